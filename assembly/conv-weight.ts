@@ -1,0 +1,312 @@
+import { CELL, LANES, packTile } from './conv-tile'
+import { address, madd, share, sumLanes, word } from './lanes'
+import { barrier } from './threads'
+
+/**
+ * conv2dWeight: w[o, c, p, q] = sum over n, i, j of y[n, o, i, j] x[n, c, i s - pad + p d, j s - pad + q d].
+ *
+ * Lanes are images: a block of 2 output x 4 input channels (8 x 1 when there are fewer than three input channels) of one tap
+ * runs over the positions whose partner lies inside x, on tiles of eight images (conv-tile.ts). Image groups are cut into at
+ * most 16 chunks by the shape alone; each chunk has its own accumulators of four lanes in shared scratch, which a fixed tree
+ * folds at the end.
+ */
+
+/** Whether blocks are 8 output channels x 1 input channel. */
+// @ts-ignore: decorator
+@inline
+function narrow(ip: usize): bool {
+  return word(ip, 7) < 3
+}
+
+// @ts-ignore: decorator
+@inline
+function outBlocks(ip: usize): i32 {
+  return narrow(ip) ? (word(ip, 10) + 7) >> 3 : (word(ip, 10) + 1) >> 1
+}
+
+// @ts-ignore: decorator
+@inline
+function inBlocks(ip: usize): i32 {
+  return narrow(ip) ? word(ip, 7) : (word(ip, 7) + 3) >> 2
+}
+
+/** Bytes of the accumulators of one chunk: [input block][output block][tap][8] x 4 lanes. */
+// @ts-ignore: decorator
+@inline
+function chunkBytes(ip: usize): i32 {
+  return outBlocks(ip) * inBlocks(ip) * word(ip, 11) * word(ip, 12) * 128
+}
+
+// @ts-ignore: decorator
+@inline
+function chunkCount(ip: usize): i32 {
+  let n = 16
+  while (n > 2 && n * chunkBytes(ip) > 1 << 25) n >>= 1
+  return max(1, min(n, (word(ip, 6) + LANES - 1) / LANES))
+}
+
+// @ts-ignore: decorator
+@inline
+function tileBytes(channels: i32, plane: i32): i32 {
+  return (channels * plane + 16) * <i32>CELL
+}
+
+export function convWeightScratch(ip: usize): i32 {
+  return tileBytes(word(ip, 7), word(ip, 8) * word(ip, 9)) + tileBytes(word(ip, 10), word(ip, 13) * word(ip, 14)) + 64
+}
+
+export function convWeightShared(ip: usize): i32 {
+  return chunkBytes(ip) * chunkCount(ip)
+}
+
+/** The first i >= 0 with i * stride >= -offset. */
+// @ts-ignore: decorator
+@inline
+function firstInside(offset: i32, stride: i32): i32 {
+  return offset >= 0 ? 0 : (stride - 1 - offset) / stride
+}
+
+/** One past the last i < n with i * stride + offset < extent. */
+// @ts-ignore: decorator
+@inline
+function endInside(offset: i32, stride: i32, extent: i32, n: i32): i32 {
+  const room = extent - 1 - offset
+  return room < 0 ? 0 : min(n, room / stride + 1)
+}
+
+/** acc[o][c] (+)= y[o] x[c] over ni x nj positions, o in 0..2, c in 0..4; both halves of the eight images to one sum. */
+function block24(
+  acc: usize,
+  first: bool,
+  x: usize,
+  xRow: usize,
+  xCol: usize,
+  y: usize,
+  yRow: usize,
+  yCol: usize,
+  ni: i32,
+  nj: i32,
+): void {
+  let s0 = f32x4.splat(0)
+  let s1 = s0
+  let s2 = s0
+  let s3 = s0
+  let t0 = s0
+  let t1 = s0
+  let t2 = s0
+  let t3 = s0
+  if (!first) {
+    s0 = v128.load(acc)
+    s1 = v128.load(acc, 16)
+    s2 = v128.load(acc, 32)
+    s3 = v128.load(acc, 48)
+    t0 = v128.load(acc, 64)
+    t1 = v128.load(acc, 80)
+    t2 = v128.load(acc, 96)
+    t3 = v128.load(acc, 112)
+  }
+  for (; ni > 0; ni--) {
+    let xp = x
+    let yp = y
+    for (let j = nj; j > 0; j--) {
+      let a = v128.load(yp)
+      let b = v128.load(yp, 32)
+      let v = v128.load(xp)
+      s0 = madd(a, v, s0)
+      t0 = madd(b, v, t0)
+      v = v128.load(xp, 32)
+      s1 = madd(a, v, s1)
+      t1 = madd(b, v, t1)
+      v = v128.load(xp, 64)
+      s2 = madd(a, v, s2)
+      t2 = madd(b, v, t2)
+      v = v128.load(xp, 96)
+      s3 = madd(a, v, s3)
+      t3 = madd(b, v, t3)
+      a = v128.load(yp, 16)
+      b = v128.load(yp, 48)
+      v = v128.load(xp, 16)
+      s0 = madd(a, v, s0)
+      t0 = madd(b, v, t0)
+      v = v128.load(xp, 48)
+      s1 = madd(a, v, s1)
+      t1 = madd(b, v, t1)
+      v = v128.load(xp, 80)
+      s2 = madd(a, v, s2)
+      t2 = madd(b, v, t2)
+      v = v128.load(xp, 112)
+      s3 = madd(a, v, s3)
+      t3 = madd(b, v, t3)
+      xp += xCol
+      yp += yCol
+    }
+    x += xRow
+    y += yRow
+  }
+  v128.store(acc, s0)
+  v128.store(acc, s1, 16)
+  v128.store(acc, s2, 32)
+  v128.store(acc, s3, 48)
+  v128.store(acc, t0, 64)
+  v128.store(acc, t1, 80)
+  v128.store(acc, t2, 96)
+  v128.store(acc, t3, 112)
+}
+
+/** acc[o] (+)= y[o] x over ni x nj positions, o in 0..8. */
+function block81(
+  acc: usize,
+  first: bool,
+  x: usize,
+  xRow: usize,
+  xCol: usize,
+  y: usize,
+  yRow: usize,
+  yCol: usize,
+  ni: i32,
+  nj: i32,
+): void {
+  let s0 = f32x4.splat(0)
+  let s1 = s0
+  let s2 = s0
+  let s3 = s0
+  let t0 = s0
+  let t1 = s0
+  let t2 = s0
+  let t3 = s0
+  if (!first) {
+    s0 = v128.load(acc)
+    s1 = v128.load(acc, 16)
+    s2 = v128.load(acc, 32)
+    s3 = v128.load(acc, 48)
+    t0 = v128.load(acc, 64)
+    t1 = v128.load(acc, 80)
+    t2 = v128.load(acc, 96)
+    t3 = v128.load(acc, 112)
+  }
+  for (; ni > 0; ni--) {
+    let xp = x
+    let yp = y
+    for (let j = nj; j > 0; j--) {
+      let v = v128.load(xp)
+      s0 = madd(v128.load(yp), v, s0)
+      s1 = madd(v128.load(yp, 32), v, s1)
+      s2 = madd(v128.load(yp, 64), v, s2)
+      s3 = madd(v128.load(yp, 96), v, s3)
+      t0 = madd(v128.load(yp, 128), v, t0)
+      t1 = madd(v128.load(yp, 160), v, t1)
+      t2 = madd(v128.load(yp, 192), v, t2)
+      t3 = madd(v128.load(yp, 224), v, t3)
+      v = v128.load(xp, 16)
+      s0 = madd(v128.load(yp, 16), v, s0)
+      s1 = madd(v128.load(yp, 48), v, s1)
+      s2 = madd(v128.load(yp, 80), v, s2)
+      s3 = madd(v128.load(yp, 112), v, s3)
+      t0 = madd(v128.load(yp, 144), v, t0)
+      t1 = madd(v128.load(yp, 176), v, t1)
+      t2 = madd(v128.load(yp, 208), v, t2)
+      t3 = madd(v128.load(yp, 240), v, t3)
+      xp += xCol
+      yp += yCol
+    }
+    x += xRow
+    y += yRow
+  }
+  v128.store(acc, s0)
+  v128.store(acc, s1, 16)
+  v128.store(acc, s2, 32)
+  v128.store(acc, s3, 48)
+  v128.store(acc, t0, 64)
+  v128.store(acc, t1, 80)
+  v128.store(acc, t2, 96)
+  v128.store(acc, t3, 112)
+}
+
+/** Output blocks [from, to) of all input blocks and taps for one packed image group. */
+function convGroup(ip: usize, acc: usize, first: bool, xTile: usize, yTile: usize, from: i32, to: i32): void {
+  const C = word(ip, 7)
+  const W = word(ip, 9)
+  const O = word(ip, 10)
+  const KH = word(ip, 11)
+  const KW = word(ip, 12)
+  const OW = word(ip, 14)
+  const sy = word(ip, 15)
+  const sx = word(ip, 16)
+  const blocks = outBlocks(ip)
+  const thin = narrow(ip)
+  const xRow = <usize>(sy * W * C) * CELL
+  const xCol = <usize>(sx * C) * CELL
+  const yRow = <usize>(OW * O) * CELL
+  const yCol = <usize>O * CELL
+  for (let ci = 0; ci < inBlocks(ip); ci++) {
+    for (let oi = from; oi < to; oi++) {
+      let at = acc + <usize>((ci * blocks + oi) * KH * KW) * 128
+      for (let p = 0; p < KH; p++) {
+        const dy = p * word(ip, 19) - word(ip, 17)
+        const i0 = firstInside(dy, sy)
+        const i1 = endInside(dy, sy, word(ip, 8), word(ip, 13))
+        for (let q = 0; q < KW; q++) {
+          const dx = q * word(ip, 20) - word(ip, 18)
+          const j0 = firstInside(dx, sx)
+          const j1 = endInside(dx, sx, W, OW)
+          const inside = i0 < i1 && j0 < j1
+          const x = xTile + <usize>(((i0 * sy + dy) * W + j0 * sx + dx) * C + (thin ? ci : ci * 4)) * CELL
+          const y = yTile + <usize>((i0 * OW + j0) * O + (thin ? oi * 8 : oi * 2)) * CELL
+          const ni = inside ? i1 - i0 : 0
+          if (thin) block81(at, first, x, xRow, xCol, y, yRow, yCol, ni, j1 - j0)
+          else block24(at, first, x, xRow, xCol, y, yRow, yCol, ni, j1 - j0)
+          at += 128
+        }
+      }
+    }
+  }
+}
+
+export function convWeight(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shared: usize): void {
+  const x = address(ip, 3, slots)
+  const y = address(ip, 4, slots)
+  const out = address(ip, 5, slots)
+  const n = word(ip, 6)
+  const C = word(ip, 7)
+  const O = word(ip, 10)
+  const xPlane = word(ip, 8) * word(ip, 9)
+  const yPlane = word(ip, 13) * word(ip, 14)
+  const xTile = scratch
+  const yTile = scratch + <usize>((tileBytes(C, xPlane) + 63) & ~63)
+  const groups = (n + LANES - 1) / LANES
+  const chunks = chunkCount(ip)
+  const bytes = <usize>chunkBytes(ip)
+  const blocks = outBlocks(ip)
+  // With fewer chunks than threads the output blocks of a chunk are shared out as well.
+  const parts = min(blocks, (count + chunks - 1) / chunks)
+  const last = share(chunks * parts, id + 1, count)
+  for (let item = share(chunks * parts, id, count); item < last; item++) {
+    const chunk = item / parts
+    const part = item - chunk * parts
+    const acc = shared + <usize>chunk * bytes
+    const g0 = share(groups, chunk, chunks)
+    const g1 = share(groups, chunk + 1, chunks)
+    for (let g = g0; g < max(g1, g0 + 1); g++) {
+      const images = max(0, min(LANES, n - g * LANES))
+      packTile(xTile, x + ((<usize>(g * LANES * C * xPlane)) << 2), images, C, xPlane, 0, xPlane)
+      packTile(yTile, y + ((<usize>(g * LANES * O * yPlane)) << 2), images, O, yPlane, 0, yPlane)
+      convGroup(ip, acc, g == g0, xTile, yTile, share(blocks, part, parts), share(blocks, part + 1, parts))
+    }
+  }
+  barrier(count)
+  const taps = word(ip, 11) * word(ip, 12)
+  const end = share(O, id + 1, count)
+  for (let o = share(O, id, count); o < end; o++) {
+    for (let c = 0; c < C; c++) {
+      const place = narrow(ip)
+        ? ((c * blocks + (o >> 3)) * taps) * 8 + (o & 7)
+        : (((c >> 2) * blocks + (o >> 1)) * taps) * 8 + (o & 1) * 4 + (c & 3)
+      for (let t = 0; t < taps; t++) {
+        const acc = shared + ((<usize>(place + t * 8)) << 4)
+        let sum = v128.load(acc)
+        for (let k = 1; k < chunks; k++) sum = f32x4.add(sum, v128.load(acc + <usize>k * bytes))
+        store<f32>(out + ((<usize>((o * C + c) * taps + t)) << 2), sumLanes(sum))
+      }
+    }
+  }
+}

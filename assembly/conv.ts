@@ -1,0 +1,523 @@
+import { CELL, LANES, packTile, unpackTile } from './conv-tile'
+import { address, madd, share, word } from './lanes'
+import { Opcode } from './opcode'
+import { barrier } from './threads'
+
+/**
+ * Convolutions without im2col: an indirect matrix product on tiles of eight images, [position][channel][8] (conv-tile.ts).
+ * Forward and input-adjoint are one algorithm, "for every output position, sum over the taps that fall inside the other
+ * plane", told apart by two small tables:
+ *
+ *   row table, per output row:    n, then n x (byte offset of the input row, byte offset of the weight row)
+ *   column table, per output col: n, then n x (byte offset of the first input column, byte offset of its weights, steps)
+ *
+ * A run of taps whose input cells and weights both follow each other is one entry; a step is one input channel of one tap.
+ * Padding has no entry, so a NaN weight never meets it. Weights are packed [block][p][q'][input channel][4 output channels],
+ * q' an order of the columns in which the taps of one output column are neighbours (for stride s: q mod s, then descending).
+ *
+ * Each output element is one chain over (p, q', channel), whoever computes it. conv2dWeight sums over images and positions in
+ * fixed chunks of image groups, lanes and chunks folded by a fixed tree.
+ */
+
+// The instruction: words 3, 4, 5 operands, then
+// @ts-ignore: decorator
+@inline
+const N = 6
+// @ts-ignore: decorator
+@inline
+const C = 7
+// @ts-ignore: decorator
+@inline
+const H = 8
+// @ts-ignore: decorator
+@inline
+const W = 9
+// @ts-ignore: decorator
+@inline
+const O = 10
+// @ts-ignore: decorator
+@inline
+const KH = 11
+// @ts-ignore: decorator
+@inline
+const KW = 12
+// @ts-ignore: decorator
+@inline
+const OH = 13
+// @ts-ignore: decorator
+@inline
+const OW = 14
+// @ts-ignore: decorator
+@inline
+const STRIDE_Y = 15
+// @ts-ignore: decorator
+@inline
+const STRIDE_X = 16
+// @ts-ignore: decorator
+@inline
+const PAD_TOP = 17
+// @ts-ignore: decorator
+@inline
+const PAD_LEFT = 18
+// @ts-ignore: decorator
+@inline
+const DILATION_Y = 19
+// @ts-ignore: decorator
+@inline
+const DILATION_X = 20
+
+// @ts-ignore: decorator
+@inline
+function isInput(ip: usize): bool {
+  return word(ip, 0) == Opcode.conv2dInput
+}
+
+/** Cells per output position: four channels to a block, one or two left-over channels on their own. */
+// @ts-ignore: decorator
+@inline
+function outCells(channels: i32): i32 {
+  return (channels & 3) == 3 ? channels + 1 : channels
+}
+
+// @ts-ignore: decorator
+@inline
+function align(bytes: i32): i32 {
+  return (bytes + 63) & ~63
+}
+
+// -------------------------------------------------------------------------------------------------------------- scratch
+
+// @ts-ignore: decorator
+@inline
+function rowBytes(ip: usize): i32 {
+  return 4 + word(ip, KH) * 8
+}
+
+// @ts-ignore: decorator
+@inline
+function colBytes(ip: usize): i32 {
+  return 4 + word(ip, KW) * 12
+}
+
+// @ts-ignore: decorator
+@inline
+function inTileBytes(ip: usize): i32 {
+  const cells = isInput(ip) ? word(ip, O) * word(ip, OH) * word(ip, OW) : word(ip, C) * word(ip, H) * word(ip, W)
+  return align((cells + 8) * <i32>CELL)
+}
+
+// @ts-ignore: decorator
+@inline
+function outTileBytes(ip: usize): i32 {
+  if (isInput(ip)) return align((outCells(word(ip, C)) * word(ip, H) * word(ip, W) + 8) * <i32>CELL)
+  return align((outCells(word(ip, O)) * word(ip, OH) * word(ip, OW) + 8) * <i32>CELL)
+}
+
+// @ts-ignore: decorator
+@inline
+function outHeight(ip: usize): i32 {
+  return isInput(ip) ? word(ip, H) : word(ip, OH)
+}
+
+// @ts-ignore: decorator
+@inline
+function outWidth(ip: usize): i32 {
+  return isInput(ip) ? word(ip, W) : word(ip, OW)
+}
+
+/** Scratch of one thread: the two tables, the order of the columns, groups of columns, an input and an output tile. */
+export function convScratch(ip: usize): i32 {
+  return (
+    align(outHeight(ip) * rowBytes(ip)) +
+    align(outWidth(ip) * colBytes(ip)) +
+    align(word(ip, KW) * 4) +
+    align(outWidth(ip) * 12 + 4) +
+    inTileBytes(ip) +
+    outTileBytes(ip)
+  )
+}
+
+/** Shared: the packed weights. */
+export function convShared(ip: usize): i32 {
+  return align((word(ip, O) + 4) * (word(ip, C) + 4) * word(ip, KH) * word(ip, KW) * 4)
+}
+
+// --------------------------------------------------------------------------------------------------------------- tables
+
+/** order[q] = place of weight column q; columns congruent modulo the stride are neighbours, descending. */
+function columnOrder(ip: usize, order: usize): void {
+  const n = word(ip, KW)
+  const s = isInput(ip) ? word(ip, STRIDE_X) : 0
+  let at = 0
+  if (s == 0) {
+    for (let q = 0; q < n; q++) store<i32>(order + ((<usize>q) << 2), q)
+    return
+  }
+  for (let r = 0; r < min(s, n); r++) {
+    for (let q = r + ((n - 1 - r) / s) * s; q >= 0; q -= s) store<i32>(order + ((<usize>q) << 2), at++)
+  }
+}
+
+/**
+ * The index on the other plane that tap k connects to output index i along one axis, -1 when there is none:
+ * conv2d i stride - pad + k dilation, conv2dInput (i + pad - k dilation) / stride.
+ */
+// @ts-ignore: decorator
+@inline
+function partner(adjoint: bool, i: i32, k: i32, stride: i32, pad: i32, dilation: i32, extent: i32): i32 {
+  let at: i32
+  if (adjoint) {
+    at = i + pad - k * dilation
+    if (at < 0 || at % stride != 0) return -1
+    at = at / stride
+  } else {
+    at = i * stride - pad + k * dilation
+  }
+  return at >= 0 && at < extent ? at : -1
+}
+
+function rowTable(ip: usize, table: usize): void {
+  const adjoint = isInput(ip)
+  const channels = adjoint ? word(ip, O) : word(ip, C)
+  const height = adjoint ? word(ip, OH) : word(ip, H)
+  const width = adjoint ? word(ip, OW) : word(ip, W)
+  for (let i = 0; i < outHeight(ip); i++) {
+    let entry = table + 4
+    let n = 0
+    for (let p = 0; p < word(ip, KH); p++) {
+      const y = partner(adjoint, i, p, word(ip, STRIDE_Y), word(ip, PAD_TOP), word(ip, DILATION_Y), height)
+      if (y < 0) continue
+      store<i32>(entry, y * width * channels * <i32>CELL)
+      store<i32>(entry, p * word(ip, KW) * channels * 4, 4)
+      entry += 8
+      n++
+    }
+    store<i32>(table, n)
+    table += rowBytes(ip)
+  }
+}
+
+/** Entries of one output column, in ascending order of q', neighbours joined. Weight offsets are for one lane (4 bytes a step). */
+function columnTable(ip: usize, table: usize, order: usize): void {
+  const adjoint = isInput(ip)
+  const channels = adjoint ? word(ip, O) : word(ip, C)
+  const width = adjoint ? word(ip, OW) : word(ip, W)
+  const taps = word(ip, KW)
+  for (let j = 0; j < outWidth(ip); j++) {
+    let entry = table + 4
+    let n = 0
+    let lastX = -2
+    let lastQ = -2
+    for (let at = 0; at < taps; at++) {
+      let q = 0
+      while (load<i32>(order + ((<usize>q) << 2)) != at) q++
+      const x = partner(adjoint, j, q, word(ip, STRIDE_X), word(ip, PAD_LEFT), word(ip, DILATION_X), width)
+      if (x < 0) continue
+      if (x == lastX + 1 && at == lastQ + 1) {
+        store<i32>(entry - 12, load<i32>(entry - 12, 8) + channels, 8)
+      } else {
+        store<i32>(entry, x * channels * <i32>CELL)
+        store<i32>(entry, at * channels * 4, 4)
+        store<i32>(entry, channels, 8)
+        entry += 12
+        n++
+      }
+      lastX = x
+      lastQ = at
+    }
+    store<i32>(table, n)
+    table += colBytes(ip)
+  }
+}
+
+/**
+ * Groups of up to four output columns with equal weights whose inputs are equally far apart, for channels that stand alone:
+ * n, then n x (first column, members, bytes between their inputs). Members are `distance` columns apart.
+ */
+function columnGroups(ip: usize, groups: usize, table: usize, distance: i32): void {
+  const width = outWidth(ip)
+  const bytes = colBytes(ip)
+  let at = groups
+  for (let r = 0; r < min(distance, width); r++) {
+    let j = r
+    while (j < width) {
+      let members = 1
+      let step = 0
+      while (members < 4 && j + members * distance < width) {
+        const d = shift(table + <usize>(j * bytes), table + <usize>((j + members * distance) * bytes))
+        if (d < 0 || (members > 1 && d != step * members)) break
+        if (members == 1) step = d
+        members++
+      }
+      store<i32>(at, j)
+      store<i32>(at, members, 4)
+      store<i32>(at, step, 8)
+      at += 12
+      j += members * distance
+    }
+  }
+  store<i32>(at, -1)
+}
+
+/** By how many bytes the inputs of column b follow those of column a, their weights being the same; -1 otherwise. */
+function shift(a: usize, b: usize): i32 {
+  const n = load<i32>(a)
+  if (n == 0 || n != load<i32>(b)) return -1
+  const d = load<i32>(b, 4) - load<i32>(a, 4)
+  for (let i = 0; i < n; i++) {
+    if (load<i32>(b, 4) - load<i32>(a, 4) != d) return -1
+    if (load<i32>(b, 8) != load<i32>(a, 8) || load<i32>(b, 12) != load<i32>(a, 12)) return -1
+    a += 12
+    b += 12
+  }
+  return d
+}
+
+/** w: [O, C, KH, KW] -> blocks [p][q'][input channel][4], then single channels [p][q'][input channel]; share of one thread. */
+function packWeights(ip: usize, to: usize, w: usize, order: usize, id: i32, count: i32): void {
+  const adjoint = isInput(ip)
+  const outs = adjoint ? word(ip, C) : word(ip, O)
+  const ins = adjoint ? word(ip, O) : word(ip, C)
+  const taps = word(ip, KH) * word(ip, KW)
+  const outStep = adjoint ? taps : ins * taps
+  const inStep = adjoint ? outs * taps : taps
+  const cells = outCells(outs)
+  const last = share(cells, id + 1, count)
+  for (let o = share(cells, id, count); o < last; o++) {
+    const wide = o < (cells & ~3)
+    const block = to + ((<usize>((wide ? o & ~3 : o) * ins * taps)) << 2)
+    const lane: usize = wide ? (<usize>(o & 3)) << 2 : 0
+    const step: usize = wide ? 16 : 4
+    for (let p = 0; p < word(ip, KH); p++) {
+      for (let q = 0; q < word(ip, KW); q++) {
+        const place = p * word(ip, KW) + load<i32>(order + ((<usize>q) << 2))
+        let dst = block + <usize>(place * ins) * step + lane
+        let src = w + ((<usize>(o * outStep + p * word(ip, KW) + q)) << 2)
+        for (let i = 0; i < ins; i++) {
+          store<f32>(dst, o < outs ? load<f32>(src) : 0)
+          dst += step
+          src += (<usize>inStep) << 2
+        }
+      }
+    }
+  }
+}
+
+// --------------------------------------------------------------------------------------------------------------- kernels
+
+/** Four output channels x eight images of one position. x: input tile, w: block of weights. */
+function four(x: usize, row: usize, col: usize, w: usize, out: usize): void {
+  let a0 = f32x4.splat(0)
+  let a1 = a0
+  let b0 = a0
+  let b1 = a0
+  let c0 = a0
+  let c1 = a0
+  let d0 = a0
+  let d1 = a0
+  const cols = col + 4 + <usize>load<i32>(col) * 12
+  for (let n = load<i32>(row); n > 0; n--) {
+    const xr = x + load<usize>(row, 4)
+    const wr = w + (load<usize>(row, 8) << 2)
+    for (let e = col + 4; e < cols; e += 12) {
+      let xp = xr + load<usize>(e)
+      let wp = wr + (load<usize>(e, 4) << 2)
+      for (let k = load<i32>(e, 8); k > 0; k--) {
+        const x0 = v128.load(xp)
+        const x1 = v128.load(xp, 16)
+        let v = v128.load32_splat(wp)
+        a0 = madd(v, x0, a0)
+        a1 = madd(v, x1, a1)
+        v = v128.load32_splat(wp, 4)
+        b0 = madd(v, x0, b0)
+        b1 = madd(v, x1, b1)
+        v = v128.load32_splat(wp, 8)
+        c0 = madd(v, x0, c0)
+        c1 = madd(v, x1, c1)
+        v = v128.load32_splat(wp, 12)
+        d0 = madd(v, x0, d0)
+        d1 = madd(v, x1, d1)
+        xp += CELL
+        wp += 16
+      }
+    }
+    row += 8
+  }
+  v128.store(out, a0)
+  v128.store(out, a1, 16)
+  v128.store(out, b0, 32)
+  v128.store(out, b1, 48)
+  v128.store(out, c0, 64)
+  v128.store(out, c1, 80)
+  v128.store(out, d0, 96)
+  v128.store(out, d1, 112)
+}
+
+/** One output channel x eight images of up to four positions whose inputs are `apart` bytes apart. */
+function single(
+  x: usize,
+  row: usize,
+  col: usize,
+  w: usize,
+  out: usize,
+  members: i32,
+  apart: usize,
+  outStep: usize,
+): void {
+  let a0 = f32x4.splat(0)
+  let a1 = a0
+  let b0 = a0
+  let b1 = a0
+  let c0 = a0
+  let c1 = a0
+  let d0 = a0
+  let d1 = a0
+  const second: usize = members > 1 ? apart : 0
+  const third: usize = members > 2 ? apart : 0
+  const fourth: usize = members > 3 ? apart : 0
+  const cols = col + 4 + <usize>load<i32>(col) * 12
+  for (let n = load<i32>(row); n > 0; n--) {
+    const xr = x + load<usize>(row, 4)
+    const wr = w + load<usize>(row, 8)
+    for (let e = col + 4; e < cols; e += 12) {
+      let xa = xr + load<usize>(e)
+      let xb = xa + second
+      let xc = xb + third
+      let xd = xc + fourth
+      let wp = wr + load<usize>(e, 4)
+      for (let k = load<i32>(e, 8); k > 0; k--) {
+        const v = v128.load32_splat(wp)
+        a0 = madd(v, v128.load(xa), a0)
+        a1 = madd(v, v128.load(xa, 16), a1)
+        b0 = madd(v, v128.load(xb), b0)
+        b1 = madd(v, v128.load(xb, 16), b1)
+        c0 = madd(v, v128.load(xc), c0)
+        c1 = madd(v, v128.load(xc, 16), c1)
+        d0 = madd(v, v128.load(xd), d0)
+        d1 = madd(v, v128.load(xd, 16), d1)
+        xa += CELL
+        xb += CELL
+        xc += CELL
+        xd += CELL
+        wp += 4
+      }
+    }
+    row += 8
+  }
+  v128.store(out, a0)
+  v128.store(out, a1, 16)
+  if (members > 1) {
+    out += outStep
+    v128.store(out, b0)
+    v128.store(out, b1, 16)
+  }
+  if (members > 2) {
+    out += outStep
+    v128.store(out, c0)
+    v128.store(out, c1, 16)
+  }
+  if (members > 3) {
+    out += outStep
+    v128.store(out, d0)
+    v128.store(out, d1, 16)
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------- conv2d, conv2dInput
+
+export function conv(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shared: usize): void {
+  const adjoint = isInput(ip)
+  const x = address(ip, 3, slots)
+  const w = address(ip, 4, slots)
+  const out = address(ip, 5, slots)
+  const n = word(ip, N)
+  const ins = adjoint ? word(ip, O) : word(ip, C)
+  const outs = adjoint ? word(ip, C) : word(ip, O)
+  const inPlane = adjoint ? word(ip, OH) * word(ip, OW) : word(ip, H) * word(ip, W)
+  const height = outHeight(ip)
+  const width = outWidth(ip)
+  const distance = adjoint ? word(ip, STRIDE_X) : 1
+
+  const rowsAt = scratch
+  const colsAt = rowsAt + <usize>align(height * rowBytes(ip))
+  const order = colsAt + <usize>align(width * colBytes(ip))
+  const groups = order + <usize>align(word(ip, KW) * 4)
+  const inTile = groups + <usize>align(width * 12 + 4)
+  const outTile = inTile + <usize>inTileBytes(ip)
+  columnOrder(ip, order)
+  packWeights(ip, shared, w, order, id, count)
+  rowTable(ip, rowsAt)
+  columnTable(ip, colsAt, order)
+  columnGroups(ip, groups, colsAt, distance)
+  barrier(count)
+
+  // Image groups are dealt to the threads; when there are few, bands of output rows of each.
+  const imageGroups = (n + LANES - 1) / LANES
+  const bands = imageGroups >= 4 * count ? 1 : min(height, (4 * count + imageGroups - 1) / max(1, imageGroups))
+  const last = share(imageGroups * bands, id + 1, count)
+  let packed = -1
+  for (let item = share(imageGroups * bands, id, count); item < last; item++) {
+    const g = item / bands
+    const band = item - g * bands
+    const images = min(LANES, n - g * LANES)
+    if (g != packed) {
+      packTile(inTile, x + ((<usize>(g * LANES * ins * inPlane)) << 2), images, ins, inPlane, 0, inPlane)
+      packed = g
+    }
+    const from = share(height, band, bands)
+    const to = share(height, band + 1, bands)
+    for (let i = from; i < to; i++) convRow(ip, i, outs, ins, width, rowsAt, colsAt, groups, distance, inTile, outTile, shared)
+    const result = out + ((<usize>(g * LANES * outs * height * width)) << 2)
+    unpackTile(result, outTile, outCells(outs), images, outs, height * width, from * width, to * width)
+  }
+}
+
+/** All channels of output row i. */
+function convRow(
+  ip: usize,
+  i: i32,
+  outs: i32,
+  ins: i32,
+  width: i32,
+  rowsAt: usize,
+  colsAt: usize,
+  groups: usize,
+  distance: i32,
+  inTile: usize,
+  outTile: usize,
+  weights: usize,
+): void {
+  const cells = outCells(outs)
+  const step = <usize>cells * CELL
+  const row = rowsAt + <usize>(i * rowBytes(ip))
+  const outRow = outTile + <usize>(i * width) * step
+  const perChannel = (<usize>(ins * word(ip, KH) * word(ip, KW))) << 2
+  const bytes = <usize>colBytes(ip)
+  let o = 0
+  for (; o + 4 <= cells; o += 4) {
+    const w = weights + <usize>o * perChannel
+    let to = outRow + <usize>o * CELL
+    let col = colsAt
+    for (let j = 0; j < width; j++) {
+      four(inTile, row, col, w, to)
+      col += bytes
+      to += step
+    }
+  }
+  for (; o < cells; o++) {
+    const w = weights + <usize>o * perChannel
+    for (let g = groups; load<i32>(g) >= 0; g += 12) {
+      const j = load<i32>(g)
+      single(
+        inTile,
+        row,
+        colsAt + <usize>j * bytes,
+        w,
+        outRow + <usize>j * step + <usize>o * CELL,
+        load<i32>(g, 4),
+        load<usize>(g, 8),
+        step * <usize>distance,
+      )
+    }
+  }
+}

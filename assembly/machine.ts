@@ -1,0 +1,163 @@
+import { conv, convScratch, convShared } from './conv'
+import { convWeight, convWeightScratch, convWeightShared } from './conv-weight'
+import { argmax, gather, scatterAdd } from './gather'
+import { address, fillRow, word } from './lanes'
+import { loop, loopScratch, loopShared } from './loop'
+import { matmul, matmulScratch } from './matmul'
+import { Opcode } from './opcode'
+import {
+  barrier,
+  block,
+  CODE,
+  nextJob,
+  post,
+  SCRATCH,
+  SCRATCH_BYTES,
+  SLOTS,
+  threadCount,
+  threadId,
+} from './threads'
+import { fold, unfold } from './window'
+
+/**
+ * The interpreter: one call runs a whole program. Every thread walks the same instructions; one whose work is small is done by
+ * thread 0 alone, the others walk past it. A barrier stands before and after each shared instruction, none between small ones.
+ */
+
+/** Multiply-adds below which waking the others costs more than they save. */
+const ALONE: i32 = 16384
+
+/** Thread `id` of `count` does its part of the instruction at ip. */
+function step(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shared: usize): void {
+  switch (word(ip, 0)) {
+    case Opcode.loop:
+      loop(ip, slots, id, count, scratch, shared)
+      break
+    case Opcode.fill:
+      if (id == 0) fillRow(address(ip, 3, slots) + ((<usize>word(ip, 4)) << 2), f32x4.splat(reinterpret<f32>(word(ip, 6))), word(ip, 5))
+      break
+    case Opcode.matmul:
+      matmul(ip, slots, id, count, scratch)
+      break
+    case Opcode.conv2d:
+    case Opcode.conv2dInput:
+      conv(ip, slots, id, count, scratch, shared)
+      break
+    case Opcode.conv2dWeight:
+      convWeight(ip, slots, id, count, scratch, shared)
+      break
+    case Opcode.gather:
+      gather(ip, slots, id, count)
+      break
+    case Opcode.scatterAdd:
+      scatterAdd(ip, slots, id, count)
+      break
+    case Opcode.argmax:
+      argmax(ip, slots, id, count)
+      break
+    case Opcode.unfold:
+      unfold(ip, slots, id, count)
+      break
+    case Opcode.fold:
+      fold(ip, slots, id, count)
+      break
+    default:
+      unreachable()
+  }
+}
+
+function walk(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shared: usize): void {
+  let shareable = false
+  let first = true
+  while (word(ip, 0) != Opcode.halt) {
+    if (count == 1) {
+      step(ip, slots, 0, 1, scratch, shared)
+    } else {
+      const wide = word(ip, 2) >= ALONE
+      if (!first && (wide || shareable)) barrier(count)
+      if (wide) step(ip, slots, id, count, scratch, shared)
+      else if (id == 0) step(ip, slots, 0, 1, scratch, shared)
+      shareable = wide
+      first = false
+    }
+    ip += (<usize>word(ip, 1)) << 2
+  }
+}
+
+/** Runs the program at `code`; `wide` (see `isWide`) says whether to wake the other threads. */
+export function run(code: usize, slots: usize, scratch: usize, scratchBytes: i32, wide: bool): void {
+  const count = wide ? threadCount() : 1
+  const shared = scratch + <usize>threadCount() * <usize>scratchBytes
+  if (count > 1) {
+    const control = block()
+    store<usize>(control + CODE, code)
+    store<usize>(control + SLOTS, slots)
+    store<usize>(control + SCRATCH, scratch)
+    store<i32>(control + SCRATCH_BYTES, scratchBytes)
+    post()
+  }
+  walk(code, slots, 0, count, scratch, shared)
+  barrier(count)
+}
+
+/** The life of a worker: takes part in one program after the other until it is told to stop. */
+export function park(): void {
+  const id = threadId()
+  const count = threadCount()
+  let last = 0
+  while (nextJob(last)) {
+    last++
+    const control = block()
+    const scratch = load<usize>(control + SCRATCH)
+    const bytes = <usize>load<i32>(control + SCRATCH_BYTES)
+    walk(
+      load<usize>(control + CODE),
+      load<usize>(control + SLOTS),
+      id,
+      count,
+      scratch + <usize>id * bytes,
+      scratch + <usize>count * bytes,
+    )
+    barrier(count)
+  }
+}
+
+/** Whether any instruction of the program is worth sharing. */
+export function isWide(ip: usize): bool {
+  while (word(ip, 0) != Opcode.halt) {
+    if (word(ip, 2) >= ALONE) return true
+    ip += (<usize>word(ip, 1)) << 2
+  }
+  return false
+}
+
+/** Bytes of scratch that each thread needs for the program. */
+export function scratchOf(ip: usize): i32 {
+  let most = 0
+  while (word(ip, 0) != Opcode.halt) {
+    const op = word(ip, 0)
+    let bytes = 0
+    if (op == Opcode.loop) bytes = loopScratch(ip)
+    else if (op == Opcode.matmul) bytes = matmulScratch(ip)
+    else if (op == Opcode.conv2d || op == Opcode.conv2dInput) bytes = convScratch(ip)
+    else if (op == Opcode.conv2dWeight) bytes = convWeightScratch(ip)
+    most = max(most, bytes)
+    ip += (<usize>word(ip, 1)) << 2
+  }
+  return (most + 255) & ~255
+}
+
+/** Bytes of scratch that the threads share for the program. */
+export function sharedOf(ip: usize): i32 {
+  let most = 0
+  while (word(ip, 0) != Opcode.halt) {
+    const op = word(ip, 0)
+    let bytes = 0
+    if (op == Opcode.loop) bytes = loopShared(ip)
+    else if (op == Opcode.conv2d || op == Opcode.conv2dInput) bytes = convShared(ip)
+    else if (op == Opcode.conv2dWeight) bytes = convWeightShared(ip)
+    most = max(most, bytes)
+    ip += (<usize>word(ip, 1)) << 2
+  }
+  return (most + 255) & ~255
+}

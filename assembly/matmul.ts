@@ -1,0 +1,519 @@
+import { address, fillRow, firstLanes, madd, share, storePart, storeTransposed, sumLanes, word } from './lanes'
+
+/**
+ * out[b] = A[b] B[b]. Every element of the result is one chain of multiply-adds over k in ascending order (the dot kernel: four
+ * such chains and a fixed tree), whoever computes it, so any partition into threads and blocks gives the same bits.
+ *
+ * Blocks: 256 of k x 256 columns of B are packed as panels [k][8] (8 KB each, one stays in L1 while 64 rows of A pass by); A is
+ * read in place, four rows at a time, or packed as [k][4] when it is stored transposed. The 4 x 8 micro-kernel holds its
+ * result in eight registers; more of them, or unrolling, makes V8 spill (measured).
+ */
+const KC: i32 = 256
+const NC: i32 = 256
+const MC: i32 = 64
+const PANELS: usize = <usize>(KC * NC * 4)
+const ROWS: usize = <usize>(KC * MC * 4)
+
+export function matmulScratch(_ip: usize): i32 {
+  return <i32>(PANELS + ROWS)
+}
+
+/** Row r of a 4 x 8 result: c0, c1 to the first `n` (1..8) columns at c. */
+// @ts-ignore: decorator
+@inline
+function storeRow(c: usize, n: i32, c0: v128, c1: v128): void {
+  if (n == 8) {
+    v128.store(c, c0)
+    v128.store(c, c1, 16)
+  } else if (n > 4) {
+    v128.store(c, c0)
+    storePart(c + 16, c1, n - 4)
+  } else if (n == 4) {
+    v128.store(c, c0)
+  } else {
+    storePart(c, c0, n)
+  }
+}
+
+/**
+ * C[m <= 4, n <= 8] (+)= A B over k steps. a0..a3: the rows of A, `as` bytes per step; b: 8 columns of B, `bs` bytes per step.
+ * Rows past m repeat a valid one; columns past n hold whatever follows in memory; neither is stored.
+ */
+function kernel8(
+  k: i32,
+  a0: usize,
+  a1: usize,
+  a2: usize,
+  a3: usize,
+  as: usize,
+  b: usize,
+  bs: usize,
+  c: usize,
+  ldc: usize,
+  m: i32,
+  n: i32,
+  first: bool,
+): void {
+  let c00 = f32x4.splat(0)
+  let c01 = c00
+  let c10 = c00
+  let c11 = c00
+  let c20 = c00
+  let c21 = c00
+  let c30 = c00
+  let c31 = c00
+  const r1 = c + (m > 1 ? ldc : 0)
+  const r2 = r1 + (m > 2 ? ldc : 0)
+  const r3 = r2 + (m > 3 ? ldc : 0)
+  if (!first) {
+    c00 = v128.load(c)
+    c01 = v128.load(c, 16)
+    c10 = v128.load(r1)
+    c11 = v128.load(r1, 16)
+    c20 = v128.load(r2)
+    c21 = v128.load(r2, 16)
+    c30 = v128.load(r3)
+    c31 = v128.load(r3, 16)
+  }
+  for (; k > 0; k--) {
+    const b0 = v128.load(b)
+    const b1 = v128.load(b, 16)
+    let a = v128.load32_splat(a0)
+    c00 = madd(a, b0, c00)
+    c01 = madd(a, b1, c01)
+    a = v128.load32_splat(a1)
+    c10 = madd(a, b0, c10)
+    c11 = madd(a, b1, c11)
+    a = v128.load32_splat(a2)
+    c20 = madd(a, b0, c20)
+    c21 = madd(a, b1, c21)
+    a = v128.load32_splat(a3)
+    c30 = madd(a, b0, c30)
+    c31 = madd(a, b1, c31)
+    a0 += as
+    a1 += as
+    a2 += as
+    a3 += as
+    b += bs
+  }
+  storeRow(c, n, c00, c01)
+  if (m > 1) storeRow(r1, n, c10, c11)
+  if (m > 2) storeRow(r2, n, c20, c21)
+  if (m > 3) storeRow(r3, n, c30, c31)
+}
+
+/** The same for at most 4 columns. */
+function kernel4(
+  k: i32,
+  a0: usize,
+  a1: usize,
+  a2: usize,
+  a3: usize,
+  as: usize,
+  b: usize,
+  bs: usize,
+  c: usize,
+  ldc: usize,
+  m: i32,
+  n: i32,
+  first: bool,
+): void {
+  let c0 = f32x4.splat(0)
+  let c1 = c0
+  let c2 = c0
+  let c3 = c0
+  const r1 = c + (m > 1 ? ldc : 0)
+  const r2 = r1 + (m > 2 ? ldc : 0)
+  const r3 = r2 + (m > 3 ? ldc : 0)
+  if (!first) {
+    c0 = v128.load(c)
+    c1 = v128.load(r1)
+    c2 = v128.load(r2)
+    c3 = v128.load(r3)
+  }
+  for (; k > 0; k--) {
+    const b0 = v128.load(b)
+    c0 = madd(v128.load32_splat(a0), b0, c0)
+    c1 = madd(v128.load32_splat(a1), b0, c1)
+    c2 = madd(v128.load32_splat(a2), b0, c2)
+    c3 = madd(v128.load32_splat(a3), b0, c3)
+    a0 += as
+    a1 += as
+    a2 += as
+    a3 += as
+    b += bs
+  }
+  storeRow(c, n, c0, c0)
+  if (m > 1) storeRow(r1, n, c1, c1)
+  if (m > 2) storeRow(r2, n, c2, c2)
+  if (m > 3) storeRow(r3, n, c3, c3)
+}
+
+/** The 4 x 8 kernel on a packed panel of A, [k][4]: one pointer instead of four. */
+function kernelPacked(k: i32, a: usize, b: usize, c: usize, ldc: usize, m: i32, n: i32, first: bool): void {
+  let c00 = f32x4.splat(0)
+  let c01 = c00
+  let c10 = c00
+  let c11 = c00
+  let c20 = c00
+  let c21 = c00
+  let c30 = c00
+  let c31 = c00
+  const r1 = c + (m > 1 ? ldc : 0)
+  const r2 = r1 + (m > 2 ? ldc : 0)
+  const r3 = r2 + (m > 3 ? ldc : 0)
+  if (!first) {
+    c00 = v128.load(c)
+    c01 = v128.load(c, 16)
+    c10 = v128.load(r1)
+    c11 = v128.load(r1, 16)
+    c20 = v128.load(r2)
+    c21 = v128.load(r2, 16)
+    c30 = v128.load(r3)
+    c31 = v128.load(r3, 16)
+  }
+  for (; k > 0; k--) {
+    const b0 = v128.load(b)
+    const b1 = v128.load(b, 16)
+    let x = v128.load32_splat(a)
+    c00 = madd(x, b0, c00)
+    c01 = madd(x, b1, c01)
+    x = v128.load32_splat(a, 4)
+    c10 = madd(x, b0, c10)
+    c11 = madd(x, b1, c11)
+    x = v128.load32_splat(a, 8)
+    c20 = madd(x, b0, c20)
+    c21 = madd(x, b1, c21)
+    x = v128.load32_splat(a, 12)
+    c30 = madd(x, b0, c30)
+    c31 = madd(x, b1, c31)
+    a += 16
+    b += 32
+  }
+  storeRow(c, n, c00, c01)
+  if (m > 1) storeRow(r1, n, c10, c11)
+  if (m > 2) storeRow(r2, n, c20, c21)
+  if (m > 3) storeRow(r3, n, c30, c31)
+}
+
+/** Panels [k][8] (the last [k][4] when at most 4 columns are left) of B[k0.., j0..]; ld in elements. */
+function packB(dst: usize, b: usize, ld: i32, trans: bool, k: i32, n: i32): void {
+  const step = (<usize>ld) << 2
+  for (let j = 0; j < n; j += 8) {
+    const left = n - j
+    const width = left > 4 ? 8 : 4
+    const bytes = (<usize>width) << 2
+    if (!trans) {
+      let src = b + ((<usize>j) << 2)
+      for (let p = 0; p < k; p++) {
+        v128.store(dst, v128.load(src))
+        if (width == 8) v128.store(dst, v128.load(src, 16), 16)
+        src += step
+        dst += bytes
+      }
+    } else {
+      for (let h = 0; h < width; h += 4) packTransposed(dst + ((<usize>h) << 2), bytes, b + <usize>(j + h) * step, step, min(4, left - h), k)
+      dst += <usize>k * bytes
+    }
+  }
+}
+
+/** dst[p][0..4) = src[0..4)[p] for p in 0..k, `bytes` between the p; rows past m repeat the last one. */
+function packTransposed(dst: usize, bytes: usize, src: usize, step: usize, m: i32, k: i32): void {
+  if (m <= 0) return
+  const s1 = src + (m > 1 ? step : 0)
+  const s2 = s1 + (m > 2 ? step : 0)
+  const s3 = s2 + (m > 3 ? step : 0)
+  let p = 0
+  let at: usize = 0
+  for (; p + 4 <= k; p += 4) {
+    storeTransposed(dst, bytes, v128.load(src + at), v128.load(s1 + at), v128.load(s2 + at), v128.load(s3 + at))
+    dst += bytes << 2
+    at += 16
+  }
+  for (; p < k; p++) {
+    store<f32>(dst, load<f32>(src + at))
+    store<f32>(dst, load<f32>(s1 + at), 4)
+    store<f32>(dst, load<f32>(s2 + at), 8)
+    store<f32>(dst, load<f32>(s3 + at), 12)
+    dst += bytes
+    at += 4
+  }
+}
+
+/** Panels [k][4] of the transposed A: [k, m] -> rows i0..i0+m; columns past m hold what follows in memory. */
+function packA(dst: usize, a: usize, ld: i32, m: i32, k: i32): void {
+  const step = (<usize>ld) << 2
+  for (let i = 0; i < m; i += 4) {
+    let src = a + ((<usize>i) << 2)
+    for (let p = 0; p < k; p++) {
+      v128.store(dst, v128.load(src))
+      src += step
+      dst += 16
+    }
+  }
+}
+
+/** Rows [i0, i1) x columns [j0, j1) of C = A B. */
+function gemm(
+  a: usize,
+  lda: i32,
+  transA: bool,
+  b: usize,
+  ldb: i32,
+  transB: bool,
+  c: usize,
+  ldc: i32,
+  i0: i32,
+  i1: i32,
+  j0: i32,
+  j1: i32,
+  k: i32,
+  panels: usize,
+): void {
+  const rowPanels = panels + PANELS
+  const cs = (<usize>ldc) << 2
+  if (k == 0) for (let i = i0; i < i1; i++) fillRow(c + <usize>i * cs + ((<usize>j0) << 2), f32x4.splat(0), j1 - j0)
+  // Few rows do not repay the packing of B when it can be read in place.
+  const inPlace = !transB && i1 - i0 < 8
+  for (let jc = j0; jc < j1; jc += NC) {
+    const nc = min(NC, j1 - jc)
+    for (let kc = 0; kc < k; kc += KC) {
+      const kn = min(KC, k - kc)
+      const bAt = b + ((<usize>(transB ? jc * ldb + kc : kc * ldb + jc)) << 2)
+      if (!inPlace) packB(panels, bAt, ldb, transB, kn, nc)
+      for (let ic = i0; ic < i1; ic += MC) {
+        const mc = min(MC, i1 - ic)
+        const aAt = a + ((<usize>(transA ? kc * lda + ic : ic * lda + kc)) << 2)
+        if (transA) packA(rowPanels, aAt, lda, mc, kn)
+        for (let j = 0; j < nc; j += 8) {
+          const n = min(8, nc - j)
+          const panel = inPlace ? bAt + ((<usize>j) << 2) : panels + ((<usize>(j * kn)) << 2)
+          const bs: usize = inPlace ? (<usize>ldb) << 2 : n > 4 ? 32 : 16
+          for (let i = 0; i < mc; i += 4) {
+            const m = min(4, mc - i)
+            const out = c + <usize>(ic + i) * cs + ((<usize>(jc + j)) << 2)
+            if (transA && n > 4 && !inPlace) {
+              kernelPacked(kn, rowPanels + ((<usize>(i * kn)) << 2), panel, out, cs, m, n, kc == 0)
+              continue
+            }
+            const step: usize = transA ? 4 : (<usize>lda) << 2
+            const a0 = transA ? rowPanels + ((<usize>(i * kn)) << 2) : aAt + ((<usize>(i * lda)) << 2)
+            const a1 = a0 + (m > 1 ? step : 0)
+            const a2 = a1 + (m > 2 ? step : 0)
+            const a3 = a2 + (m > 3 ? step : 0)
+            const as: usize = transA ? 16 : 4
+            if (n > 4) kernel8(kn, a0, a1, a2, a3, as, panel, bs, out, cs, m, n, kc == 0)
+            else kernel4(kn, a0, a1, a2, a3, as, panel, bs, out, cs, m, n, kc == 0)
+          }
+        }
+      }
+    }
+  }
+}
+
+/** x . y over k elements: four chains (element e in chain e % 4) and the fixed tree of sumLanes. Two rows against four. */
+function dots(
+  x0: usize,
+  x1: usize,
+  y: usize,
+  step: usize,
+  k: i32,
+  out0: usize,
+  out1: usize,
+  outStep: usize,
+): void {
+  let s00 = f32x4.splat(0)
+  let s01 = s00
+  let s02 = s00
+  let s03 = s00
+  let s10 = s00
+  let s11 = s00
+  let s12 = s00
+  let s13 = s00
+  let y1 = y + step
+  let y2 = y1 + step
+  let y3 = y2 + step
+  for (; k >= 4; k -= 4) {
+    const a = v128.load(x0)
+    const b = v128.load(x1)
+    let v = v128.load(y)
+    s00 = madd(a, v, s00)
+    s10 = madd(b, v, s10)
+    v = v128.load(y1)
+    s01 = madd(a, v, s01)
+    s11 = madd(b, v, s11)
+    v = v128.load(y2)
+    s02 = madd(a, v, s02)
+    s12 = madd(b, v, s12)
+    v = v128.load(y3)
+    s03 = madd(a, v, s03)
+    s13 = madd(b, v, s13)
+    x0 += 16
+    x1 += 16
+    y += 16
+    y1 += 16
+    y2 += 16
+    y3 += 16
+  }
+  if (k > 0) {
+    const mask = firstLanes(k)
+    const a = v128.and(v128.load(x0), mask)
+    const b = v128.and(v128.load(x1), mask)
+    let v = v128.and(v128.load(y), mask)
+    s00 = madd(a, v, s00)
+    s10 = madd(b, v, s10)
+    v = v128.and(v128.load(y1), mask)
+    s01 = madd(a, v, s01)
+    s11 = madd(b, v, s11)
+    v = v128.and(v128.load(y2), mask)
+    s02 = madd(a, v, s02)
+    s12 = madd(b, v, s12)
+    v = v128.and(v128.load(y3), mask)
+    s03 = madd(a, v, s03)
+    s13 = madd(b, v, s13)
+  }
+  store<f32>(out0, sumLanes(s00))
+  store<f32>(out0 + outStep, sumLanes(s01))
+  store<f32>(out0 + outStep * 2, sumLanes(s02))
+  store<f32>(out0 + outStep * 3, sumLanes(s03))
+  store<f32>(out1, sumLanes(s10))
+  store<f32>(out1 + outStep, sumLanes(s11))
+  store<f32>(out1 + outStep * 2, sumLanes(s12))
+  store<f32>(out1 + outStep * 3, sumLanes(s13))
+}
+
+/** One such dot product. */
+function dot(x: usize, y: usize, k: i32): f32 {
+  let s = f32x4.splat(0)
+  for (; k >= 4; k -= 4) {
+    s = madd(v128.load(x), v128.load(y), s)
+    x += 16
+    y += 16
+  }
+  if (k > 0) {
+    const mask = firstLanes(k)
+    s = madd(v128.and(v128.load(x), mask), v128.and(v128.load(y), mask), s)
+  }
+  return sumLanes(s)
+}
+
+/** out[i xo + j yo] = x[i] . y[j] for i in 0..p, j in [j0, j1): both operands contiguous along k. */
+function allDots(
+  x: usize,
+  ldx: i32,
+  p: i32,
+  y: usize,
+  ldy: i32,
+  j0: i32,
+  j1: i32,
+  k: i32,
+  out: usize,
+  xo: i32,
+  yo: i32,
+): void {
+  const xs = (<usize>ldx) << 2
+  const ys = (<usize>ldy) << 2
+  const xOut = (<usize>xo) << 2
+  const yOut = (<usize>yo) << 2
+  let j = j0
+  for (; j + 4 <= j1; j += 4) {
+    for (let i = 0; i < p; i += 2) {
+      const more: usize = i + 1 < p ? 1 : 0
+      const to = out + <usize>i * xOut + <usize>j * yOut
+      const from = x + <usize>i * xs
+      dots(from, from + more * xs, y + <usize>j * ys, ys, k, to, to + more * xOut, yOut)
+    }
+  }
+  for (; j < j1; j++) {
+    for (let i = 0; i < p; i++) {
+      store<f32>(out + <usize>i * xOut + <usize>j * yOut, dot(x + <usize>i * xs, y + <usize>j * ys, k))
+    }
+  }
+}
+
+/**
+ * Into how many column ranges the result is cut when `count` threads share it (the rest of the threads cut rows): the one that
+ * makes the largest share cheapest, packing included (8 multiply-adds' time per packed element).
+ */
+function columnRanges(m: i32, n: i32, count: i32, transA: bool): i32 {
+  let best = 1
+  let least: i64 = i64.MAX_VALUE
+  for (let tc = 1; tc <= count; tc++) {
+    const tr = count / tc
+    const rows: i64 = ((m + tr * 4 - 1) / (tr * 4)) * 4
+    const cols: i64 = ((n + tc * 8 - 1) / (tc * 8)) * 8
+    const cost = rows * cols + cols * 8 + (transA ? rows * 8 : 0)
+    if (cost < least) {
+      least = cost
+      best = tc
+    }
+  }
+  return best
+}
+
+/** A share that starts and ends at multiples of `unit`. */
+// @ts-ignore: decorator
+@inline
+function border(total: i32, unit: i32, id: i32, count: i32): i32 {
+  return min(total, share((total + unit - 1) / unit, id, count) * unit)
+}
+
+export function matmul(ip: usize, slots: usize, id: i32, count: i32, scratch: usize): void {
+  const a = address(ip, 3, slots)
+  const b = address(ip, 4, slots)
+  const out = address(ip, 5, slots)
+  let m = word(ip, 6)
+  const k = word(ip, 7)
+  const n = word(ip, 8)
+  const transA = word(ip, 9) != 0
+  const transB = word(ip, 10) != 0
+  let batch = word(ip, 11)
+  const strideA = word(ip, 12)
+  const strideB = word(ip, 13)
+  const strideOut = word(ip, 14)
+  // Rows of all batches against one B are one product.
+  if (batch > 1 && strideB == 0 && !transA && strideA == m * k && strideOut == m * n) {
+    m *= batch
+    batch = 1
+  }
+  const whole = batch >= count
+  const first = whole ? share(batch, id, count) : 0
+  const last = whole ? share(batch, id + 1, count) : batch
+  const me = whole ? 0 : id
+  const all = whole ? 1 : count
+  const lda = transA ? m : k
+  const ldb = transB ? k : n
+  for (let e = first; e < last; e++) {
+    const x = a + ((<usize>(e * strideA)) << 2)
+    const y = b + ((<usize>(e * strideB)) << 2)
+    const to = out + ((<usize>(e * strideOut)) << 2)
+    if (transB && !transA && m < 8) {
+      allDots(x, k, m, y, k, border(n, 4, me, all), border(n, 4, me + 1, all), k, to, n, 1)
+    } else if (n == 1 && !transA) {
+      allDots(y, k, 1, x, k, border(m, 4, me, all), border(m, 4, me + 1, all), k, to, 1, 1)
+    } else {
+      const tc = columnRanges(m, n, all, transA)
+      const tr = all / tc
+      if (me >= tc * tr) continue
+      const row = me / tc
+      const col = me % tc
+      gemm(
+        x,
+        lda,
+        transA,
+        y,
+        ldb,
+        transB,
+        to,
+        n,
+        border(m, 4, row, tr),
+        border(m, 4, row + 1, tr),
+        border(n, 8, col, tc),
+        border(n, 8, col + 1, tc),
+        k,
+        scratch,
+      )
+    }
+  }
+}

@@ -1,0 +1,72 @@
+import { address, fillRow, share, word } from './lanes'
+
+/**
+ * Sliding windows, x: [N, C, H, W] and windows: [N, OH, OW, C, KH, KW]. Only positions inside x are touched: `unfold` leaves
+ * zeros outside, `fold` drops what lies there.
+ *
+ * The instruction: [3] a, [4] out, [5] N, C, H, W, KH, KW, OH, OW, strideY, strideX, padTop, padLeft, dilationY, dilationX.
+ */
+// @ts-ignore: decorator
+@inline
+function copyPlane(ip: usize, x: usize, windows: usize, n: i32, c: i32, i: i32, j: i32, fold: bool): void {
+  const C = word(ip, 6)
+  const H = word(ip, 7)
+  const W = word(ip, 8)
+  const KH = word(ip, 9)
+  const KW = word(ip, 10)
+  const y0 = i * word(ip, 13) - word(ip, 15)
+  const x0 = j * word(ip, 14) - word(ip, 16)
+  const dy = word(ip, 17)
+  const dx = word(ip, 18)
+  const plane = x + ((<usize>((n * C + c) * H * W)) << 2)
+  let at = windows + ((<usize>((((n * word(ip, 11) + i) * word(ip, 12) + j) * C + c) * KH * KW)) << 2)
+  for (let p = 0; p < KH; p++) {
+    const y = y0 + p * dy
+    const row = plane + ((<usize>(y * W)) << 2)
+    for (let q = 0; q < KW; q++) {
+      const z = x0 + q * dx
+      const inside = y >= 0 && y < H && z >= 0 && z < W
+      if (fold) {
+        if (inside) {
+          const to = row + ((<usize>z) << 2)
+          store<f32>(to, load<f32>(to) + load<f32>(at))
+        }
+      } else {
+        store<f32>(at, inside ? load<f32>(row + ((<usize>z) << 2)) : 0)
+      }
+      at += 4
+    }
+  }
+}
+
+/** windows[n, i, j, c, p, q] = x[n, c, i strideY - padTop + p dilationY, j strideX - padLeft + q dilationX]. */
+export function unfold(ip: usize, slots: usize, id: i32, count: i32): void {
+  const x = address(ip, 3, slots)
+  const out = address(ip, 4, slots)
+  const OH = word(ip, 11)
+  const OW = word(ip, 12)
+  const units = word(ip, 5) * OH * OW
+  const last = share(units, id + 1, count)
+  for (let u = share(units, id, count); u < last; u++) {
+    const n = u / (OH * OW)
+    const i = (u / OW) % OH
+    for (let c = 0; c < word(ip, 6); c++) copyPlane(ip, x, out, n, c, i, u % OW, false)
+  }
+}
+
+/** x[n, c, y, z] = sum of the windows that show it, in ascending (i, j, p, q). Parallel over the planes (n, c). */
+export function fold(ip: usize, slots: usize, id: i32, count: i32): void {
+  const windows = address(ip, 3, slots)
+  const out = address(ip, 4, slots)
+  const C = word(ip, 6)
+  const plane = word(ip, 7) * word(ip, 8)
+  const units = word(ip, 5) * C
+  const last = share(units, id + 1, count)
+  for (let u = share(units, id, count); u < last; u++) {
+    fillRow(out + ((<usize>(u * plane)) << 2), f32x4.splat(0), plane)
+    const n = u / C
+    for (let i = 0; i < word(ip, 11); i++) {
+      for (let j = 0; j < word(ip, 12); j++) copyPlane(ip, out, windows, n, u - n * C, i, j, true)
+    }
+  }
+}

@@ -1,0 +1,248 @@
+import asc from 'assemblyscript/asc'
+import { Bench } from 'tinybench'
+import type { Backend } from '../src/backend/backend.ts'
+import { Combine, LoopMode, Micro, Opcode } from '../src/core/lowering.ts'
+import { encodeLoop, type LoopSpec, open, planOf, randomArray, right } from '../test/backend/wasm-programs.ts'
+
+/**
+ * Speed of the WASM machine, kernel by kernel, in GF/s (one multiply-add = 2) and as a share of the multiply-add peak that a
+ * small loop reaches in the same run, per thread.
+ *
+ *   node dist/bench/kernels.js [--json] [--threads 1,2] [--plain|--relaxed] [--only TEXT] [--time MS]
+ */
+
+interface Case {
+  readonly name: string
+  readonly flops: number
+  readonly code: readonly number[]
+  readonly inputs: readonly number[]
+  readonly output: number
+}
+
+const argument = (name: string): string | undefined => {
+  const i = process.argv.indexOf(name)
+  return i < 0 ? undefined : process.argv[i + 1]
+}
+const has = (name: string): boolean => process.argv.includes(name)
+
+// ----------------------------------------------------------------------------------------------------------------- peak
+
+const CHAINS = 12
+const chains = Array.from({ length: CHAINS }, (_, i) => i)
+/** Independent chains of a * x + b in registers. */
+const peakSource = (relaxed: boolean) => `
+export function peak(n: i32, seed: f32): f32 {
+  const x = f32x4.splat(seed)
+  const y = f32x4.splat(seed * 0.5)
+  ${chains.map((i) => `let a${i} = f32x4.splat(seed + ${i}.0)`).join('\n  ')}
+  for (let i = 0; i < n; i++) {
+    ${chains.map((i) => (relaxed ? `a${i} = f32x4.relaxed_madd(a${i}, x, y)` : `a${i} = f32x4.add(f32x4.mul(a${i}, x), y)`)).join('\n    ')}
+  }
+  ${chains
+    .slice(1)
+    .map((i) => `a0 = f32x4.add(a0, a${i})`)
+    .join('\n  ')}
+  return f32x4.extract_lane(a0, 0)
+}`
+
+const measurePeak = async (relaxed: boolean): Promise<number> => {
+  const enable = relaxed ? ['simd', 'relaxed-simd'] : ['simd']
+  const { binary, error } = await asc.compileString(peakSource(relaxed), { optimizeLevel: 3, runtime: 'stub', enable })
+  if (binary === null || error) throw error ?? new Error('the peak loop does not compile')
+  const { instance } = await WebAssembly.instantiate(new Uint8Array(binary), { env: { abort: () => undefined } })
+  const peak = instance.exports.peak as (n: number, seed: number) => number
+  const n = 1 << 20
+  peak(n, 0.5)
+  let best = Number.POSITIVE_INFINITY
+  for (let i = 0; i < 20; i++) {
+    const t = performance.now()
+    peak(n, 0.5)
+    best = Math.min(best, performance.now() - t)
+  }
+  return (n * CHAINS * 8) / best / 1e6
+}
+
+// ---------------------------------------------------------------------------------------------------------------- cases
+
+const matmul = (m: number, k: number, n: number, tA = 0, tB = 0, batch = 1): Case => ({
+  name: `matmul ${batch > 1 ? `${batch} x ` : ''}${m} x ${k} x ${n}${tA ? ' A^T' : ''}${tB ? ' B^T' : ''}`,
+  flops: 2 * batch * m * k * n,
+  code: [Opcode.matmul, 15, 2 ** 30, 0, 1, 2, m, k, n, tA, tB, batch, m * k, k * n, m * n],
+  inputs: [batch * m * k, batch * k * n],
+  output: batch * m * n,
+})
+
+interface Geometry {
+  readonly N: number
+  readonly C: number
+  readonly H: number
+  readonly O: number
+  readonly K: number
+  readonly OH: number
+  readonly s: number
+  readonly p: number
+}
+
+const taps = (g: Geometry): number => {
+  let n = 0
+  for (let i = 0; i < g.OH; i++)
+    for (let p = 0; p < g.K; p++) {
+      const y = i * g.s - g.p + p
+      if (y >= 0 && y < g.H) n++
+    }
+  return n * n
+}
+
+const conv = (opcode: Opcode, g: Geometry): Case => {
+  const { N, C, H, O, K, OH, s, p } = g
+  const x = N * C * H * H
+  const w = O * C * K * K
+  const y = N * O * OH * OH
+  const [a, b, out] = opcode === Opcode.conv2d ? [x, w, y] : opcode === Opcode.conv2dInput ? [y, w, x] : [x, y, w]
+  return {
+    name: `${Opcode[opcode]} ${N} x [${C},${H},${H}] * [${O},${C},${K},${K}] s${s} p${p}`,
+    flops: 2 * N * C * O * taps(g),
+    code: [opcode, 21, 2 ** 30, 0, 1, 2, N, C, H, H, O, K, K, OH, OH, s, s, p, p, 1, 1],
+    inputs: [a, b],
+    output: out,
+  }
+}
+
+const ones = (dims: readonly number[]): number[] => dims.map((_, d) => dims.slice(d + 1).reduce((a, b) => a * b, 1))
+const size = (dims: readonly number[], strides: readonly number[]): number => dims.reduce((n, d, i) => n + (d - 1) * strides[i], 1)
+
+const loop = (name: string, dims: readonly number[], inputs: readonly (readonly number[])[], ops: LoopSpec['ops'], rest: Partial<LoopSpec> = {}, outStrides = ones(dims)): Case => {
+  const spec: LoopSpec = {
+    dims,
+    mode: LoopMode.map,
+    combine: Combine.sum,
+    kept: dims.length,
+    out: { offset: 0, strides: outStrides },
+    inputs: inputs.map((strides) => ({ offset: 0, strides })),
+    temporaries: 3,
+    ops,
+    ...rest,
+  }
+  const elements = dims.reduce((a, b) => a * b, 1)
+  return {
+    name: `loop ${name} [${dims.join(',')}]`,
+    flops: elements * (ops.length + (spec.mode === LoopMode.map ? 0 : 1)),
+    code: encodeLoop(spec, 2 ** 30),
+    inputs: inputs.map((strides) => size(dims, strides)),
+    output: size(dims, outStrides),
+  }
+}
+
+const mid: Geometry = { N: 500, C: 16, H: 14, O: 32, K: 4, OH: 7, s: 2, p: 1 }
+const first: Geometry = { N: 500, C: 1, H: 28, O: 16, K: 4, OH: 14, s: 2, p: 1 }
+const bare: Geometry = { N: 500, C: 1, H: 10, O: 16, K: 4, OH: 4, s: 2, p: 0 }
+
+const cases: readonly Case[] = [
+  matmul(256, 256, 256),
+  matmul(512, 512, 512),
+  matmul(1024, 1024, 1024),
+  matmul(500, 100, 1568),
+  matmul(500, 1568, 100, 0, 1),
+  matmul(100, 500, 1568, 1, 0),
+  matmul(50, 1568, 100),
+  matmul(500, 100, 10),
+  matmul(1, 1568, 100),
+  matmul(1, 1568, 100, 0, 1),
+  matmul(9, 10, 100, 0, 0, 50),
+  conv(Opcode.conv2dInput, mid),
+  conv(Opcode.conv2dInput, { ...mid, N: 5000 }),
+  conv(Opcode.conv2dInput, first),
+  conv(Opcode.conv2dInput, bare),
+  conv(Opcode.conv2d, { ...mid, N: 50 }),
+  conv(Opcode.conv2d, mid),
+  conv(Opcode.conv2d, { ...first, N: 50 }),
+  conv(Opcode.conv2d, first),
+  conv(Opcode.conv2dWeight, mid),
+  conv(Opcode.conv2dWeight, { ...mid, N: 50 }),
+  conv(Opcode.conv2dWeight, first),
+  conv(Opcode.conv2d, { ...mid, N: 1 }),
+  conv(Opcode.conv2dInput, { N: 500, C: 3, H: 32, O: 16, K: 4, OH: 16, s: 2, p: 1 }),
+  conv(Opcode.conv2d, { N: 16, C: 64, H: 32, O: 64, K: 3, OH: 32, s: 1, p: 1 }),
+  loop('rows * slope', [500, 3136], [[3136, 1], [0, 1]], [[Micro.mul, 2, 0, 1, 0]]),
+  loop('splitMul rows', [500, 3136], [[3136, 1], [0, 1], [0, 1]], [[Micro.splitMul, 3, 0, 1, 2]]),
+  loop('bias add', [500, 32, 49], [[1568, 49, 1], [0, 1, 0]], [[Micro.add, 2, 0, 1, 0]]),
+  loop('bias add relu', [500, 16, 196], [[3136, 196, 1], [0, 1, 0]], [[Micro.add, 2, 0, 1, 0], [Micro.relu, 2, 2, 0, 0]]),
+  loop('sum rows', [500, 3136], [[3136, 1]], [], { mode: LoopMode.keep, kept: 0 }, [0, 1]),
+  loop('sum rows of product', [500, 3136], [[3136, 1], [0, 1]], [[Micro.mul, 2, 0, 1, 0]], { mode: LoopMode.keep, kept: 0 }, [0, 1]),
+  loop('dot of trailing dims', [500, 1568], [[1568, 1], [0, 1]], [[Micro.mul, 2, 0, 1, 0]], { mode: LoopMode.inner, kept: 1 }, [1, 0]),
+  loop('sum short rows', [50000, 10], [[10, 1]], [], { mode: LoopMode.inner, kept: 1 }, [1, 0]),
+  loop('bias gradient', [32, 500, 49], [[49, 1568, 1]], [], { mode: LoopMode.inner, kept: 1 }, [1, 0, 0]),
+  loop('copy', [500, 3136], [[3136, 1]], []),
+  loop('transpose', [1568, 500], [[1, 1568]], []),
+  loop(
+    'relaxation, 8 ops',
+    [50, 3136],
+    [[3136, 1], [3136, 1]],
+    [
+      [Micro.relu, 2, 0, 0, 0],
+      [Micro.relu, 3, 1, 0, 0],
+      [Micro.sub, 4, 1, 0, 0],
+      [Micro.div, 4, 3, 4, 0],
+      [Micro.step, 2, 0, 0, 0],
+      [Micro.sub, 3, 3, 2, 0],
+      [Micro.mul, 4, 4, 3, 0],
+      [Micro.max, 4, 4, 2, 0],
+    ],
+  ),
+  loop('exp', [500, 1000], [[1000, 1]], [[Micro.exp, 1, 0, 0, 0]]),
+  loop('tanh', [500, 1000], [[1000, 1]], [[Micro.tanh, 1, 0, 0, 0]]),
+  loop('tiny', [8], [[1], [1]], [[Micro.add, 2, 0, 1, 0]]),
+]
+
+// ------------------------------------------------------------------------------------------------------------------ run
+
+const time = Number(argument('--time') ?? 150)
+const only = argument('--only')
+const threadCounts = (argument('--threads') ?? '1,2').split(',').map(Number)
+const flavours = [false, true].filter((relaxed) => !has(relaxed ? '--plain' : '--relaxed'))
+
+interface Row {
+  readonly kernel: string
+  readonly threads: number
+  readonly relaxed: boolean
+  readonly microseconds: number
+  readonly gflops: number
+  readonly share: number
+}
+
+const measure = async (b: Backend, c: Case): Promise<number> => {
+  const e = right(await b.compile(planOf([c.code], c.inputs, [c.output]))())
+  const args = c.inputs.map((n, i) => {
+    const buffer = b.alloc(n)
+    b.write(buffer, randomArray(n, i + 1))
+    return buffer
+  })
+  const out = b.alloc(c.output)
+  const bench = new Bench({ time, warmupTime: time / 5, iterations: 5, warmupIterations: 2 })
+  bench.add(c.name, () => b.run(e, [...args, out]))
+  await bench.run()
+  for (const x of [...args, out]) b.free(x)
+  b.release(e)
+  const { result } = bench.tasks[0]
+  if (!('latency' in result)) throw new Error(`${c.name} did not run`)
+  return result.latency.p50 * 1e3
+}
+
+const rows: Row[] = []
+for (const relaxed of flavours) {
+  const peak = await measurePeak(relaxed)
+  if (!has('--json')) console.log(`\n${relaxed ? 'relaxed' : 'plain'}: multiply-add peak ${peak.toFixed(1)} GF/s on one core`)
+  for (const threads of threadCounts) {
+    const b = await open({ threads, fastMath: relaxed })
+    for (const c of cases.filter((x) => only === undefined || x.name.includes(only))) {
+      const microseconds = await measure(b, c)
+      const gflops = c.flops / microseconds / 1e3
+      const row: Row = { kernel: c.name, threads, relaxed, microseconds, gflops, share: gflops / peak / threads }
+      rows.push(row)
+      if (!has('--json'))
+        console.log(`${String(threads).padStart(2)}  ${c.name.padEnd(56)} ${microseconds.toFixed(1).padStart(10)} us ${gflops.toFixed(2).padStart(8)} GF/s ${(100 * row.share).toFixed(0).padStart(4)} %`)
+    }
+    b.dispose()
+  }
+}
+if (has('--json')) console.log(JSON.stringify(rows))

@@ -1,0 +1,53 @@
+import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
+import type { Backend, Buffer, Data } from './backend.ts'
+
+/** An owner of resident memory: parameters, optimizer state, data. */
+export interface Region {
+  readonly backend: Backend
+  /** A new buffer of this region. */
+  readonly alloc: (length: number) => Buffer
+  /** A new buffer of this region with this content. */
+  readonly from: (data: Data) => Buffer
+  /** Frees a buffer of this region before the region ends. */
+  readonly free: (buffer: Buffer) => void
+  /** Hands a buffer over to the caller, who frees it from now on. */
+  readonly detach: (buffer: Buffer) => Buffer
+}
+
+/**
+ * Runs `use` with a region and frees what the region still owns, exactly once, whether `use` ends in Right, in Left, throws or
+ * rejects; a throw or a rejection goes on as a rejection. (fp-ts `TaskEither.bracket` does not release on a throw.)
+ */
+export const withRegion =
+  (backend: Backend) =>
+  <Err, A>(use: (region: Region) => TaskEither<Err, A>): TaskEither<Err, A> =>
+  async () => {
+    const owned = new Set<Buffer>()
+    const keep = (b: Buffer): Buffer => {
+      owned.add(b)
+      return b
+    }
+    const region: Region = {
+      backend,
+      alloc: (length) => keep(backend.alloc(length)),
+      from: (data) => {
+        const b = keep(backend.alloc(data.length))
+        backend.write(b, data)
+        return b
+      },
+      free: (b) => {
+        backend.free(b)
+        owned.delete(b)
+      },
+      detach: (b) => {
+        owned.delete(b)
+        return b
+      },
+    }
+    try {
+      return await use(region)()
+    } finally {
+      for (const b of owned) backend.free(b)
+      owned.clear()
+    }
+  }

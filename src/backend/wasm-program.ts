@@ -1,0 +1,208 @@
+import { LoopMode, Micro, Opcode } from '../core/lowering.ts'
+import type { Plan } from '../tape/plan.ts'
+
+/** The elements [low, high] of a slot that an instruction touches; high < low when it touches none. */
+interface Touch {
+  readonly slot: number
+  readonly low: number
+  readonly high: number
+}
+
+/** Words of a loop, decoded. */
+interface Loop {
+  readonly mode: LoopMode
+  readonly combine: number
+  readonly kept: number
+  readonly registers: number
+  readonly dims: readonly number[]
+  readonly out: Access
+  readonly inputs: readonly Access[]
+  readonly ops: readonly number[]
+}
+
+interface Access {
+  readonly slot: number
+  readonly offset: number
+  readonly strides: readonly number[]
+}
+
+const OP_WORDS = 5
+
+const loopOf = (c: readonly number[]): Loop => {
+  const [, , , depth, mode, combine, kept, nIn, nOps, registers, slot, offset] = c
+  const dims = c.slice(12, 12 + depth)
+  const at = 12 + 2 * depth
+  const words = 2 + depth
+  return {
+    mode,
+    combine,
+    kept,
+    registers,
+    dims,
+    out: { slot, offset, strides: c.slice(12 + depth, at) },
+    inputs: Array.from({ length: nIn }, (_, i) => {
+      const [s, o, ...strides] = c.slice(at + i * words, at + (i + 1) * words)
+      return { slot: s, offset: o, strides }
+    }),
+    ops: c.slice(at + nIn * words, at + nIn * words + nOps * OP_WORDS),
+  }
+}
+
+const encodeLoop = (work: number, l: Loop): readonly number[] => {
+  const body = [
+    l.dims.length, l.mode, l.combine, l.kept, l.inputs.length, l.ops.length / OP_WORDS, l.registers, l.out.slot, l.out.offset,
+    ...l.dims,
+    ...l.out.strides,
+    ...l.inputs.flatMap((i) => [i.slot, i.offset, ...i.strides]),
+    ...l.ops,
+  ]
+  return [Opcode.loop, body.length + 3, work, ...body]
+}
+
+const product = (dims: readonly number[]): number => dims.reduce((n, d) => n * d, 1)
+
+/** Elements reached by walking all dims of an access. */
+const reach = (a: Access, dims: readonly number[]): Touch => {
+  if (product(dims) === 0) return { slot: a.slot, low: 0, high: -1 }
+  const spans = dims.map((d, i) => (d - 1) * a.strides[i])
+  return {
+    slot: a.slot,
+    low: a.offset + spans.reduce((s, x) => s + Math.min(x, 0), 0),
+    high: a.offset + spans.reduce((s, x) => s + Math.max(x, 0), 0),
+  }
+}
+
+const whole = (slot: number, n: number): Touch => ({ slot, low: 0, high: n - 1 })
+
+/** What one instruction touches; undefined for an unknown opcode. */
+const touches = (c: readonly number[]): readonly Touch[] | undefined => {
+  switch (c[0] as Opcode) {
+    case Opcode.halt:
+      return []
+    case Opcode.loop: {
+      const l = loopOf(c)
+      return [reach(l.out, l.dims), ...l.inputs.map((i) => reach(i, l.dims))]
+    }
+    case Opcode.fill:
+      return [{ slot: c[3], low: c[4], high: c[4] + c[5] - 1 }]
+    case Opcode.matmul: {
+      const [a, b, out, m, k, n, , , batch, strideA, strideB, strideOut] = c.slice(3)
+      const last = (stride: number, size: number) => (batch === 0 ? 0 : (batch - 1) * stride + size)
+      return [whole(a, last(strideA, m * k)), whole(b, last(strideB, k * n)), whole(out, last(strideOut, m * n))]
+    }
+    case Opcode.conv2d:
+    case Opcode.conv2dInput:
+    case Opcode.conv2dWeight: {
+      const [a, b, out, N, C, H, W, O, KH, KW, OH, OW] = c.slice(3)
+      const x = N * C * H * W
+      const w = O * C * KH * KW
+      const y = N * O * OH * OW
+      const sizes = c[0] === Opcode.conv2d ? [x, w, y] : c[0] === Opcode.conv2dInput ? [y, w, x] : [x, y, w]
+      return [a, b, out].map((slot, i) => whole(slot, sizes[i]))
+    }
+    case Opcode.gather:
+      return [whole(c[3], c[7] * c[8]), whole(c[4], c[6]), whole(c[5], c[6] * c[8])]
+    case Opcode.scatterAdd:
+      return [whole(c[3], c[6] * c[8]), whole(c[4], c[6]), whole(c[5], c[7] * c[8])]
+    case Opcode.argmax:
+      return [whole(c[3], c[5] * c[6] * c[7]), whole(c[4], c[5] * c[7])]
+    case Opcode.unfold:
+    case Opcode.fold: {
+      const [a, out, N, C, H, W, KH, KW, OH, OW] = c.slice(3)
+      const x = N * C * H * W
+      const windows = N * OH * OW * C * KH * KW
+      return c[0] === Opcode.unfold ? [whole(a, x), whole(out, windows)] : [whole(a, windows), whole(out, x)]
+    }
+    default:
+      return undefined
+  }
+}
+
+/** Why a loop is malformed, if it is. */
+const loopFault = (l: Loop): string | undefined => {
+  if (l.dims.length < 1 || l.dims.length > 6) return `${l.dims.length} dims`
+  if (l.inputs.length < 1 || l.inputs.length > 8) return `${l.inputs.length} inputs`
+  if (l.ops.length > 24 * OP_WORDS) return `${l.ops.length / OP_WORDS} ops`
+  if (l.registers < l.inputs.length || l.registers > 32) return `${l.registers} registers`
+  const bad = l.ops.findIndex((v, i) => (i % OP_WORDS === 0 ? Micro[v] === undefined : v < 0 || v >= l.registers))
+  return bad < 0 ? undefined : `op ${Math.floor(bad / OP_WORDS)} is malformed`
+}
+
+/** The instructions of a program, one array of words each, `halt` included; a message when it is malformed. */
+const split = (code: Int32Array): readonly (readonly number[])[] | string => {
+  const out: number[][] = []
+  for (let at = 0; at < code.length; at += code[at + 1]) {
+    const length = code[at + 1]
+    if (!(length >= 3) || at + length > code.length) return `instruction at word ${at} has length ${length}`
+    out.push(Array.from(code.subarray(at, at + length)))
+    if (code[at] === Opcode.halt) return out
+  }
+  return 'the program has no halt'
+}
+
+/**
+ * The same loop with unit dims dropped, neighbours joined where every operand walks through them evenly, and at least two
+ * dims, as assembly/loop.ts wants it; undefined when nothing is to be done. Kept and reduced dims are never joined.
+ */
+const normalLoop = (l: Loop): Loop | undefined => {
+  if (l.mode === LoopMode.map && product(l.dims) === 0) return undefined
+  const depth = l.dims.length
+  const accesses = [l.out, ...l.inputs]
+  interface Dim {
+    readonly n: number
+    /** Only dims of one group may be joined: kept, reduced, the kept columns of mode keep. */
+    readonly group: number
+    readonly strides: readonly number[]
+  }
+  const groupOf = (d: number) => (l.mode === LoopMode.map || d < l.kept ? 0 : l.mode === LoopMode.keep && d === depth - 1 ? 2 : 1)
+  const joined = l.dims
+    .map((n, d): Dim => ({ n, group: groupOf(d), strides: accesses.map((a) => a.strides[d]) }))
+    .filter((d) => d.n !== 1)
+    .reduce<Dim[]>((done, d) => {
+      const last = done[done.length - 1]
+      const joins = last !== undefined && last.group === d.group && last.strides.every((s, i) => s === d.strides[i] * d.n)
+      return joins ? [...done.slice(0, -1), { ...d, n: last.n * d.n }] : [...done, d]
+    }, [])
+  const reduced = joined.filter((d) => d.group === 1).length
+  const columns = joined.filter((d) => d.group === 2).length
+  const mode = reduced === 0 ? LoopMode.map : columns === 0 ? LoopMode.inner : l.mode
+  const unit: Dim = { n: 1, group: 0, strides: accesses.map(() => 0) }
+  const dims = [...Array.from({ length: Math.max(0, 2 - joined.length) }, () => unit), ...joined]
+  const at = (a: Access, i: number): Access => ({ ...a, strides: dims.map((d) => d.strides[i]) })
+  return {
+    ...l,
+    mode,
+    kept: dims.length - reduced - (mode === LoopMode.keep ? columns : 0),
+    dims: dims.map((d) => d.n),
+    out: at(l.out, 0),
+    inputs: l.inputs.map((a, i) => at(a, i + 1)),
+  }
+}
+
+/**
+ * The plan's program in the machine's normal form, after checking that every instruction is well-formed and stays inside its
+ * slots; a message when it does not.
+ */
+export const prepare = ({ code, slots }: Pick<Plan, 'code' | 'slots'>): Int32Array | string => {
+  const instructions = split(code)
+  if (typeof instructions === 'string') return instructions
+  for (const [i, c] of instructions.entries()) {
+    const name = `instruction ${i} (${Opcode[c[0]] ?? `opcode ${c[0]}`})`
+    const fault = c[0] === Opcode.loop ? loopFault(loopOf(c)) : undefined
+    if (fault !== undefined) return `${name}: ${fault}`
+    const touched = touches(c)
+    if (touched === undefined) return `${name}: no such opcode`
+    for (const t of touched) {
+      const slot = slots[t.slot]
+      if (slot === undefined) return `${name}: no slot ${t.slot}`
+      if (t.low < 0 || t.high >= slot.length) return `${name}: elements ${t.low}..${t.high} of slot ${t.slot}, which has ${slot.length}`
+    }
+  }
+  return Int32Array.from(
+    instructions.flatMap((c) => {
+      if (c[0] !== Opcode.loop) return c
+      const l = normalLoop(loopOf(c))
+      return l === undefined ? [] : encodeLoop(c[2], l)
+    }),
+  )
+}

@@ -1,0 +1,115 @@
+import type { Worker as NodeWorker } from 'node:worker_threads'
+
+/** What a worker needs to become thread `id` of `count`. */
+export interface Seat {
+  readonly module: WebAssembly.Module
+  readonly memory: WebAssembly.Memory
+  readonly control: number
+  readonly id: number
+  readonly count: number
+}
+
+/** Started workers, parked inside WebAssembly. */
+export interface Workers {
+  readonly terminate: () => void
+}
+
+// The same few lines everywhere; they leave `park` when the machine is stopped.
+const BODY = `
+const work = ({ module, memory, control, id, count }, post) => {
+  const { exports } = new WebAssembly.Instance(module, { env: { memory } })
+  exports.setup(control, id, count, 1)
+  post('ready')
+  exports.park()
+}`
+const NODE = `${BODY}
+const { parentPort, workerData } = require('node:worker_threads')
+work(workerData, m => parentPort.postMessage(m))`
+const WEB = `${BODY}
+onmessage = e => work(e.data, postMessage)`
+
+const runtime = globalThis as unknown as {
+  readonly process?: { readonly versions?: { readonly node?: string } }
+  readonly Deno?: unknown
+  readonly document?: unknown
+}
+
+// Deno has both kinds of workers; only Node's can be unref'ed, so that a program may end without disposing.
+const isNode = (runtime.process?.versions?.node !== undefined || runtime.Deno !== undefined) && runtime.document === undefined
+
+/** Whether this thread may block on an atomic: everywhere but on a page's main thread. */
+export const mayWait = runtime.document === undefined
+
+/** Whether memory can be shared at all (in a browser: only on a cross-origin-isolated page). */
+export const canShare =
+  typeof SharedArrayBuffer !== 'undefined' &&
+  typeof Atomics !== 'undefined' &&
+  (isNode || typeof Worker !== 'undefined') &&
+  (globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated !== false
+
+/** How many threads this machine runs at once. */
+export const concurrency = async (): Promise<number> => {
+  if (isNode) {
+    const os = await import('node:os')
+    return os.availableParallelism()
+  }
+  return globalThis.navigator?.hardwareConcurrency ?? 1
+}
+
+const startNode = async (seats: readonly Seat[]): Promise<Workers> => {
+  const { Worker } = await import('node:worker_threads')
+  const workers: NodeWorker[] = []
+  const terminate = () => {
+    for (const w of workers) void w.terminate()
+  }
+  try {
+    await Promise.all(
+      seats.map(
+        (seat) =>
+          new Promise<void>((resolve, reject) => {
+            const worker = new Worker(NODE, { eval: true, workerData: seat, execArgv: [], stdin: false })
+            workers.push(worker)
+            worker.once('message', () => resolve())
+            worker.once('error', reject)
+          }),
+      ),
+    )
+  } catch (e) {
+    terminate()
+    throw e
+  }
+  // Parked workers must not keep the process alive.
+  for (const w of workers) w.unref()
+  return { terminate }
+}
+
+const startWeb = async (seats: readonly Seat[]): Promise<Workers> => {
+  const workers: Worker[] = []
+  const url = URL.createObjectURL(new Blob([WEB], { type: 'text/javascript' }))
+  const terminate = () => {
+    for (const w of workers) w.terminate()
+  }
+  try {
+    await Promise.all(
+      seats.map(
+        (seat) =>
+          new Promise<void>((resolve, reject) => {
+            const worker = new Worker(url, { type: 'module' })
+            workers.push(worker)
+            worker.onmessage = () => resolve()
+            worker.onerror = (e) => reject(new Error(e.message))
+            worker.postMessage(seat)
+          }),
+      ),
+    )
+  } catch (e) {
+    terminate()
+    throw e
+  } finally {
+    URL.revokeObjectURL(url)
+  }
+  return { terminate }
+}
+
+/** Starts one worker per seat and resolves when all of them are about to park. */
+export const startWorkers = (seats: readonly Seat[]): Promise<Workers> => (isNode ? startNode(seats) : startWeb(seats))

@@ -1,0 +1,51 @@
+/** Everything that can go wrong, as data. `show` is the only place that turns an error into prose. */
+export type MixtrainError =
+  | { readonly kind: 'shape'; readonly op: string; readonly message: string }
+  | { readonly kind: 'unsupported'; readonly what: string; readonly reason: string }
+  | { readonly kind: 'usage'; readonly message: string }
+  | { readonly kind: 'file'; readonly path: string; readonly place?: string; readonly message: string }
+  | { readonly kind: 'device'; readonly device: string; readonly message: string }
+  | { readonly kind: 'memory'; readonly needed: number; readonly budget: number; readonly what: string }
+
+export const show = (e: MixtrainError): string => {
+  switch (e.kind) {
+    case 'shape':
+      return `${e.op}: ${e.message}`
+    case 'unsupported':
+      return `${e.what} is not supported: ${e.reason}`
+    case 'usage':
+      return e.message
+    case 'file':
+      return `${e.path}${e.place === undefined ? '' : ` (${e.place})`}: ${e.message}`
+    case 'device':
+      return `device ${e.device}: ${e.message}`
+    case 'memory':
+      return `${e.what} needs ${Math.ceil(e.needed / 2 ** 20)} MB, but the memory budget is ${Math.floor(e.budget / 2 ** 20)} MB (--memory)`
+    default:
+      return e satisfies never
+  }
+}
+
+/**
+ * The one exception class: raised where a *program* is wrong (shapes that do not fit, an op without the rule asked for) while a
+ * graph is being built. Effects (files, devices) report errors as values in an Either instead.
+ */
+export class MixtrainException extends Error {
+  override readonly name = 'MixtrainException'
+  constructor(readonly error: MixtrainError) {
+    super(show(error))
+  }
+}
+
+export const raise = (error: MixtrainError): never => {
+  throw new MixtrainException(error)
+}
+
+export const usage = (message: string): MixtrainError => ({ kind: 'usage', message })
+export const fileError = (path: string, message: string, place?: string): MixtrainError => ({
+  kind: 'file',
+  path,
+  message,
+  ...(place === undefined ? {} : { place }),
+})
+export const deviceError = (device: string, message: string): MixtrainError => ({ kind: 'device', device, message })

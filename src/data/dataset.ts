@@ -1,0 +1,126 @@
+import { raise, usage } from '../core/error.ts'
+import type { Key } from '../core/key.ts'
+import * as K from '../core/key.ts'
+import { size } from '../core/shape.ts'
+
+/**
+ * Labelled images. Pixels are bytes, channel by channel, row by row; image i has the bytes [i c h w, (i+1) c h w) of
+ * `inputs`.
+ */
+export interface Dataset {
+  readonly name: string
+  /** [count, c, h, w], 0 .. 255 */
+  readonly inputs: Uint8Array
+  /** [count], 0 .. classes - 1 */
+  readonly labels: Uint8Array | Uint16Array
+  /** [c, h, w] of one image */
+  readonly shape: readonly [number, number, number]
+  readonly classes: number
+  readonly count: number
+  readonly licence?: string
+}
+
+/** What a data source gives: two sets of images of one shape and the same classes. */
+export interface Data {
+  readonly train: Dataset
+  readonly test: Dataset
+}
+
+/** Pixels of one image: c h w. */
+export const pixelsPerImage = (d: Dataset): number => size(d.shape)
+
+/** A data set of arrays in memory. Raises a usage error if their lengths disagree or a label is not below `classes`. */
+export const dataset = (parts: Omit<Dataset, 'count'>): Dataset => {
+  const count = parts.labels.length
+  const expected = count * size(parts.shape)
+  if (parts.inputs.length !== expected)
+    raise(usage(`${parts.name}: ${count} images [${parts.shape}] need ${expected} pixels, not ${parts.inputs.length}`))
+  const wrong = parts.labels.findIndex(label => label >= parts.classes)
+  if (wrong >= 0)
+    raise(usage(`${parts.name}: image ${wrong} has label ${parts.labels[wrong]} of ${parts.classes} classes`))
+  return { ...parts, count }
+}
+
+const inRange = (d: Dataset, index: number): number =>
+  Number.isInteger(index) && index >= 0 && index < d.count
+    ? index
+    : raise(usage(`there is no image ${index} in ${d.name}: it has ${d.count}, counted from 0`))
+
+/** Images `from` (included) to `to` (excluded), as Array.prototype.slice; a view, nothing is copied. */
+export const slice =
+  (from: number, to?: number) =>
+  (d: Dataset): Dataset => {
+    const labels = d.labels.subarray(from, to)
+    const start = (labels.byteOffset - d.labels.byteOffset) / d.labels.BYTES_PER_ELEMENT
+    const n = pixelsPerImage(d)
+    return { ...d, labels, count: labels.length, inputs: d.inputs.subarray(start * n, (start + labels.length) * n) }
+  }
+
+/** The first n images, or all if there are fewer. Raises a usage error unless n is a non-negative integer. */
+export const take = (n: number): ((d: Dataset) => Dataset) =>
+  Number.isSafeInteger(n) && n >= 0
+    ? slice(0, n)
+    : raise(usage(`a number of images must be a non-negative integer, not ${n}`))
+
+/** The images at `indices`, in that order, copied. Raises a usage error for an index out of range. */
+export const select =
+  (indices: ArrayLike<number>) =>
+  (d: Dataset): Dataset => {
+    const n = pixelsPerImage(d)
+    const count = indices.length
+    const inputs = new Uint8Array(count * n)
+    const labels = d.labels instanceof Uint8Array ? new Uint8Array(count) : new Uint16Array(count)
+    for (let i = 0; i < count; i++) {
+      const at = inRange(d, indices[i])
+      inputs.set(d.inputs.subarray(at * n, (at + 1) * n), i * n)
+      labels[i] = d.labels[at]
+    }
+    return { ...d, inputs, labels, count }
+  }
+
+const INTENSITY = Float32Array.from({ length: 256 }, (_, byte) => byte / 255)
+
+/**
+ * Inputs of a network, [indices.length, c, h, w]: float32(pixel / 255). Raises a usage error for an index out of
+ * range.
+ */
+export const pixels = (d: Dataset, indices: ArrayLike<number>): Float32Array => {
+  const n = pixelsPerImage(d)
+  const out = new Float32Array(indices.length * n)
+  for (let i = 0; i < indices.length; i++) {
+    const at = inRange(d, indices[i]) * n
+    for (let j = 0; j < n; j++) out[i * n + j] = INTENSITY[d.inputs[at + j]]
+  }
+  return out
+}
+
+/** Labels as float32, [indices.length]. Raises a usage error for an index out of range. */
+export const labelsOf = (d: Dataset, indices: ArrayLike<number>): Float32Array =>
+  Float32Array.from(indices, index => d.labels[inRange(d, index)])
+
+/**
+ * The indices 0 .. count-1, shuffled and cut into batches. A last batch that is not full is dropped, so that every
+ * batch has the same shape (none is left if batchSize > count), or kept on request.
+ */
+export const batches = (
+  count: number,
+  batchSize: number,
+  key: Key,
+  rest: 'drop' | 'keep' = 'drop',
+): readonly Uint32Array[] => {
+  if (!Number.isSafeInteger(batchSize) || batchSize < 1)
+    raise(usage(`a batch size must be a positive integer, not ${batchSize}`))
+  const order = K.permutation(key, count)
+  const length = rest === 'drop' ? Math.floor(count / batchSize) : Math.ceil(count / batchSize)
+  return Array.from({ length }, (_, i) => order.subarray(i * batchSize, (i + 1) * batchSize))
+}
+
+/** Two disjoint random parts of a data set: `count` images, and all others. */
+export const split =
+  (key: Key, count: number) =>
+  (d: Dataset): readonly [Dataset, Dataset] => {
+    const order = K.permutation(key, d.count)
+    if (!(Number.isInteger(count) && count >= 0 && count <= d.count))
+      raise(usage(`cannot split ${count} of ${d.count} images off`))
+    return [select(order.subarray(0, count))(d), select(order.subarray(count))(d)]
+  }

@@ -1,0 +1,84 @@
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { fileError, type MixtrainError } from '../core/error.ts'
+
+/**
+ * The capability to read files: `files` on Node and Deno, anything else (fetch, a dropped folder) where there is no
+ * file system.
+ */
+export interface FileReader {
+  readonly read: (path: string) => TE.TaskEither<MixtrainError, Uint8Array>
+  /** Names of the entries of a folder, in order of code units. */
+  readonly list: (path: string) => TE.TaskEither<MixtrainError, readonly string[]>
+}
+
+/** Imported when first used, so that a browser can load this module. */
+const fs = () => import('node:fs/promises')
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file or folder',
+  EACCES: 'permission denied',
+  EPERM: 'permission denied',
+  EISDIR: 'expected a file, found a folder',
+  ENOTDIR: 'expected a folder, found a file',
+  ENOSPC: 'no space left on the disk',
+  EDQUOT: 'no space left in the disk quota',
+  EFBIG: 'the file is larger than allowed',
+  EROFS: 'the file system is read-only',
+}
+
+const codeOf = (cause: unknown): string | undefined =>
+  cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : undefined
+
+const effect = <A>(path: string, run: () => Promise<A>): TE.TaskEither<MixtrainError, A> =>
+  TE.tryCatch(run, cause =>
+    fileError(path, REASONS[codeOf(cause) ?? ''] ?? (cause instanceof Error ? cause.message : String(cause))),
+  )
+
+/** The file system of Node and Deno. */
+export const files: FileReader = {
+  read: path =>
+    effect(path, async () => {
+      const { buffer, byteOffset, length } = await (await fs()).readFile(path)
+      return new Uint8Array(buffer, byteOffset, length)
+    }),
+  list: path => effect(path, async () => (await (await fs()).readdir(path)).sort()),
+}
+
+export const exists = (path: string): TE.TaskEither<MixtrainError, boolean> =>
+  effect(path, async () =>
+    (await fs()).stat(path).then(
+      () => true,
+      cause => (codeOf(cause) === 'ENOENT' ? false : Promise.reject(cause)),
+    ),
+  )
+
+/** Makes a folder and those above it; one that is there already is fine. */
+export const makeDirectory = (path: string): TE.TaskEither<MixtrainError, void> =>
+  pipe(
+    effect(path, async () => (await fs()).mkdir(path, { recursive: true })),
+    TE.map(() => undefined),
+  )
+
+/**
+ * Writes a file entirely or not at all: to a new file beside it, which is flushed to the disk and then takes its
+ * name. After an error (a full disk) the file at `path` is what it was before, and the new one is gone.
+ */
+export const writeAtomic = (path: string, bytes: Uint8Array): TE.TaskEither<MixtrainError, void> =>
+  effect(path, async () => {
+    const { open, rename, rm } = await fs()
+    const temporary = `${path}.${crypto.randomUUID()}.tmp`
+    try {
+      const handle = await open(temporary, 'wx')
+      try {
+        await handle.writeFile(bytes)
+        await handle.sync()
+      } finally {
+        await handle.close()
+      }
+      await rename(temporary, path)
+    } catch (cause) {
+      await rm(temporary, { force: true })
+      throw cause
+    }
+  })

@@ -1,0 +1,252 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import { z } from 'zod'
+import { fileError, type MixtrainError, raise, usage } from '../core/error.ts'
+import { equals, type Shape, show, size } from '../core/shape.ts'
+
+/** Named float32 arrays, each with `size(shape)` elements. */
+export type Tensors = ReadonlyMap<string, { readonly shape: Shape; readonly data: Float32Array }>
+export type Metadata = Readonly<Record<string, string>>
+
+/** A decoded file. `path` is only for messages. */
+export interface Safetensors {
+  readonly path: string
+  readonly tensors: Tensors
+  readonly metadata: Metadata
+}
+
+/** The limit of the reference implementation. */
+const MAX_HEADER = 100_000_000
+const METADATA = '__metadata__'
+const RESERVED = [METADATA, '__proto__']
+const DTYPES = [
+  ...['F64', 'F16', 'BF16', 'F8_E4M3', 'F8_E5M2', 'F8_E8M0', 'F6_E2M3', 'F6_E3M2', 'F4', 'C64'],
+  ...['I64', 'I32', 'I16', 'I8', 'U64', 'U32', 'U16', 'U8', 'BOOL'],
+]
+
+/** A name from a file as a message shows it: quoted, control characters escaped, shortened. */
+const quote = (name: string): string => JSON.stringify(name.length > 80 ? `${name.slice(0, 80)}...` : name)
+
+const byCodeUnits = (a: readonly [string, unknown], b: readonly [string, unknown]): number => (a[0] < b[0] ? -1 : 1)
+
+const object = (members: readonly (readonly [string, string])[]): string =>
+  `{${members.map(([name, json]) => `${JSON.stringify(name)}:${json}`).join(',')}}`
+
+/**
+ * Encodes tensors in the safetensors format (https://huggingface.co/docs/safetensors): a header length (uint64,
+ * little-endian), a JSON header, the float32 data. The same tensors give the same bytes: names sorted by code units,
+ * metadata too, no white space but what pads the header to a multiple of 8. Raises a usage error for a length that
+ * does not fit its shape or a reserved name.
+ */
+export const encode = (tensors: Tensors, metadata: Metadata = {}): Uint8Array => {
+  const entries = [...tensors].sort(byCodeUnits)
+  const notes = Object.entries(metadata).sort(byCodeUnits)
+  const reserved = [...entries, ...notes].find(([name]) => RESERVED.includes(name))
+  if (reserved !== undefined) raise(usage(`safetensors: the name ${reserved[0]} is reserved`))
+  const members = notes.length === 0 ? [] : [[METADATA, object(notes.map(([k, v]) => [k, JSON.stringify(v)]))] as const]
+  let end = 0
+  const described = entries.map(([name, { shape, data }]) => {
+    if (data.length !== size(shape))
+      raise(usage(`safetensors: ${quote(name)} ${show(shape)} has ${data.length} elements`))
+    const start = end
+    end += data.byteLength
+    return [name, `{"dtype":"F32","shape":${JSON.stringify(shape)},"data_offsets":[${start},${end}]}`] as const
+  })
+  const json = new TextEncoder().encode(object([...members, ...described]))
+  const start = 8 + Math.ceil(json.length / 8) * 8
+  const out = new Uint8Array(start + end).fill(0x20, 8, start)
+  new DataView(out.buffer).setBigUint64(0, BigInt(start - 8), true)
+  out.set(json, 8)
+  let at = start
+  for (const [, { data }] of entries) {
+    out.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at)
+    at += data.byteLength
+  }
+  return out
+}
+
+const count = z.int().nonnegative()
+const Entry = z.strictObject({ dtype: z.string(), shape: z.array(count), data_offsets: z.tuple([count, count]) })
+const Notes = z.record(z.string(), z.string())
+
+/**
+ * What is wrong with a JSON text that JSON.parse does not tell: a key twice in one object, `__proto__`, or nesting
+ * deeper than a header has (name, shape, extents), looked for before a hostile text is parsed. Text that is not JSON
+ * is left to JSON.parse.
+ */
+const disguised = (json: string): string | undefined => {
+  const seen: Set<string>[] = []
+  for (let i = 0; i < json.length; i++) {
+    const c = json[i]
+    if (c === '{' || c === '[') {
+      if (seen.push(new Set()) > 3) return 'the header is nested deeper than 3 levels'
+    } else if (c === '}' || c === ']') seen.pop()
+    else if (c === '"') {
+      const start = i
+      for (i++; i < json.length && json[i] !== '"'; i++) if (json[i] === '\\') i++
+      const text = json.slice(start, i + 1)
+      while (/\s/.test(json[i + 1])) i++
+      if (json[i + 1] !== ':') continue
+      const name: string = JSON.parse(text)
+      if (name === '__proto__') return 'the key "__proto__" is not allowed'
+      if (seen.at(-1)?.has(name)) return `the key ${quote(name)} occurs twice`
+      seen.at(-1)?.add(name)
+    }
+  }
+  return undefined
+}
+
+interface Header {
+  readonly metadata: Metadata
+  readonly entries: readonly (readonly [name: string, entry: unknown])[]
+  /** Where the data begin in the file. */
+  readonly start: number
+}
+
+const header = (bytes: Uint8Array, path: string): E.Either<MixtrainError, Header> => {
+  const left = (message: string, place?: string) => E.left(fileError(path, message, place))
+  if (bytes.length < 8) return left(`expected 8 bytes of header length, found ${bytes.length}`, `byte ${bytes.length}`)
+  const length = new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0, true)
+  if (length > MAX_HEADER)
+    return left(
+      `expected a header of at most ${MAX_HEADER} bytes, found a length of ${length}`,
+      'bytes 0-7, header length',
+    )
+  const start = 8 + Number(length)
+  if (start > bytes.length)
+    return left(
+      `the file is truncated: expected ${length} bytes of header, found ${bytes.length - 8}`,
+      `byte ${bytes.length}`,
+    )
+  const json = E.tryCatch(
+    () => new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes.subarray(8, start)),
+    () => fileError(path, 'expected UTF-8, found other bytes', `bytes 8-${start - 1}, header`),
+  )
+  if (E.isLeft(json)) return json
+  if (!json.right.startsWith('{'))
+    return left(`expected { at the beginning of the header, found ${quote(json.right.slice(0, 1))}`, 'byte 8')
+  const parsed = E.tryCatch(
+    () => disguised(json.right) ?? (JSON.parse(json.right) as Record<string, unknown>),
+    cause => fileError(path, `expected JSON: ${quote(String(cause))}`, `bytes 8-${start - 1}, header`),
+  )
+  if (E.isLeft(parsed)) return parsed
+  if (typeof parsed.right === 'string') return left(parsed.right, 'header')
+  const { [METADATA]: notes = {}, ...entries } = parsed.right
+  const metadata = Notes.safeParse(notes)
+  return metadata.success
+    ? E.right({ metadata: metadata.data, entries: Object.entries(entries), start })
+    : left(`expected strings, found something else${at(metadata.error)}`, METADATA)
+}
+
+/** The first problem of a header, as zod tells it. */
+const at = (error: z.ZodError): string => {
+  const { path, message } = error.issues[0]
+  return `${path.length === 0 ? '' : ` at ${quote(path.map(String).join('.'))}`} (${message})`
+}
+
+interface Extent {
+  readonly name: string
+  readonly shape: Shape
+  readonly from: number
+  readonly to: number
+}
+
+const extent = (path: string, available: number, name: string, raw: unknown): E.Either<MixtrainError, Extent> => {
+  const left = (message: string) => E.left(fileError(path, message, `tensor ${quote(name)}`))
+  const entry = Entry.safeParse(raw)
+  if (!entry.success) return left(`expected dtype, shape and data_offsets, found something else${at(entry.error)}`)
+  const { dtype, shape, data_offsets } = entry.data
+  const [from, to] = data_offsets
+  if (dtype !== 'F32')
+    return left(`expected dtype F32 (float32), found ${DTYPES.includes(dtype) ? dtype : `the unknown ${quote(dtype)}`}`)
+  const length = 4 * shape.reduce((n, d) => (d === 0 || n * d <= Number.MAX_SAFE_INTEGER / 4 ? n * d : Number.NaN), 1)
+  if (Number.isNaN(length)) return left('the shape has more elements than any file holds')
+  if (from > to) return left(`data_offsets [${from},${to}] run backwards`)
+  if (to > available) return left(`data_offsets [${from},${to}] go past the ${available} bytes of data in the file`)
+  if (to - from !== length)
+    return left(`expected ${length} bytes for shape ${show(shape)}, found ${to - from} (data_offsets [${from},${to}])`)
+  return E.right({ name, shape, from, to })
+}
+
+/**
+ * Decodes a safetensors file of float32 tensors. Nothing in the file is trusted: a header that is too long, not UTF-8
+ * or not JSON, a key that occurs twice, metadata other than strings, another dtype, a shape that is negative,
+ * fractional or too big, offsets that leave the file, overlap, leave gaps or do not fit the shape are errors that
+ * name the place. Only data that are there are allocated for.
+ */
+export const decode = (bytes: Uint8Array, path: string): E.Either<MixtrainError, Safetensors> =>
+  pipe(
+    header(bytes, path),
+    E.chain(({ metadata, entries, start }) =>
+      pipe(
+        entries,
+        E.traverseArray(([name, raw]) => extent(path, bytes.length - start, name, raw)),
+        E.chain(extents => gapless(path, extents, bytes.length - start)),
+        E.map(extents => ({
+          path,
+          metadata,
+          tensors: new Map(
+            extents.map(({ name, shape, from, to }) => {
+              const data = new Float32Array((to - from) / 4)
+              new Uint8Array(data.buffer).set(bytes.subarray(start + from, start + to))
+              return [name, { shape, data }]
+            }),
+          ),
+        })),
+      ),
+    ),
+  )
+
+/** The extents in the order of the file, if they cover its data exactly once. */
+const gapless = (
+  path: string,
+  extents: readonly Extent[],
+  available: number,
+): E.Either<MixtrainError, readonly Extent[]> => {
+  const ordered = [...extents].sort((a, b) => a.from - b.from || a.to - b.to)
+  let end = 0
+  for (const { name, from, to } of ordered) {
+    if (from !== end)
+      return E.left(
+        fileError(
+          path,
+          from < end
+            ? `data_offsets [${from},${to}] overlap the tensor before`
+            : `${from - end} bytes before data_offsets [${from},${to}] belong to no tensor`,
+          `tensor ${quote(name)}`,
+        ),
+      )
+    end = to
+  }
+  return end === available
+    ? E.right(ordered)
+    : E.left(
+        fileError(
+          path,
+          `expected the end of the file after the last tensor, found ${available - end} more bytes`,
+          `data byte ${end}`,
+        ),
+      )
+}
+
+/**
+ * The tensors of a file if they have exactly the expected names and shapes; the error lists all that are missing,
+ * different or too many.
+ */
+export const expectTensors = (
+  file: Safetensors,
+  expected: Readonly<Record<string, Shape>>,
+): E.Either<MixtrainError, Tensors> => {
+  const wanted = Object.entries(expected).flatMap(([name, shape]) => {
+    const found = file.tensors.get(name)
+    if (found === undefined) return [`tensor ${quote(name)} ${show(shape)} is missing`]
+    return equals(found.shape, shape)
+      ? []
+      : [`tensor ${quote(name)}: expected shape ${show(shape)}, found ${show(found.shape)}`]
+  })
+  const extra = [...file.tensors.keys()]
+    .filter(name => !Object.hasOwn(expected, name))
+    .map(name => `tensor ${quote(name)} is not expected`)
+  const problems = [...wanted, ...extra]
+  return problems.length === 0 ? E.right(file.tensors) : E.left(fileError(file.path, problems.join('; ')))
+}

@@ -1,0 +1,162 @@
+import { getMonoid as functionMonoid } from 'fp-ts/lib/function.js'
+import type { Monoid } from 'fp-ts/lib/Monoid.js'
+import { choose as chooseIndices, fold, integers } from '../core/key.ts'
+import type { Apply, Interval, Tensor } from '../core/tensor.ts'
+import type { Named } from '../nn/layers.ts'
+import { add as addNodes, choose, feed, gather, type Host, mul, probe, scalar, sub } from '../ops/index.ts'
+import type { Range } from '../robust/perturbation.ts'
+import type { Specification } from '../robust/specification.ts'
+
+/** What a loss is taken of: nodes, so that a new batch or a new epsilon never recompiles. */
+export interface Step {
+  /** `[n, ...shape]`. */
+  readonly inputs: Tensor
+  /** `[n]`, class numbers. */
+  readonly labels: Tensor
+  readonly classes: number
+  /** l-inf radius in input units, a scalar. */
+  readonly epsilon: Tensor
+  /** Valid inputs; boxes and attacks are cut to it. */
+  readonly range: Range
+}
+
+/** A model with its parameters bound. */
+export interface Model {
+  readonly logits: Apply
+  readonly parameters: Named<Tensor>
+}
+
+/** A training objective: a scalar graph. Losses are values; the combinators below are the whole language. */
+export type Loss = (step: Step) => (model: Model) => Tensor
+/** Logits `[n, classes]` to judge: clean, under attack, or worst-case. */
+export type Logits = (step: Step) => (model: Model) => Tensor
+/** Bounds of rows of a specification `[rows, n, classes]`, as intervals `[rows, n]`, over the box of the step. */
+export type Bounds = (step: Step) => (model: Model) => (spec: Specification) => Interval
+
+/** A number that may follow the host's state, as pure data -> number. */
+export type Schedule = (host: Host) => number
+export type Weight = number | Schedule
+
+/** 1 - w. */
+export const complement = (w: Weight): Weight => (typeof w === 'number' ? 1 - w : (h) => 1 - w(h))
+
+const fed = (w: Schedule): Tensor => feed('weight', [], (h) => Float32Array.of(w(h)))
+
+const ZERO = scalar(0)
+const tensorMonoid: Monoid<Tensor> = {
+  empty: ZERO,
+  concat: (x, y) => (x === ZERO ? y : y === ZERO ? x : addNodes(x, y)),
+}
+
+/** Losses add up, pointwise: associative, with `zero` as the unit (which adds no node). Derived, not written. */
+export const getMonoid = (): Monoid<Loss> => functionMonoid(functionMonoid(tensorMonoid)<Model>())<Step>()
+
+/** The loss that is 0: the unit of `add`. */
+export const zero: Loss = getMonoid().empty
+
+/** x + y + ... */
+export const add = (...losses: readonly Loss[]): Loss => losses.reduce(getMonoid().concat, zero)
+
+/** A weight times a graph; 0 drops the graph (0 * inf is NaN, and a warm-up must not pay for bounds), 1 adds no node. */
+const weighted = (w: Weight, x: Tensor): Tensor =>
+  typeof w === 'number'
+    ? w === 0 || x === ZERO
+      ? ZERO
+      : w === 1
+        ? x
+        : mul(w, x)
+    : choose((h) => (w(h) === 0 ? 0 : 1), [ZERO, mul(fed(w), x)])
+
+/** w x. `scale(a)(scale(b)(x)) = scale(a b)(x)`, `scale(a)(add(x, y)) = add(scale(a)(x), scale(a)(y))`, `scale(0)(x) = zero`. */
+export const scale =
+  (w: Weight) =>
+  (loss: Loss): Loss =>
+  (step) =>
+  (model) =>
+    weighted(w, loss(step)(model))
+
+const mixNodes = (a: Weight, x: () => Tensor, y: () => Tensor): Tensor => {
+  if (typeof a === 'number') return a === 0 ? x() : a === 1 ? y() : (addNodes(mul(1 - a, x()), mul(a, y())) as Tensor)
+  const [p, q] = [x(), y()]
+  const share = fed(a)
+  return choose((h) => (a(h) === 0 ? 0 : a(h) === 1 ? 1 : 2), [p, q, addNodes(mul(sub(1, share), p), mul(share, q))])
+}
+
+/**
+ * (1 - a) x + a y, a in [0, 1]. `mix(a)(x, x) = x`, `mix(a)(x, y) = mix(1 - a)(y, x)`; at 0 and 1 it is x and y alone, whatever the
+ * other is (NaN included). Not associative.
+ */
+export const mix =
+  (a: Weight) =>
+  (x: Loss, y: Loss): Loss =>
+  (step) =>
+  (model) =>
+    mixNodes(
+      a,
+      () => x(step)(model),
+      () => y(step)(model),
+    )
+
+/** `mix` on logits, before they are judged (CC-IBP, arXiv:2305.13991). */
+export const mixLogits =
+  (a: Weight) =>
+  (x: Logits, y: Logits): Logits =>
+  (step) =>
+  (model) =>
+    mixNodes(
+      a,
+      () => x(step)(model),
+      () => y(step)(model),
+    )
+
+/** Whether a term takes part in a step. */
+export type Gate = (host: Host) => boolean
+export const always: Gate = () => true
+/** Open with probability p, independently in each step. */
+export const bernoulli =
+  (p: number): Gate =>
+  (h) =>
+    integers(fold(h.key, 'gate'), 1, 2 ** 24)[0] < p * 2 ** 24
+/** Of every `period` steps, the last `open`: whole batches alternate between natural and robust. */
+export const alternate =
+  (open: number, period = 10): Gate =>
+  (h) =>
+    h.count % period >= period - open
+
+/** The loss in steps where the gate is open, 0 in others, which do not compute it. */
+export const gate =
+  (g: Gate) =>
+  (loss: Loss): Loss =>
+  (step) =>
+  (model) =>
+    g === always ? loss(step)(model) : choose((h) => (g(h) ? 1 : 0), [ZERO, loss(step)(model)])
+
+/** A loss that depends on a schedule: `scheduled(kappa, (k) => mix(complement(k))(natural, robust))`. */
+export const scheduled = (schedule: Weight, f: (weight: Weight) => Loss): Loss => f(schedule)
+
+/**
+ * Stochastic robust approximation (arXiv:1811.02625): the loss on k images of the batch, drawn anew in each step, without replacement
+ * unless told otherwise. Its mean over all draws is the loss on the whole batch, for a loss that is a mean over images.
+ */
+export const sampled =
+  (k: number, how: 'without replacement' | 'with replacement' = 'without replacement') =>
+  (loss: Loss): Loss =>
+  (step) => {
+    const n = step.inputs.shape[0]
+    if (how === 'without replacement' && k >= n) return loss(step)
+    const indices = feed('sample', [k], (h) => {
+      const key = fold(h.key, 'sample')
+      return Float32Array.from(how === 'with replacement' ? integers(key, k, n) : chooseIndices(key, n, k))
+    })
+    return loss({ ...step, inputs: gather(step.inputs, indices), labels: gather(step.labels, indices) })
+  }
+
+/** The loss under a name in the metrics of a run (`natural`, `robust`). The value is unchanged. */
+export const named =
+  (name: string) =>
+  (loss: Loss): Loss =>
+  (step) =>
+  (model) => {
+    const value = loss(step)(model)
+    return value === ZERO ? value : probe(name, value)
+  }

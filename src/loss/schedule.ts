@@ -1,0 +1,44 @@
+import type { Schedule } from './loss.ts'
+
+/** Always the same number. */
+export const constant =
+  (value: number): Schedule =>
+  () =>
+    value
+
+/** From `start` to `end` while progress runs through [from, to], constant outside; all in shares of the training, 0..1. */
+export const linear =
+  (start: number, end: number, from = 0, to = 1): Schedule =>
+  ({ progress }) =>
+    start + (end - start) * Math.min(1, Math.max(0, (progress - from) / Math.max(to - from, Number.EPSILON)))
+
+/**
+ * cos(pi x) for x in [0, 1] by its Taylor series round 1/2, exact to 1e-14: engines differ in Math.cos, and a schedule must not.
+ */
+export const cosPi = (x: number): number => {
+  const t = Math.PI * (0.5 - x)
+  let [term, sum] = [t, t]
+  for (let k = 1; k <= 12; k++) {
+    term *= (-t * t) / (2 * k * (2 * k + 1))
+    sum += term
+  }
+  return sum
+}
+
+/** Half a cosine from `start` down to `end` (arXiv:1608.03983), over the share [from, 1] of the training. */
+export const cosine =
+  (start: number, end = 0, from = 0): Schedule =>
+  ({ progress }) =>
+    end + ((start - end) * (1 + cosPi(Math.min(1, Math.max(0, (progress - from) / (1 - from)))))) / 2
+
+/** `value` times `factor` for each of the given shares of the training that is passed. */
+export const steps =
+  (value: number, factor: number, at: readonly number[]): Schedule =>
+  ({ progress }) =>
+    at.filter((p) => progress >= p).reduce((v) => v * factor, value)
+
+/** The product of two schedules. */
+export const times =
+  (a: Schedule, b: Schedule): Schedule =>
+  (h) =>
+    a(h) * b(h)

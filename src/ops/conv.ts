@@ -1,0 +1,342 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { raise } from '../core/error.ts'
+import { Opcode } from '../core/lowering.ts'
+import { apply, node, type Op, unsupported } from '../core/op.ts'
+import * as S from '../core/shape.ts'
+import type { Join, Operand, Tensor } from '../core/tensor.ts'
+import { add, div, mul } from './elementwise.ts'
+import { bilinearInterval } from './linear.ts'
+import { max } from './reduce.ts'
+import { full, increasing, pad, reshape, sum, transpose } from './shape.ts'
+
+type Pair = readonly [number, number]
+
+/** Where a window slides, as [vertical, horizontal]: step, zeros before the first row and column, distance of its taps. */
+export interface Window {
+  readonly stride: Pair
+  readonly pad: Pair
+  readonly dilation: Pair
+}
+
+/** Geometry of a convolution: the window, and the extents that its adjoints cannot derive. */
+export interface Conv extends Window {
+  /** [height, width] of x, of w and of y. */
+  readonly x: Pair
+  readonly w: Pair
+  readonly y: Pair
+}
+
+const pairwise = (f: (i: 0 | 1) => number): Pair => [f(0), f(1)]
+
+/** Extent of the output of a sliding window with `pad` zeros before and `after` behind. */
+const outputExtent = (x: Pair, w: Pair, win: Window, after: Pair): Pair =>
+  pairwise((i) => Math.floor((x[i] + win.pad[i] + after[i] - win.dilation[i] * (w[i] - 1) - 1) / win.stride[i]) + 1)
+
+/** Calls f(x offset, w offset, y offset) within one plane for every tap of the window that lies inside x. */
+const taps = (g: Conv, f: (x: number, w: number, y: number) => void): void => {
+  for (let i = 0; i < g.y[0]; i++)
+    for (let j = 0; j < g.y[1]; j++)
+      for (let p = 0; p < g.w[0]; p++) {
+        const r = i * g.stride[0] - g.pad[0] + p * g.dilation[0]
+        if (r < 0 || r >= g.x[0]) continue
+        for (let q = 0; q < g.w[1]; q++) {
+          const c = j * g.stride[1] - g.pad[1] + q * g.dilation[1]
+          if (c >= 0 && c < g.x[1]) f(r * g.x[1] + c, p * g.w[1] + q, i * g.y[1] + j)
+        }
+      }
+}
+
+/** Runs body(x, w, y indices) over all images, channels and taps. */
+const convolve = (g: Conv, n: number, c: number, o: number, body: (x: number, w: number, y: number) => void): void => {
+  const [px, pw, py] = [S.size(g.x), S.size(g.w), S.size(g.y)]
+  for (let image = 0; image < n; image++)
+    for (let out = 0; out < o; out++)
+      for (let ch = 0; ch < c; ch++) {
+        const [x0, w0, y0] = [(image * c + ch) * px, (out * c + ch) * pw, (image * o + out) * py]
+        taps(g, (x, w, y) => body(x0 + x, w0 + w, y0 + y))
+      }
+}
+
+const kernelOf = (opcode: Opcode, g: Conv, n: number, c: number, o: number) =>
+  ({
+    kind: 'kernel',
+    opcode,
+    ints: [n, c, ...g.x, o, ...g.w, ...g.y, ...g.stride, ...g.pad, ...g.dilation],
+    work: n * c * o * S.size(g.w) * S.size(g.y),
+  }) as const
+
+const rank4 = (shapes: readonly S.Shape[]): E.Either<string, readonly S.Shape[]> =>
+  shapes.every((s) => s.length === 4) ? E.right(shapes) : E.left('takes tensors of rank 4')
+
+const check = (holds: boolean, message: () => string, shape: S.Shape): E.Either<string, S.Shape> =>
+  holds ? E.right(shape) : E.left(message())
+
+/** y = x * w: `[n, c, h, w], [o, c, p, q] -> [n, o, i, j]`, cross-correlation as every framework has it. */
+export const conv2dOp: Op<Conv> = {
+  name: 'conv2d',
+  shape: (shapes, g) =>
+    E.Chain.chain(rank4(shapes), ([x, w]) =>
+      check(x[1] === w[1], () => `the input has ${x[1]} channels, the weights expect ${w[1]}`, [x[0], w[0], ...g.y]),
+    ),
+  vjp: (ct, [x, w], out, g) =>
+    ct.shape.length > out.shape.length
+      ? [conv2dInput(ct, w, g), undefined]
+      : [conv2dInput(ct, w, g), node(conv2dWeightOp, [x, ct], g)],
+  interval: ([x, w], g) => bilinearInterval((a, b) => node(conv2dOp, [a, b], g))(x, w),
+  relax: { bilinear: unsupported('both operands are intervals, and their product has no linear bounds here') },
+  kernel: {
+    reference: (out, [x, w], [sx, sw], _, g) => {
+      out.fill(0)
+      convolve(g, sx[0], sx[1], sw[0], (i, j, k) => {
+        out[k] += x[i] * w[j]
+      })
+    },
+    lower: ([x, w], _, g) => kernelOf(Opcode.conv2d, g, x[0], x[1], w[0]),
+  },
+}
+
+/** Adjoint of conv2d to x: `[n, o, i, j], [o, c, p, q] -> [n, c, h, w]`. */
+export const conv2dInputOp: Op<Conv> = {
+  name: 'conv2dInput',
+  shape: (shapes, g) =>
+    E.Chain.chain(rank4(shapes), ([y, w]) =>
+      check(
+        y[1] === w[0] && y[2] === g.y[0] && y[3] === g.y[1],
+        () => `expected ${w[0]} channels of ${g.y[0]}x${g.y[1]}`,
+        [y[0], w[1], ...g.x],
+      ),
+    ),
+  vjp: (ct, [y, w], out, g) => {
+    if (ct.shape.length > out.shape.length) return [overImages(ct, 3, (x) => node(conv2dOp, [x, w], g)), undefined]
+    return [node(conv2dOp, [ct, w], g), node(conv2dWeightOp, [ct, y], g)]
+  },
+  interval: ([y, w], g) => bilinearInterval((a, b) => node(conv2dInputOp, [a, b], g))(y, w),
+  relax: { bilinear: unsupported('both operands are intervals, and their product has no linear bounds here') },
+  kernel: {
+    reference: (out, [y, w], [sy, sw], _, g) => {
+      out.fill(0)
+      convolve(g, sy[0], sw[1], sw[0], (i, j, k) => {
+        out[i] += y[k] * w[j]
+      })
+    },
+    lower: ([y, w], _, g) => kernelOf(Opcode.conv2dInput, g, y[0], w[1], w[0]),
+  },
+}
+
+/** Adjoint of conv2d to w: `[n, c, h, w], [n, o, i, j] -> [o, c, p, q]`. */
+export const conv2dWeightOp: Op<Conv> = {
+  name: 'conv2dWeight',
+  shape: (shapes, g) =>
+    E.Chain.chain(rank4(shapes), ([x, y]) =>
+      check(x[0] === y[0], () => `${x[0]} and ${y[0]} images`, [y[1], x[1], ...g.w]),
+    ),
+  vjp: (ct, [x, y], out, g) =>
+    ct.shape.length > out.shape.length
+      ? raise({
+          kind: 'unsupported',
+          what: 'bounds through conv2dWeight',
+          reason: 'it sums over the images of a batch',
+        })
+      : [node(conv2dInputOp, [y, ct], g), node(conv2dOp, [x, ct], g)],
+  interval: ([x, y], g) => bilinearInterval((a, b) => node(conv2dWeightOp, [a, b], g))(x, y),
+  relax: unsupported('it sums over the images of a batch, and bounds are taken per image'),
+  kernel: {
+    reference: (out, [x, y], [sx, sy], _, g) => {
+      out.fill(0)
+      convolve(g, sx[0], sx[1], sy[1], (i, j, k) => {
+        out[j] += x[i] * y[k]
+      })
+    },
+    lower: ([x, y], _, g) => kernelOf(Opcode.conv2dWeight, g, x[0], x[1], y[1]),
+  },
+}
+
+/** Calls f on `[all leading axes, ...last `tail` axes]` and restores the leading axes. */
+const overImages = <T extends Operand>(x: T, tail: number, f: (x: T) => T): T => {
+  const lead = x.shape.slice(0, x.shape.length - tail)
+  const y = f(reshape(x, [S.size(lead), ...x.shape.slice(lead.length)]))
+  return reshape(y, [...lead, ...y.shape.slice(1)])
+}
+
+/** Adjoint to x for a cotangent with any leading axes: `[...lead, o, i, j] -> [...lead, c, h, w]`. */
+export const conv2dInput = (ct: Tensor, w: Tensor, g: Conv): Tensor =>
+  overImages(ct, 3, (y) => node(conv2dInputOp, [y, w], g))
+
+export interface WindowOptions {
+  readonly stride?: number | Pair
+  /** Zeros before and after: one number, [vertical, horizontal], or [top, left, bottom, right]. */
+  readonly padding?: number | Pair | readonly [number, number, number, number]
+  readonly dilation?: number | Pair
+}
+
+const pairOf = (v: number | Pair | undefined, other: number): Pair =>
+  v === undefined ? [other, other] : typeof v === 'number' ? [v, v] : v
+
+/** Window and the zeros after the last row and column. */
+const windowOf = (
+  op: string,
+  { stride, padding = 0, dilation }: WindowOptions,
+): { readonly win: Window; readonly after: Pair } => {
+  const p =
+    typeof padding === 'number'
+      ? [padding, padding, padding, padding]
+      : padding.length === 2
+        ? [...padding, ...padding]
+        : padding
+  const win: Window = { stride: pairOf(stride, 1), pad: [p[0], p[1]], dilation: pairOf(dilation, 1) }
+  if (
+    ![...win.stride, ...win.dilation].every((v) => Number.isInteger(v) && v >= 1) ||
+    !p.every((v) => Number.isInteger(v) && v >= 0)
+  )
+    return raise({
+      kind: 'shape',
+      op,
+      message: `stride [${win.stride}] and dilation [${win.dilation}] must be >= 1, padding [${p}] >= 0, all integers`,
+    })
+  return { win, after: [p[2], p[3]] }
+}
+
+const geometry = (op: string, x: S.Shape, w: Pair, options: WindowOptions): Conv => {
+  const { win, after } = windowOf(op, options)
+  const extent: Pair = [x[x.length - 2], x[x.length - 1]]
+  const y = outputExtent(extent, w, win, after)
+  return y[0] > 0 && y[1] > 0
+    ? { ...win, x: extent, w, y }
+    : raise({
+        kind: 'shape',
+        op,
+        message: `a window of ${w[0]}x${w[1]} does not fit an input of ${extent[0]}x${extent[1]}`,
+      })
+}
+
+/**
+ * Convolution `[n, c, h, w], [o, c, p, q] -> [n, o, i, j]` with i = floor((h + pads - dilation (p - 1) - 1) / stride) + 1.
+ * Operands may be intervals (centre-radius enclosure).
+ */
+export const conv2d = <T extends Operand, U extends Operand>(x: T, w: U, options: WindowOptions = {}): Join<T, U> =>
+  x.shape.length === 4 && w.shape.length === 4
+    ? (apply(conv2dOp, [x, w], geometry('conv2d', x.shape, [w.shape[2], w.shape[3]], options)) as Join<T, U>)
+    : raise({
+        kind: 'shape',
+        op: `conv2d(${S.show(x.shape)}, ${S.show(w.shape)})`,
+        message: 'takes [n, c, h, w] and [o, c, p, q]',
+      })
+
+// ---- windows -------------------------------------------------------------------------------------------------------
+
+const windowKernel = (opcode: Opcode, g: Conv, n: number, c: number) =>
+  ({
+    kind: 'kernel',
+    opcode,
+    ints: [n, c, ...g.x, ...g.w, ...g.y, ...g.stride, ...g.pad, ...g.dilation],
+    work: n * c * S.size(g.w) * S.size(g.y),
+  }) as const
+
+/** Windows of x, zero outside it: `[n, c, h, w] -> [n, i, j, c, p, q]`. */
+export const unfoldOp: Op<Conv> = {
+  name: 'unfold',
+  shape: ([x], g) =>
+    check(x.length === 4 && x[2] === g.x[0] && x[3] === g.x[1], () => 'takes a tensor of rank 4', [
+      x[0],
+      ...g.y,
+      x[1],
+      ...g.w,
+    ]),
+  vjp: (ct, [x], out, g) => {
+    const lead = ct.shape.slice(0, ct.shape.length - out.shape.length)
+    const images = reshape(ct, [S.size(lead) * x.shape[0], ...out.shape.slice(1)])
+    return [reshape(node(foldOp, [images], g), [...lead, ...x.shape])]
+  },
+  interval: increasing(() => unfoldOp),
+  relax: 'linear',
+  kernel: {
+    reference: (out, [x], [[n, c]], _, g) => {
+      out.fill(0)
+      eachWindow(g, n, c, (i, j) => {
+        out[j] = x[i]
+      })
+    },
+    lower: ([x], _, g) => windowKernel(Opcode.unfold, g, x[0], x[1]),
+  },
+}
+
+/** Adjoint of unfold: windows added up where they overlap, `[n, i, j, c, p, q] -> [n, c, h, w]`. */
+export const foldOp: Op<Conv> = {
+  name: 'fold',
+  shape: ([x], g) =>
+    check(
+      x.length === 6 && S.equals(x.slice(1, 3), g.y) && S.equals(x.slice(4), g.w),
+      () => 'takes windows of rank 6',
+      [x[0], x[3], ...g.x],
+    ),
+  vjp: (ct, [x], out, g) => {
+    const lead = ct.shape.slice(0, ct.shape.length - out.shape.length)
+    const images = reshape(ct, [S.size(lead) * out.shape[0], ...out.shape.slice(1)])
+    return [reshape(node(unfoldOp, [images], g), [...lead, ...x.shape])]
+  },
+  interval: increasing(() => foldOp),
+  relax: 'linear',
+  kernel: {
+    reference: (out, [x], _, [n, c], g) => {
+      out.fill(0)
+      eachWindow(g, n, c, (i, j) => {
+        out[i] += x[j]
+      })
+    },
+    lower: ([x], _, g) => windowKernel(Opcode.fold, g, x[0], x[3]),
+  },
+}
+
+/** Calls f(index in x, index in the windows) for every tap inside x. */
+const eachWindow = (g: Conv, n: number, c: number, f: (x: number, window: number) => void): void => {
+  const [px, pw, py] = [S.size(g.x), S.size(g.w), S.size(g.y)]
+  for (let image = 0; image < n; image++)
+    for (let ch = 0; ch < c; ch++)
+      taps(g, (x, w, y) => f((image * c + ch) * px + x, ((image * py + y) * c + ch) * pw + w))
+}
+
+export const unfold = <T extends Operand>(x: T, size: number | Pair, options: WindowOptions = {}): T => {
+  const w = pairOf(size, 1)
+  return apply(unfoldOp, [x], geometry('unfold', x.shape, w, options)) as T
+}
+
+/** unfold with a geometry at hand (the patches of a bound walk). */
+export const unfoldBy = (x: Tensor, g: Conv): Tensor => node(unfoldOp, [x], g)
+
+/** Windows brought to `[n, c, i, j, p q]`. */
+const windows = <T extends Operand>(x: T, w: Pair, options: WindowOptions): T => {
+  const u = unfold(x, w, { stride: w, ...options })
+  const [n, i, j, c, p, q] = u.shape
+  return reshape(transpose(u, [0, 3, 1, 2, 4, 5]), [n, c, i, j, p * q])
+}
+
+/** The identity of max among finite floats; unlike -inf, 0 times it is 0, so that bounds through padding stay finite. */
+const LOWEST = -3.4028234663852886e38
+
+/** Maximum over windows, `[n, c, h, w] -> [n, c, i, j]`; the stride defaults to the window. Padding never wins. */
+export const maxPool2d = <T extends Operand>(x: T, size: number | Pair, options: WindowOptions = {}): T => {
+  const w = pairOf(size, 1)
+  const { win, after } = windowOf('maxPool2d', { stride: w, ...options })
+  const [before, behind] = [
+    [0, 0, ...win.pad],
+    [0, 0, ...after],
+  ]
+  const padded = pad(x, before, behind)
+  if (padded === x) return max(windows(x, w, { ...options }), 4) as T
+  const inside = pad(full(x.shape.slice(2), 1), before.slice(2), behind.slice(2))
+  const outside = mul(add(1, mul(-1, inside)), LOWEST)
+  return max(windows(add(padded, outside) as T, w, { ...options, padding: 0 }), 4) as T
+}
+
+/** Mean over windows, `[n, c, h, w] -> [n, c, i, j]`; `countPadding` divides by the whole window where it leaves the image. */
+export const averagePool2d = <T extends Operand>(
+  x: T,
+  size: number | Pair,
+  { countPadding = true, ...options }: WindowOptions & { readonly countPadding?: boolean } = {},
+): T => {
+  const w = pairOf(size, 1)
+  const total = sum(windows(x, w, options), 4)
+  if (countPadding) return mul(total, 1 / (w[0] * w[1])) as T
+  const counts = sum(windows(full([1, 1, ...x.shape.slice(2)], 1), w, options), 4)
+  return div(total, counts) as unknown as T
+}

@@ -1,0 +1,64 @@
+import type { Op } from '../core/op.ts'
+import * as C from './conv.ts'
+import * as L from './elementwise.ts'
+import * as M from './linear.ts'
+import * as R from './reduce.ts'
+import * as H from './shape.ts'
+import * as X from './softmax.ts'
+
+export * from './conv.ts'
+export * from './custom.ts'
+export * from './elementwise.ts'
+export * from './linear.ts'
+export * from './reduce.ts'
+export * from './shape.ts'
+export * from './softmax.ts'
+export * from './source.ts'
+
+/** Every computing op there is (leaves and choices aside, which are bound or staged, not computed). Tests walk this list. */
+// biome-ignore lint/suspicious/noExplicitAny: records of every attribute type
+export const registry: readonly Op<any>[] = [
+  L.addOp,
+  L.subOp,
+  L.mulOp,
+  L.divOp,
+  L.negOp,
+  L.absOp,
+  L.signOp,
+  L.stepOp,
+  L.minimumOp,
+  L.maximumOp,
+  L.greaterOp,
+  L.greaterEqualOp,
+  L.equalOp,
+  L.selectOp,
+  L.reluOp,
+  L.leakyReluOp,
+  L.sigmoidOp,
+  L.tanhOp,
+  L.expOp,
+  L.logOp,
+  L.sqrtOp,
+  L.splitMulOp,
+  L.absMulOp,
+  M.matmulOp,
+  C.conv2dOp,
+  C.conv2dInputOp,
+  C.conv2dWeightOp,
+  C.unfoldOp,
+  C.foldOp,
+  H.reshapeOp,
+  H.transposeOp,
+  H.broadcastOp,
+  H.sumOp,
+  H.padOp,
+  H.sliceOp,
+  H.concatOp,
+  H.gatherOp,
+  H.scatterAddOp,
+  H.stopGradientOp,
+  H.probeOp,
+  R.maxOp,
+  R.argmaxOp,
+  X.logSumExpOp,
+]

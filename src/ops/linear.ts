@@ -1,0 +1,147 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { Opcode } from '../core/lowering.ts'
+import { apply, node, type Op, unsupported } from '../core/op.ts'
+import * as S from '../core/shape.ts'
+import { type Interval, isInterval, type Join, type Operand, type Tensor } from '../core/tensor.ts'
+import { abs, absMul, add, centre, centreRadius, mul, radius } from './elementwise.ts'
+import { reshape, sum, transpose, transposeLast } from './shape.ts'
+
+export interface Matmul {
+  readonly transA: boolean
+  readonly transB: boolean
+}
+
+/** Extents [rows, columns] of a matrix after an optional transposition. */
+const dims = (s: S.Shape, transposed: boolean): readonly [number, number] => {
+  const [r, c] = s.slice(-2)
+  return transposed ? [c, r] : [r, c]
+}
+
+/**
+ * Interval rule of a bilinear op, centre-radius (Rump 1999): with A = a +- p and B = b +- q,
+ * A B lies in a b +- (|a| q + p |b| + p q), a point having radius 0.
+ */
+export const bilinearInterval =
+  (product: (a: Tensor, b: Tensor) => Tensor) =>
+  (a: Operand, b: Operand): Interval => {
+    const [ca, cb] = [centre(a), centre(b)]
+    const c = product(ca, cb)
+    if (!isInterval(b)) return centreRadius(c, product(radius(a), abs(cb)))
+    if (!isInterval(a)) return centreRadius(c, product(abs(ca), radius(b)))
+    return centreRadius(c, add(product(radius(a), abs(cb)), product(add(abs(ca), radius(a)), radius(b))))
+  }
+
+/**
+ * Matrix product of two matrices or of two stacks of as many: `[m, k] [k, n] -> [m, n]`, `[b, m, k] [b, k, n] -> [b, m, n]`;
+ * `transA` reads a as `[k, m]`, `transB` reads b as `[n, k]`.
+ */
+export const matmulOp: Op<Matmul> = {
+  name: 'matmul',
+  shape: ([a, b], { transA, transB }) => {
+    if (a.length !== b.length || (a.length !== 2 && a.length !== 3))
+      return E.left('takes two matrices or two stacks of matrices')
+    if (a.length === 3 && a[0] !== b[0]) return E.left(`batch extents ${a[0]} and ${b[0]} differ`)
+    const [m, k] = dims(a, transA)
+    const [l, n] = dims(b, transB)
+    return k === l ? E.right([...a.slice(0, -2), m, n]) : E.left(`inner dimensions ${k} and ${l} differ`)
+  },
+  vjp: (ct, [a, b], _, { transA, transB }) => {
+    const da = () => (transA ? transposeLast(product(ct, b, false, !transB)) : product(ct, b, false, !transB))
+    const db = () => (transB ? transposeLast(product(a, ct, !transA, false)) : product(a, ct, !transA, false))
+    // With row axes in front (a bound walk), only the boxed left operand is asked for; product() carries them.
+    if (ct.shape.length > a.shape.length) return [da(), undefined]
+    return [transA ? product(b, ct, transB, true) : da(), transB ? product(ct, a, true, transA) : db()]
+  },
+  interval: ([a, b], attrs) => bilinearInterval((x, y) => node(matmulOp, [x, y], attrs))(a, b),
+  relax: { bilinear: unsupported('both operands are intervals, and their product has no linear bounds here') },
+  kernel: {
+    reference: (out, [a, b], [sa, sb], _, { transA, transB }) => {
+      const batch = sa.length === 3 ? sa[0] : 1
+      const [m, k] = dims(sa, transA)
+      const n = dims(sb, transB)[1]
+      const [ai, ak] = transA ? [1, m] : [k, 1]
+      const [bk, bj] = transB ? [1, k] : [n, 1]
+      out.fill(0)
+      for (let s = 0; s < batch; s++)
+        for (let i = 0; i < m; i++)
+          for (let l = 0; l < k; l++) {
+            const x = a[s * m * k + i * ai + l * ak]
+            const at = s * k * n + l * bk
+            const to = (s * m + i) * n
+            for (let j = 0; j < n; j++) out[to + j] += x * b[at + j * bj]
+          }
+    },
+    lower: ([a, b], _, { transA, transB }) => {
+      const batch = a.length === 3 ? a[0] : 1
+      const [m, k] = dims(a, transA)
+      const n = dims(b, transB)[1]
+      return {
+        kind: 'kernel',
+        opcode: Opcode.matmul,
+        ints: [m, k, n, Number(transA), Number(transB), batch, m * k, k * n, m * n],
+        work: batch * m * k * n,
+      }
+    },
+  },
+}
+
+/** matmulOp with leading axes of `a` folded into its rows, or (for stacks) carried past the batch axis. */
+const product = <T extends Operand, U extends Operand>(a: T, b: U, transA: boolean, transB: boolean): Join<T, U> => {
+  const [ra, rb] = [a.shape.length, b.shape.length]
+  const run = (x: Operand, y: Operand, t = transA) => apply(matmulOp, [x, y], { transA: t, transB }) as Join<T, U>
+  if (rb === 2 && ra > 2 && !transA) {
+    const lead = a.shape.slice(0, -1)
+    const flat = run(reshape(a as Operand, [S.size(lead), a.shape[ra - 1]]), b)
+    return reshape(flat, [...lead, flat.shape[1]])
+  }
+  if (rb === 2 && ra > 2) return product(transposeLast(a), b, false, transB)
+  if (rb === 3 && ra > 3) {
+    // [...lead, b, m, k] -> [b, lead * m, k]: the batch axis must come first
+    const x = transA ? transposeLast(a) : a
+    const lead = x.shape.slice(0, -3)
+    const [batch, m, k] = x.shape.slice(-3)
+    const flat = run(
+      reshape(transpose(reshape(x as Operand, [S.size(lead), batch, m, k]), [1, 0, 2, 3]), [
+        batch,
+        S.size(lead) * m,
+        k,
+      ]),
+      b,
+      false,
+    )
+    const n = flat.shape[2]
+    const back = transpose(reshape(flat as Operand, [batch, S.size(lead), m, n]), [1, 0, 2, 3])
+    return reshape(back, [...lead, batch, m, n]) as Join<T, U>
+  }
+  return run(a, b)
+}
+
+type Matrix<M extends number, N extends number> = Tensor<readonly [M, N]>
+
+/**
+ * Matrix product, `[..., m, k] [k, n] -> [..., m, n]` (leading axes of `a` are rows) or `[b, m, k] [b, k, n] -> [b, m, n]`.
+ * Interval operands give the centre-radius enclosure; both may be intervals.
+ */
+export function matmul<const M extends number, const K extends number, const N extends number>(
+  a: Matrix<M, K>,
+  b: Matrix<NoInfer<K>, N>,
+): Matrix<M, N>
+export function matmul<T extends Operand, U extends Operand>(
+  a: number extends T['shape']['length'] ? T : never,
+  b: U,
+  options?: Partial<Matmul>,
+): Join<T, U>
+export function matmul<T extends Operand, U extends Operand>(a: T, b: U, options: Partial<Matmul>): Join<T, U>
+export function matmul(a: Operand, b: Operand, options: Partial<Matmul> = {}): Operand {
+  return product(a, b, options.transA ?? false, options.transB ?? false)
+}
+
+/** Sum over all axes from `from` on: `[rows, n, ...d] -> [rows, n]`. */
+export const sumTail = (x: Tensor, from = 2): Tensor => {
+  const axes = [...x.shape.keys()].slice(from)
+  return axes.length === 0 ? x : sum(x, axes)
+}
+/** Coefficients times values, `[rows, n, ...d]`, `[n, ...d]` -> `[rows, n]`. */
+export const rowDot = (a: Tensor, c: Tensor, from = 2): Tensor => sumTail(mul(a, c), from)
+/** The same with magnitudes of the coefficients: sum of |a| r. */
+export const absRowDot = (a: Tensor, r: Tensor, from = 2): Tensor => sumTail(absMul(a, r), from)

@@ -1,0 +1,116 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { Combine, Opcode } from '../core/lowering.ts'
+import { apply, lowerOf, node, type Op, unsupported, upperOf } from '../core/op.ts'
+import * as S from '../core/shape.ts'
+import type { Operand, Tensor } from '../core/tensor.ts'
+import { add, div, equal, greaterEqual, mul, select, sub } from './elementwise.ts'
+import {
+  type Axes,
+  increasing,
+  liftReduced,
+  normalise,
+  reducedShape,
+  reduceReference,
+  reshape,
+  stopGradient,
+  sum,
+} from './shape.ts'
+import { iota } from './source.ts'
+
+/** Largest element over axes, NaN if any is NaN. Ties share the gradient evenly. */
+export const maxOp: Op<Axes> = {
+  name: 'max',
+  shape: ([x], attrs) => reducedShape(x, attrs),
+  vjp: (ct, [x], out, attrs) => {
+    const winners = stopGradient(equal(x, liftReduced(out, x.shape, attrs)))
+    const share = div(winners, sum(winners, attrs.axes, true))
+    return [mul(liftReduced(ct, x.shape, attrs), share)]
+  },
+  interval: increasing(() => maxOp),
+  /**
+   * Lower line: the element with the largest lower bound (a single one, the first). Upper: the same element where it dominates every
+   * other (its lower bound is at least their upper bounds), else the constant max of the upper bounds.
+   */
+  relax: {
+    relax: ([x], attrs) => {
+      const [l, u] = [lowerOf(x), upperOf(x)]
+      const best = firstMax(l, attrs)
+      const others = max(select(best, -Infinity, u), attrs.axes, true)
+      const dominates = greaterEqual(sum(select(best, l, 0), attrs.axes, true), others)
+      const top = node(maxOp, [u], attrs)
+      // Adding 0 * top makes a NaN bound poison the slopes too.
+      const clean = mul(0, liftReduced(top, x.shape, attrs))
+      return {
+        lower: { slopes: [add(best, clean)] },
+        upper: {
+          slopes: [mul(best, dominates)],
+          intercept: select(reshape(dominates, top.shape), 0, top),
+        },
+      }
+    },
+    lift: (a, [x], attrs) => liftReduced(a, x.shape, attrs),
+  },
+  kernel: {
+    reference: reduceReference(Number.NEGATIVE_INFINITY, Math.max),
+    lower: (_, __, { axes }) => ({ kind: 'reduce', combine: Combine.max, axes }),
+  },
+}
+
+/** 1 at the first largest element along the reduced axes, 0 elsewhere; same shape as x. */
+const firstMax = (x: Tensor, { axes }: Axes): Tensor => {
+  const n = S.size(axes.map((a) => x.shape[a]))
+  const position = reshape(
+    iota(n),
+    x.shape.map((d, i) => (axes.includes(i) ? d : 1)),
+  )
+  const winners = equal(x, max(x, axes, true))
+  return equal(min(select(winners, position, n), axes, true), position)
+}
+
+export const max = <T extends Operand>(x: T, axes?: readonly number[] | number, keep = false): T =>
+  apply(maxOp, [x], { axes: normalise(x.shape.length, axes), keep }) as T
+
+/** Smallest element over axes: -max(-x). */
+export const min = <T extends Operand>(x: T, axes?: readonly number[] | number, keep = false): T =>
+  sub(0, max(sub(0, x) as Operand, axes, keep)) as unknown as T
+
+/** Mean over axes. */
+export const mean = <T extends Operand>(x: T, axes?: readonly number[] | number, keep = false): T => {
+  const n = S.size(normalise(x.shape.length, axes).map((a) => x.shape[a]))
+  return mul(sum(x, axes, keep), 1 / n) as unknown as T
+}
+
+/** Index of the first largest element along an axis, as a float: `[n, k] -> [n]`. NaN counts as largest. */
+export const argmaxOp: Op<{ readonly axis: number }> = {
+  name: 'argmax',
+  shape: ([x], { axis }) =>
+    axis >= 0 && axis < x.length && x[axis] > 0
+      ? E.right(x.filter((_, i) => i !== axis))
+      : E.left(`axis ${axis} is not a non-empty axis of the tensor`),
+  vjp: () => [undefined],
+  interval: unsupported(
+    'the index of the largest element of an interval tensor is not one number; compare margins instead',
+  ),
+  relax: unsupported('an index has no useful linear bounds; compare margins instead'),
+  kernel: {
+    reference: (out, [x], [shape], _, { axis }) => {
+      const inner = S.size(shape.slice(axis + 1))
+      const n = shape[axis]
+      for (let i = 0; i < out.length; i++) {
+        const start = Math.floor(i / inner) * n * inner + (i % inner)
+        let best = 0
+        for (let j = 1; j < n && !Number.isNaN(x[start + best * inner]); j++)
+          if (!(x[start + j * inner] <= x[start + best * inner])) best = j
+        out[i] = best
+      }
+    },
+    lower: ([x], out, { axis }) => ({
+      kind: 'kernel',
+      opcode: Opcode.argmax,
+      ints: [S.size(x.slice(0, axis)), x[axis], S.size(x.slice(axis + 1))],
+      work: S.size(x) + S.size(out),
+    }),
+  },
+}
+
+export const argmax = (x: Tensor, axis = -1): Tensor => node(argmaxOp, [x], { axis: S.axisOf(axis, x.shape.length) })

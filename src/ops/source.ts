@@ -1,0 +1,114 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { raise } from '../core/error.ts'
+import type { Key } from '../core/key.ts'
+import { node, type Op, unsupported } from '../core/op.ts'
+import * as S from '../core/shape.ts'
+import type { Tensor } from '../core/tensor.ts'
+
+/** What the host knows at the start of a training step: the arguments of every draw and feed. */
+export interface Host {
+  /** Steps taken so far, counted over all epochs. */
+  readonly count: number
+  readonly epoch: number
+  /** Progress through the whole training in [0, 1). */
+  readonly progress: number
+  /** l-inf radius in input units. */
+  readonly epsilon: number
+  /** Weight in [0, 1] of the robust term, as the dynamic balance of this epoch has it. */
+  readonly balance: number
+  /** Randomness of this step alone; every use folds its own name into it. */
+  readonly key: Key
+}
+
+export interface InputAttrs {
+  readonly name: string
+  readonly shape: S.Shape
+  /** A feed: the value is drawn from the host's state at each run, so that a schedule never recompiles. */
+  readonly feed?: (host: Host) => Float32Array
+}
+
+const leafKernel = {
+  reference: () => raise({ kind: 'unsupported', what: 'running a leaf', reason: 'leaves are bound, not computed' }),
+  lower: () => ({ kind: 'alias' }) as const,
+}
+
+/** A value given at run time. Two inputs are the same only if they are the same node. */
+export const inputOp: Op<InputAttrs> = {
+  name: 'input',
+  shape: (_, { shape }) => E.right(shape),
+  vjp: () => [],
+  interval: unsupported('a leaf has no operands'),
+  relax: unsupported('a leaf has no operands'),
+  kernel: leafKernel,
+}
+
+export interface ConstantAttrs {
+  readonly shape: S.Shape
+  readonly data: Float64Array
+}
+
+/** A value known when the graph is built. */
+export const constantOp: Op<ConstantAttrs> = {
+  name: 'constant',
+  shape: (_, { shape }) => E.right(shape),
+  vjp: () => [],
+  interval: unsupported('a leaf has no operands'),
+  relax: unsupported('a leaf has no operands'),
+  kernel: leafKernel,
+}
+
+export interface ChooseAttrs {
+  /** Index of the branch, decided by the host before the step is compiled. */
+  readonly draw: (host: Host) => number
+}
+
+/**
+ * A decision of the host (a gate, a schedule at its end): one of several graphs of the same shape. `stage` replaces it by the
+ * branch drawn before anything is differentiated or planned, so a branch not taken costs nothing.
+ */
+export const chooseOp: Op<ChooseAttrs> = {
+  name: 'choose',
+  shape: (inputs) =>
+    inputs.length > 0 && inputs.every((s) => S.equals(s, inputs[0]))
+      ? E.right(inputs[0])
+      : E.left('all branches must have one shape'),
+  vjp: () =>
+    raise({ kind: 'unsupported', what: 'differentiating an undecided choice', reason: 'stage the graph first' }),
+  interval: unsupported('stage the graph first'),
+  relax: unsupported('stage the graph first'),
+  kernel: leafKernel,
+}
+
+/** `input('x', [n, 784])`: a leaf whose value is an argument of the compiled plan. */
+export const input = <const Sh extends S.Shape>(name: string, shape: Sh): Tensor<Sh> =>
+  node(inputOp, [], { name, shape }) as Tensor<Sh>
+
+/** A leaf whose value the host draws for every step: epsilon, loss weights, sampled indices, random starts. */
+export const feed = <const Sh extends S.Shape>(
+  name: string,
+  shape: Sh,
+  draw: (host: Host) => Float32Array,
+): Tensor<Sh> => node(inputOp, [], { name, shape, feed: draw }) as Tensor<Sh>
+
+/** One of `branches`, by the host's decision; branches are given as nodes and only the one drawn is ever compiled. */
+export const choose = (draw: (host: Host) => number, branches: readonly Tensor[]): Tensor =>
+  node(chooseOp, branches, { draw })
+
+/** `constant([1, 2, 3, 4], [2, 2])`: row-major data. */
+export const constant = <const Sh extends S.Shape>(data: ArrayLike<number>, shape: Sh): Tensor<Sh> =>
+  data.length === S.size(shape)
+    ? (node(constantOp, [], { shape, data: Float64Array.from(data) }) as Tensor<Sh>)
+    : raise({
+        kind: 'shape',
+        op: 'constant',
+        message: `${data.length} numbers do not fill shape ${S.show(shape)} of ${S.size(shape)}`,
+      })
+
+export const scalar = (value: number): Tensor<readonly []> => constant([value], [])
+
+/** 0, 1, ..., n-1 as `[n]`. */
+export const iota = (n: number): Tensor<readonly [number]> =>
+  constant(
+    Float64Array.from({ length: n }, (_, i) => i),
+    [n],
+  )

@@ -1,0 +1,487 @@
+import { raise } from '../core/error.ts'
+import { Combine, LoopMode, type Lowering, type Micro, Opcode, type ReferenceKernel } from '../core/lowering.ts'
+import * as S from '../core/shape.ts'
+import type { Tensor } from '../core/tensor.ts'
+import { type ConstantAttrs, chooseOp, constantOp, inputOp } from '../ops/index.ts'
+import { tape } from './tape.ts'
+
+/** Where a value lives during a run. Offsets count elements. */
+export type Slot =
+  | { readonly at: 'arena'; readonly offset: number; readonly length: number }
+  | { readonly at: 'constant'; readonly offset: number; readonly length: number }
+  | { readonly at: 'input'; readonly index: number; readonly length: number }
+  | { readonly at: 'output'; readonly index: number; readonly length: number }
+
+/** One op of the tape, for a backend that interprets ops one by one: `values[output] = kernel(values[inputs])`. */
+export interface Call {
+  readonly name: string
+  // biome-ignore lint/suspicious/noExplicitAny: the op record ties kernel and attributes together
+  readonly kernel: ReferenceKernel<any>
+  readonly attrs: unknown
+  readonly inputs: readonly number[]
+  readonly shapes: readonly S.Shape[]
+  readonly output: number
+  readonly outShape: S.Shape
+}
+
+/** A tape with every decision taken: what runs, in which order, and where each value lives. Plain data, the same for every backend. */
+export interface Plan {
+  /** Shapes of the run's arguments: inputs first, then outputs. */
+  readonly inputs: readonly S.Shape[]
+  readonly outputs: readonly S.Shape[]
+  /** Fused instructions as the instruction set of assembly/opcode.ts; operands are indices into `slots`. Ends with `halt`. */
+  readonly code: Int32Array
+  readonly slots: readonly Slot[]
+  /** All constants, f64 as written in the graph. */
+  readonly constants: Float64Array
+  /** Elements of scratch: one arena, lifetimes overlapping where they may. Offsets are multiples of 64 elements (256 bytes). */
+  readonly arena: number
+  /** The same computation op by op; value ids: inputs, then constants (see `constantIds`), then calls in order. */
+  readonly calls: readonly Call[]
+  readonly values: number
+  readonly constantIds: readonly { readonly id: number; readonly data: Float64Array }[]
+  readonly outputIds: readonly number[]
+}
+
+/** Limits of one fused loop, as the instruction set has them. */
+const MAX_DIMS = 6
+const MAX_INPUTS = 8
+const MAX_OPS = 24
+
+const ALIGN = 64
+const align = (n: number): number => Math.ceil(n / ALIGN) * ALIGN
+
+/** How one element of a loop's input is found: base[offset + index . strides]. */
+interface Access {
+  readonly base: Tensor
+  readonly offset: number
+  readonly strides: readonly number[]
+}
+
+interface MicroOp {
+  readonly micro: Micro
+  readonly dst: number
+  readonly args: readonly number[]
+}
+
+interface Loop {
+  readonly kind: 'loop'
+  readonly shape: S.Shape
+  readonly inputs: readonly Access[]
+  readonly program: readonly MicroOp[]
+  readonly registers: number
+  readonly out: Tensor
+  readonly outOffset: number
+  /** One stride per axis of `shape`; 0 along reduced axes. */
+  readonly outStrides: readonly number[]
+  readonly reduce: { readonly combine: Combine; readonly axes: readonly number[] } | undefined
+}
+
+type Step =
+  | Loop
+  | { readonly kind: 'fill'; readonly out: Tensor; readonly value: number; readonly n: number }
+  | {
+      readonly kind: 'kernel'
+      readonly lowering: Extract<Lowering, { kind: 'kernel' }>
+      readonly inputs: readonly Tensor[]
+      readonly out: Tensor
+    }
+
+const loweringOf = (x: Tensor): Lowering => {
+  const { kernel } = x.op
+  if ('expand' in kernel)
+    return raise({ kind: 'unsupported', what: `planning ${x.op.name}`, reason: 'it was not expanded' })
+  return kernel.lower(
+    x.inputs.map((i) => i.shape),
+    x.shape,
+    x.attrs,
+  )
+}
+
+const isLeaf = (x: Tensor): boolean => x.op === inputOp || x.op === constantOp
+
+/** The shape that a consumer iterates over where it reads an input of this shape, if it reads it in a loop at all. */
+const iteration = (consumer: Tensor, how: Lowering, read: Tensor): S.Shape | undefined =>
+  how.kind === 'map' ? consumer.shape : how.kind === 'reduce' || how.kind === 'place' ? read.shape : undefined
+
+/**
+ * The plan of the given outputs as a function of the given inputs. Chains of elementwise ops, broadcasts, views and reductions become
+ * single loops; other ops are kernels. Scratch is laid out by liveness in one arena, so that its size is known before anything runs.
+ * @throws a shape or unsupported error for an input missing from `inputs` or an undecided choice.
+ */
+export const plan = (outputs: readonly Tensor[], inputs: readonly Tensor[], { fuse = true } = {}): Plan => {
+  const { nodes, outputs: roots } = tape(outputs)
+  const index = new Map(nodes.map((x, i) => [x, i]))
+  for (const x of nodes) {
+    if (x.op === chooseOp)
+      raise({ kind: 'unsupported', what: 'planning an undecided choice', reason: 'stage the graph first' })
+    if (x.op === inputOp && !inputs.includes(x))
+      raise({
+        kind: 'unsupported',
+        what: `running with input '${(x.attrs as { name: string }).name}' unbound`,
+        reason: 'it is not among the inputs of the plan',
+      })
+  }
+  const how = new Map(nodes.filter((x) => !isLeaf(x)).map((x) => [x, loweringOf(x)]))
+  const users = new Map<Tensor, Tensor[]>(nodes.map((x) => [x, []]))
+  for (const x of nodes) for (const i of x.inputs) (users.get(i) as Tensor[]).push(x)
+  const isOutput = new Set(roots)
+
+  // ---- what is fused into its consumer -----------------------------------------------------------------------------
+  const inlined = new Set<Tensor>()
+  const folded = new Set<Tensor>()
+  const weight = new Map<Tensor, { readonly ops: number; readonly leaves: number }>()
+  const isLoop = (x: Tensor) => ['map', 'reduce', 'place'].includes(how.get(x)?.kind ?? '')
+  for (const x of nodes) {
+    const h = how.get(x)
+    if (h?.kind !== 'view' || isOutput.has(x)) continue
+    const to = users.get(x) as Tensor[]
+    const repeats = h.strides.some((s, i) => s === 0 && x.shape[i] > 1)
+    if (fuse && to.length > 0 && to.every(isLoop) && (to.length === 1 || repeats)) folded.add(x)
+  }
+  for (const x of nodes) {
+    const h = how.get(x)
+    if (h === undefined || !isLoop(x)) continue
+    let { ops, leaves } = { ops: h.kind === 'map' ? 1 : 0, leaves: 0 }
+    const candidates: Tensor[] = []
+    for (const i of new Set(x.inputs)) {
+      const hi = how.get(i)
+      const w = weight.get(i)
+      const only = (users.get(i) as Tensor[]).length === 1
+      const shape = iteration(x, h, i)
+      if (
+        fuse &&
+        w !== undefined &&
+        hi?.kind === 'map' &&
+        only &&
+        !isOutput.has(i) &&
+        shape !== undefined &&
+        S.equals(shape, i.shape) &&
+        h.kind !== 'place'
+      ) {
+        candidates.push(i)
+        ops += w.ops
+        leaves += w.leaves
+      } else leaves += 1
+    }
+    candidates.sort((a, b) => (weight.get(a)?.ops ?? 0) - (weight.get(b)?.ops ?? 0))
+    while (candidates.length > 0 && (ops > MAX_OPS || leaves > MAX_INPUTS)) {
+      const w = weight.get(candidates.pop() as Tensor) as { ops: number; leaves: number }
+      ops -= w.ops
+      leaves += 1 - w.leaves
+    }
+    for (const c of candidates) inlined.add(c)
+    if (h.kind === 'map') weight.set(x, { ops, leaves })
+  }
+
+  // ---- steps -------------------------------------------------------------------------------------------------------
+  const steps: Step[] = []
+  const loop = (
+    root: Tensor,
+    shape: S.Shape,
+    target: Pick<Loop, 'out' | 'outOffset' | 'outStrides' | 'reduce'>,
+  ): void => {
+    const accesses: Access[] = []
+    const program: { micro: Micro; dst: number; args: number[] }[] = []
+    const free: number[] = []
+    let temporaries = 0
+    const inputRegister = (a: Access): number => {
+      const same = accesses.findIndex(
+        (b) => b.base === a.base && b.offset === a.offset && S.equals(b.strides, a.strides),
+      )
+      return same >= 0 ? same : accesses.push(a) - 1
+    }
+    // Temporaries are numbered from -1 downwards until the number of inputs is known.
+    const value = (x: Tensor): number => {
+      if (!inlined.has(x) && !(x === root && how.get(x)?.kind === 'map' && target.out === x))
+        return inputRegister(access(x, shape))
+      const args = x.inputs.map(value)
+      for (const a of new Set(args)) if (a < 0) free.push(a)
+      const dst = free.pop() ?? -++temporaries
+      program.push({ micro: (how.get(x) as { micro: Micro }).micro, dst, args })
+      return dst
+    }
+    value(root)
+    const register = (r: number) => (r < 0 ? accesses.length - r - 1 : r)
+    steps.push({
+      kind: 'loop',
+      shape,
+      inputs: accesses,
+      program: program.map((p) => ({ micro: p.micro, dst: register(p.dst), args: p.args.map(register) })),
+      registers: accesses.length + temporaries,
+      ...target,
+    })
+  }
+  const access = (x: Tensor, shape: S.Shape): Access => {
+    if (!folded.has(x)) return { base: x, offset: 0, strides: S.broadcastStrides(x.shape, shape) }
+    const view = how.get(x) as Extract<Lowering, { kind: 'view' }>
+    const lead = shape.length - x.shape.length
+    const strides = shape.map((d, i) => (i < lead || x.shape[i - lead] !== d ? 0 : view.strides[i - lead]))
+    return { base: x.inputs[0], offset: view.offset, strides }
+  }
+  for (const x of nodes) {
+    const h = how.get(x)
+    if (h === undefined || inlined.has(x) || folded.has(x)) continue
+    const full = { out: x, outOffset: 0, outStrides: S.strides(x.shape), reduce: undefined }
+    if (S.size(x.shape) === 0) continue
+    switch (h.kind) {
+      case 'alias':
+        break
+      case 'map':
+        loop(x, x.shape, full)
+        break
+      case 'view':
+        steps.push({
+          kind: 'loop',
+          shape: x.shape,
+          inputs: [{ base: x.inputs[0], offset: h.offset, strides: h.strides }],
+          program: [],
+          registers: 1,
+          ...full,
+        })
+        break
+      case 'reduce': {
+        const [from] = x.inputs
+        if (S.size(from.shape) === 0) {
+          const empty = {
+            [Combine.sum]: 0,
+            [Combine.max]: Number.NEGATIVE_INFINITY,
+            [Combine.min]: Number.POSITIVE_INFINITY,
+          }
+          steps.push({ kind: 'fill', out: x, value: empty[h.combine], n: S.size(x.shape) })
+          break
+        }
+        const kept = S.strides(from.shape.map((d, i) => (h.axes.includes(i) ? 1 : d)))
+        const outStrides = from.shape.map((_, i) => (h.axes.includes(i) ? 0 : kept[i]))
+        loop(from, from.shape, { out: x, outOffset: 0, outStrides, reduce: { combine: h.combine, axes: h.axes } })
+        break
+      }
+      case 'place': {
+        if (h.fill !== undefined) steps.push({ kind: 'fill', out: x, value: h.fill, n: S.size(x.shape) })
+        const outStrides = S.strides(x.shape)
+        x.inputs.forEach((i, k) => {
+          if (S.size(i.shape) > 0) loop(i, i.shape, { out: x, outOffset: h.offsets[k], outStrides, reduce: undefined })
+        })
+        break
+      }
+      case 'kernel':
+        steps.push({ kind: 'kernel', lowering: h, inputs: x.inputs, out: x })
+        break
+      default:
+        h satisfies never
+    }
+  }
+
+  // ---- storage -----------------------------------------------------------------------------------------------------
+  const root = (x: Tensor): Tensor => (how.get(x)?.kind === 'alias' ? root(x.inputs[0]) : x)
+  const outputOf = new Map<Tensor, number>()
+  roots.forEach((x, k) => {
+    const r = root(x)
+    if (!isLeaf(r) && !outputOf.has(r)) outputOf.set(r, k)
+    else
+      steps.push({
+        kind: 'loop',
+        shape: [S.size(x.shape)],
+        inputs: [{ base: r, offset: 0, strides: [1] }],
+        program: [],
+        registers: 1,
+        out: { ...x, inputs: [r], op: x.op, attrs: { copyTo: k } },
+        outOffset: 0,
+        outStrides: [1],
+        reduce: undefined,
+      })
+  })
+  return finish(steps, inputs, nodes, roots, root, outputOf, index)
+}
+
+/** Reads and writes of a step, as storage roots. */
+const touched = (s: Step, root: (x: Tensor) => Tensor): readonly Tensor[] =>
+  s.kind === 'fill' ? [] : s.kind === 'loop' ? s.inputs.map((a) => root(a.base)) : s.inputs.map(root)
+
+const finish = (
+  steps: readonly Step[],
+  inputs: readonly Tensor[],
+  nodes: readonly Tensor[],
+  roots: readonly Tensor[],
+  root: (x: Tensor) => Tensor,
+  outputOf: ReadonlyMap<Tensor, number>,
+  index: ReadonlyMap<Tensor, number>,
+): Plan => {
+  const copyTarget = (x: Tensor): number | undefined =>
+    index.has(x) ? undefined : (x.attrs as { copyTo: number }).copyTo
+  // Last step that reads each scratch value.
+  const last = new Map<Tensor, number>()
+  steps.forEach((s, t) => {
+    for (const x of touched(s, root)) last.set(x, t)
+    if (!last.has(s.out)) last.set(s.out, t)
+  })
+  const slots: Slot[] = []
+  const slotOf = new Map<Tensor, number>()
+  const addSlot = (x: Tensor, slot: Slot) => slotOf.set(x, slots.push(slot) - 1)
+  inputs.forEach((x, i) => addSlot(x, { at: 'input', index: i, length: S.size(x.shape) }))
+  const constantNodes = nodes.filter((x) => x.op === constantOp)
+  let constantLength = 0
+  const constantOffset = new Map<Tensor, number>()
+  for (const x of constantNodes) {
+    const n = S.size(x.shape)
+    // Scalars sit together; arrays are aligned like scratch.
+    if (n > 1) constantLength = align(constantLength)
+    constantOffset.set(x, constantLength)
+    addSlot(x, { at: 'constant', offset: constantLength, length: n })
+    constantLength += n
+  }
+  const constants = new Float64Array(constantLength)
+  for (const x of constantNodes) constants.set((x.attrs as ConstantAttrs).data, constantOffset.get(x))
+
+  // First fit over the free gaps of the arena, values released after their last reader.
+  const gaps: { start: number; end: number }[] = [{ start: 0, end: Number.POSITIVE_INFINITY }]
+  let arena = 0
+  const take = (n: number): number => {
+    const i = gaps.findIndex((g) => g.end - g.start >= n)
+    const { start } = gaps[i]
+    gaps[i].start += n
+    if (gaps[i].start === gaps[i].end) gaps.splice(i, 1)
+    arena = Math.max(arena, start + n)
+    return start
+  }
+  const give = (start: number, n: number): void => {
+    const i = gaps.findIndex((g) => g.start > start)
+    gaps.splice(i, 0, { start, end: start + n })
+    if (i + 1 < gaps.length && gaps[i].end === gaps[i + 1].start) gaps.splice(i, 2, { start, end: gaps[i + 1].end })
+    if (i > 0 && gaps[i - 1].end === gaps[i].start)
+      gaps.splice(i - 1, 2, { start: gaps[i - 1].start, end: gaps[i].end })
+  }
+  const dying = steps.map(() => [] as Tensor[])
+  for (const [x, t] of last) if (!isLeaf(x) && !outputOf.has(x) && copyTarget(x) === undefined) dying[t].push(x)
+  steps.forEach((s, t) => {
+    if (!slotOf.has(s.out)) {
+      const n = S.size(s.out.shape)
+      const k = copyTarget(s.out) ?? outputOf.get(s.out)
+      addSlot(
+        s.out,
+        k === undefined ? { at: 'arena', offset: take(align(n)), length: n } : { at: 'output', index: k, length: n },
+      )
+    }
+    for (const x of dying[t]) {
+      const slot = slots[slotOf.get(x) as number]
+      if (slot.at === 'arena') give(slot.offset, align(slot.length))
+    }
+  })
+
+  const code: number[] = []
+  const slot = (x: Tensor) => slotOf.get(root(x)) as number
+  for (const s of steps) encode(s, slot, code)
+  code.push(Opcode.halt, 3, 0)
+
+  // Op by op, for the reference backend.
+  const ids = new Map<Tensor, number>()
+  inputs.forEach((x, i) => ids.set(x, i))
+  for (const x of constantNodes) ids.set(x, ids.size)
+  const calls: Call[] = []
+  for (const x of nodes) {
+    if (isLeaf(x)) continue
+    ids.set(x, ids.size)
+    const { kernel } = x.op
+    if ('expand' in kernel) continue
+    calls.push({
+      name: x.op.name,
+      kernel: kernel.reference,
+      attrs: x.attrs,
+      inputs: x.inputs.map((i) => ids.get(i) as number),
+      shapes: x.inputs.map((i) => i.shape),
+      output: ids.get(x) as number,
+      outShape: x.shape,
+    })
+  }
+  return {
+    inputs: inputs.map((x) => x.shape),
+    outputs: roots.map((x) => x.shape),
+    code: Int32Array.from(code),
+    slots,
+    constants,
+    arena,
+    calls,
+    values: ids.size,
+    constantIds: constantNodes.map((x) => ({ id: ids.get(x) as number, data: (x.attrs as ConstantAttrs).data })),
+    outputIds: roots.map((x) => ids.get(x) as number),
+  }
+}
+
+// ---- encoding ------------------------------------------------------------------------------------------------------
+
+interface Dim {
+  readonly extent: number
+  readonly reduced: boolean
+  /** Strides of the output, then of each input. */
+  readonly strides: readonly number[]
+}
+
+/** Drops unit dims and joins neighbours that every operand walks through contiguously. */
+const compress = (dims: readonly Dim[]): readonly Dim[] =>
+  dims
+    .filter((d) => d.extent !== 1)
+    .reduce<readonly Dim[]>((done, d) => {
+      const p = done[done.length - 1]
+      const joins =
+        p !== undefined && p.reduced === d.reduced && p.strides.every((s, i) => s === d.strides[i] * d.extent)
+      return joins ? [...done.slice(0, -1), { ...d, extent: p.extent * d.extent }] : [...done, d]
+    }, [])
+
+const MAX_WORK = 2 ** 31 - 1
+
+const encode = (s: Step, slot: (x: Tensor) => number, code: number[]): void => {
+  const emit = (opcode: Opcode, work: number, words: readonly number[]) =>
+    code.push(opcode, words.length + 3, Math.min(work, MAX_WORK), ...words)
+  switch (s.kind) {
+    case 'fill':
+      emit(Opcode.fill, s.n, [slot(s.out), 0, s.n, new Int32Array(Float32Array.of(s.value).buffer)[0]])
+      break
+    case 'kernel': {
+      const { opcode, ints, work } = s.lowering
+      emit(opcode, work, [...s.inputs.map(slot), slot(s.out), ...ints])
+      break
+    }
+    case 'loop': {
+      const axes = s.reduce?.axes ?? []
+      const all = compress(
+        s.shape.map((extent, i) => ({
+          extent,
+          reduced: axes.includes(i),
+          strides: [s.outStrides[i], ...s.inputs.map((a) => a.strides[i])],
+        })),
+      )
+      const kept = all.filter((d) => !d.reduced)
+      const reduced = all.filter((d) => d.reduced)
+      const tail = all[all.length - 1]
+      const mode = reduced.length === 0 ? LoopMode.map : tail.reduced ? LoopMode.inner : LoopMode.keep
+      const outer = compress(mode === LoopMode.keep ? kept.slice(0, -1) : kept)
+      const ordered = [...outer, ...compress(reduced), ...(mode === LoopMode.keep ? [tail] : [])]
+      const dims =
+        ordered.length > 0 ? ordered : [{ extent: 1, reduced: false, strides: [1, ...s.inputs.map(() => 0)] }]
+      if (dims.length > MAX_DIMS)
+        raise({
+          kind: 'unsupported',
+          what: `a loop over ${dims.length} axes`,
+          reason: `at most ${MAX_DIMS} remain after joining contiguous ones`,
+        })
+      emit(Opcode.loop, S.size(s.shape) * (s.program.length + 1), [
+        dims.length,
+        mode,
+        s.reduce?.combine ?? Combine.sum,
+        mode === LoopMode.map ? dims.length : outer.length,
+        s.inputs.length,
+        s.program.length,
+        s.registers,
+        slot(s.out),
+        s.outOffset,
+        ...dims.map((d) => d.extent),
+        ...dims.map((d) => d.strides[0]),
+        ...s.inputs.flatMap((a, k) => [slot(a.base), a.offset, ...dims.map((d) => d.strides[k + 1])]),
+        ...s.program.flatMap((p) => [p.micro, p.dst, p.args[0], p.args[1] ?? 0, p.args[2] ?? 0]),
+      ])
+      break
+    }
+    default:
+      s satisfies never
+  }
+}

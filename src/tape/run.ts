@@ -1,0 +1,44 @@
+import * as E from 'fp-ts/lib/Either.js'
+import type { Backend, Buffer, Data } from '../backend/backend.ts'
+import { raise } from '../core/error.ts'
+import * as S from '../core/shape.ts'
+import type { Tensor } from '../core/tensor.ts'
+import { plan } from './plan.ts'
+
+/** A compiled function of buffers, and what it costs. */
+export interface Compiled {
+  /** Arguments: the inputs' buffers in order, then the outputs'. Enqueues; does not wait. */
+  readonly run: (args: readonly Buffer[]) => void
+  readonly scratchBytes: number
+  readonly release: () => void
+}
+
+/** Plans and compiles `outputs` as a function of `inputs` on a backend. */
+export const compile =
+  (backend: Backend) =>
+  async (outputs: readonly Tensor[], inputs: readonly Tensor[]): Promise<Compiled> => {
+    const executable = await backend.compile(plan(outputs, inputs))()
+    if (E.isLeft(executable)) return raise(executable.left)
+    const e = executable.right
+    return { run: (args) => backend.run(e, args), scratchBytes: e.bytes, release: () => backend.release(e) }
+  }
+
+/** Computes tensors once: feeds in, data out, every buffer freed whatever happens. */
+export const evaluate =
+  (backend: Backend) =>
+  async (outputs: readonly Tensor[], feeds: ReadonlyMap<Tensor, Data> = new Map()): Promise<readonly Data[]> => {
+    const inputs = [...feeds.keys()]
+    const f = await compile(backend)(outputs, inputs)
+    const args: Buffer[] = []
+    try {
+      for (const x of [...inputs, ...outputs]) args.push(backend.alloc(S.size(x.shape)))
+      inputs.forEach((x, i) => backend.write(args[i], feeds.get(x) as Data))
+      f.run(args)
+      const results: Data[] = []
+      for (const b of args.slice(inputs.length)) results.push(await backend.read(b))
+      return results
+    } finally {
+      for (const b of args) backend.free(b)
+      f.release()
+    }
+  }

@@ -1,0 +1,181 @@
+import { show } from '../core/shape.ts'
+import type { Tensor } from '../core/tensor.ts'
+import { type ChooseAttrs, type ConstantAttrs, chooseOp, constantOp, type Host, inputOp } from '../ops/index.ts'
+
+/**
+ * A graph put in order: every node after its inputs, each value once, nothing that the outputs do not need, and composite ops
+ * expanded. This one list is what is run, planned and printed.
+ */
+export interface Tape {
+  readonly nodes: readonly Tensor[]
+  readonly outputs: readonly Tensor[]
+}
+
+/** Nodes that the outputs depend on, inputs before users (depth first, in the order of the graph). Iterative: graphs are deep. */
+export const order = (outputs: readonly Tensor[]): readonly Tensor[] => {
+  const done = new Set<Tensor>()
+  const result: Tensor[] = []
+  const stack: (readonly [Tensor, number])[] = []
+  for (const root of outputs) {
+    if (done.has(root)) continue
+    stack.push([root, 0])
+    while (stack.length > 0) {
+      const [x, next] = stack.pop() as readonly [Tensor, number]
+      if (done.has(x)) continue
+      const child = x.inputs[next]
+      if (child === undefined) {
+        done.add(x)
+        result.push(x)
+      } else {
+        stack.push([x, next + 1])
+        if (!done.has(child)) stack.push([child, 0])
+      }
+    }
+  }
+  return result
+}
+
+/** The graph with every node rebuilt by `f`, given its new inputs; nodes it returns unchanged keep their identity. */
+export const rewrite = (
+  outputs: readonly Tensor[],
+  f: (x: Tensor, inputs: readonly Tensor[]) => Tensor,
+): readonly Tensor[] => {
+  const image = new Map<Tensor, Tensor>()
+  for (const x of order(outputs))
+    image.set(
+      x,
+      f(
+        x,
+        x.inputs.map((i) => image.get(i) as Tensor),
+      ),
+    )
+  return outputs.map((x) => image.get(x) as Tensor)
+}
+
+const withInputs = (x: Tensor, inputs: readonly Tensor[]): Tensor =>
+  inputs.every((y, i) => y === x.inputs[i]) ? x : { ...x, inputs }
+
+/** The graph with some nodes replaced by others of the same shape. */
+export const substitute = (outputs: readonly Tensor[], map: ReadonlyMap<Tensor, Tensor>): readonly Tensor[] =>
+  rewrite(outputs, (x, inputs) => map.get(x) ?? withInputs(x, inputs))
+
+/**
+ * The graph with every choice of the host taken: `choose` nodes give way to the branch drawn. Only branches that are reached are
+ * looked at. The `key` lists the draws in order: equal keys mean equal graphs, so a compiled step is cached under it.
+ */
+export const stage = (
+  outputs: readonly Tensor[],
+  host: Host,
+): { readonly outputs: readonly Tensor[]; readonly key: string } => {
+  const draws: number[] = []
+  const image = new Map<Tensor, Tensor>()
+  const stack: Tensor[] = [...outputs].reverse()
+  const chosen = new Map<Tensor, Tensor>()
+  while (stack.length > 0) {
+    const x = stack[stack.length - 1]
+    if (image.has(x)) {
+      stack.pop()
+      continue
+    }
+    let inputs = x.inputs
+    if (x.op === chooseOp) {
+      let branch = chosen.get(x)
+      if (branch === undefined) {
+        const drawn = (x.attrs as ChooseAttrs).draw(host)
+        draws.push(drawn)
+        branch = x.inputs[drawn]
+        if (branch === undefined) throw new RangeError(`a choice of ${x.inputs.length} branches drew branch ${drawn}`)
+        chosen.set(x, branch)
+      }
+      inputs = [branch]
+    }
+    const missing = inputs.filter((i) => !image.has(i))
+    if (missing.length > 0) {
+      stack.push(...[...missing].reverse())
+      continue
+    }
+    const built = inputs.map((i) => image.get(i) as Tensor)
+    image.set(x, x.op === chooseOp ? built[0] : withInputs(x, built))
+    stack.pop()
+  }
+  return { outputs: outputs.map((x) => image.get(x) as Tensor), key: draws.join(',') }
+}
+
+/** Small integers for objects that have no text of their own (large constants, functions). */
+const identities = () => {
+  const ids = new Map<unknown, number>()
+  return (x: unknown): number => {
+    const id = ids.get(x) ?? ids.size
+    ids.set(x, id)
+    return id
+  }
+}
+
+const SMALL = 64
+
+/** Two nodes with the same op, attributes and inputs compute the same value. */
+const share = (outputs: readonly Tensor[]): readonly Tensor[] => {
+  const id = identities()
+  const seen = new Map<string, Tensor>()
+  const text = (x: Tensor): string => {
+    if (x.op === inputOp || x.op === chooseOp) return `#${id(x)}`
+    if (x.op === constantOp) {
+      const { data } = x.attrs as ConstantAttrs
+      return data.length <= SMALL
+        ? `${show(x.shape)}${[...data].map((v) => (Object.is(v, -0) ? '-0' : v))}`
+        : `#${id(data)}`
+    }
+    return JSON.stringify(x.attrs) ?? ''
+  }
+  return rewrite(outputs, (x, inputs) => {
+    const key = `${x.op.name}#${id(x.op)}|${text(x)}|${inputs.map(id).join()}`
+    const known = seen.get(key)
+    if (known !== undefined) return known
+    const built = withInputs(x, inputs)
+    seen.set(key, built)
+    return built
+  })
+}
+
+/** Composite ops replaced by their definition, until none is left. */
+const expand = (outputs: readonly Tensor[]): readonly Tensor[] => {
+  const composite = (xs: readonly Tensor[]) => order(xs).some((x) => 'expand' in x.op.kernel)
+  let result = outputs
+  while (composite(result))
+    result = rewrite(result, (x, inputs) =>
+      'expand' in x.op.kernel ? x.op.kernel.expand(inputs, x.attrs) : withInputs(x, inputs),
+    )
+  return result
+}
+
+/** Order, expansion, common subexpressions, dead nodes: everything between a graph and a plan. */
+export const tape = (outputs: readonly Tensor[]): Tape => {
+  const shared = share(expand(outputs))
+  return { nodes: order(shared), outputs: shared }
+}
+
+const attributes = (x: Tensor): string => {
+  if (x.op === constantOp) {
+    const { data } = x.attrs as ConstantAttrs
+    return data.length > 4 ? `${[...data.slice(0, 3)].join(' ')} ...` : [...data].join(' ')
+  }
+  if (x.op === inputOp) return (x.attrs as { name: string }).name
+  if (x.attrs === undefined || x.attrs === null) return ''
+  return Object.entries(x.attrs)
+    .filter(([, v]) => typeof v !== 'function')
+    .map(([k, v]) => `${k}=${Array.isArray(v) ? show(v) : String(v)}`)
+    .join(' ')
+}
+
+/**
+ * One line per value, `%3 = relu(%2) [50,16,14,14]`, for reading and for tests.
+ */
+export const print = ({ nodes, outputs }: Tape): string => {
+  const index = new Map(nodes.map((x, i) => [x, i]))
+  const ref = (x: Tensor) => `%${index.get(x)}`
+  const lines = nodes.map((x) => {
+    const extra = attributes(x)
+    return `${ref(x)} = ${x.op.name}(${x.inputs.map(ref).join(', ')})${extra === '' ? '' : ` {${extra}}`} ${show(x.shape)}`
+  })
+  return [...lines, `return ${outputs.map(ref).join(', ')}`].join('\n')
+}

@@ -1,0 +1,47 @@
+import { raise } from '../core/error.ts'
+import { equals, show } from '../core/shape.ts'
+import type { Tensor } from '../core/tensor.ts'
+import { add, full, zeros } from '../ops/index.ts'
+import { order } from './tape.ts'
+
+/**
+ * Vector-Jacobian products: for outputs y and cotangents ct, the gradients of sum(ct * y) with respect to `wrt`, as nodes. Cotangents
+ * are added in reverse order of the graph, so the result is deterministic. Reverse mode on a graph of graphs: a vjp of a vjp is
+ * the same function applied again.
+ */
+export const vjp = (outputs: readonly Tensor[], cts: readonly Tensor[], wrt: readonly Tensor[]): readonly Tensor[] => {
+  const nodes = order(outputs)
+  // Only nodes on a path from `wrt` carry a cotangent.
+  const active = new Set<Tensor>(wrt)
+  for (const x of nodes) if (x.inputs.some((i) => active.has(i))) active.add(x)
+  const cotangents = new Map<Tensor, Tensor>()
+  const accumulate = (x: Tensor, ct: Tensor) => {
+    const sofar = cotangents.get(x)
+    cotangents.set(x, sofar === undefined ? ct : add(sofar, ct))
+  }
+  outputs.forEach((y, i) => {
+    if (!equals(y.shape, cts[i].shape))
+      raise({
+        kind: 'shape',
+        op: 'vjp',
+        message: `cotangent ${show(cts[i].shape)} for an output of shape ${show(y.shape)}`,
+      })
+    if (active.has(y)) accumulate(y, cts[i])
+  })
+  for (let i = nodes.length - 1; i >= 0; i--) {
+    const x = nodes[i]
+    const ct = cotangents.get(x)
+    if (ct === undefined || x.inputs.length === 0) continue
+    if (!x.inputs.some((y) => active.has(y))) continue
+    x.op.vjp(ct, x.inputs, x, x.attrs).forEach((c, k) => {
+      if (c !== undefined && active.has(x.inputs[k])) accumulate(x.inputs[k], c)
+    })
+  }
+  return wrt.map((x) => cotangents.get(x) ?? zeros(x.shape))
+}
+
+/** Gradients of a scalar with respect to `wrt`. */
+export const grad = (loss: Tensor, wrt: readonly Tensor[]): readonly Tensor[] =>
+  loss.shape.length === 0
+    ? vjp([loss], [full([], 1)], wrt)
+    : raise({ kind: 'shape', op: 'grad', message: `takes a scalar, not ${show(loss.shape)}` })

@@ -1,0 +1,79 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { exists, files, makeDirectory, writeAtomic } from '../../src/data/files.ts'
+import { left, right, root, skipped } from '../shared.ts'
+
+const inFolder = (body: (folder: string) => Promise<void>) => async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'mixtrain-'))
+  try {
+    await body(folder)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+test(
+  'what is written is read, listed and there',
+  inFolder(async folder => {
+    const path = join(folder, 'a', 'b', 'x.bin')
+    assert.is(right(await exists(path)()), false)
+    right(await makeDirectory(join(folder, 'a', 'b'))())
+    right(await makeDirectory(join(folder, 'a', 'b'))())
+    for (const bytes of [Uint8Array.of(1, 2, 3), new Uint8Array(100_000).fill(7), new Uint8Array()]) {
+      right(await writeAtomic(path, bytes)())
+      assert.equal(right(await files.read(path)()), bytes)
+    }
+    right(await writeAtomic(join(folder, 'a', 'b', 'A'), new Uint8Array())())
+    assert.equal(right(await files.list(join(folder, 'a', 'b'))()), ['A', 'x.bin'])
+    assert.is(right(await exists(path)()), true)
+  }),
+)
+
+test(
+  'errors name the path and the reason',
+  inFolder(async folder => {
+    const absent = join(folder, 'absent')
+    assert.is(left(await files.read(absent)()), `${absent}: there is no such file or folder`)
+    assert.is(left(await files.list(absent)()), `${absent}: there is no such file or folder`)
+    assert.is(left(await files.read(folder)()), `${folder}: expected a file, found a folder`)
+    const path = join(absent, 'x')
+    assert.is(left(await writeAtomic(path, new Uint8Array())()), `${path}: there is no such file or folder`)
+    right(await writeAtomic(absent, new Uint8Array())())
+    assert.is(left(await files.list(absent)()), `${absent}: expected a folder, found a file`)
+    assert.is(left(await makeDirectory(path)()), `${path}: expected a folder, found a file`)
+  }),
+)
+
+test(
+  'a name that cannot be taken leaves nothing behind',
+  inFolder(async folder => {
+    right(await makeDirectory(join(folder, 'taken', 'inner'))())
+    left(await writeAtomic(join(folder, 'taken'), Uint8Array.of(1))())
+    assert.equal(readdirSync(folder), ['taken'])
+  }),
+)
+
+test(
+  'a disk that fills up leaves the old file and nothing else',
+  inFolder(async folder => {
+    if (process.platform === 'win32') return skipped('full disk', 'there is no ulimit on Windows')
+    const path = join(folder, 'model')
+    right(await writeAtomic(path, Uint8Array.of(1, 2, 3))())
+    const program = `import { writeAtomic } from '${import.meta.resolve('../../src/data/files.js')}'
+      const result = await writeAtomic(process.argv.at(-1), new Uint8Array(10_000_000))()
+      console.log(result._tag, result.left?.kind, result.left?.path, result.left?.message)`
+    const evaluate = 'Deno' in globalThis ? ['eval'] : ['--input-type=module', '-e']
+    const run = [process.execPath, ...evaluate, program, path]
+    const command = `trap '' XFSZ && ulimit -f 100 && exec "$0" "$@"`
+    const output = execFileSync('sh', ['-c', command, ...run], { encoding: 'utf8', cwd: root })
+    assert.is(output.trim(), `Left file ${path} the file is larger than allowed`)
+    assert.equal(readdirSync(folder), ['model'])
+    assert.equal([...readFileSync(path)], [1, 2, 3])
+  }),
+)
+
+test.run()
