@@ -24,8 +24,20 @@ import { fold, unfold } from './window'
  * thread 0 alone, the others walk past it. A barrier stands before and after each shared instruction, none between small ones.
  */
 
-/** Multiply-adds below which waking the others costs more than they save. */
-const ALONE: i32 = 16384
+/**
+ * Work below which the others cost more than they save: some 10 us of a loop, whose unit is an element of an operation, or of a
+ * product or convolution, whose unit is one of many multiply-adds per element.
+ */
+const LIGHT: i32 = 1 << 15
+const DENSE: i32 = 1 << 18
+
+/** Whether all threads share the instruction. */
+// @ts-ignore: decorator
+@inline
+function isShared(ip: usize): bool {
+  const op = word(ip, 0)
+  return word(ip, 2) >= (op >= Opcode.matmul && op <= Opcode.conv2dWeight ? DENSE : LIGHT)
+}
 
 /** Thread `id` of `count` does its part of the instruction at ip. */
 function step(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shared: usize): void {
@@ -73,7 +85,7 @@ function walk(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shar
     if (count == 1) {
       step(ip, slots, 0, 1, scratch, shared)
     } else {
-      const wide = word(ip, 2) >= ALONE
+      const wide = isShared(ip)
       if (!first && (wide || shareable)) barrier(count)
       if (wide) step(ip, slots, id, count, scratch, shared)
       else if (id == 0) step(ip, slots, 0, 1, scratch, shared)
@@ -125,7 +137,7 @@ export function park(): void {
 /** Whether any instruction of the program is worth sharing. */
 export function isWide(ip: usize): bool {
   while (word(ip, 0) != Opcode.halt) {
-    if (word(ip, 2) >= ALONE) return true
+    if (isShared(ip)) return true
     ip += (<usize>word(ip, 1)) << 2
   }
   return false

@@ -67,9 +67,10 @@ export function total(combine: i32, acc: usize): f32 {
   return f32x4.extract_lane(combine4(combine, h, v128.shuffle<f32>(h, h, 1, 0, 3, 2)), 0)
 }
 
+/** Narrow rows: a few columns stay in registers while all rows pass. */
 // @ts-ignore: decorator
 @inline
-function columns(combine: i32, acc: usize, x: usize, step: usize, rows: i32, n: i32): void {
+function narrow(combine: i32, acc: usize, x: usize, step: usize, rows: i32, n: i32): void {
   let left = n
   for (; left >= 16; left -= 16) {
     let a0 = v128.load(acc)
@@ -102,6 +103,47 @@ function columns(combine: i32, acc: usize, x: usize, step: usize, rows: i32, n: 
     else storePart(acc, a0, left)
     acc += 16
     x += 16
+  }
+}
+
+/** Wide rows: four at a time pass through the accumulator, so that memory is read in long runs. */
+// @ts-ignore: decorator
+@inline
+function wide(combine: i32, acc: usize, x: usize, step: usize, rows: i32, n: i32): void {
+  const end = acc + ((<usize>(n & ~3)) << 2)
+  for (; rows >= 4; rows -= 4) {
+    let p = x
+    let q = x + step * 2
+    for (let a = acc; a < end; a += 16) {
+      let v = combine4(combine, v128.load(a), v128.load(p))
+      v = combine4(combine, v, v128.load(p + step))
+      v = combine4(combine, v, v128.load(q))
+      v = combine4(combine, v, v128.load(q + step))
+      v128.store(a, v)
+      p += 16
+      q += 16
+    }
+    x += step << 2
+  }
+  for (; rows > 0; rows--) {
+    let p = x
+    for (let a = acc; a < end; a += 16) {
+      v128.store(a, combine4(combine, v128.load(a), v128.load(p)))
+      p += 16
+    }
+    x += step
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+function columns(combine: i32, acc: usize, x: usize, step: usize, rows: i32, n: i32): void {
+  if (n >= 128 && step > 0) {
+    wide(combine, acc, x, step, rows, n)
+    const done = (<usize>(n & ~3)) << 2
+    narrow(combine, acc + done, x + done, step, rows, n & 3)
+  } else {
+    narrow(combine, acc, x, step, rows, n)
   }
 }
 

@@ -17,8 +17,8 @@ export const SCRATCH: usize = 136
 export const SCRATCH_BYTES: usize = 140
 const STOP: usize = 144
 
-/** Loads before a waiting thread sleeps: a few microseconds, then the core may have better things to do. */
-const SPINS: i32 = 4000
+/** Loads before a waiting thread sleeps: some 10 us, a fraction of what waking it costs; then the core may have better things to do. */
+const SPINS: i32 = 20000
 
 let control: usize = 0
 let me: i32 = 0

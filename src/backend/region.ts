@@ -12,22 +12,20 @@ export interface Region {
   readonly free: (buffer: Buffer) => void
   /** Hands a buffer over to the caller, who frees it from now on. */
   readonly detach: (buffer: Buffer) => Buffer
+  /** Runs when the region ends: executables are released this way. */
+  readonly defer: (release: () => void) => void
 }
 
-/**
- * Runs `use` with a region and frees what the region still owns, exactly once, whether `use` ends in Right, in Left, throws or
- * rejects; a throw or a rejection goes on as a rejection. (fp-ts `TaskEither.bracket` does not release on a throw.)
- */
-export const withRegion =
-  (backend: Backend) =>
-  <Err, A>(use: (region: Region) => TaskEither<Err, A>): TaskEither<Err, A> =>
-  async () => {
-    const owned = new Set<Buffer>()
-    const keep = (b: Buffer): Buffer => {
-      owned.add(b)
-      return b
-    }
-    const region: Region = {
+/** A region with its end in the caller's hands, for owners that live across an async iteration. `close` frees exactly once. */
+export const openRegion = (backend: Backend): { readonly region: Region; readonly close: () => void } => {
+  const owned = new Set<Buffer>()
+  const deferred: (() => void)[] = []
+  const keep = (b: Buffer): Buffer => {
+    owned.add(b)
+    return b
+  }
+  return {
+    region: {
       backend,
       alloc: (length) => keep(backend.alloc(length)),
       from: (data) => {
@@ -43,11 +41,30 @@ export const withRegion =
         owned.delete(b)
         return b
       },
-    }
+      defer: (release) => {
+        deferred.push(release)
+      },
+    },
+    close: () => {
+      for (const b of owned) backend.free(b)
+      owned.clear()
+      for (const release of deferred.splice(0).reverse()) release()
+    },
+  }
+}
+
+/**
+ * Runs `use` with a region and frees what the region still owns, exactly once, whether `use` ends in Right, in Left, throws or
+ * rejects; a throw or a rejection goes on as a rejection. (fp-ts `TaskEither.bracket` does not release on a throw.)
+ */
+export const withRegion =
+  (backend: Backend) =>
+  <Err, A>(use: (region: Region) => TaskEither<Err, A>): TaskEither<Err, A> =>
+  async () => {
+    const { region, close } = openRegion(backend)
     try {
       return await use(region)()
     } finally {
-      for (const b of owned) backend.free(b)
-      owned.clear()
+      close()
     }
   }

@@ -1,6 +1,6 @@
 import { getMonoid as functionMonoid } from 'fp-ts/lib/function.js'
 import type { Monoid } from 'fp-ts/lib/Monoid.js'
-import { choose as chooseIndices, fold, integers } from '../core/key.ts'
+import { choose as chooseIndices, bernoulli as draw, fold, integers } from '../core/key.ts'
 import type { Apply, Interval, Tensor } from '../core/tensor.ts'
 import type { Named } from '../nn/layers.ts'
 import { add as addNodes, choose, feed, gather, type Host, mul, probe, scalar, sub } from '../ops/index.ts'
@@ -116,7 +116,7 @@ export const always: Gate = () => true
 export const bernoulli =
   (p: number): Gate =>
   (h) =>
-    integers(fold(h.key, 'gate'), 1, 2 ** 24)[0] < p * 2 ** 24
+    draw(fold(h.key, 'gate'), p)
 /** Of every `period` steps, the last `open`: whole batches alternate between natural and robust. */
 export const alternate =
   (open: number, period = 10): Gate =>

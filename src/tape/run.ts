@@ -1,5 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { Backend, Buffer, Data } from '../backend/backend.ts'
+import type { Region } from '../backend/region.ts'
 import { raise } from '../core/error.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
@@ -21,6 +22,15 @@ export const compile =
     if (E.isLeft(executable)) return raise(executable.left)
     const e = executable.right
     return { run: (args) => backend.run(e, args), scratchBytes: e.bytes, release: () => backend.release(e) }
+  }
+
+/** `compile`, released when the region ends. */
+export const compileIn =
+  (region: Region) =>
+  async (outputs: readonly Tensor[], inputs: readonly Tensor[]): Promise<Compiled> => {
+    const compiled = await compile(region.backend)(outputs, inputs)
+    region.defer(compiled.release)
+    return compiled
   }
 
 /** Computes tensors once: feeds in, data out, every buffer freed whatever happens. */

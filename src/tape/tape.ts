@@ -59,46 +59,82 @@ const withInputs = (x: Tensor, inputs: readonly Tensor[]): Tensor =>
 export const substitute = (outputs: readonly Tensor[], map: ReadonlyMap<Tensor, Tensor>): readonly Tensor[] =>
   rewrite(outputs, (x, inputs) => map.get(x) ?? withInputs(x, inputs))
 
+/** A graph with choices of the host in it. */
+export interface Staging {
+  /** The draws that this host state leads to, in order: equal keys mean equal graphs. Costs nothing but the draws. */
+  readonly key: (host: Host) => string
+  /** The graph with every `choose` node replaced by the branch drawn. */
+  readonly resolve: (host: Host) => readonly Tensor[]
+}
+
 /**
- * The graph with every choice of the host taken: `choose` nodes give way to the branch drawn. Only branches that are reached are
- * looked at. The `key` lists the draws in order: equal keys mean equal graphs, so a compiled step is cached under it.
+ * Takes the host's choices out of a graph: branches not drawn are never looked at, let alone planned. A compiled step is cached
+ * under its key.
  */
-export const stage = (
-  outputs: readonly Tensor[],
-  host: Host,
-): { readonly outputs: readonly Tensor[]; readonly key: string } => {
-  const draws: number[] = []
-  const image = new Map<Tensor, Tensor>()
-  const stack: Tensor[] = [...outputs].reverse()
-  const chosen = new Map<Tensor, Tensor>()
-  while (stack.length > 0) {
-    const x = stack[stack.length - 1]
-    if (image.has(x)) {
-      stack.pop()
-      continue
+export const stage = (outputs: readonly Tensor[]): Staging => {
+  const frontiers = new Map<Tensor | typeof outputs, readonly Tensor[]>()
+  /** Choices reachable without passing another choice. */
+  const frontier = (from: Tensor | typeof outputs): readonly Tensor[] => {
+    const known = frontiers.get(from)
+    if (known !== undefined) return known
+    const found = new Set<Tensor>()
+    const seen = new Set<Tensor>()
+    const stack = [...('op' in from ? [from] : from)].reverse()
+    while (stack.length > 0) {
+      const x = stack.pop() as Tensor
+      if (seen.has(x)) continue
+      seen.add(x)
+      if (x.op === chooseOp) found.add(x)
+      else stack.push(...[...x.inputs].reverse())
     }
-    let inputs = x.inputs
-    if (x.op === chooseOp) {
-      let branch = chosen.get(x)
-      if (branch === undefined) {
-        const drawn = (x.attrs as ChooseAttrs).draw(host)
-        draws.push(drawn)
-        branch = x.inputs[drawn]
-        if (branch === undefined) throw new RangeError(`a choice of ${x.inputs.length} branches drew branch ${drawn}`)
-        chosen.set(x, branch)
-      }
-      inputs = [branch]
-    }
-    const missing = inputs.filter((i) => !image.has(i))
-    if (missing.length > 0) {
-      stack.push(...[...missing].reverse())
-      continue
-    }
-    const built = inputs.map((i) => image.get(i) as Tensor)
-    image.set(x, x.op === chooseOp ? built[0] : withInputs(x, built))
-    stack.pop()
+    const result = [...found]
+    frontiers.set(from, result)
+    return result
   }
-  return { outputs: outputs.map((x) => image.get(x) as Tensor), key: draws.join(',') }
+  const drawn = (host: Host): ReadonlyMap<Tensor, number> => {
+    const draws = new Map<Tensor, number>()
+    const queue = [...frontier(outputs)]
+    for (const x of queue) {
+      if (draws.has(x)) continue
+      const branch = (x.attrs as ChooseAttrs).draw(host)
+      if (x.inputs[branch] === undefined)
+        throw new RangeError(`a choice of ${x.inputs.length} branches drew branch ${branch}`)
+      draws.set(x, branch)
+      queue.push(...frontier(x.inputs[branch]))
+    }
+    return draws
+  }
+  return {
+    key: (host) => [...drawn(host).values()].join(','),
+    resolve: (host) => {
+      const draws = drawn(host)
+      const branchOf = (x: Tensor): Tensor => {
+        const branch = draws.get(x)
+        return branch === undefined ? x : branchOf(x.inputs[branch])
+      }
+      // Rebuilt over chosen branches only: a choice is skipped before its inputs are visited.
+      const image = new Map<Tensor, Tensor>()
+      const stack = outputs.map(branchOf).reverse()
+      while (stack.length > 0) {
+        const x = stack[stack.length - 1]
+        const inputs = x.inputs.map(branchOf)
+        const missing = inputs.filter((i) => !image.has(i))
+        if (missing.length > 0 && !image.has(x)) stack.push(...missing.reverse())
+        else {
+          image.set(
+            x,
+            image.get(x) ??
+              withInputs(
+                x,
+                inputs.map((i) => image.get(i) as Tensor),
+              ),
+          )
+          stack.pop()
+        }
+      }
+      return outputs.map((x) => image.get(branchOf(x)) as Tensor)
+    },
+  }
 }
 
 /** Small integers for objects that have no text of their own (large constants, functions). */

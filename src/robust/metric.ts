@@ -1,0 +1,216 @@
+import type { Buffer } from '../backend/backend.ts'
+import type { Region } from '../backend/region.ts'
+import { raise } from '../core/error.ts'
+import { fold, type Key, key as keyOf, uniform } from '../core/key.ts'
+import * as S from '../core/shape.ts'
+import type { Tensor } from '../core/tensor.ts'
+import { correct, crossEntropy } from '../loss/criterion.ts'
+import type { Named } from '../nn/layers.ts'
+import type { Network } from '../nn/networks.ts'
+import { input, neg, transpose } from '../ops/index.ts'
+import { plan } from '../tape/plan.ts'
+import { type Compiled, compileIn } from '../tape/run.ts'
+import { pgdFrom } from './attack.ts'
+import { type Bounder, boundsOf } from './bounds.ts'
+import { ball, type Range } from './perturbation.ts'
+import { margins } from './specification.ts'
+
+/** Labelled images by number; pixels are floats in the network's input range. */
+export interface Images {
+  readonly count: number
+  readonly pixels: (indices: ArrayLike<number>) => Float32Array
+  readonly labels: (indices: ArrayLike<number>) => Float32Array
+}
+
+export interface AttackOptions {
+  readonly name: 'pgd'
+  readonly steps: number
+  readonly restarts: number
+  /** As a share of epsilon. */
+  readonly stepSize: number
+  readonly seed: number
+}
+
+/** What is asked about each image. */
+export interface Questions {
+  readonly network: Network
+  readonly range: Range
+  readonly method: Bounder
+  readonly attack: AttackOptions | undefined
+  /** Images at once, if the memory budget allows. */
+  readonly batchSize: number
+  /** Scratch bytes that a run may take. */
+  readonly memory: number
+}
+
+/** Per image, 1 or 0; for every image verified <= robust <= correct. */
+export interface Verdicts {
+  readonly correct: Uint8Array
+  /** Correct, and still so at every point that the attack tried; absent without an attack. */
+  readonly robust: Uint8Array | undefined
+  /** Every margin's lower bound is > 0. NaN or infinity never counts, nor does an image that the attack broke. */
+  readonly verified: Uint8Array
+  /** Images whose bounds claimed what the attack refuted: rounding, or a defect. Counted as not verified. */
+  readonly refuted: number
+  readonly naturalLoss: number
+  /** Mean cross-entropy on worst-case logits: an upper bound of the loss under any attack. */
+  readonly robustLoss: number
+}
+
+/** ACC, ERA and VRA as fractions. */
+export const rates = (v: Verdicts): { readonly acc: number; readonly era: number | null; readonly vra: number } => {
+  const share = (xs: Uint8Array) => xs.reduce((n, x) => n + x, 0) / xs.length
+  return { acc: share(v.correct), era: v.robust === undefined ? null : share(v.robust), vra: share(v.verified) }
+}
+
+export interface Evaluator {
+  /** Images per run, as the memory budget has it. */
+  readonly chunk: number
+  readonly run: (
+    parameters: Named<Buffer>,
+    images: Images,
+    epsilon: number,
+    progress?: (done: number) => void,
+  ) => Promise<Verdicts>
+}
+
+const bytesPerElement = { f32: 4, f64: 8 } as const
+
+/** The largest chunk, at most `wanted`, whose plan fits the budget. */
+const fitting = (wanted: number, budget: number, bytes: (n: number) => number): number => {
+  let n = wanted
+  for (;;) {
+    const needed = bytes(n)
+    if (needed <= budget) return n
+    if (n === 1) return raise({ kind: 'memory', needed, budget, what: 'bounding one image' })
+    // Scratch grows linearly with the images, but for the share that does not depend on them.
+    n = Math.max(1, Math.min(n - 1, Math.floor((n * budget) / needed)))
+  }
+}
+
+/**
+ * Compiles the questions for chunks of images; answers them image by image. The last chunk is filled up with its own images, whose
+ * repeated answers are dropped.
+ */
+export const evaluator =
+  (region: Region) =>
+  async ({ network, range, method, attack, batchSize, memory }: Questions): Promise<Evaluator> => {
+    const { backend } = region
+    const width = bytesPerElement[backend.dtype]
+    const names = Object.keys(network.parameters)
+    const build = (n: number) => {
+      const parameters = Object.fromEntries(names.map((k) => [k, input(k, network.parameters[k].shape)]))
+      const inputs = input('inputs', [n, ...network.input])
+      const labels = input('labels', [n])
+      const epsilon = input('epsilon', [])
+      const noise = input('noise', inputs.shape)
+      const logits = network.apply(parameters)
+      const clean = logits(inputs)
+      const margin = boundsOf(method)(logits, ball(inputs, epsilon, range)).rows(margins(labels, network.classes)).lower
+      const robustLoss = crossEntropy(transpose(neg(margin), [1, 0]), labels)
+      const common = [...names.map((k) => parameters[k]), inputs, labels, epsilon]
+      const judge = {
+        outputs: [correct(clean, labels), crossEntropy(clean, labels), margin, robustLoss],
+        inputs: common,
+      }
+      if (attack === undefined) return { judge, attacks: [] }
+      const target = { logits, inputs, labels, epsilon, range }
+      const attacked = (start: Tensor | undefined) =>
+        correct(logits(pgdFrom(attack, crossEntropy, start)(target)), labels)
+      return {
+        judge,
+        // The first restart begins at the image itself when there is only one, at random points otherwise.
+        attacks: [{ outputs: [attacked(noise)], inputs: [...common, noise] }],
+      }
+    }
+    const wanted = Math.max(1, Math.floor(batchSize))
+    const chunk = fitting(wanted, memory, (n) => {
+      const { judge, attacks } = build(n)
+      return Math.max(...[judge, ...attacks].map((f) => plan(f.outputs, f.inputs).arena * width))
+    })
+    const { judge, attacks } = build(chunk)
+    const compileAll = (fs: typeof attacks) => Promise.all(fs.map((f) => compileIn(region)(f.outputs, f.inputs)))
+    const [judgeRun, ...attackRuns] = (await compileAll([judge, ...attacks])) as readonly Compiled[]
+    const size = S.size(network.input)
+    const buffers = {
+      inputs: region.alloc(chunk * size),
+      labels: region.alloc(chunk),
+      epsilon: region.alloc(1),
+      noise: region.alloc(attack === undefined ? 1 : chunk * size),
+      correct: region.alloc(chunk),
+      loss: region.alloc(chunk),
+      margin: region.alloc(network.classes * chunk),
+      robustLoss: region.alloc(chunk),
+    }
+
+    const runChunk = async (
+      parameters: Named<Buffer>,
+      indices: readonly number[],
+      images: Images,
+      key: Key | undefined,
+    ) => {
+      const filled = Array.from({ length: chunk }, (_, i) => indices[i % indices.length])
+      const labels = images.labels(filled)
+      backend.write(buffers.inputs, images.pixels(filled))
+      backend.write(buffers.labels, labels)
+      const common = [...names.map((k) => parameters[k]), buffers.inputs, buffers.labels, buffers.epsilon]
+      judgeRun.run([...common, buffers.correct, buffers.loss, buffers.margin, buffers.robustLoss])
+      const clean = await backend.read(buffers.correct)
+      const loss = await backend.read(buffers.loss)
+      const margin = await backend.read(buffers.margin)
+      const robustLoss = await backend.read(buffers.robustLoss)
+      const verified = indices.map((_, i) =>
+        Array.from({ length: network.classes }, (__, j) => j).every(
+          (j) => j === labels[i] || (margin[j * chunk + i] > 0 && margin[j * chunk + i] < Number.POSITIVE_INFINITY),
+        ),
+      )
+      const survived = indices.map((_, i) => clean[i] === 1)
+      if (attack !== undefined && key !== undefined)
+        for (let r = 0; r < attack.restarts; r++) {
+          for (const f of attackRuns) {
+            // By image, not by chunk: an attack does not depend on the memory budget.
+            const starts = filled.map((image) => uniform(fold(fold(key, r), image), size, -1, 1))
+            starts.forEach((start, i) => backend.write(buffers.noise, start, i * size))
+            f.run([...common, buffers.noise, buffers.correct])
+            const still = await backend.read(buffers.correct)
+            indices.forEach((_, i) => {
+              survived[i] = survived[i] && still[i] === 1
+            })
+          }
+        }
+      return { clean, loss, robustLoss, verified, survived }
+    }
+
+    return {
+      chunk,
+      run: async (parameters, images, epsilon, progress = () => undefined) => {
+        const n = images.count
+        const result = { correct: new Uint8Array(n), robust: new Uint8Array(n), verified: new Uint8Array(n) }
+        let [refuted, naturalLoss, robustLoss] = [0, 0, 0]
+        backend.write(buffers.epsilon, Float32Array.of(epsilon))
+        for (let at = 0; at < n; at += chunk) {
+          const indices = Array.from({ length: Math.min(chunk, n - at) }, (_, i) => at + i)
+          const key = attack === undefined ? undefined : keyOf(attack.seed)
+          const c = await runChunk(parameters, indices, images, key)
+          indices.forEach((image, i) => {
+            result.correct[image] = Number(c.clean[i] === 1)
+            result.robust[image] = Number(c.survived[i])
+            const holds = c.verified[i] && c.survived[i]
+            result.verified[image] = Number(holds)
+            refuted += Number(c.verified[i] && !holds)
+            naturalLoss += c.loss[i]
+            robustLoss += c.robustLoss[i]
+          })
+          progress(Math.min(n, at + chunk))
+        }
+        return {
+          correct: result.correct,
+          robust: attack === undefined ? undefined : result.robust,
+          verified: result.verified,
+          refuted,
+          naturalLoss: naturalLoss / n,
+          robustLoss: robustLoss / n,
+        }
+      },
+    }
+  }

@@ -1,0 +1,175 @@
+import type { Buffer, Data } from '../backend/backend.ts'
+import type { Region } from '../backend/region.ts'
+import { raise, usage } from '../core/error.ts'
+import * as S from '../core/shape.ts'
+import type { Tensor } from '../core/tensor.ts'
+import type { Loss } from '../loss/loss.ts'
+import type { Named } from '../nn/layers.ts'
+import type { Network } from '../nn/networks.ts'
+import {
+  add,
+  concat,
+  feed,
+  type Host,
+  type InputAttrs,
+  input,
+  inputOp,
+  probeOp,
+  reshape,
+  scalar,
+} from '../ops/index.ts'
+import type { Range } from '../robust/perturbation.ts'
+import { type Compiled, compileIn } from '../tape/run.ts'
+import { order, stage } from '../tape/tape.ts'
+import { grad } from '../tape/vjp.ts'
+import type { Optimizer, Slots } from './optimizer.ts'
+
+/** Everything that training changes, as plain data: what a checkpoint holds. */
+export interface TrainState {
+  readonly parameters: Named<Float32Array>
+  readonly slots: Slots<Float32Array>
+}
+
+/** A training step made ready on a backend; it owns the state while it trains. */
+export interface Trainer {
+  /** Enqueues one update on a batch: inputs `[batch, ...shape]`, labels `[batch]`. */
+  readonly step: (inputs: Data, labels: Data, host: Host) => Promise<void>
+  /** Means of the named loss terms since the last call, over the steps in which each took part. */
+  readonly terms: () => Promise<Named<number>>
+  readonly state: () => Promise<TrainState>
+  /** The live parameter buffers, in the order of the network's parameters; valid until the next step. */
+  readonly parameters: () => Named<Buffer>
+  /** Plans compiled so far: one for each combination of the host's choices that came up. */
+  readonly variants: () => number
+  readonly scratchBytes: () => number
+}
+
+export interface TrainerOptions {
+  readonly network: Network
+  readonly loss: Loss
+  readonly optimizer: Optimizer
+  readonly batchSize: number
+  readonly range: Range
+}
+
+/** The epsilon of the step as a scalar that follows the host. */
+export const epsilonFeed = (): Tensor => feed('epsilon', [], (h) => Float32Array.of(h.epsilon))
+
+interface Variant {
+  readonly compiled: Compiled
+  readonly feeds: readonly { readonly draw: (h: Host) => Float32Array; readonly buffer: Buffer }[]
+}
+
+/**
+ * (state, batch) -> state as one run of one plan: loss, gradients, update and running means of the loss terms. The graph is built
+ * once; a plan is made for each combination of choices (gates, weights that are exactly 0) when it first comes up. Two banks of
+ * state buffers take turns, so that no output ever is an input.
+ */
+export const trainer =
+  (region: Region) =>
+  async ({ network, loss, optimizer, batchSize, range }: TrainerOptions, start: TrainState): Promise<Trainer> => {
+    const { backend } = region
+    const names = Object.keys(network.parameters)
+    const inputs = input('inputs', [batchSize, ...network.input])
+    const labels = input('labels', [batchSize])
+    const parameterOf = Object.fromEntries(names.map((k) => [k, input(k, network.parameters[k].shape)]))
+    const slotOf = Object.fromEntries(
+      optimizer.slots.map((s) => [
+        s,
+        Object.fromEntries(names.map((k) => [k, input(`${s}.${k}`, network.parameters[k].shape)])),
+      ]),
+    )
+    const objective = loss({ inputs, labels, classes: network.classes, epsilon: epsilonFeed(), range })({
+      logits: network.apply(parameterOf),
+      parameters: parameterOf,
+    })
+    const probeName = (x: Tensor) => (x.attrs as { readonly name: string }).name
+    const termNames = [
+      ...new Set(
+        order([objective])
+          .filter((x) => x.op === probeOp)
+          .map(probeName),
+      ),
+    ]
+    const termOf = Object.fromEntries(termNames.map((t) => [t, input(`term.${t}`, [2])]))
+
+    const flat = <A>(parameters: Named<A>, slots: Slots<A>, terms: Named<A>): readonly A[] => [
+      ...names.map((k) => parameters[k]),
+      ...optimizer.slots.flatMap((s) => names.map((k) => slots[s][k])),
+      ...termNames.map((t) => terms[t]),
+    ]
+    const stateNodes = flat(parameterOf, slotOf, termOf)
+    const zeros = (k: string) => new Float32Array(S.size(network.parameters[k].shape))
+    const initial = flat<Data>(
+      start.parameters,
+      Object.fromEntries(
+        optimizer.slots.map((s) => [s, Object.fromEntries(names.map((k) => [k, start.slots[s]?.[k] ?? zeros(k)]))]),
+      ),
+      Object.fromEntries(termNames.map((t) => [t, new Float32Array(2)])),
+    )
+    names.forEach((k) => {
+      if (start.parameters[k]?.length !== S.size(network.parameters[k].shape))
+        raise(
+          usage(`parameter ${k} of network ${network.name} must have ${S.size(network.parameters[k].shape)} elements`),
+        )
+    })
+    let [front, back] = [initial.map((d) => region.from(d)), initial.map((d) => region.alloc(d.length))]
+    const [inputBuffer, labelBuffer] = [region.alloc(S.size(inputs.shape)), region.alloc(batchSize)]
+    const staging = stage([objective])
+    const variants = new Map<string, Variant>()
+
+    const build = async (staged: Tensor): Promise<Variant> => {
+      const gradients = grad(
+        staged,
+        names.map((k) => parameterOf[k]),
+      )
+      const updated = optimizer.update(parameterOf, Object.fromEntries(names.map((k, i) => [k, gradients[i]])), slotOf)
+      const probes = order([staged]).filter((x) => x.op === probeOp)
+      const counted = (t: string) =>
+        probes
+          .filter((p) => probeName(p) === t)
+          .reduce<Tensor>((sum, p) => add(sum, concat([reshape(p, [1]), reshape(scalar(1), [1])], 0)), termOf[t])
+      const outputs = flat(updated.parameters, updated.state, Object.fromEntries(termNames.map((t) => [t, counted(t)])))
+      const feedNodes = order(outputs).filter((x) => x.op === inputOp && (x.attrs as InputAttrs).feed !== undefined)
+      const compiled = await compileIn(region)(outputs, [...stateNodes, inputs, labels, ...feedNodes])
+      return {
+        compiled,
+        feeds: feedNodes.map((x) => ({
+          draw: (x.attrs as InputAttrs).feed as (h: Host) => Float32Array,
+          buffer: region.alloc(S.size(x.shape)),
+        })),
+      }
+    }
+
+    return {
+      step: async (x, y, host) => {
+        const key = staging.key(host)
+        const variant = variants.get(key) ?? (await build(staging.resolve(host)[0]))
+        variants.set(key, variant)
+        backend.write(inputBuffer, x)
+        backend.write(labelBuffer, y)
+        for (const { draw, buffer } of variant.feeds) backend.write(buffer, draw(host))
+        variant.compiled.run([...front, inputBuffer, labelBuffer, ...variant.feeds.map((f) => f.buffer), ...back])
+        ;[front, back] = [back, front]
+      },
+      terms: async () => {
+        const at = front.length - termNames.length
+        const means: Record<string, number> = {}
+        for (const [i, t] of termNames.entries()) {
+          const [sum, count] = await backend.read(front[at + i])
+          backend.write(front[at + i], new Float32Array(2))
+          if (count > 0) means[t] = sum / count
+        }
+        return means
+      },
+      state: async () => {
+        const data: Float32Array[] = []
+        for (const b of front) data.push(Float32Array.from(await backend.read(b)))
+        const at = (i: number) => Object.fromEntries(names.map((k, j) => [k, data[i * names.length + j]]))
+        return { parameters: at(0), slots: Object.fromEntries(optimizer.slots.map((s, i) => [s, at(i + 1)])) }
+      },
+      parameters: () => Object.fromEntries(names.map((k, i) => [k, front[i]])),
+      variants: () => variants.size,
+      scratchBytes: () => Math.max(0, ...[...variants.values()].map((v) => v.compiled.scratchBytes)),
+    }
+  }
