@@ -1,17 +1,19 @@
-import { CELL, LANES, packTile } from './conv-tile'
+import { packTile } from './conv-tile'
 import { address, madd, share, sumLanes, word } from './lanes'
 import { barrier } from './threads'
 
 /**
  * conv2dWeight: w[o, c, p, q] = sum over n, i, j of y[n, o, i, j] x[n, c, i s - pad + p d, j s - pad + q d].
  *
- * Lanes are images: a block of 2 output x 4 input channels (8 x 1 when there are fewer than three input channels) of one tap
- * runs over the positions whose partner lies inside x, on tiles of eight images (conv-tile.ts). Image groups are cut into at
+ * Lanes are images: a block of 2 output x 4 input channels (6 x 1 when there are fewer than three input channels) of one tap
+ * runs over the positions whose partner lies inside x, on tiles of four images (conv-tile.ts). Image groups are cut into at
  * most 16 chunks by the shape alone; each chunk has its own accumulators of four lanes in shared scratch, which a fixed tree
- * folds at the end.
+ * folds at the end. (Larger blocks do not fit the registers together with the loads that V8 hoists.)
  */
+const LANES: i32 = 4
+const CELL: usize = 16
 
-/** Whether blocks are 8 output channels x 1 input channel. */
+/** Whether blocks are 6 output channels x 1 input channel. */
 // @ts-ignore: decorator
 @inline
 function narrow(ip: usize): bool {
@@ -21,7 +23,7 @@ function narrow(ip: usize): bool {
 // @ts-ignore: decorator
 @inline
 function outBlocks(ip: usize): i32 {
-  return narrow(ip) ? (word(ip, 10) + 7) >> 3 : (word(ip, 10) + 1) >> 1
+  return narrow(ip) ? (word(ip, 10) + 5) / 6 : (word(ip, 10) + 1) >> 1
 }
 
 // @ts-ignore: decorator
@@ -45,10 +47,17 @@ function chunkCount(ip: usize): i32 {
   return max(1, min(n, (word(ip, 6) + LANES - 1) / LANES))
 }
 
+/** Cells between the positions of a tile: an odd number of cache lines, so that positions do not compete for a few sets. */
+// @ts-ignore: decorator
+@inline
+function cellsOf(channels: i32): i32 {
+  return channels < 4 ? channels : (((channels + 3) >> 2) | 1) * 4
+}
+
 // @ts-ignore: decorator
 @inline
 function tileBytes(channels: i32, plane: i32): i32 {
-  return (channels * plane + 16) * <i32>CELL
+  return (cellsOf(channels) * plane + 16) * <i32>CELL
 }
 
 export function convWeightScratch(ip: usize): i32 {
@@ -74,7 +83,7 @@ function endInside(offset: i32, stride: i32, extent: i32, n: i32): i32 {
   return room < 0 ? 0 : min(n, room / stride + 1)
 }
 
-/** acc[o][c] (+)= y[o] x[c] over ni x nj positions, o in 0..2, c in 0..4; both halves of the eight images to one sum. */
+/** acc[o][c] (+)= y[o] x[c] over ni x nj positions, o in 0..2, c in 0..4. */
 function block24(
   acc: usize,
   first: bool,
@@ -91,52 +100,38 @@ function block24(
   let s1 = s0
   let s2 = s0
   let s3 = s0
-  let t0 = s0
-  let t1 = s0
-  let t2 = s0
-  let t3 = s0
+  let s4 = s0
+  let s5 = s0
+  let s6 = s0
+  let s7 = s0
   if (!first) {
     s0 = v128.load(acc)
     s1 = v128.load(acc, 16)
     s2 = v128.load(acc, 32)
     s3 = v128.load(acc, 48)
-    t0 = v128.load(acc, 64)
-    t1 = v128.load(acc, 80)
-    t2 = v128.load(acc, 96)
-    t3 = v128.load(acc, 112)
+    s4 = v128.load(acc, 64)
+    s5 = v128.load(acc, 80)
+    s6 = v128.load(acc, 96)
+    s7 = v128.load(acc, 112)
   }
   for (; ni > 0; ni--) {
     let xp = x
     let yp = y
     for (let j = nj; j > 0; j--) {
-      let a = v128.load(yp)
-      let b = v128.load(yp, 32)
+      const a = v128.load(yp)
+      const b = v128.load(yp, 16)
       let v = v128.load(xp)
       s0 = madd(a, v, s0)
-      t0 = madd(b, v, t0)
-      v = v128.load(xp, 32)
-      s1 = madd(a, v, s1)
-      t1 = madd(b, v, t1)
-      v = v128.load(xp, 64)
-      s2 = madd(a, v, s2)
-      t2 = madd(b, v, t2)
-      v = v128.load(xp, 96)
-      s3 = madd(a, v, s3)
-      t3 = madd(b, v, t3)
-      a = v128.load(yp, 16)
-      b = v128.load(yp, 48)
+      s4 = madd(b, v, s4)
       v = v128.load(xp, 16)
-      s0 = madd(a, v, s0)
-      t0 = madd(b, v, t0)
-      v = v128.load(xp, 48)
       s1 = madd(a, v, s1)
-      t1 = madd(b, v, t1)
-      v = v128.load(xp, 80)
+      s5 = madd(b, v, s5)
+      v = v128.load(xp, 32)
       s2 = madd(a, v, s2)
-      t2 = madd(b, v, t2)
-      v = v128.load(xp, 112)
+      s6 = madd(b, v, s6)
+      v = v128.load(xp, 48)
       s3 = madd(a, v, s3)
-      t3 = madd(b, v, t3)
+      s7 = madd(b, v, s7)
       xp += xCol
       yp += yCol
     }
@@ -147,14 +142,14 @@ function block24(
   v128.store(acc, s1, 16)
   v128.store(acc, s2, 32)
   v128.store(acc, s3, 48)
-  v128.store(acc, t0, 64)
-  v128.store(acc, t1, 80)
-  v128.store(acc, t2, 96)
-  v128.store(acc, t3, 112)
+  v128.store(acc, s4, 64)
+  v128.store(acc, s5, 80)
+  v128.store(acc, s6, 96)
+  v128.store(acc, s7, 112)
 }
 
-/** acc[o] (+)= y[o] x over ni x nj positions, o in 0..8. */
-function block81(
+/** acc[o] (+)= y[o] x over ni x nj positions, o in 0..6. */
+function block61(
   acc: usize,
   first: bool,
   x: usize,
@@ -170,42 +165,27 @@ function block81(
   let s1 = s0
   let s2 = s0
   let s3 = s0
-  let t0 = s0
-  let t1 = s0
-  let t2 = s0
-  let t3 = s0
+  let s4 = s0
+  let s5 = s0
   if (!first) {
     s0 = v128.load(acc)
     s1 = v128.load(acc, 16)
     s2 = v128.load(acc, 32)
     s3 = v128.load(acc, 48)
-    t0 = v128.load(acc, 64)
-    t1 = v128.load(acc, 80)
-    t2 = v128.load(acc, 96)
-    t3 = v128.load(acc, 112)
+    s4 = v128.load(acc, 64)
+    s5 = v128.load(acc, 80)
   }
   for (; ni > 0; ni--) {
     let xp = x
     let yp = y
     for (let j = nj; j > 0; j--) {
-      let v = v128.load(xp)
+      const v = v128.load(xp)
       s0 = madd(v128.load(yp), v, s0)
-      s1 = madd(v128.load(yp, 32), v, s1)
-      s2 = madd(v128.load(yp, 64), v, s2)
-      s3 = madd(v128.load(yp, 96), v, s3)
-      t0 = madd(v128.load(yp, 128), v, t0)
-      t1 = madd(v128.load(yp, 160), v, t1)
-      t2 = madd(v128.load(yp, 192), v, t2)
-      t3 = madd(v128.load(yp, 224), v, t3)
-      v = v128.load(xp, 16)
-      s0 = madd(v128.load(yp, 16), v, s0)
-      s1 = madd(v128.load(yp, 48), v, s1)
-      s2 = madd(v128.load(yp, 80), v, s2)
-      s3 = madd(v128.load(yp, 112), v, s3)
-      t0 = madd(v128.load(yp, 144), v, t0)
-      t1 = madd(v128.load(yp, 176), v, t1)
-      t2 = madd(v128.load(yp, 208), v, t2)
-      t3 = madd(v128.load(yp, 240), v, t3)
+      s1 = madd(v128.load(yp, 16), v, s1)
+      s2 = madd(v128.load(yp, 32), v, s2)
+      s3 = madd(v128.load(yp, 48), v, s3)
+      s4 = madd(v128.load(yp, 64), v, s4)
+      s5 = madd(v128.load(yp, 80), v, s5)
       xp += xCol
       yp += yCol
     }
@@ -216,17 +196,15 @@ function block81(
   v128.store(acc, s1, 16)
   v128.store(acc, s2, 32)
   v128.store(acc, s3, 48)
-  v128.store(acc, t0, 64)
-  v128.store(acc, t1, 80)
-  v128.store(acc, t2, 96)
-  v128.store(acc, t3, 112)
+  v128.store(acc, s4, 64)
+  v128.store(acc, s5, 80)
 }
 
 /** Output blocks [from, to) of all input blocks and taps for one packed image group. */
 function convGroup(ip: usize, acc: usize, first: bool, xTile: usize, yTile: usize, from: i32, to: i32): void {
-  const C = word(ip, 7)
+  const C = cellsOf(word(ip, 7))
   const W = word(ip, 9)
-  const O = word(ip, 10)
+  const O = cellsOf(word(ip, 10))
   const KH = word(ip, 11)
   const KW = word(ip, 12)
   const OW = word(ip, 14)
@@ -251,9 +229,9 @@ function convGroup(ip: usize, acc: usize, first: bool, xTile: usize, yTile: usiz
           const j1 = endInside(dx, sx, W, OW)
           const inside = i0 < i1 && j0 < j1
           const x = xTile + <usize>(((i0 * sy + dy) * W + j0 * sx + dx) * C + (thin ? ci : ci * 4)) * CELL
-          const y = yTile + <usize>((i0 * OW + j0) * O + (thin ? oi * 8 : oi * 2)) * CELL
+          const y = yTile + <usize>((i0 * OW + j0) * O + (thin ? oi * 6 : oi * 2)) * CELL
           const ni = inside ? i1 - i0 : 0
-          if (thin) block81(at, first, x, xRow, xCol, y, yRow, yCol, ni, j1 - j0)
+          if (thin) block61(at, first, x, xRow, xCol, y, yRow, yCol, ni, j1 - j0)
           else block24(at, first, x, xRow, xCol, y, yRow, yCol, ni, j1 - j0)
           at += 128
         }
@@ -288,8 +266,8 @@ export function convWeight(ip: usize, slots: usize, id: i32, count: i32, scratch
     const g1 = share(groups, chunk + 1, chunks)
     for (let g = g0; g < max(g1, g0 + 1); g++) {
       const images = max(0, min(LANES, n - g * LANES))
-      packTile(xTile, x + ((<usize>(g * LANES * C * xPlane)) << 2), images, C, xPlane, 0, xPlane)
-      packTile(yTile, y + ((<usize>(g * LANES * O * yPlane)) << 2), images, O, yPlane, 0, yPlane)
+      packTile(xTile, x + ((<usize>(g * LANES * C * xPlane)) << 2), images, C, xPlane, cellsOf(C), LANES)
+      packTile(yTile, y + ((<usize>(g * LANES * O * yPlane)) << 2), images, O, yPlane, cellsOf(O), LANES)
       convGroup(ip, acc, g == g0, xTile, yTile, share(blocks, part, parts), share(blocks, part + 1, parts))
     }
   }
@@ -299,7 +277,7 @@ export function convWeight(ip: usize, slots: usize, id: i32, count: i32, scratch
   for (let o = share(O, id, count); o < end; o++) {
     for (let c = 0; c < C; c++) {
       const place = narrow(ip)
-        ? ((c * blocks + (o >> 3)) * taps) * 8 + (o & 7)
+        ? ((c * blocks + o / 6) * taps) * 8 + (o % 6)
         : (((c >> 2) * blocks + (o >> 1)) * taps) * 8 + (o & 1) * 4 + (c & 3)
       for (let t = 0; t < taps; t++) {
         const acc = shared + ((<usize>(place + t * 8)) << 4)

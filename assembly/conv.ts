@@ -1,4 +1,4 @@
-import { CELL, LANES, packTile, unpackTile } from './conv-tile'
+import { packTile, unpackTile } from './conv-tile'
 import { address, madd, share, word } from './lanes'
 import { Opcode } from './opcode'
 import { barrier } from './threads'
@@ -18,6 +18,10 @@ import { barrier } from './threads'
  * Each output element is one chain over (p, q', channel), whoever computes it. conv2dWeight sums over images and positions in
  * fixed chunks of image groups, lanes and chunks folded by a fixed tree.
  */
+
+/** Images in a tile, and bytes of one channel of one position there. */
+const LANES: i32 = 8
+const CELL: usize = 32
 
 // The instruction: words 3, 4, 5 operands, then
 // @ts-ignore: decorator
@@ -231,7 +235,7 @@ function columnTable(ip: usize, table: usize, order: usize): void {
 }
 
 /**
- * Groups of up to four output columns with equal weights whose inputs are equally far apart, for channels that stand alone:
+ * Groups of up to three output columns with equal weights whose inputs are equally far apart, for channels that stand alone:
  * n, then n x (first column, members, bytes between their inputs). Members are `distance` columns apart.
  */
 function columnGroups(ip: usize, groups: usize, table: usize, distance: i32): void {
@@ -243,7 +247,7 @@ function columnGroups(ip: usize, groups: usize, table: usize, distance: i32): vo
     while (j < width) {
       let members = 1
       let step = 0
-      while (members < 4 && j + members * distance < width) {
+      while (members < 3 && j + members * distance < width) {
         const d = shift(table + <usize>(j * bytes), table + <usize>((j + members * distance) * bytes))
         if (d < 0 || (members > 1 && d != step * members)) break
         if (members == 1) step = d
@@ -353,7 +357,10 @@ function four(x: usize, row: usize, col: usize, w: usize, out: usize): void {
   v128.store(out, d1, 112)
 }
 
-/** One output channel x eight images of up to four positions whose inputs are `apart` bytes apart. */
+/**
+ * One output channel x eight images of up to three positions whose inputs are `apart` bytes apart. (Four do not fit: V8 hoists
+ * all loads of an iteration, and a sum that is spilled has the latency of memory in its chain.)
+ */
 function single(
   x: usize,
   row: usize,
@@ -370,11 +377,8 @@ function single(
   let b1 = a0
   let c0 = a0
   let c1 = a0
-  let d0 = a0
-  let d1 = a0
   const second: usize = members > 1 ? apart : 0
   const third: usize = members > 2 ? apart : 0
-  const fourth: usize = members > 3 ? apart : 0
   const cols = col + 4 + <usize>load<i32>(col) * 12
   for (let n = load<i32>(row); n > 0; n--) {
     const xr = x + load<usize>(row, 4)
@@ -383,7 +387,6 @@ function single(
       let xa = xr + load<usize>(e)
       let xb = xa + second
       let xc = xb + third
-      let xd = xc + fourth
       let wp = wr + load<usize>(e, 4)
       for (let k = load<i32>(e, 8); k > 0; k--) {
         const v = v128.load32_splat(wp)
@@ -393,12 +396,9 @@ function single(
         b1 = madd(v, v128.load(xb, 16), b1)
         c0 = madd(v, v128.load(xc), c0)
         c1 = madd(v, v128.load(xc, 16), c1)
-        d0 = madd(v, v128.load(xd), d0)
-        d1 = madd(v, v128.load(xd, 16), d1)
         xa += CELL
         xb += CELL
         xc += CELL
-        xd += CELL
         wp += 4
       }
     }
@@ -415,11 +415,6 @@ function single(
     out += outStep
     v128.store(out, c0)
     v128.store(out, c1, 16)
-  }
-  if (members > 3) {
-    out += outStep
-    v128.store(out, d0)
-    v128.store(out, d1, 16)
   }
 }
 
@@ -461,7 +456,7 @@ export function conv(ip: usize, slots: usize, id: i32, count: i32, scratch: usiz
     const band = item - g * bands
     const images = min(LANES, n - g * LANES)
     if (g != packed) {
-      packTile(inTile, x + ((<usize>(g * LANES * ins * inPlane)) << 2), images, ins, inPlane, 0, inPlane)
+      packTile(inTile, x + ((<usize>(g * LANES * ins * inPlane)) << 2), images, ins, inPlane, ins, LANES)
       packed = g
     }
     const from = share(height, band, bands)

@@ -268,8 +268,7 @@ const node = (ctx: Context, bytes: Uint8Array, what: string): Node => {
     else if (f.number === 2) outputs.push(f.string())
     else if (f.number === 3) name = f.string()
     else if (f.number === 4) op = f.string()
-    else if (f.number === 5)
-      attributes.push(attribute(ctx, f.bytes(), `${what}, attribute ${attributes.length}`))
+    else if (f.number === 5) attributes.push(attribute(ctx, f.bytes(), `${what}, attribute ${attributes.length}`))
     else if (f.number === 7) domain = f.string()
   })
   return { name, op, domain, inputs, outputs, attributes }
@@ -427,7 +426,10 @@ const tensorData =
     const raw = new Uint8Array(data.length * (floats ? 4 : 8))
     const view = new DataView(raw.buffer)
     if (floats) for (let i = 0; i < data.length; i++) view.setFloat32(4 * i, data[i], true)
-    else data.forEach((v, i) => { view.setBigInt64(8 * i, v, true) })
+    else
+      data.forEach((v, i) => {
+        view.setBigInt64(8 * i, v, true)
+      })
     w.tag(9, WireType.LengthDelimited).bytes(raw)
   }
 

@@ -71,12 +71,21 @@ const rank4 = (shapes: readonly S.Shape[]): E.Either<string, readonly S.Shape[]>
 const check = (holds: boolean, message: () => string, shape: S.Shape): E.Either<string, S.Shape> =>
   holds ? E.right(shape) : E.left(message())
 
+/** Whether a tensor's last two extents are those given. */
+const fits = (s: S.Shape, extents: Pair): boolean => s[s.length - 2] === extents[0] && s[s.length - 1] === extents[1]
+
 /** y = x * w: `[n, c, h, w], [o, c, p, q] -> [n, o, i, j]`, cross-correlation as every framework has it. */
 export const conv2dOp: Op<Conv> = {
   name: 'conv2d',
   shape: (shapes, g) =>
     E.Chain.chain(rank4(shapes), ([x, w]) =>
-      check(x[1] === w[1], () => `the input has ${x[1]} channels, the weights expect ${w[1]}`, [x[0], w[0], ...g.y]),
+      x[1] === w[1]
+        ? check(
+            fits(x, g.x) && fits(w, g.w),
+            () => `expected maps of ${g.x[0]}x${g.x[1]} and windows of ${g.w[0]}x${g.w[1]}`,
+            [x[0], w[0], ...g.y],
+          )
+        : E.left(`the input has ${x[1]} channels, the weights expect ${w[1]}`),
     ),
   vjp: (ct, [x, w], out, g) =>
     ct.shape.length > out.shape.length
@@ -101,8 +110,8 @@ export const conv2dInputOp: Op<Conv> = {
   shape: (shapes, g) =>
     E.Chain.chain(rank4(shapes), ([y, w]) =>
       check(
-        y[1] === w[0] && y[2] === g.y[0] && y[3] === g.y[1],
-        () => `expected ${w[0]} channels of ${g.y[0]}x${g.y[1]}`,
+        y[1] === w[0] && fits(y, g.y) && fits(w, g.w),
+        () => `expected ${w[0]} channels of ${g.y[0]}x${g.y[1]} and windows of ${g.w[0]}x${g.w[1]}`,
         [y[0], w[1], ...g.x],
       ),
     ),
@@ -128,7 +137,11 @@ export const conv2dWeightOp: Op<Conv> = {
   name: 'conv2dWeight',
   shape: (shapes, g) =>
     E.Chain.chain(rank4(shapes), ([x, y]) =>
-      check(x[0] === y[0], () => `${x[0]} and ${y[0]} images`, [y[1], x[1], ...g.w]),
+      check(
+        x[0] === y[0] && fits(x, g.x) && fits(y, g.y),
+        () => `expected as many maps of ${g.x[0]}x${g.x[1]} as of ${g.y[0]}x${g.y[1]}`,
+        [y[1], x[1], ...g.w],
+      ),
     ),
   vjp: (ct, [x, y], out, g) =>
     ct.shape.length > out.shape.length

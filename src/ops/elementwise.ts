@@ -88,9 +88,9 @@ const divideWhere = (mask: Tensor, a: Tensor, b: Tensor, other: Tensor): Tensor 
 /** The line through (p, f(p)) with a slope. */
 const lineAt = (slope: Tensor, p: Tensor, fp: Tensor) => ({ slopes: [slope], intercept: sub(fp, mul(slope, p)) })
 
-/** Slope of the chord of f over [l, u]; the derivative where the box is a point. */
+/** Slope of the chord of f over [l, u]; the derivative where the box is a point, NaN where a bound is NaN. */
 const chordSlope = (f: (x: Tensor) => Tensor, df: (x: Tensor) => Tensor, l: Tensor, u: Tensor): Tensor =>
-  divideWhere(greater(u, l), sub(f(u), f(l)), sub(u, l), df(l))
+  divideWhere(greater(u, l), sub(f(u), f(l)), sub(u, l), df(maximum(l, u)))
 
 /** A convex f lies between its tangent at the centre and its chord; a concave one the other way round. */
 const curved =
@@ -114,7 +114,8 @@ const TANGENT_STEPS = 12
 const sigmoidUpper = (f: (x: Tensor) => Tensor, df: (x: Tensor) => Tensor, l: Tensor, u: Tensor) => {
   const slope = chordSlope(f, df, l, u)
   let low = maximum(l, 0)
-  let high = maximum(u, 0)
+  // The larger end is u, and NaN where either end is NaN.
+  let high = maximum(maximum(l, u), 0)
   for (let i = 0; i < TANGENT_STEPS; i++) {
     const d = mul(add(low, high), 0.5)
     const above = greaterEqual(add(f(d), mul(df(d), sub(l, d))), f(l))
@@ -122,7 +123,8 @@ const sigmoidUpper = (f: (x: Tensor) => Tensor, df: (x: Tensor) => Tensor, l: Te
   }
   const concave = greaterEqual(l, 0)
   const point = select(concave, mul(add(l, u), 0.5), high)
-  const chord = select(concave, 0, greaterEqual(df(u), slope))
+  // Strictly greater: over an infinite width the slope of the chord is 0, and a tangent of slope 0 is no chord.
+  const chord = select(concave, 0, maximum(greaterEqual(0, u), greater(df(u), slope)))
   // A NaN bound makes every comparison false, so the tangent is taken, at a NaN.
   const s = select(chord, slope, df(point))
   const p = select(chord, l, point)
@@ -197,6 +199,10 @@ export const negOp: Op<undefined> = elementwise(
   (a) => -a,
 )
 
+/** 0, and NaN where an end of x is NaN: added to what a comparison would otherwise make of it. */
+export const poison = (x: Operand): Tensor =>
+  isInterval(x) ? add(mul(0, step(x.lower)), mul(0, step(x.upper))) : full(x.shape, 0)
+
 const extremes = (xs: readonly Tensor[]) =>
   interval(
     xs.reduce((a, b) => minimum(a, b)),
@@ -239,11 +245,8 @@ const reciprocal = (b: Operand): Operand => {
   if (!isInterval(b)) return div(1, b)
   const [p, q] = [div(1, b.upper), div(1, b.lower)]
   const clear = maximum(greater(b.lower, 0), greater(0, b.upper))
-  const nan = mul(0, add(b.lower, b.upper))
-  return interval(
-    select(add(clear, nan), p, Number.NEGATIVE_INFINITY),
-    select(add(clear, nan), q, Number.POSITIVE_INFINITY),
-  )
+  const known = add(clear, poison(b))
+  return interval(select(known, p, Number.NEGATIVE_INFINITY), select(known, q, Number.POSITIVE_INFINITY))
 }
 
 /** a / b. A box divisor that contains 0 gives (-inf, inf). */
@@ -274,12 +277,18 @@ export const neg = unary(negOp, undefined)
 
 // ---- order -------------------------------------------------------------------------------------------------------
 
+/** An interval of 0s and 1s, NaN where an end of an operand is NaN: a comparison with it would look like a certain 0. */
+const truth = ([a, b]: readonly Operand[], lower: Tensor, upper: Tensor) => {
+  const nan = isInterval(a) ? (isInterval(b) ? add(poison(a), poison(b)) : poison(a)) : poison(b)
+  return interval(add(lower, nan), add(upper, nan))
+}
+
 /** 1 where a > b, else 0 (also where either is NaN). Interval: 1 only if every pair is, 0 only if none is. */
 export const greaterOp: Op<undefined> = elementwise(
   {
     name: 'greater',
     vjp: () => [undefined, undefined],
-    interval: ([a, b]) => interval(greater(lowerOf(a), upperOf(b)), greater(upperOf(a), lowerOf(b))),
+    interval: ([a, b]) => truth([a, b], greater(lowerOf(a), upperOf(b)), greater(upperOf(a), lowerOf(b))),
     relax: flat(() => greaterOp),
   },
   Micro.greater,
@@ -291,7 +300,7 @@ export const greaterEqualOp: Op<undefined> = elementwise(
   {
     name: 'greaterEqual',
     vjp: () => [undefined, undefined],
-    interval: ([a, b]) => interval(greaterEqual(lowerOf(a), upperOf(b)), greaterEqual(upperOf(a), lowerOf(b))),
+    interval: ([a, b]) => truth([a, b], greaterEqual(lowerOf(a), upperOf(b)), greaterEqual(upperOf(a), lowerOf(b))),
     relax: flat(() => greaterEqualOp),
   },
   Micro.greaterEqual,
@@ -306,7 +315,7 @@ export const equalOp: Op<undefined> = elementwise(
     interval: ([a, b]) => {
       const thin = mul(equal(lowerOf(a), upperOf(a)), equal(lowerOf(b), upperOf(b)))
       const meet = mul(greaterEqual(upperOf(a), lowerOf(b)), greaterEqual(upperOf(b), lowerOf(a)))
-      return interval(mul(thin, equal(lowerOf(a), lowerOf(b))), meet)
+      return truth([a, b], mul(thin, equal(lowerOf(a), lowerOf(b))), meet)
     },
     relax: flat(() => equalOp),
   },
@@ -332,7 +341,7 @@ export const selectOp: Op<undefined> = elementwise(
     ],
     interval: ([c, a, b]) => {
       if (!isInterval(c)) return interval(select(c, lowerOf(a), lowerOf(b)), select(c, upperOf(a), upperOf(b)))
-      const always = maximum(greater(c.lower, 0), greater(0, c.upper))
+      const always = add(maximum(greater(c.lower, 0), greater(0, c.upper)), poison(c))
       const never = mul(equal(c.lower, 0), equal(c.upper, 0))
       const end = (x: Tensor, y: Tensor, both: Tensor) => select(always, x, select(never, y, both))
       return interval(

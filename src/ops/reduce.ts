@@ -3,7 +3,7 @@ import { Combine, Opcode } from '../core/lowering.ts'
 import { apply, lowerOf, node, type Op, unsupported, upperOf } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Operand, Tensor } from '../core/tensor.ts'
-import { add, div, equal, greaterEqual, mul, select, sub } from './elementwise.ts'
+import { add, div, equal, greaterEqual, mul, poison, select, sub } from './elementwise.ts'
 import {
   type Axes,
   increasing,
@@ -38,12 +38,12 @@ export const maxOp: Op<Axes> = {
       const others = max(select(best, -Infinity, u), attrs.axes, true)
       const dominates = greaterEqual(sum(select(best, l, 0), attrs.axes, true), others)
       const top = node(maxOp, [u], attrs)
-      // Adding 0 * top makes a NaN bound poison the slopes too.
-      const clean = mul(0, liftReduced(top, x.shape, attrs))
+      // A NaN bound among the elements makes all slopes NaN: no comparison with it picked them.
+      const nan = liftReduced(node(maxOp, [poison(x)], attrs), x.shape, attrs)
       return {
-        lower: { slopes: [add(best, clean)] },
+        lower: { slopes: [add(best, nan)] },
         upper: {
-          slopes: [mul(best, dominates)],
+          slopes: [add(mul(best, dominates), nan)],
           intercept: select(reshape(dominates, top.shape), 0, top),
         },
       }

@@ -128,9 +128,9 @@ export interface Axes {
 }
 
 export const reducedShape = (x: S.Shape, { axes, keep }: Axes): E.Either<string, S.Shape> =>
-  axes.every((a) => Number.isInteger(a) && a >= 0 && a < x.length)
+  axes.every((a, i) => Number.isInteger(a) && a >= 0 && a < x.length && axes.indexOf(a) === i)
     ? E.right(keep ? x.map((d, i) => (axes.includes(i) ? 1 : d)) : x.filter((_, i) => !axes.includes(i)))
-    : E.left(`axes [${axes}] are not axes of a tensor of rank ${x.length}`)
+    : E.left(`axes [${axes}] are not different axes of a tensor of rank ${x.length}`)
 
 /** Reads a reduction's output at every element of its input: stride 0 along the reduced axes. */
 const reducedStrides = (x: S.Shape, axes: readonly number[]): readonly number[] => {

@@ -3,9 +3,11 @@ import { type Affine, interval, type Reduction, type Relax, type Slope } from '.
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import {
+  type Axes,
   absRowDot,
   add,
   addOp,
+  broadcastOp,
   broadcastTo,
   type Conv,
   centre,
@@ -240,9 +242,11 @@ const throughRelaxation = (
     typeof rule === 'object' && 'bilinear' in rule ? rule.bilinear : (reduction?.relax ?? (rule as Relax<unknown>))
   if (typeof made !== 'function')
     return raise({ kind: 'unsupported', what: `linear bounds of ${x.op.name}`, reason: made.unsupported })
+  requireImages(x, ctx)
   const operands: readonly Operand[] = x.inputs.map((i) => (ctx.boxed.has(i) ? ctx.bounds(i) : i))
   const { lower, upper } = made(operands, x.attrs, ctx.slope(x))
-  const lifted = reduction === undefined ? rows : both(rows, (a) => reduction.lift(a, x.inputs, x.attrs))
+  const lifted =
+    reduction === undefined ? rows : both(rows, (a) => reduction.lift(perImage(a, x, ctx), x.inputs, x.attrs))
   const place = (v: Tensor) => (rows.patch === undefined ? v : atPlaces(v, x, rows.patch))
   const to = x.inputs.map((i, k): Rows | undefined => {
     if (!ctx.boxed.has(i)) return undefined
@@ -272,7 +276,7 @@ const unbroadcastRows = (a: Tensor, x: Tensor, i: Tensor): Tensor => {
   if (S.equals(x.shape, i.shape)) return a
   return raise({
     kind: 'unsupported',
-    what: `linear bounds of ${x.op.name}(${x.inputs.map((y) => S.show(y.shape)).join(', ')})`,
+    what: `linear bounds of ${describe(x)}`,
     reason: 'an interval operand is broadcast; broadcast it explicitly with broadcastTo',
   }) as Tensor
 }
@@ -318,6 +322,25 @@ const walk = (root: Tensor, start: Rows, ctx: Context, terminal: (x: Tensor) => 
   return { lower: offset.lower ?? zero, upper: offset.upper ?? zero }
 }
 
+/** Rows are per image, so each image of a node must depend on the same image of its boxed operands alone. */
+const requireImages = (x: Tensor, ctx: Context): void => {
+  const { axes, permutation, transA } = (x.attrs ?? {}) as Partial<Axes & Matmul & { permutation: readonly number[] }>
+  const kept = [x, ...x.inputs.filter((i) => ctx.boxed.has(i))].every((i) => i.shape[0] === ctx.images)
+  const moved =
+    axes?.includes(0) ||
+    (permutation !== undefined && permutation[0] !== 0) ||
+    (x.op === matmulOp && x.shape.length === 2 && transA) ||
+    (x.op === broadcastOp && x.shape.length !== x.inputs[0].shape.length)
+  if (!kept || moved)
+    raise({
+      kind: 'unsupported',
+      what: `linear bounds of ${describe(x)}`,
+      reason: 'it mixes or moves the images of a batch, and bounds are taken per image',
+    })
+}
+
+const describe = (x: Tensor): string => `${x.op.name}(${x.inputs.map((y) => S.show(y.shape)).join(', ')})`
+
 const nonlinear = (rows: Rows, x: Tensor, ctx: Context, collect: (e: Ends | undefined) => void) => {
   const { to, ends } = throughRelaxation(rows, x, ctx)
   collect(ends)
@@ -326,13 +349,8 @@ const nonlinear = (rows: Rows, x: Tensor, ctx: Context, collect: (e: Ends | unde
 
 /** Rows through an op that is linear in its boxed operands; point operands go into the offset. */
 const linear = (rows: Rows, x: Tensor, ctx: Context, collect: (e: Ends) => void): readonly (Rows | undefined)[] => {
+  requireImages(x, ctx)
   const isBoxed = x.inputs.map((i) => ctx.boxed.has(i))
-  if (x.op === reshapeOp && x.shape[0] !== x.inputs[0].shape[0])
-    return raise({
-      kind: 'unsupported',
-      what: `linear bounds of reshape to ${S.show(x.shape)}`,
-      reason: 'it moves the image axis',
-    })
   if (x.op.relax === 'linear' && isBoxed.includes(false)) {
     // The value of the op with its boxed operands at 0.
     const point = x.op === addOp || x.op === subOp ? pointTerm(x, isBoxed) : rebuilt(x, isBoxed)
@@ -348,21 +366,30 @@ const linear = (rows: Rows, x: Tensor, ctx: Context, collect: (e: Ends) => void)
   }
   if (x.op === reshapeOp)
     return [both(rows, (a) => reshape(a, [...a.shape.slice(0, 2), ...x.inputs[0].shape.slice(1)]))]
-  if (SAME_MAP.has(x.op)) x.inputs.forEach((i, k) => isBoxed[k] && unbroadcastRows(rows.lower, x, i))
+  if (SCALE.has(x.op)) x.inputs.forEach((i, k) => isBoxed[k] && unbroadcastRows(rows.lower, x, i))
   const ct = (a: Tensor) => x.op.vjp(perImage(a, x, ctx), x.inputs, x, x.attrs)
   const lower = ct(rows.lower)
   const upper = rows.upper === rows.lower ? lower : ct(rows.upper)
   return x.inputs.map((_, k) => {
     const [l, u] = [lower[k], upper[k]]
-    return isBoxed[k] && l !== undefined && u !== undefined ? { ...rows, lower: l, upper: u } : undefined
+    if (!isBoxed[k]) return undefined
+    return l !== undefined && u !== undefined
+      ? { ...rows, lower: l, upper: u }
+      : raise({
+          kind: 'unsupported',
+          what: `linear bounds of ${describe(x)}`,
+          reason: `operand ${k} is an interval, and rows of coefficients are known for operand 0 only`,
+        })
   })
 }
 
-/** Ops whose vjp takes coefficients with one image in place of n. */
+/** Ops whose vjp takes coefficients with one image in place of n (a product of stacks does not). */
 const IMAGE_FREE = new Set<unknown>([addOp, subOp, negOp, mulOp, matmulOp, conv2dOp, transposeOp])
 
 const perImage = (a: Tensor, x: Tensor, ctx: Context): Tensor =>
-  IMAGE_FREE.has(x.op) ? a : broadcastTo(a, [a.shape[0], ctx.images, ...a.shape.slice(2)])
+  IMAGE_FREE.has(x.op) && !(x.op === matmulOp && x.shape.length === 3)
+    ? a
+    : broadcastTo(a, [a.shape[0], ctx.images, ...a.shape.slice(2)])
 
 const pointTerm = (x: Tensor, isBoxed: readonly boolean[]): Tensor => {
   const k = isBoxed.indexOf(false)

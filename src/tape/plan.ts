@@ -294,12 +294,67 @@ export const plan = (outputs: readonly Tensor[], inputs: readonly Tensor[], { fu
   return finish(steps, inputs, nodes, roots, root, outputOf, index)
 }
 
+/**
+ * The same steps in an order that needs less memory: whenever a step that frees at least what it allocates is ready (a weight
+ * gradient, a reduction), it goes next; otherwise the order of the tape is kept. Steps that write one value keep their order.
+ */
+const schedule = (steps: readonly Step[], root: (x: Tensor) => Tensor, kept: ReadonlySet<Tensor>): readonly Step[] => {
+  const producers = new Map<Tensor, number[]>()
+  steps.forEach((s, t) => {
+    producers.set(s.out, [...(producers.get(s.out) ?? []), t])
+  })
+  const reads = steps.map((s) => [...new Set(touched(s, root))].filter((x) => producers.has(x)))
+  const waits = steps.map(() => 0)
+  const unlocks = steps.map(() => [] as number[])
+  const readers = new Map<Tensor, number>()
+  steps.forEach((s, t) => {
+    const before = new Set(reads[t].flatMap((x) => (x === s.out ? [] : (producers.get(x) as number[]))))
+    const writers = producers.get(s.out) as number[]
+    const own = writers.indexOf(t)
+    if (own > 0) before.add(writers[own - 1])
+    waits[t] = before.size
+    for (const b of before) unlocks[b].push(t)
+    for (const x of reads[t]) readers.set(x, (readers.get(x) ?? 0) + 1)
+  })
+  const started = new Set<Tensor>()
+  /** Elements allocated less elements freed by running step t now. */
+  const growth = (t: number): number => {
+    const freed = reads[t].filter((x) => readers.get(x) === 1 && !kept.has(x)).reduce((n, x) => n + S.size(x.shape), 0)
+    return (started.has(steps[t].out) ? 0 : S.size(steps[t].out.shape)) - freed
+  }
+  const ready = new Set(steps.flatMap((_, t) => (waits[t] === 0 ? [t] : [])))
+  const order: Step[] = []
+  while (ready.size > 0) {
+    let [best, least, first] = [-1, 1, Number.POSITIVE_INFINITY]
+    for (const t of ready) {
+      first = Math.min(first, t)
+      const g = growth(t)
+      if (g < least || (g === least && t < best)) [best, least] = [t, g]
+    }
+    const t = least <= 0 ? best : first
+    ready.delete(t)
+    order.push(steps[t])
+    started.add(steps[t].out)
+    for (const x of reads[t]) readers.set(x, (readers.get(x) as number) - 1)
+    for (const u of unlocks[t]) if (--waits[u] === 0) ready.add(u)
+  }
+  return order
+}
+
 /** Reads and writes of a step, as storage roots. */
 const touched = (s: Step, root: (x: Tensor) => Tensor): readonly Tensor[] =>
   s.kind === 'fill' ? [] : s.kind === 'loop' ? s.inputs.map((a) => root(a.base)) : s.inputs.map(root)
 
+/** True if an elementwise step may write its output over x, its last use: each element is read where it is written. */
+const overwrites = (s: Step, x: Tensor, root: (x: Tensor) => Tensor): boolean =>
+  s.kind === 'loop' &&
+  s.reduce === undefined &&
+  S.size(s.shape) === S.size(s.out.shape) &&
+  S.size(x.shape) === S.size(s.out.shape) &&
+  s.inputs.every((a) => root(a.base) !== x || (a.offset === 0 && S.equals(a.strides, s.outStrides)))
+
 const finish = (
-  steps: readonly Step[],
+  unordered: readonly Step[],
   inputs: readonly Tensor[],
   nodes: readonly Tensor[],
   roots: readonly Tensor[],
@@ -309,6 +364,7 @@ const finish = (
 ): Plan => {
   const copyTarget = (x: Tensor): number | undefined =>
     index.has(x) ? undefined : (x.attrs as { copyTo: number }).copyTo
+  const steps = schedule(unordered, root, new Set([...outputOf.keys()]))
   // Last step that reads each scratch value.
   const last = new Map<Tensor, number>()
   steps.forEach((s, t) => {
@@ -354,17 +410,20 @@ const finish = (
   const dying = steps.map(() => [] as Tensor[])
   for (const [x, t] of last) if (!isLeaf(x) && !outputOf.has(x) && copyTarget(x) === undefined) dying[t].push(x)
   steps.forEach((s, t) => {
+    let inPlace: Tensor | undefined
     if (!slotOf.has(s.out)) {
       const n = S.size(s.out.shape)
       const k = copyTarget(s.out) ?? outputOf.get(s.out)
+      inPlace = k === undefined ? dying[t].find((x) => x !== s.out && overwrites(s, x, root)) : undefined
+      const offset = inPlace === undefined ? undefined : (slots[slotOf.get(inPlace) as number] as { offset: number }).offset
       addSlot(
         s.out,
-        k === undefined ? { at: 'arena', offset: take(align(n)), length: n } : { at: 'output', index: k, length: n },
+        k === undefined ? { at: 'arena', offset: offset ?? take(align(n)), length: n } : { at: 'output', index: k, length: n },
       )
     }
     for (const x of dying[t]) {
       const slot = slots[slotOf.get(x) as number]
-      if (slot.at === 'arena') give(slot.offset, align(slot.length))
+      if (slot.at === 'arena' && x !== inPlace) give(slot.offset, align(slot.length))
     }
   })
 

@@ -2,6 +2,7 @@ import type { Backend } from '../backend/backend.ts'
 import { openRegion } from '../backend/region.ts'
 import { raise, usage } from '../core/error.ts'
 import { fold, key as keyOf } from '../core/key.ts'
+import type { Augment } from '../data/augment.ts'
 import { batches, type Dataset, labelsOf, pixels } from '../data/dataset.ts'
 import type { Loss, Schedule } from '../loss/loss.ts'
 import type { Network } from '../nn/networks.ts'
@@ -65,6 +66,8 @@ export interface FitOptions {
   readonly evaluationBatch?: number
   /** Scratch bytes that one run may take. */
   readonly memory?: number
+  /** Random variants of each batch, drawn by the step's key. */
+  readonly augment?: Augment | undefined
   readonly resume?: Checkpoint | undefined
   readonly progress?: (p: Progress) => void
 }
@@ -138,7 +141,9 @@ export const fit = (options: FitOptions) =>
           }
           const host: Host = { ...bare, epsilon: options.epsilonSchedule?.(bare) ?? epsilon }
           last = host.epsilon
-          await loop.step(pixels(train, indices), labelsOf(train, indices), host)
+          const images = pixels(train, indices)
+          const varied = options.augment?.(images, train.shape, fold(host.key, 'augment')) ?? images
+          await loop.step(varied, labelsOf(train, indices), host)
           report({ phase: 'training', epoch, done: i + 1, total: order.length })
         }
         await backend.sync()

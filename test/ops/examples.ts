@@ -43,7 +43,13 @@ const point = spec(-3, 3, false)
 const positive = spec(0.3, 4)
 const negative = spec(-4, -0.5)
 /** Whole numbers in [0, n). */
-const index = (n: number, shape: readonly number[], box = false): Spec => ({ shape, low: 0, high: n, integer: true, box })
+const index = (n: number, shape: readonly number[], box = false): Spec => ({
+  shape,
+  low: 0,
+  high: n,
+  integer: true,
+  box,
+})
 
 const example = (inputs: readonly Spec[], walks: readonly (readonly number[])[] = [], attrs?: unknown): Example => ({
   label: `${inputs.map((i) => S.show(i.shape)).join(' ')}${attrs === undefined ? '' : ` ${JSON.stringify(attrs)}`}`,
@@ -77,7 +83,20 @@ const binary = (a: Maker, b: Maker, both: boolean): readonly Example[] => [
   example([a(5), b(5)]),
   example([a(0, 3), b(3)]),
 ]
-const doNotBroadcast = [{ shapes: [[2, 3], [2, 4]] }, { shapes: [[2, 3], [3, 2]] }]
+const doNotBroadcast = [
+  {
+    shapes: [
+      [2, 3],
+      [2, 4],
+    ],
+  },
+  {
+    shapes: [
+      [2, 3],
+      [3, 2],
+    ],
+  },
+]
 const exact: Accuracy = { kind: 'exact' }
 const ulp = (ulps: number): Accuracy => ({ kind: 'ulp', ulps })
 const unaryEntry = (op: Op<undefined>, accuracy: Accuracy, of: Maker = real): Entry => ({
@@ -114,9 +133,7 @@ const windows: readonly O.WindowOptions[] = [
   { stride: [1, 2], padding: [0, 1, 2, 0] },
   { dilation: [2, 1], padding: [1, 0] },
 ]
-const convs = windows.map((w) =>
-  call((x, y) => O.conv2d(x, y, w), [real(2, 2, 4, 5), real(3, 2, 2, 3)], [[0]]),
-)
+const convs = windows.map((w) => call((x, y) => O.conv2d(x, y, w), [real(2, 2, 4, 5), real(3, 2, 2, 3)], [[0]]))
 const geometry = (e: Example): O.Conv => e.attrs as O.Conv
 const convOut = (e: Example): Spec => real(2, 3, ...geometry(e).y)
 const grids = windows.map((w) => call((x) => O.unfold(x, [2, 3], w), [real(2, 2, 4, 5)], [[0]]))
@@ -126,8 +143,7 @@ const inner = (shapes: readonly S.Shape[], attrs: unknown): number => {
   const { transA } = attrs as O.Matmul
   return shapes[0][shapes[0].length - (transA ? 2 : 1)]
 }
-const reduced = ([x]: readonly S.Shape[], attrs: unknown): number =>
-  S.size((attrs as O.Axes).axes.map((a) => x[a]))
+const reduced = ([x]: readonly S.Shape[], attrs: unknown): number => S.size((attrs as O.Axes).axes.map((a) => x[a]))
 const taps = (_: readonly S.Shape[], attrs: unknown): number => S.size((attrs as O.Conv).w)
 
 const reductions = (walkable: boolean): readonly Example[] => [
@@ -207,7 +223,15 @@ export const entries: readonly Entry[] = [
       example([point(3), point(2, 3), point()]),
       example([point(2, 3), point(2, 3), point(2, 3)]),
     ],
-    wrong: [{ shapes: [[2, 3], [2, 4], [2, 4]] }],
+    wrong: [
+      {
+        shapes: [
+          [2, 3],
+          [2, 4],
+          [2, 4],
+        ],
+      },
+    ],
     accuracy: exact,
   },
   {
@@ -217,16 +241,41 @@ export const entries: readonly Entry[] = [
       example([point(4, 1, 3), spec(0, 2, false)(2, 3)]),
       example([point(3), spec(0, 2, false)()]),
     ],
-    wrong: [{ shapes: [[2, 3], [2, 4]] }],
+    wrong: [
+      {
+        shapes: [
+          [2, 3],
+          [2, 4],
+        ],
+      },
+    ],
     accuracy: exact,
   },
   {
     op: O.matmulOp,
     examples: [...matmuls, example([real(1, 1), real(1, 1)], [[0]], { transA: false, transB: false })],
     wrong: [
-      { shapes: [[32, 784], [100, 10]], attrs: { transA: false, transB: false } },
-      { shapes: [[2, 3], [3, 4]], attrs: { transA: true, transB: false } },
-      { shapes: [[2, 3, 4], [3, 4, 5]], attrs: { transA: false, transB: false } },
+      {
+        shapes: [
+          [32, 784],
+          [100, 10],
+        ],
+        attrs: { transA: false, transB: false },
+      },
+      {
+        shapes: [
+          [2, 3],
+          [3, 4],
+        ],
+        attrs: { transA: true, transB: false },
+      },
+      {
+        shapes: [
+          [2, 3, 4],
+          [3, 4, 5],
+        ],
+        attrs: { transA: false, transB: false },
+      },
       { shapes: [[3], [3, 4]], attrs: { transA: false, transB: false } },
     ],
     accuracy: { kind: 'sum', terms: inner },
@@ -235,10 +284,34 @@ export const entries: readonly Entry[] = [
     op: O.conv2dOp,
     examples: [...convs, call((x, w) => O.conv2d(x, w), [real(1, 1, 3, 3), real(1, 1, 3, 3)], [[0]])],
     wrong: [
-      { shapes: [[2, 3, 4, 5], [3, 2, 2, 3]], attrs: conv },
-      { shapes: [[3, 4, 5], [3, 2, 2, 3]], attrs: conv },
-      { shapes: [[2, 2, 5, 5], [3, 2, 2, 3]], attrs: conv },
-      { shapes: [[2, 2, 4, 5], [3, 2, 2, 2]], attrs: conv },
+      {
+        shapes: [
+          [2, 3, 4, 5],
+          [3, 2, 2, 3],
+        ],
+        attrs: conv,
+      },
+      {
+        shapes: [
+          [3, 4, 5],
+          [3, 2, 2, 3],
+        ],
+        attrs: conv,
+      },
+      {
+        shapes: [
+          [2, 2, 5, 5],
+          [3, 2, 2, 3],
+        ],
+        attrs: conv,
+      },
+      {
+        shapes: [
+          [2, 2, 4, 5],
+          [3, 2, 2, 2],
+        ],
+        attrs: conv,
+      },
     ],
     accuracy: { kind: 'sum', terms: ([, w], attrs) => w[1] * taps([], attrs) },
   },
@@ -246,9 +319,27 @@ export const entries: readonly Entry[] = [
     op: O.conv2dInputOp,
     examples: convs.map((e) => example([convOut(e), e.inputs[1]], [[0]], e.attrs)),
     wrong: [
-      { shapes: [[2, 4, 3, 3], [3, 2, 2, 3]], attrs: conv },
-      { shapes: [[2, 3, 4, 4], [3, 2, 2, 3]], attrs: conv },
-      { shapes: [[2, 3, 3, 3], [3, 2, 2, 2]], attrs: conv },
+      {
+        shapes: [
+          [2, 4, 3, 3],
+          [3, 2, 2, 3],
+        ],
+        attrs: conv,
+      },
+      {
+        shapes: [
+          [2, 3, 4, 4],
+          [3, 2, 2, 3],
+        ],
+        attrs: conv,
+      },
+      {
+        shapes: [
+          [2, 3, 3, 3],
+          [3, 2, 2, 2],
+        ],
+        attrs: conv,
+      },
     ],
     accuracy: { kind: 'sum', terms: ([, w], attrs) => w[0] * taps([], attrs) },
   },
@@ -256,9 +347,27 @@ export const entries: readonly Entry[] = [
     op: O.conv2dWeightOp,
     examples: convs.map((e) => example([e.inputs[0], convOut(e)], [], e.attrs)),
     wrong: [
-      { shapes: [[2, 2, 4, 5], [3, 3, 3, 3]], attrs: conv },
-      { shapes: [[2, 2, 4, 5], [2, 3, 2, 3]], attrs: conv },
-      { shapes: [[2, 2, 5, 5], [2, 3, 3, 3]], attrs: conv },
+      {
+        shapes: [
+          [2, 2, 4, 5],
+          [3, 3, 3, 3],
+        ],
+        attrs: conv,
+      },
+      {
+        shapes: [
+          [2, 2, 4, 5],
+          [2, 3, 2, 3],
+        ],
+        attrs: conv,
+      },
+      {
+        shapes: [
+          [2, 2, 5, 5],
+          [2, 3, 3, 3],
+        ],
+        attrs: conv,
+      },
     ],
     accuracy: { kind: 'sum', terms: ([x], attrs) => x[0] * S.size((attrs as O.Conv).y) },
   },
@@ -364,8 +473,20 @@ export const entries: readonly Entry[] = [
       example([real(2, 3)], [[0]], { axis: 1 }),
     ],
     wrong: [
-      { shapes: [[2, 3], [3, 3]], attrs: { axis: 1 } },
-      { shapes: [[2, 3], [2, 3]], attrs: { axis: 2 } },
+      {
+        shapes: [
+          [2, 3],
+          [3, 3],
+        ],
+        attrs: { axis: 1 },
+      },
+      {
+        shapes: [
+          [2, 3],
+          [2, 3],
+        ],
+        attrs: { axis: 2 },
+      },
       { shapes: [[2, 3], [3]], attrs: { axis: 0 } },
     ],
     accuracy: exact,
@@ -377,7 +498,15 @@ export const entries: readonly Entry[] = [
       example([real(4), index(4, [2])]),
       example([real(3, 2, 2), index(3, [1])]),
     ],
-    wrong: [{ shapes: [[4, 3], [2, 2]] }, { shapes: [[], [2]] }],
+    wrong: [
+      {
+        shapes: [
+          [4, 3],
+          [2, 2],
+        ],
+      },
+      { shapes: [[], [2]] },
+    ],
     accuracy: exact,
   },
   {
@@ -389,11 +518,18 @@ export const entries: readonly Entry[] = [
     ],
     wrong: [
       { shapes: [[4, 3], [3]], attrs: { rows: 4 } },
-      { shapes: [[4, 3], [4, 1]], attrs: { rows: 4 } },
+      {
+        shapes: [
+          [4, 3],
+          [4, 1],
+        ],
+        attrs: { rows: 4 },
+      },
     ],
     accuracy: { kind: 'sum', terms: ([x]) => x[0] },
   },
   unaryEntry(O.stopGradientOp, exact),
+  { op: O.probeOp, examples: [example([real(2, 3)], [[0]], { name: 'loss' })], wrong: [], accuracy: exact },
   {
     op: O.maxOp,
     examples: reductions(true),

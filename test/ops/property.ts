@@ -7,12 +7,23 @@ import { compile } from '../../src/tape/run.ts'
 /** Runs are the same every time; MIXTRAIN_SEED varies them. */
 export const SEED = Number(process.env.MIXTRAIN_SEED ?? 20181102)
 
-/** Checks an async property on `runs` examples drawn from SEED. */
-export const check = <A>(runs: number, arbitrary: fc.Arbitrary<A>, body: (a: A) => Promise<void> | void): Promise<void> =>
-  fc.assert(
+/** Checks an async property on `runs` examples drawn from SEED; a failure says what was found, shortly. */
+export const check = async <A>(
+  runs: number,
+  arbitrary: fc.Arbitrary<A>,
+  body: (a: A) => Promise<void> | void,
+): Promise<void> => {
+  const result = await fc.check(
     fc.asyncProperty(arbitrary, async (a) => body(a)),
     { seed: SEED, numRuns: runs },
   )
+  if (!result.failed) return
+  const reason = result.errorInstance instanceof Error ? result.errorInstance.message : String(result.errorInstance)
+  const example = fc.stringify(result.counterexample)
+  throw new Error(`${reason}\n    seed ${SEED}, after ${result.numRuns} runs, on ${example.slice(0, 1500)}`, {
+    cause: result.errorInstance,
+  })
+}
 
 /** Grid points of one operand: distinct elements of one operand differ by at least a step, of two operands by a quarter. */
 const GRID = 4096

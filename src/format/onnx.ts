@@ -1,0 +1,81 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import { fileError, type MixtrainError } from '../core/error.ts'
+import type { Shape } from '../core/shape.ts'
+import type { Operand, Tensor } from '../core/tensor.ts'
+import { constant } from '../ops/index.ts'
+import { importGraph } from './onnx-import.ts'
+import { type Model, readModel } from './onnx-proto.ts'
+import { Problem, quote } from './onnx-site.ts'
+
+export { encodeOnnx, type OnnxExport } from './onnx-export.ts'
+
+/** A network read from an ONNX file. `path` is only for messages. */
+export interface OnnxModel {
+  readonly path: string
+  /** Shapes without the batch: `[c, h, w]` or `[features]`. */
+  readonly input: { readonly name: string; readonly shape: Shape }
+  readonly output: { readonly name: string; readonly shape: Shape }
+  /** Every float32 tensor of the file that the network reads, initializer or Constant, by name. */
+  readonly parameters: ReadonlyMap<string, { readonly shape: Shape; readonly data: Float32Array }>
+  /**
+   * The function of the graph, `[n, ...input.shape] -> [n, ...output.shape]` for every n, on tensors and interval tensors. The
+   * parameters are nodes: constants (`parameterConstants`), or inputs to be fed or trained. Raises a usage error where one is
+   * missing, a shape error where one has another shape.
+   */
+  readonly network: (params: ReadonlyMap<string, Tensor>) => <T extends Operand>(x: T) => T
+  readonly metadata: Readonly<Record<string, string>>
+  readonly producer: string
+  readonly opset: number
+}
+
+const OPSETS = [7, 25] as const
+
+const checked = (model: Model, path: string): E.Either<MixtrainError, OnnxModel> => {
+  const left = (message: string, place?: string) => E.left(fileError(path, message, place))
+  if (model.irVersion < 3) return left(`expected an IR version >= 3, found ${model.irVersion}`, 'model')
+  if (model.graph === undefined) return left('the model has no graph', 'model')
+  if (model.functions > 0) return left('model-local functions are not supported', 'model')
+  const standard = model.opsets.filter(({ domain }) => domain === '' || domain === 'ai.onnx')
+  if (standard.length !== 1)
+    return left(`expected one version of the standard opset, found ${standard.length}`, 'opset import')
+  const [{ version }] = standard
+  if (!(version >= OPSETS[0] && version <= OPSETS[1]))
+    return left(`opset ${version} is not supported; ${OPSETS[0]} to ${OPSETS[1]} are`, 'opset import')
+  const keys = new Set<string>()
+  for (const [key] of model.metadata) {
+    if (keys.has(key)) return left(`the key ${quote(key)} occurs twice`, 'metadata')
+    keys.add(key)
+  }
+  const graph = model.graph
+  return E.tryCatch(
+    () => ({
+      path,
+      ...importGraph(graph, version),
+      metadata: Object.fromEntries(model.metadata),
+      producer: model.producer,
+      opset: version,
+    }),
+    (cause) => {
+      if (cause instanceof Problem) return fileError(path, cause.message, cause.place)
+      throw cause
+    },
+  )
+}
+
+/**
+ * Decodes an ONNX file (https://onnx.ai): a feed-forward network of float32 tensors with one input and one output, in the ops of
+ * the standard that onnx-ops.ts lists, opset 7 to 25. Nothing in the file is trusted: what is truncated, out of order, defined
+ * twice or not at all, of the wrong type, shape or length, too large, or stored in other files is an error that names the
+ * byte, or the node with its op and attribute. The batch is the first axis, of any size or of size 1, and is generalised to any size:
+ * a graph that moves it, mixes its images or computes with its size is refused.
+ */
+export const decodeOnnx = (bytes: Uint8Array, path: string): E.Either<MixtrainError, OnnxModel> =>
+  pipe(
+    readModel(bytes, path),
+    E.chain((model) => checked(model, path)),
+  )
+
+/** The parameters of a model as constants. */
+export const parameterConstants = (model: Pick<OnnxModel, 'parameters'>): ReadonlyMap<string, Tensor> =>
+  new Map([...model.parameters].map(([name, { data, shape }]) => [name, constant(data, shape)]))
