@@ -1,8 +1,9 @@
 import { storeTransposed, storeUpTo } from './lanes'
 
 /**
- * Tiles of a few images: [position][cell][lanes], lane = image, cell = channel, so that channels, and along a row positions,
- * follow each other and one multiply-add serves four images. Missing images of the last group are lanes of zeros.
+ * Tiles of a few images: [position][cell][lanes], lane = image, cell = channel, so that channels, and along a row
+ * positions, follow each other and one multiply-add serves four images. Missing images of the last group are lanes of
+ * zeros.
  */
 
 /** Positions that are transposed together, so that what they touch of the tile stays in the L1 cache. */

@@ -1,67 +1,63 @@
 import { packTile } from './conv-tile'
+import { C, DILATION_X, DILATION_Y, H, KH, KW, N, O, OH, OW, PAD_LEFT, PAD_TOP, STRIDE_X, STRIDE_Y, W } from './conv-words'
 import { address, madd, share, sumLanes, word } from './lanes'
 import { barrier } from './threads'
 
 /**
  * conv2dWeight: w[o, c, p, q] = sum over n, i, j of y[n, o, i, j] x[n, c, i s - pad + p d, j s - pad + q d].
  *
- * Lanes are images: a block of 2 output x 4 input channels (6 x 1 when there are fewer than three input channels) of one tap
- * runs over the positions whose partner lies inside x, on tiles of four images (conv-tile.ts). Image groups are cut into at
- * most 16 chunks by the shape alone; each chunk has its own accumulators of four lanes in shared scratch, which a fixed tree
- * folds at the end. (Larger blocks do not fit the registers together with the loads that V8 hoists.)
+ * Lanes are images: a block of 2 output x 4 input channels (6 x 1 when there are fewer than three input channels) of
+ * one tap runs over the positions whose partner lies inside x, on tiles of four images (conv-tile.ts). Image groups are
+ * cut into at most 16 chunks by the shape alone; each chunk has its own accumulators of four lanes in shared scratch,
+ * which a fixed tree folds at the end. (Larger blocks do not fit the registers together with the loads that V8 hoists.)
  */
 const LANES: i32 = 4
 const CELL: usize = 16
 
 /** Whether blocks are 6 output channels x 1 input channel. */
-// @ts-ignore: decorator
 @inline
 function narrow(ip: usize): bool {
-  return word(ip, 7) < 3
+  return word(ip, C) < 3
 }
 
-// @ts-ignore: decorator
 @inline
 function outBlocks(ip: usize): i32 {
-  return narrow(ip) ? (word(ip, 10) + 5) / 6 : (word(ip, 10) + 1) >> 1
+  return narrow(ip) ? (word(ip, O) + 5) / 6 : (word(ip, O) + 1) >> 1
 }
 
-// @ts-ignore: decorator
 @inline
 function inBlocks(ip: usize): i32 {
-  return narrow(ip) ? word(ip, 7) : (word(ip, 7) + 3) >> 2
+  return narrow(ip) ? word(ip, C) : (word(ip, C) + 3) >> 2
 }
 
 /** Bytes of the accumulators of one chunk: [input block][output block][tap][8] x 4 lanes. */
-// @ts-ignore: decorator
 @inline
 function chunkBytes(ip: usize): i32 {
-  return outBlocks(ip) * inBlocks(ip) * word(ip, 11) * word(ip, 12) * 128
+  return outBlocks(ip) * inBlocks(ip) * word(ip, KH) * word(ip, KW) * 128
 }
 
-// @ts-ignore: decorator
 @inline
 function chunkCount(ip: usize): i32 {
   let n = 16
   while (n > 2 && n * chunkBytes(ip) > 1 << 25) n >>= 1
-  return max(1, min(n, (word(ip, 6) + LANES - 1) / LANES))
+  return max(1, min(n, (word(ip, N) + LANES - 1) / LANES))
 }
 
-/** Cells between the positions of a tile: an odd number of cache lines, so that positions do not compete for a few sets. */
-// @ts-ignore: decorator
+/**
+ * Cells between the positions of a tile: an odd number of cache lines, so that positions do not compete for a few sets.
+ */
 @inline
 function cellsOf(channels: i32): i32 {
   return channels < 4 ? channels : (((channels + 3) >> 2) | 1) * 4
 }
 
-// @ts-ignore: decorator
 @inline
 function tileBytes(channels: i32, plane: i32): i32 {
   return (cellsOf(channels) * plane + 16) * <i32>CELL
 }
 
 export function convWeightScratch(ip: usize): i32 {
-  return tileBytes(word(ip, 7), word(ip, 8) * word(ip, 9)) + tileBytes(word(ip, 10), word(ip, 13) * word(ip, 14)) + 64
+  return tileBytes(word(ip, C), word(ip, H) * word(ip, W)) + tileBytes(word(ip, O), word(ip, OH) * word(ip, OW)) + 64
 }
 
 export function convWeightShared(ip: usize): i32 {
@@ -69,14 +65,12 @@ export function convWeightShared(ip: usize): i32 {
 }
 
 /** The first i >= 0 with i * stride >= -offset. */
-// @ts-ignore: decorator
 @inline
 function firstInside(offset: i32, stride: i32): i32 {
   return offset >= 0 ? 0 : (stride - 1 - offset) / stride
 }
 
 /** One past the last i < n with i * stride + offset < extent. */
-// @ts-ignore: decorator
 @inline
 function endInside(offset: i32, stride: i32, extent: i32, n: i32): i32 {
   const room = extent - 1 - offset
@@ -202,37 +196,37 @@ function block61(
 
 /** Output blocks [from, to) of all input blocks and taps for one packed image group. */
 function convGroup(ip: usize, acc: usize, first: bool, xTile: usize, yTile: usize, from: i32, to: i32): void {
-  const C = cellsOf(word(ip, 7))
-  const W = word(ip, 9)
-  const O = cellsOf(word(ip, 10))
-  const KH = word(ip, 11)
-  const KW = word(ip, 12)
-  const OW = word(ip, 14)
-  const sy = word(ip, 15)
-  const sx = word(ip, 16)
+  const xCells = cellsOf(word(ip, C))
+  const yCells = cellsOf(word(ip, O))
+  const width = word(ip, W)
+  const outWidth = word(ip, OW)
+  const taps = word(ip, KH) * word(ip, KW)
+  const sy = word(ip, STRIDE_Y)
+  const sx = word(ip, STRIDE_X)
   const blocks = outBlocks(ip)
   const thin = narrow(ip)
-  const xRow = <usize>(sy * W * C) * CELL
-  const xCol = <usize>(sx * C) * CELL
-  const yRow = <usize>(OW * O) * CELL
-  const yCol = <usize>O * CELL
+  const xRow = <usize>(sy * width * xCells) * CELL
+  const xCol = <usize>(sx * xCells) * CELL
+  const yRow = <usize>(outWidth * yCells) * CELL
+  const yCol = <usize>yCells * CELL
   for (let ci = 0; ci < inBlocks(ip); ci++) {
     for (let oi = from; oi < to; oi++) {
-      let at = acc + <usize>((ci * blocks + oi) * KH * KW) * 128
-      for (let p = 0; p < KH; p++) {
-        const dy = p * word(ip, 19) - word(ip, 17)
+      let at = acc + <usize>((ci * blocks + oi) * taps) * 128
+      for (let p = 0; p < word(ip, KH); p++) {
+        const dy = p * word(ip, DILATION_Y) - word(ip, PAD_TOP)
         const i0 = firstInside(dy, sy)
-        const i1 = endInside(dy, sy, word(ip, 8), word(ip, 13))
-        for (let q = 0; q < KW; q++) {
-          const dx = q * word(ip, 20) - word(ip, 18)
+        const ni = endInside(dy, sy, word(ip, H), word(ip, OH)) - i0
+        for (let q = 0; q < word(ip, KW); q++) {
+          const dx = q * word(ip, DILATION_X) - word(ip, PAD_LEFT)
           const j0 = firstInside(dx, sx)
-          const j1 = endInside(dx, sx, W, OW)
-          const inside = i0 < i1 && j0 < j1
-          const x = xTile + <usize>(((i0 * sy + dy) * W + j0 * sx + dx) * C + (thin ? ci : ci * 4)) * CELL
-          const y = yTile + <usize>((i0 * OW + j0) * O + (thin ? oi * 6 : oi * 2)) * CELL
-          const ni = inside ? i1 - i0 : 0
-          if (thin) block61(at, first, x, xRow, xCol, y, yRow, yCol, ni, j1 - j0)
-          else block24(at, first, x, xRow, xCol, y, yRow, yCol, ni, j1 - j0)
+          const nj = endInside(dx, sx, width, outWidth) - j0
+          const xCell = ((i0 * sy + dy) * width + j0 * sx + dx) * xCells + (thin ? ci : ci * 4)
+          const yCell = (i0 * outWidth + j0) * yCells + (thin ? oi * 6 : oi * 2)
+          const x = xTile + <usize>xCell * CELL
+          const y = yTile + <usize>yCell * CELL
+          // No loop runs where ni or nj is not positive; the sums are stored all the same.
+          if (thin) block61(at, first, x, xRow, xCol, y, yRow, yCol, ni, nj)
+          else block24(at, first, x, xRow, xCol, y, yRow, yCol, ni, nj)
           at += 128
         }
       }
@@ -244,19 +238,21 @@ export function convWeight(ip: usize, slots: usize, id: i32, count: i32, scratch
   const x = address(ip, 3, slots)
   const y = address(ip, 4, slots)
   const out = address(ip, 5, slots)
-  const n = word(ip, 6)
-  const C = word(ip, 7)
-  const O = word(ip, 10)
-  const xPlane = word(ip, 8) * word(ip, 9)
-  const yPlane = word(ip, 13) * word(ip, 14)
+  const n = word(ip, N)
+  const ins = word(ip, C)
+  const outs = word(ip, O)
+  const xPlane = word(ip, H) * word(ip, W)
+  const yPlane = word(ip, OH) * word(ip, OW)
   const xTile = scratch
-  const yTile = scratch + <usize>((tileBytes(C, xPlane) + 63) & ~63)
+  const yTile = scratch + <usize>((tileBytes(ins, xPlane) + 63) & ~63)
   const groups = (n + LANES - 1) / LANES
   const chunks = chunkCount(ip)
   const bytes = <usize>chunkBytes(ip)
   const blocks = outBlocks(ip)
   // With fewer chunks than threads the output blocks of a chunk are shared out as well.
   const parts = min(blocks, (count + chunks - 1) / chunks)
+  // Blocks reach into cells without a channel; what stands there is dropped, but must not be subnormal, which is slow.
+  memory.fill(scratch, 0, <usize>convWeightScratch(ip))
   const last = share(chunks * parts, id + 1, count)
   for (let item = share(chunks * parts, id, count); item < last; item++) {
     const chunk = item / parts
@@ -266,16 +262,16 @@ export function convWeight(ip: usize, slots: usize, id: i32, count: i32, scratch
     const g1 = share(groups, chunk + 1, chunks)
     for (let g = g0; g < max(g1, g0 + 1); g++) {
       const images = max(0, min(LANES, n - g * LANES))
-      packTile(xTile, x + ((<usize>(g * LANES * C * xPlane)) << 2), images, C, xPlane, cellsOf(C), LANES)
-      packTile(yTile, y + ((<usize>(g * LANES * O * yPlane)) << 2), images, O, yPlane, cellsOf(O), LANES)
+      packTile(xTile, x + ((<usize>(g * LANES * ins * xPlane)) << 2), images, ins, xPlane, cellsOf(ins), LANES)
+      packTile(yTile, y + ((<usize>(g * LANES * outs * yPlane)) << 2), images, outs, yPlane, cellsOf(outs), LANES)
       convGroup(ip, acc, g == g0, xTile, yTile, share(blocks, part, parts), share(blocks, part + 1, parts))
     }
   }
   barrier(count)
-  const taps = word(ip, 11) * word(ip, 12)
-  const end = share(O, id + 1, count)
-  for (let o = share(O, id, count); o < end; o++) {
-    for (let c = 0; c < C; c++) {
+  const taps = word(ip, KH) * word(ip, KW)
+  const end = share(outs, id + 1, count)
+  for (let o = share(outs, id, count); o < end; o++) {
+    for (let c = 0; c < ins; c++) {
       const place = narrow(ip)
         ? ((c * blocks + o / 6) * taps) * 8 + (o % 6)
         : (((c >> 2) * blocks + (o >> 1)) * taps) * 8 + (o & 1) * 4 + (c & 3)
@@ -283,7 +279,7 @@ export function convWeight(ip: usize, slots: usize, id: i32, count: i32, scratch
         const acc = shared + ((<usize>(place + t * 8)) << 4)
         let sum = v128.load(acc)
         for (let k = 1; k < chunks; k++) sum = f32x4.add(sum, v128.load(acc + <usize>k * bytes))
-        store<f32>(out + ((<usize>((o * C + c) * taps + t)) << 2), sumLanes(sum))
+        store<f32>(out + ((<usize>((o * ins + c) * taps + t)) << 2), sumLanes(sum))
       }
     }
   }

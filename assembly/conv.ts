@@ -1,129 +1,91 @@
 import { packTile, unpackTile } from './conv-tile'
+import {
+  C,
+  DILATION_X,
+  DILATION_Y,
+  H,
+  KH,
+  KW,
+  N,
+  O,
+  OH,
+  OW,
+  PAD_LEFT,
+  PAD_TOP,
+  STRIDE_X,
+  STRIDE_Y,
+  W,
+} from './conv-words'
 import { address, madd, share, word } from './lanes'
 import { Opcode } from './opcode'
 import { barrier } from './threads'
 
 /**
- * Convolutions without im2col: an indirect matrix product on tiles of eight images, [position][channel][8] (conv-tile.ts).
- * Forward and input-adjoint are one algorithm, "for every output position, sum over the taps that fall inside the other
- * plane", told apart by two small tables:
+ * Convolutions without im2col: an indirect matrix product on tiles of eight images, [position][channel][8]
+ * (conv-tile.ts). Forward and input-adjoint are one algorithm, "for every output position, sum over the taps that fall
+ * inside the other plane", told apart by two small tables:
  *
  *   row table, per output row:    n, then n x (byte offset of the input row, byte offset of the weight row)
- *   column table, per output col: n, then n x (byte offset of the first input column, byte offset of its weights, steps)
+ *   column table, per output col: n, then n x (byte offset of the first input column, of its weights, steps)
  *
- * A run of taps whose input cells and weights both follow each other is one entry; a step is one input channel of one tap.
- * Padding has no entry, so a NaN weight never meets it. Weights are packed [block][p][q'][input channel][4 output channels],
- * q' an order of the columns in which the taps of one output column are neighbours (for stride s: q mod s, then descending).
+ * A run of taps whose input cells and weights both follow each other is one entry; a step is one input channel of one
+ * tap. Padding has no entry, so a NaN weight never meets it. Weights are packed [block][p][q'][input channel][4 output
+ * channels], q' an order of the columns in which the taps of one output column are neighbours (for stride s: q mod s,
+ * then descending).
  *
- * Each output element is one chain over (p, q', channel), whoever computes it. conv2dWeight sums over images and positions in
- * fixed chunks of image groups, lanes and chunks folded by a fixed tree.
+ * Each output element is one chain over (p, q', channel), whoever computes it.
  */
 
 /** Images in a tile, and bytes of one channel of one position there. */
 const LANES: i32 = 8
 const CELL: usize = 32
 
-// The instruction: words 3, 4, 5 operands, then
-// @ts-ignore: decorator
-@inline
-const N = 6
-// @ts-ignore: decorator
-@inline
-const C = 7
-// @ts-ignore: decorator
-@inline
-const H = 8
-// @ts-ignore: decorator
-@inline
-const W = 9
-// @ts-ignore: decorator
-@inline
-const O = 10
-// @ts-ignore: decorator
-@inline
-const KH = 11
-// @ts-ignore: decorator
-@inline
-const KW = 12
-// @ts-ignore: decorator
-@inline
-const OH = 13
-// @ts-ignore: decorator
-@inline
-const OW = 14
-// @ts-ignore: decorator
-@inline
-const STRIDE_Y = 15
-// @ts-ignore: decorator
-@inline
-const STRIDE_X = 16
-// @ts-ignore: decorator
-@inline
-const PAD_TOP = 17
-// @ts-ignore: decorator
-@inline
-const PAD_LEFT = 18
-// @ts-ignore: decorator
-@inline
-const DILATION_Y = 19
-// @ts-ignore: decorator
-@inline
-const DILATION_X = 20
-
-// @ts-ignore: decorator
 @inline
 function isInput(ip: usize): bool {
   return word(ip, 0) == Opcode.conv2dInput
 }
 
 /** Cells per output position: four channels to a block, one or two left-over channels on their own. */
-// @ts-ignore: decorator
 @inline
 function outCells(channels: i32): i32 {
   return (channels & 3) == 3 ? channels + 1 : channels
 }
 
-// @ts-ignore: decorator
 @inline
 function align(bytes: i32): i32 {
   return (bytes + 63) & ~63
 }
 
-// -------------------------------------------------------------------------------------------------------------- scratch
+// --------------------------------------------------------------------------------------------------------------
+// scratch
 
-// @ts-ignore: decorator
 @inline
 function rowBytes(ip: usize): i32 {
   return 4 + word(ip, KH) * 8
 }
 
-// @ts-ignore: decorator
 @inline
 function colBytes(ip: usize): i32 {
   return 4 + word(ip, KW) * 12
 }
 
-// @ts-ignore: decorator
 @inline
 function inTileBytes(ip: usize): i32 {
   const cells = isInput(ip) ? word(ip, O) * word(ip, OH) * word(ip, OW) : word(ip, C) * word(ip, H) * word(ip, W)
   return align((cells + 8) * <i32>CELL)
 }
 
-// @ts-ignore: decorator
 @inline
 function outTileBytes(ip: usize): i32 {
   if (isInput(ip)) return align((outCells(word(ip, C)) * word(ip, H) * word(ip, W) + 8) * <i32>CELL)
   return align((outCells(word(ip, O)) * word(ip, OH) * word(ip, OW) + 8) * <i32>CELL)
 }
 
-// @ts-ignore: decorator
 @inline
 function outHeight(ip: usize): i32 {
   return isInput(ip) ? word(ip, H) : word(ip, OH)
 }
 
-// @ts-ignore: decorator
 @inline
 function outWidth(ip: usize): i32 {
   return isInput(ip) ? word(ip, W) : word(ip, OW)
@@ -146,7 +108,8 @@ export function convShared(ip: usize): i32 {
   return align((word(ip, O) + 4) * (word(ip, C) + 4) * word(ip, KH) * word(ip, KW) * 4)
 }
 
-// --------------------------------------------------------------------------------------------------------------- tables
+// ---------------------------------------------------------------------------------------------------------------
+// tables
 
 /** order[q] = place of weight column q; columns congruent modulo the stride are neighbours, descending. */
 function columnOrder(ip: usize, order: usize): void {
@@ -166,7 +129,6 @@ function columnOrder(ip: usize, order: usize): void {
  * The index on the other plane that tap k connects to output index i along one axis, -1 when there is none:
  * conv2d i stride - pad + k dilation, conv2dInput (i + pad - k dilation) / stride.
  */
-// @ts-ignore: decorator
 @inline
 function partner(adjoint: bool, i: i32, k: i32, stride: i32, pad: i32, dilation: i32, extent: i32): i32 {
   let at: i32
@@ -201,7 +163,10 @@ function rowTable(ip: usize, table: usize): void {
   }
 }
 
-/** Entries of one output column, in ascending order of q', neighbours joined. Weight offsets are for one lane (4 bytes a step). */
+/**
+ * Entries of one output column, in ascending order of q', neighbours joined. Weight offsets are for one lane (4 bytes a
+ * step).
+ */
 function columnTable(ip: usize, table: usize, order: usize): void {
   const adjoint = isInput(ip)
   const channels = adjoint ? word(ip, O) : word(ip, C)
@@ -235,8 +200,8 @@ function columnTable(ip: usize, table: usize, order: usize): void {
 }
 
 /**
- * Groups of up to three output columns with equal weights whose inputs are equally far apart, for channels that stand alone:
- * n, then n x (first column, members, bytes between their inputs). Members are `distance` columns apart.
+ * Groups of up to three output columns with equal weights whose inputs are equally far apart, for channels that stand
+ * alone: n, then n x (first column, members, bytes between their inputs). Members are `distance` columns apart.
  */
 function columnGroups(ip: usize, groups: usize, table: usize, distance: i32): void {
   const width = outWidth(ip)
@@ -277,7 +242,10 @@ function shift(a: usize, b: usize): i32 {
   return d
 }
 
-/** w: [O, C, KH, KW] -> blocks [p][q'][input channel][4], then single channels [p][q'][input channel]; share of one thread. */
+/**
+ * w: [O, C, KH, KW] -> blocks [p][q'][input channel][4], then single channels [p][q'][input channel]; share of one
+ * thread.
+ */
 function packWeights(ip: usize, to: usize, w: usize, order: usize, id: i32, count: i32): void {
   const adjoint = isInput(ip)
   const outs = adjoint ? word(ip, C) : word(ip, O)
@@ -307,7 +275,8 @@ function packWeights(ip: usize, to: usize, w: usize, order: usize, id: i32, coun
   }
 }
 
-// --------------------------------------------------------------------------------------------------------------- kernels
+// ---------------------------------------------------------------------------------------------------------------
+// kernels
 
 /** Four output channels x eight images of one position. x: input tile, w: block of weights. */
 function four(x: usize, row: usize, col: usize, w: usize, out: usize): void {
@@ -358,8 +327,8 @@ function four(x: usize, row: usize, col: usize, w: usize, out: usize): void {
 }
 
 /**
- * One output channel x eight images of up to three positions whose inputs are `apart` bytes apart. (Four do not fit: V8 hoists
- * all loads of an iteration, and a sum that is spilled has the latency of memory in its chain.)
+ * One output channel x eight images of up to three positions whose inputs are `apart` bytes apart. (Four do not fit: V8
+ * hoists all loads of an iteration, and a sum that is spilled has the latency of memory in its chain.)
  */
 function single(
   x: usize,
@@ -418,7 +387,8 @@ function single(
   }
 }
 
-// ---------------------------------------------------------------------------------------------------- conv2d, conv2dInput
+// ---------------------------------------------------------------------------------------------------- conv2d,
+// conv2dInput
 
 export function conv(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shared: usize): void {
   const adjoint = isInput(ip)
@@ -461,7 +431,9 @@ export function conv(ip: usize, slots: usize, id: i32, count: i32, scratch: usiz
     }
     const from = share(height, band, bands)
     const to = share(height, band + 1, bands)
-    for (let i = from; i < to; i++) convRow(ip, i, outs, ins, width, rowsAt, colsAt, groups, distance, inTile, outTile, shared)
+    for (let i = from; i < to; i++) {
+      convRow(ip, i, outs, ins, width, rowsAt, colsAt, groups, distance, inTile, outTile, shared)
+    }
     const result = out + ((<usize>(g * LANES * outs * height * width)) << 2)
     unpackTile(result, outTile, outCells(outs), images, outs, height * width, from * width, to * width)
   }

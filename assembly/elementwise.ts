@@ -3,13 +3,12 @@ import { exp4, log4, sigmoid4, tanh4 } from './math'
 import { Micro } from './opcode'
 
 /**
- * The scalar functions of a loop on strips. An operand is a pointer and a step in bytes per four elements: 16 walks a strip,
- * 0 repeats one group of four (a scalar that the caller has splatted to 16 bytes). The strip is contiguous at dst. The last
- * n % 4 elements run through the same lanes, so NaN, signed zeros and subnormals fare alike everywhere.
+ * The scalar functions of a loop on strips. An operand is a pointer and a step in bytes per four elements: 16 walks a
+ * strip, 0 repeats one group of four (a scalar that the caller has splatted to 16 bytes). The strip is contiguous at
+ * dst. The last n % 4 elements run through the same lanes, so NaN, signed zeros and subnormals fare alike everywhere.
  */
 
 /** f(a). */
-// @ts-ignore: decorator
 @inline
 function lanes1(micro: i32, a: v128): v128 {
   if (micro == Micro.neg) return f32x4.neg(a)
@@ -23,7 +22,8 @@ function lanes1(micro: i32, a: v128): v128 {
   if (micro == Micro.step) {
     return v128.or(v128.and(f32x4.gt(a, f32x4.splat(0)), f32x4.splat(1)), f32x4.ne(a, a))
   }
-  // Clearing where a <= 0 keeps NaN (no comparison holds) and turns -0 into +0, in two instructions instead of max's seven.
+  // Clearing where a <= 0 keeps NaN (no comparison holds) and turns -0 into +0, in two instructions instead of max's
+  // seven.
   if (micro == Micro.relu) return v128.andnot(a, f32x4.le(a, f32x4.splat(0)))
   if (micro == Micro.sqrt) return f32x4.sqrt(a)
   if (micro == Micro.exp) return exp4(a)
@@ -34,7 +34,6 @@ function lanes1(micro: i32, a: v128): v128 {
 }
 
 /** f(a, b). */
-// @ts-ignore: decorator
 @inline
 function lanes2(micro: i32, a: v128, b: v128): v128 {
   if (micro == Micro.add) return f32x4.add(a, b)
@@ -50,7 +49,6 @@ function lanes2(micro: i32, a: v128, b: v128): v128 {
 }
 
 /** f(a, b, c). */
-// @ts-ignore: decorator
 @inline
 function lanes3(micro: i32, a: v128, b: v128, c: v128): v128 {
   if (micro == Micro.select) {
@@ -61,7 +59,6 @@ function lanes3(micro: i32, a: v128, b: v128, c: v128): v128 {
   return madd(a, b, c)
 }
 
-// @ts-ignore: decorator
 @inline
 function strip1(micro: i32, dst: usize, a: usize, sa: usize, n: i32): void {
   const end = dst + ((<usize>(n & ~3)) << 2)
@@ -73,7 +70,6 @@ function strip1(micro: i32, dst: usize, a: usize, sa: usize, n: i32): void {
   if (n & 3) storePart(dst, lanes1(micro, v128.load(a)), n & 3)
 }
 
-// @ts-ignore: decorator
 @inline
 function strip2(micro: i32, dst: usize, a: usize, sa: usize, b: usize, sb: usize, n: i32): void {
   const end = dst + ((<usize>(n & ~3)) << 2)
@@ -102,7 +98,6 @@ function strip2(micro: i32, dst: usize, a: usize, sa: usize, b: usize, sb: usize
   if (n & 3) storePart(dst, lanes2(micro, v128.load(a), v128.load(b)), n & 3)
 }
 
-// @ts-ignore: decorator
 @inline
 function strip3(
   micro: i32,

@@ -1,7 +1,6 @@
 import { address, copyRow, fillRow, share, word } from './lanes'
 
 /** Row numbers arrive as f32; what names no row (negative, too large, NaN) is -1. */
-// @ts-ignore: decorator
 @inline
 function rowOf(index: usize, i: i32, rows: i32): i32 {
   const v = load<f32>(index + ((<usize>i) << 2))

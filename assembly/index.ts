@@ -1,2 +1,2 @@
-export { isWide, park, run, scratchOf, sharedOf } from './machine'
+export { heapBase, isWide, park, run, scratchOf, sharedOf } from './machine'
 export { setup, stop } from './threads'

@@ -1,31 +1,28 @@
 /**
- * Helpers on 128-bit lanes and on the words of an instruction. A v128 holds four f32. Loads may read up to 28 bytes past the
- * end of an operand (the allocator keeps that many bytes of memory behind every block); stores never write past it.
+ * Helpers on 128-bit lanes and on the words of an instruction. A v128 holds four f32. Loads may read up to 28 bytes
+ * past the end of an operand (the allocator keeps that many bytes of memory behind every block); stores never write
+ * past it.
  */
 
 /** Word `i` of the instruction at `ip`. */
-// @ts-ignore: decorator
 @inline
 export function word(ip: usize, i: i32): i32 {
   return load<i32>(ip + ((<usize>i) << 2))
 }
 
 /** Address of the slot named by word `i` of the instruction at `ip`. */
-// @ts-ignore: decorator
 @inline
 export function address(ip: usize, i: i32, slots: usize): usize {
   return load<usize>(slots + ((<usize>word(ip, i)) << 2))
 }
 
 /** First item of share `id` when `total` items are dealt to `count` threads in contiguous ranges. */
-// @ts-ignore: decorator
 @inline
 export function share(total: i32, id: i32, count: i32): i32 {
   return <i32>((<i64>total * <i64>id) / <i64>count)
 }
 
 /** a * b + c: two roundings, or one where the relaxed module fuses them. */
-// @ts-ignore: decorator
 @inline
 export function madd(a: v128, b: v128, c: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_madd(a, b, c)
@@ -33,7 +30,6 @@ export function madd(a: v128, b: v128, c: v128): v128 {
 }
 
 /** The lowest `r` (1, 2 or 3) lanes of `v` to memory. */
-// @ts-ignore: decorator
 @inline
 export function storePart(dst: usize, v: v128, r: i32): void {
   if (r & 2) {
@@ -45,7 +41,6 @@ export function storePart(dst: usize, v: v128, r: i32): void {
 }
 
 /** The lowest min(r, 4) lanes of `v` to memory, r >= 1. */
-// @ts-ignore: decorator
 @inline
 export function storeUpTo(dst: usize, v: v128, r: i32): void {
   if (r >= 4) v128.store(dst, v)
@@ -53,14 +48,12 @@ export function storeUpTo(dst: usize, v: v128, r: i32): void {
 }
 
 /** All ones in the lowest `r` (0..4) lanes. */
-// @ts-ignore: decorator
 @inline
 export function firstLanes(r: i32): v128 {
   return i32x4.lt_s(i32x4(0, 1, 2, 3), i32x4.splat(r))
 }
 
 /** (l0 + l2) + (l1 + l3): the fixed tree of every sum over lanes. */
-// @ts-ignore: decorator
 @inline
 export function sumLanes(v: v128): f32 {
   const h = f32x4.add(v, v128.shuffle<f32>(v, v, 2, 3, 0, 1))
@@ -68,7 +61,6 @@ export function sumLanes(v: v128): f32 {
 }
 
 /** Stores the 4 x 4 transpose of the rows v0..v3 at dst, one row every `step` bytes. */
-// @ts-ignore: decorator
 @inline
 export function storeTransposed(dst: usize, step: usize, v0: v128, v1: v128, v2: v128, v3: v128): void {
   const t0 = v128.shuffle<f32>(v0, v1, 0, 4, 1, 5)
@@ -82,7 +74,6 @@ export function storeTransposed(dst: usize, step: usize, v0: v128, v1: v128, v2:
 }
 
 /** Four f32 that lie `step` bytes apart. */
-// @ts-ignore: decorator
 @inline
 export function loadStrided(src: usize, step: usize): v128 {
   let v = v128.load32_zero(src)

@@ -5,19 +5,20 @@ import { accumulate, accumulateRows, identity, total } from './reduce'
 import { barrier } from './threads'
 
 /**
- * The fused loop. The last two dims, rows x columns, are cut into tiles of at most `length` elements; the program runs op by
- * op over a tile whose registers stay in the L1 cache, and a consumer stores the value (map) or reduces it (inner, keep). An
- * input that is contiguous over the tile is read in place, one that is constant is a 16-byte splat, any other is expanded
- * into a strip once and kept while its address stays the same. Outer dims vary fastest, so that what is broadcast over them
- * is expanded once a tile.
+ * The fused loop. The last two dims, rows x columns, are cut into tiles of at most `length` elements; the program runs
+ * op by op over a tile whose registers stay in the L1 cache, and a consumer stores the value (map) or reduces it
+ * (inner, keep). An input that is contiguous over the tile is read in place, one that is constant is a 16-byte splat,
+ * any other is expanded into a strip once and kept while its address stays the same. Outer dims vary fastest, so that
+ * what is broadcast over them is expanded once a tile.
  *
- * The host hands loops over in normal form (src/backend/wasm-prepare.ts): D >= 2, neighbouring dims merged where all strides
- * allow it, at least one dim reduced in the modes inner and keep.
+ * The host hands loops over in normal form (src/backend/wasm-prepare.ts): D >= 2, neighbouring dims merged where all
+ * strides allow it, at least one dim reduced in the modes inner and keep.
  *
- * Reductions with fewer than 16 results are cut into at most 16 segments by the instruction alone, so bits do not depend on
- * the number of threads.
+ * Reductions with fewer than 16 results are cut into at most 16 segments by the instruction alone, so bits do not
+ * depend on the number of threads.
  *
- * Scratch of a thread: register table, per-input state, splats, then one strip per register and one for a row accumulator.
+ * Scratch of a thread: register table, per-input state, splats, then one strip per register and one for a row
+ * accumulator.
  */
 const REGISTERS: usize = 0
 const AT: usize = 512
@@ -28,8 +29,10 @@ const SPLAT: usize = 768
 const COUNTER: usize = 896
 const ACC: usize = 1024
 const ROW: usize = 1088
-const SHORT: i32 = 256
-const LONG: i32 = 1024
+/** The longest strip. */
+const LONG: i32 = 4096
+/** Columns of a plain reduction over rows at a time. */
+const PLAIN: i32 = 1024
 
 const DIRECT: i32 = 0
 const SCALAR: i32 = 1
@@ -39,7 +42,6 @@ const SEGMENTS: i32 = 16
 const SEGMENTED: i64 = 65536
 
 /** Bytes between strips: a line more than the longest strip, so that equal offsets fall on different cache sets. */
-// @ts-ignore: decorator
 @inline
 function strips(length: i32): usize {
   return ((<usize>length) << 2) + 64
@@ -65,34 +67,35 @@ let colTiles: i32 = 0
 let strip0: usize = 0
 let stripBytes: usize = 0
 
-// @ts-ignore: decorator
 @inline
 function dim(d: i32): i32 {
   return load<i32>(dims + ((<usize>d) << 2))
 }
 
-// @ts-ignore: decorator
 @inline
 function outStride(d: i32): i32 {
   return load<i32>(outStrides + ((<usize>d) << 2))
 }
 
-// @ts-ignore: decorator
 @inline
 function stride(i: i32, d: i32): i32 {
   return load<i32>(inputs + <usize>i * inputBytes + ((<usize>d) << 2), 8)
 }
 
-// @ts-ignore: decorator
 @inline
 function at(i: i32): usize {
   return load<usize>(state + ((<usize>i) << 2), AT)
 }
 
-// @ts-ignore: decorator
 @inline
 function strip(i: i32): usize {
   return strip0 + <usize>i * stripBytes
+}
+
+/** Bytes of the accumulator of one result: a row of at most `columns`, or 16 lanes. */
+@inline
+function accumulatorBytes(keep: bool, columns: i32): usize {
+  return keep ? strips(min(columns, LONG)) : 64
 }
 
 /** Bytes of scratch for one thread. */
@@ -104,7 +107,7 @@ export function loopScratch(ip: usize): i32 {
 export function loopShared(ip: usize): i32 {
   const mode = word(ip, 4)
   if (mode == LoopMode.map) return 0
-  return SEGMENTS * SEGMENTS * (mode == LoopMode.keep ? <i32>strips(LONG) : 64)
+  return SEGMENTS * SEGMENTS * <i32>accumulatorBytes(mode == LoopMode.keep, word(ip, 11 + word(ip, 3)))
 }
 
 /** Dims [from, to) of the odometer stand at item `index` of their row-major order; others are left alone. */
@@ -120,7 +123,6 @@ function seek(from: i32, to: i32, index: i32): void {
   }
 }
 
-// @ts-ignore: decorator
 @inline
 function move(d: i32, delta: i32): void {
   outAt += (<usize>(outStride(d) * delta)) << 2
@@ -152,13 +154,15 @@ function extent(from: i32, to: i32): i32 {
   return n
 }
 
-// @ts-ignore: decorator
 @inline
 function ceilDiv(a: i32, b: i32): i32 {
   return (a + b - 1) / b
 }
 
-/** Runs the program on rows [r, r + nr) x columns [c, c + nc) into `dst`, or where it likes when dst is 0; returns where. */
+/**
+ * Runs the program on rows [r, r + nr) x columns [c, c + nc) into `dst`, or where it likes when dst is 0; returns
+ * where.
+ */
 function evaluate(r: i32, nr: i32, c: i32, nc: i32, dst: usize): usize {
   const n = nr * nc
   for (let i = 0; i < inputCount; i++) {
@@ -200,7 +204,17 @@ function evaluate(r: i32, nr: i32, c: i32, nc: i32, dst: usize): usize {
     const a = state + REGISTERS + ((<usize>load<i32>(op, 8)) << 3)
     const b = state + REGISTERS + ((<usize>load<i32>(op, 12)) << 3)
     const e = state + REGISTERS + ((<usize>load<i32>(op, 16)) << 3)
-    apply(load<i32>(op), to, load<usize>(a), load<usize>(a, 4), load<usize>(b), load<usize>(b, 4), load<usize>(e), load<usize>(e, 4), n)
+    apply(
+      load<i32>(op),
+      to,
+      load<usize>(a),
+      load<usize>(a, 4),
+      load<usize>(b),
+      load<usize>(b, 4),
+      load<usize>(e),
+      load<usize>(e, 4),
+      n,
+    )
     // A program may reuse an input's register: what was expanded there is gone.
     if (d < inputCount) store<usize>(state + ((<usize>d) << 2), 0, KEY)
     const register = state + REGISTERS + ((<usize>d) << 3)
@@ -227,10 +241,11 @@ function begin(ip: usize, slots: usize, scratch: usize): void {
   cols = dim(depth - 1)
   for (let d = 0; d < depth; d++) store<i32>(state + ((<usize>d) << 2), 0, COUNTER)
 
-  // How many strips are alive at once decides how long they are: their sum should stay in the L1 cache.
+  // How many strips are alive at once decides how long they are: their sum should stay in the L1 cache. Long ones hold
+  // what is broadcast over the outer dims whole, so that it is expanded once.
   let live = opCount
   for (let i = 0; i < inputCount; i++) if (stride(i, depth - 1) != 1) live++
-  const length = live <= 6 ? LONG : live <= 12 ? LONG / 2 : SHORT
+  const length = live <= 2 ? LONG : live <= 4 ? LONG / 2 : live <= 6 ? LONG / 4 : live <= 12 ? LONG / 8 : LONG / 16
   if (cols > length / 2) {
     tileRows = 1
     const count = ceilDiv(cols, length)
@@ -339,7 +354,8 @@ function copyTile(dst: usize, r: i32, nr: i32, c: i32, nc: i32): void {
   }
 }
 
-// ---------------------------------------------------------------------------------------------------------- transposition
+// ----------------------------------------------------------------------------------------------------------
+// transposition
 
 /** The dim along which a copied input is contiguous while the output is contiguous along the last one; -1 if none. */
 function transposedDim(): i32 {
@@ -397,7 +413,8 @@ function transposeLoop(j: i32, id: i32, count: i32): void {
   }
 }
 
-// ----------------------------------------------------------------------------------------------------------- reductions
+// -----------------------------------------------------------------------------------------------------------
+// reductions
 
 function reduceLoop(ip: usize, id: i32, count: i32, shared: usize): void {
   const keep = word(ip, 4) == LoopMode.keep
@@ -408,7 +425,7 @@ function reduceLoop(ip: usize, id: i32, count: i32, shared: usize): void {
   // Rows that lie in memory as they are reduced need no strip: longer tiles keep the accumulators in registers.
   const plain = keep && opCount == 0 && stride(0, depth - 1) == 1
   if (plain) {
-    tileCols = min(cols, LONG)
+    tileCols = min(cols, PLAIN)
     tileRows = min(max(rows, 1), 64)
   }
   countTiles()
@@ -418,7 +435,7 @@ function reduceLoop(ip: usize, id: i32, count: i32, shared: usize): void {
   const units = keptOuter * keptTiles
   const elements = <i64>extent(0, depth - 2) * <i64>rows * <i64>cols
   const segments = units < SEGMENTS && elements >= SEGMENTED ? max(1, min(SEGMENTS, steps)) : 1
-  const accBytes: usize = keep ? strips(LONG) : 64
+  const accBytes = accumulatorBytes(keep, cols)
   const local = state + (keep ? ROW : ACC)
   const neutral = identity(combine)
   const last = share(units * segments, id + 1, count)

@@ -1,7 +1,7 @@
 import { conv, convScratch, convShared } from './conv'
 import { convWeight, convWeightScratch, convWeightShared } from './conv-weight'
 import { argmax, gather, scatterAdd } from './gather'
-import { address, fillRow, word } from './lanes'
+import { address, fillRow, share, word } from './lanes'
 import { loop, loopScratch, loopShared } from './loop'
 import { matmul, matmulScratch } from './matmul'
 import { Opcode } from './opcode'
@@ -20,23 +20,30 @@ import {
 import { fold, unfold } from './window'
 
 /**
- * The interpreter: one call runs a whole program. Every thread walks the same instructions; one whose work is small is done by
- * thread 0 alone, the others walk past it. A barrier stands before and after each shared instruction, none between small ones.
+ * The interpreter: one call runs a whole program. Every thread walks the same instructions; one whose work is small is
+ * done by thread 0 alone, the others walk past it. A barrier stands before and after each shared instruction, none
+ * between small ones.
  */
 
 /**
- * Work below which the others cost more than they save: some 10 us of a loop, whose unit is an element of an operation, or of a
- * product or convolution, whose unit is one of many multiply-adds per element.
+ * Work below which the others cost more than they save: some 10 us of a loop, whose unit is an element of an operation,
+ * or of a product or convolution, whose unit is one of many multiply-adds per element.
  */
 const LIGHT: i32 = 1 << 15
 const DENSE: i32 = 1 << 18
 
 /** Whether all threads share the instruction. */
-// @ts-ignore: decorator
 @inline
 function isShared(ip: usize): bool {
   const op = word(ip, 0)
   return word(ip, 2) >= (op >= Opcode.matmul && op <= Opcode.conv2dWeight ? DENSE : LIGHT)
+}
+
+function fill(ip: usize, slots: usize, id: i32, count: i32): void {
+  const n = word(ip, 5)
+  const first = share(n, id, count)
+  const out = address(ip, 3, slots) + ((<usize>(word(ip, 4) + first)) << 2)
+  fillRow(out, f32x4.splat(reinterpret<f32>(word(ip, 6))), share(n, id + 1, count) - first)
 }
 
 /** Thread `id` of `count` does its part of the instruction at ip. */
@@ -46,7 +53,7 @@ function step(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shar
       loop(ip, slots, id, count, scratch, shared)
       break
     case Opcode.fill:
-      if (id == 0) fillRow(address(ip, 3, slots) + ((<usize>word(ip, 4)) << 2), f32x4.splat(reinterpret<f32>(word(ip, 6))), word(ip, 5))
+      fill(ip, slots, id, count)
       break
     case Opcode.matmul:
       matmul(ip, slots, id, count, scratch)
@@ -132,6 +139,11 @@ export function park(): void {
     )
     barrier(count)
   }
+}
+
+/** The first byte of memory that the machine does not use itself. */
+export function heapBase(): usize {
+  return __heap_base
 }
 
 /** Whether any instruction of the program is worth sharing. */

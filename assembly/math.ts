@@ -9,10 +9,12 @@
  *
  * NaN gives NaN everywhere. The polynomials are those of Cephes (Moshier) for binary32.
  *
- * Constants live in memory: V8 builds a v128 constant anew with four instructions wherever one is used, a splat load is one.
+ * Constants live in memory: V8 builds a v128 constant anew with four instructions wherever one is used, a splat load is
+ * one.
  */
 
-// Largest and smallest argument, log2 e, 1.5 * 2^23, ln 2 in two parts (k times the first is exact), 1, then P: 5 .. 10.
+// Largest and smallest argument, log2 e, 1.5 * 2^23, ln 2 in two parts (k times the first is exact), 1, then P: 5 ..
+// 10.
 const EXP = memory.data<f32>([
   89.0, -104.0, 1.44269504088896341, 12582912.0, 0.693359375, -2.1219444e-4, 1.0, 1.98756915e-4, 1.3981999507e-3,
   8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1,
@@ -29,21 +31,18 @@ const TANH = memory.data<f32>([
 ])
 
 /** Entry i of a table in all lanes. */
-// @ts-ignore: decorator
 @inline
 function at(table: usize, i: usize): v128 {
   return v128.load32_splat(table + (i << 2))
 }
 
 /** p x + entry i: one step of Horner's rule. */
-// @ts-ignore: decorator
 @inline
 function horner(p: v128, x: v128, table: usize, i: usize): v128 {
   return f32x4.add(f32x4.mul(p, x), at(table, i))
 }
 
 /** e^x = 2^k e^r, k = round(x / ln 2), |r| <= ln 2 / 2. */
-// @ts-ignore: decorator
 @inline
 export function exp4(x: v128): v128 {
   // Outside these the result is 0 or inf anyway. pmin(a, b) = b < a ? b : a hands on a NaN in its first operand.
@@ -69,7 +68,6 @@ export function exp4(x: v128): v128 {
 }
 
 /** log x = k ln 2 + log m, m in [sqrt 1/2, sqrt 2). */
-// @ts-ignore: decorator
 @inline
 export function log4(x: v128): v128 {
   // Subnormals are scaled by 2^25 first.
@@ -103,7 +101,6 @@ export function log4(x: v128): v128 {
 }
 
 /** tanh x = x + x^3 P(x^2) for |x| < 5/8, else 1 - 2 / (e^2|x| + 1) with the sign of x. */
-// @ts-ignore: decorator
 @inline
 export function tanh4(x: v128): v128 {
   const a = f32x4.abs(x)
@@ -122,7 +119,6 @@ export function tanh4(x: v128): v128 {
 }
 
 /** sigmoid x = (x >= 0 ? 1 : e) / (1 + e), e = e^-|x|: no overflow, small results keep their relative precision. */
-// @ts-ignore: decorator
 @inline
 export function sigmoid4(x: v128): v128 {
   const one = at(EXP, 6)

@@ -1,12 +1,13 @@
 import { address, fillRow, firstLanes, madd, share, storePart, storeTransposed, sumLanes, word } from './lanes'
 
 /**
- * out[b] = A[b] B[b]. Every element of the result is one chain of multiply-adds over k in ascending order (the dot kernel: four
- * such chains and a fixed tree), whoever computes it, so any partition into threads and blocks gives the same bits.
+ * out[b] = A[b] B[b]. Every element of the result is one chain of multiply-adds over k in ascending order (the dot
+ * kernel: four such chains and a fixed tree), whoever computes it, so any partition into threads and blocks gives the
+ * same bits.
  *
- * Blocks: 256 of k x 256 columns of B are packed as panels [k][8] (8 KB each, one stays in L1 while 64 rows of A pass by); A is
- * read in place, four rows at a time, or packed as [k][4] when it is stored transposed. The 4 x 8 micro-kernel holds its
- * result in eight registers; more of them, or unrolling, makes V8 spill (measured).
+ * Blocks: 256 of k x 256 columns of B are packed as panels [k][8] (8 KB each, one stays in L1 while 64 rows of A pass
+ * by); A is read in place, four rows at a time, or packed as [k][4] when it is stored transposed. The 4 x 8
+ * micro-kernel holds its result in eight registers; more of them, or unrolling, makes V8 spill (measured).
  */
 const KC: i32 = 256
 const NC: i32 = 256
@@ -19,7 +20,6 @@ export function matmulScratch(_ip: usize): i32 {
 }
 
 /** Row r of a 4 x 8 result: c0, c1 to the first `n` (1..8) columns at c. */
-// @ts-ignore: decorator
 @inline
 function storeRow(c: usize, n: i32, c0: v128, c1: v128): void {
   if (n == 8) {
@@ -36,8 +36,8 @@ function storeRow(c: usize, n: i32, c0: v128, c1: v128): void {
 }
 
 /**
- * C[m <= 4, n <= 8] (+)= A B over k steps. a0..a3: the rows of A, `as` bytes per step; b: 8 columns of B, `bs` bytes per step.
- * Rows past m repeat a valid one; columns past n hold whatever follows in memory; neither is stored.
+ * C[m <= 4, n <= 8] (+)= A B over k steps. a0..a3: the rows of A, `as` bytes per step; b: 8 columns of B, `bs` bytes
+ * per step. Rows past m repeat a valid one; columns past n hold whatever follows in memory; neither is stored.
  */
 function kernel8(
   k: i32,
@@ -212,7 +212,9 @@ function packB(dst: usize, b: usize, ld: i32, trans: bool, k: i32, n: i32): void
         dst += bytes
       }
     } else {
-      for (let h = 0; h < width; h += 4) packTransposed(dst + ((<usize>h) << 2), bytes, b + <usize>(j + h) * step, step, min(4, left - h), k)
+      for (let h = 0; h < width; h += 4) {
+        packTransposed(dst + ((<usize>h) << 2), bytes, b + <usize>(j + h) * step, step, min(4, left - h), k)
+      }
       dst += <usize>k * bytes
     }
   }
@@ -312,7 +314,9 @@ function gemm(
   }
 }
 
-/** x . y over k elements: four chains (element e in chain e % 4) and the fixed tree of sumLanes. Two rows against four. */
+/**
+ * x . y over k elements: four chains (element e in chain e % 4) and the fixed tree of sumLanes. Two rows against four.
+ */
 function dots(
   x0: usize,
   x1: usize,
@@ -433,8 +437,8 @@ function allDots(
 }
 
 /**
- * Into how many column ranges the result is cut when `count` threads share it (the rest of the threads cut rows): the one that
- * makes the largest share cheapest, packing included (8 multiply-adds' time per packed element).
+ * Into how many column ranges the result is cut when `count` threads share it (the rest of the threads cut rows): the
+ * one that makes the largest share cheapest, packing included (8 multiply-adds' time per packed element).
  */
 function columnRanges(m: i32, n: i32, count: i32, transA: bool): i32 {
   let best = 1
@@ -453,7 +457,6 @@ function columnRanges(m: i32, n: i32, count: i32, transA: bool): i32 {
 }
 
 /** A share that starts and ends at multiples of `unit`. */
-// @ts-ignore: decorator
 @inline
 function border(total: i32, unit: i32, id: i32, count: i32): i32 {
   return min(total, share((total + unit - 1) / unit, id, count) * unit)

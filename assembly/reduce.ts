@@ -2,11 +2,11 @@ import { firstLanes, sumLanes, storePart } from './lanes'
 import { Combine } from './opcode'
 
 /**
- * Accumulators of reductions. A scalar result is carried by 16 lanes (64 bytes): element e of a strip goes to lane e % 16, the
- * last few to the first lanes, and `total` folds them by one fixed tree. A row result is carried by as many f32 as it is long.
+ * Accumulators of reductions. A scalar result is carried by 16 lanes (64 bytes): element e of a strip goes to lane e %
+ * 16, the last few to the first lanes, and `total` folds them by one fixed tree. A row result is carried by as many f32
+ * as it is long.
  */
 
-// @ts-ignore: decorator
 @inline
 function combine4(combine: i32, a: v128, b: v128): v128 {
   if (combine == Combine.max) return f32x4.max(a, b)
@@ -21,7 +21,6 @@ export function identity(combine: i32): v128 {
   return f32x4.splat(0)
 }
 
-// @ts-ignore: decorator
 @inline
 function strip(combine: i32, acc: usize, x: usize, n: i32): void {
   let a0 = v128.load(acc)
@@ -68,7 +67,6 @@ export function total(combine: i32, acc: usize): f32 {
 }
 
 /** Narrow rows: a few columns stay in registers while all rows pass. */
-// @ts-ignore: decorator
 @inline
 function narrow(combine: i32, acc: usize, x: usize, step: usize, rows: i32, n: i32): void {
   let left = n
@@ -107,7 +105,6 @@ function narrow(combine: i32, acc: usize, x: usize, step: usize, rows: i32, n: i
 }
 
 /** Wide rows: four at a time pass through the accumulator, so that memory is read in long runs. */
-// @ts-ignore: decorator
 @inline
 function wide(combine: i32, acc: usize, x: usize, step: usize, rows: i32, n: i32): void {
   const end = acc + ((<usize>(n & ~3)) << 2)
@@ -135,7 +132,6 @@ function wide(combine: i32, acc: usize, x: usize, step: usize, rows: i32, n: i32
   }
 }
 
-// @ts-ignore: decorator
 @inline
 function columns(combine: i32, acc: usize, x: usize, step: usize, rows: i32, n: i32): void {
   if (n >= 128 && step > 0) {

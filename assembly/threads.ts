@@ -1,6 +1,7 @@
 /**
- * Threads that run one program side by side. Each is an instance of this module on one shared memory; what they share is the
- * control block below (a cache line each for the barrier and for the job), whose address the host hands to `setup`.
+ * Threads that run one program side by side. Each is an instance of this module on one shared memory; what they share
+ * is the control block below (a cache line each for the barrier and for the job), whose address the host hands to
+ * `setup`.
  *
  *   +0 arrived · +4 generation · +8 sleepers        the barrier
  *   +64 job number · +68 sleepers                    where idle workers park
@@ -17,7 +18,10 @@ export const SCRATCH: usize = 136
 export const SCRATCH_BYTES: usize = 140
 const STOP: usize = 144
 
-/** Loads before a waiting thread sleeps: some 10 us, a fraction of what waking it costs; then the core may have better things to do. */
+/**
+ * Loads before a waiting thread sleeps: some 10 us, a fraction of what waking it costs; then the core may have better
+ * things to do.
+ */
 const SPINS: i32 = 20000
 
 let control: usize = 0
@@ -33,26 +37,23 @@ export function setup(block: usize, id: i32, count: i32, wait: bool): void {
   mayWait = wait
 }
 
-// @ts-ignore: decorator
 @inline
 export function block(): usize {
   return control
 }
 
-// @ts-ignore: decorator
 @inline
 export function threadId(): i32 {
   return me
 }
 
-// @ts-ignore: decorator
 @inline
 export function threadCount(): i32 {
   return total
 }
 
 /** Returns once the word at `at` differs from `old`. */
-function await_(at: usize, old: i32, sleepers: usize): void {
+function waitFor(at: usize, old: i32, sleepers: usize): void {
   if (ASC_FEATURE_THREADS) {
     for (let i = 0; i < SPINS || !mayWait; i++) if (atomic.load<i32>(at) != old) return
     atomic.add<i32>(sleepers, 1)
@@ -78,7 +79,7 @@ export function barrier(count: i32): void {
       atomic.store<i32>(control + ARRIVED, 0)
       advance(control + GENERATION, control + SLEEPERS)
     } else {
-      await_(control + GENERATION, generation, control + SLEEPERS)
+      waitFor(control + GENERATION, generation, control + SLEEPERS)
     }
   }
 }
@@ -90,7 +91,7 @@ export function post(): void {
 
 /** Sleeps until a job after number `last` is posted; false when the host asked the workers to leave. */
 export function nextJob(last: i32): bool {
-  await_(control + JOB, last, control + PARKED)
+  waitFor(control + JOB, last, control + PARKED)
   return load<i32>(control + STOP) == 0
 }
 

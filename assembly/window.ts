@@ -1,12 +1,12 @@
 import { address, fillRow, share, word } from './lanes'
 
 /**
- * Sliding windows, x: [N, C, H, W] and windows: [N, OH, OW, C, KH, KW]. Only positions inside x are touched: `unfold` leaves
- * zeros outside, `fold` drops what lies there.
+ * Sliding windows, x: [N, C, H, W] and windows: [N, OH, OW, C, KH, KW]. Only positions inside x are touched: `unfold`
+ * leaves zeros outside, `fold` drops what lies there.
  *
- * The instruction: [3] a, [4] out, [5] N, C, H, W, KH, KW, OH, OW, strideY, strideX, padTop, padLeft, dilationY, dilationX.
+ * The instruction: [3] a, [4] out, [5] N, C, H, W, KH, KW, OH, OW, strideY, strideX, padTop, padLeft, dilationY,
+ * dilationX.
  */
-// @ts-ignore: decorator
 @inline
 function copyPlane(ip: usize, x: usize, windows: usize, n: i32, c: i32, i: i32, j: i32, fold: bool): void {
   const C = word(ip, 6)

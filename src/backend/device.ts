@@ -1,11 +1,13 @@
+import * as E from 'fp-ts/lib/Either.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import type { MixtrainError } from '../core/error.ts'
-import { MixtrainException } from '../core/error.ts'
+import { deviceError, type MixtrainError, MixtrainException, show } from '../core/error.ts'
 import type { Backend } from './backend.ts'
 import { reference } from './reference.ts'
 import { wasm } from './wasm.ts'
+import { webgpu } from './webgpu.ts'
+import { wrongResult } from './webgpu-check.ts'
 
-export const deviceNames = ['auto', 'wasm', 'reference'] as const
+export const deviceNames = ['auto', 'wasm', 'webgpu', 'reference'] as const
 export type DeviceName = (typeof deviceNames)[number]
 
 export interface DeviceOptions {
@@ -22,17 +24,46 @@ export interface Device {
   readonly reason: string
 }
 
-/** Opens the device asked for by name, or with `auto` the fastest one that works here. */
-export const openDevice = ({ device = 'auto', threads, fastMath }: DeviceOptions = {}): TE.TaskEither<MixtrainError, Device> => {
+/** A WebGPU backend that has computed a known result, or why there is none. */
+const checkedGpu = (accept: 'real' | 'any'): TE.TaskEither<MixtrainError, Backend> =>
+  TE.chain(
+    (backend: Backend): TE.TaskEither<MixtrainError, Backend> =>
+      async () => {
+        const wrong = await wrongResult(backend)
+        if (wrong === undefined) return E.right(backend)
+        backend.dispose()
+        return E.left(deviceError('webgpu', `${backend.description} does not compute: ${wrong}`))
+      },
+  )(webgpu({ accept }))
+
+const named = (backend: Backend): Device => ({ backend, reason: 'asked for by name' })
+
+/** What an error says, without the name of the device that the reader knows. */
+const message = (e: MixtrainError): string => (e.kind === 'device' ? e.message : show(e))
+
+/**
+ * Opens the device asked for by name. `auto` takes WebGPU where a real GPU answers and computes a known result, WASM otherwise;
+ * a software adapter is slower than WASM and is only used when `webgpu` is asked for. An error says why there is no such device.
+ */
+export const openDevice = ({ device = 'auto', threads, fastMath }: DeviceOptions = {}): TE.TaskEither<
+  MixtrainError,
+  Device
+> => {
   switch (device) {
     case 'reference':
-      return TE.right({ backend: reference(), reason: 'asked for by name' })
+      return TE.right(named(reference()))
     case 'wasm':
+      return TE.map(named)(wasm({ threads, fastMath }))
+    case 'webgpu':
+      return TE.map(named)(checkedGpu('any'))
     case 'auto':
-      return TE.map((backend: Backend) => ({
-        backend,
-        reason: device === 'wasm' ? 'asked for by name' : 'WebAssembly SIMD works here',
-      }))(wasm({ threads, fastMath }))
+      return async () => {
+        const gpu = await checkedGpu('real')()
+        if (E.isRight(gpu))
+          return E.right({ backend: gpu.right, reason: 'a GPU answers and computes a known result correctly' })
+        const reason = `no WebGPU: ${message(gpu.left)}; WebAssembly SIMD works here`
+        return TE.map((backend: Backend): Device => ({ backend, reason }))(wasm({ threads, fastMath }))()
+      }
     default:
       return device satisfies never
   }

@@ -14,7 +14,8 @@ export interface Allocator {
 
 const LINE = 64
 
-const roundUp = (n: number, unit: number): number => Math.ceil(n / unit) * unit
+/** The least multiple of `unit` that is not below `n`. */
+export const roundUp = (n: number, unit: number): number => Math.ceil(n / unit) * unit
 
 /**
  * First fit over free ranges in order of address; neighbours are joined when they come free. `grow(end)` makes memory reach
@@ -34,7 +35,10 @@ export const allocator = (from: number, end: number, grow: (end: number) => numb
     const joinsAfter = after !== undefined && start + size === after.start
     const first = joinsBefore ? before.start : start
     const last = joinsAfter ? after.start + after.size : start + size
-    free.splice(at - (joinsBefore ? 1 : 0), (joinsBefore ? 1 : 0) + (joinsAfter ? 1 : 0), { start: first, size: last - first })
+    free.splice(at - (joinsBefore ? 1 : 0), (joinsBefore ? 1 : 0) + (joinsAfter ? 1 : 0), {
+      start: first,
+      size: last - first,
+    })
   }
 
   const fit = (size: number, align: number): number | undefined => {

@@ -50,7 +50,15 @@ const loopOf = (c: readonly number[]): Loop => {
 
 const encodeLoop = (work: number, l: Loop): readonly number[] => {
   const body = [
-    l.dims.length, l.mode, l.combine, l.kept, l.inputs.length, l.ops.length / OP_WORDS, l.registers, l.out.slot, l.out.offset,
+    l.dims.length,
+    l.mode,
+    l.combine,
+    l.kept,
+    l.inputs.length,
+    l.ops.length / OP_WORDS,
+    l.registers,
+    l.out.slot,
+    l.out.offset,
     ...l.dims,
     ...l.out.strides,
     ...l.inputs.flatMap((i) => [i.slot, i.offset, ...i.strides]),
@@ -128,6 +136,29 @@ const loopFault = (l: Loop): string | undefined => {
   return bad < 0 ? undefined : `op ${Math.floor(bad / OP_WORDS)} is malformed`
 }
 
+/** Elements of one image of a convolution that assembly/conv.ts can still address as a tile of eight. */
+const MAX_IMAGE = 2 ** 25
+
+const convFault = (c: readonly number[]): string | undefined => {
+  const [, C, H, W, O, , , OH, OW] = c.slice(6)
+  const most = Math.max(C * H * W, O * OH * OW)
+  return most > MAX_IMAGE ? `one image has ${most} elements, more than ${MAX_IMAGE}` : undefined
+}
+
+/** Why an instruction is malformed, if it is. */
+const faultOf = (c: readonly number[]): string | undefined => {
+  switch (c[0] as Opcode) {
+    case Opcode.loop:
+      return loopFault(loopOf(c))
+    case Opcode.conv2d:
+    case Opcode.conv2dInput:
+    case Opcode.conv2dWeight:
+      return convFault(c)
+    default:
+      return undefined
+  }
+}
+
 /** The instructions of a program, one array of words each, `halt` included; a message when it is malformed. */
 const split = (code: Int32Array): readonly (readonly number[])[] | string => {
   const out: number[][] = []
@@ -154,15 +185,17 @@ const normalLoop = (l: Loop): Loop | undefined => {
     readonly group: number
     readonly strides: readonly number[]
   }
-  const groupOf = (d: number) => (l.mode === LoopMode.map || d < l.kept ? 0 : l.mode === LoopMode.keep && d === depth - 1 ? 2 : 1)
-  const joined = l.dims
-    .map((n, d): Dim => ({ n, group: groupOf(d), strides: accesses.map((a) => a.strides[d]) }))
-    .filter((d) => d.n !== 1)
-    .reduce<Dim[]>((done, d) => {
-      const last = done[done.length - 1]
-      const joins = last !== undefined && last.group === d.group && last.strides.every((s, i) => s === d.strides[i] * d.n)
-      return joins ? [...done.slice(0, -1), { ...d, n: last.n * d.n }] : [...done, d]
-    }, [])
+  const groupOf = (d: number) =>
+    l.mode === LoopMode.map || d < l.kept ? 0 : l.mode === LoopMode.keep && d === depth - 1 ? 2 : 1
+  const joined: Dim[] = []
+  for (const [d, n] of l.dims.entries()) {
+    if (n === 1) continue
+    const dim = { n, group: groupOf(d), strides: accesses.map((a) => a.strides[d]) }
+    const last = joined.at(-1)
+    const joins = last?.group === dim.group && last.strides.every((s, i) => s === dim.strides[i] * n)
+    if (joins) joined.pop()
+    joined.push(joins ? { ...dim, n: last.n * n } : dim)
+  }
   const reduced = joined.filter((d) => d.group === 1).length
   const columns = joined.filter((d) => d.group === 2).length
   const mode = reduced === 0 ? LoopMode.map : columns === 0 ? LoopMode.inner : l.mode
@@ -188,14 +221,15 @@ export const prepare = ({ code, slots }: Pick<Plan, 'code' | 'slots'>): Int32Arr
   if (typeof instructions === 'string') return instructions
   for (const [i, c] of instructions.entries()) {
     const name = `instruction ${i} (${Opcode[c[0]] ?? `opcode ${c[0]}`})`
-    const fault = c[0] === Opcode.loop ? loopFault(loopOf(c)) : undefined
+    const fault = faultOf(c)
     if (fault !== undefined) return `${name}: ${fault}`
     const touched = touches(c)
     if (touched === undefined) return `${name}: no such opcode`
     for (const t of touched) {
       const slot = slots[t.slot]
       if (slot === undefined) return `${name}: no slot ${t.slot}`
-      if (t.low < 0 || t.high >= slot.length) return `${name}: elements ${t.low}..${t.high} of slot ${t.slot}, which has ${slot.length}`
+      if (t.low < 0 || t.high >= slot.length)
+        return `${name}: elements ${t.low}..${t.high} of slot ${t.slot}, which has ${slot.length}`
     }
   }
   return Int32Array.from(

@@ -1,5 +1,3 @@
-import type { Worker as NodeWorker } from 'node:worker_threads'
-
 /** What a worker needs to become thread `id` of `count`. */
 export interface Seat {
   readonly module: WebAssembly.Module
@@ -8,6 +6,8 @@ export interface Seat {
   readonly id: number
   readonly count: number
 }
+
+type NodeWorker = InstanceType<typeof import('node:worker_threads').Worker>
 
 /** Started workers, parked inside WebAssembly. */
 export interface Workers {
@@ -35,7 +35,8 @@ const runtime = globalThis as unknown as {
 }
 
 // Deno has both kinds of workers; only Node's can be unref'ed, so that a program may end without disposing.
-const isNode = (runtime.process?.versions?.node !== undefined || runtime.Deno !== undefined) && runtime.document === undefined
+const isNode =
+  (runtime.process?.versions?.node !== undefined || runtime.Deno !== undefined) && runtime.document === undefined
 
 /** Whether this thread may block on an atomic: everywhere but on a page's main thread. */
 export const mayWait = runtime.document === undefined
@@ -47,17 +48,17 @@ export const canShare =
   (isNode || typeof Worker !== 'undefined') &&
   (globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated !== false
 
+/** A module of Node. The name is not a literal in the import, so that bundlers for the browser leave it alone. */
+const nodeModule = <M>(name: `node:${string}`): Promise<M> => import(/* webpackIgnore: true */ /* @vite-ignore */ name)
+
 /** How many threads this machine runs at once. */
-export const concurrency = async (): Promise<number> => {
-  if (isNode) {
-    const os = await import('node:os')
-    return os.availableParallelism()
-  }
-  return globalThis.navigator?.hardwareConcurrency ?? 1
-}
+export const concurrency = async (): Promise<number> =>
+  isNode
+    ? (await nodeModule<typeof import('node:os')>('node:os')).availableParallelism()
+    : (globalThis.navigator?.hardwareConcurrency ?? 1)
 
 const startNode = async (seats: readonly Seat[]): Promise<Workers> => {
-  const { Worker } = await import('node:worker_threads')
+  const { Worker } = await nodeModule<typeof import('node:worker_threads')>('node:worker_threads')
   const workers: NodeWorker[] = []
   const terminate = () => {
     for (const w of workers) void w.terminate()
@@ -94,7 +95,7 @@ const startWeb = async (seats: readonly Seat[]): Promise<Workers> => {
       seats.map(
         (seat) =>
           new Promise<void>((resolve, reject) => {
-            const worker = new Worker(url, { type: 'module' })
+            const worker = new Worker(url)
             workers.push(worker)
             worker.onmessage = () => resolve()
             worker.onerror = (e) => reject(new Error(e.message))

@@ -3,7 +3,7 @@ import * as TE from 'fp-ts/lib/TaskEither.js'
 import { deviceError, type MixtrainError, MixtrainException, raise, usage } from '../core/error.ts'
 import type { Plan } from '../tape/plan.ts'
 import type { Backend, Buffer, Executable } from './backend.ts'
-import { allocator } from './wasm-memory.ts'
+import { allocator, roundUp } from './wasm-memory.ts'
 import { prepare } from './wasm-program.ts'
 import { canShare, concurrency, mayWait, type Seat, startWorkers, type Workers } from './wasm-threads.ts'
 
@@ -24,6 +24,7 @@ interface Machine {
   readonly scratchOf: (code: number) => number
   readonly sharedOf: (code: number) => number
   readonly stop: () => void
+  readonly heapBase: () => number
 }
 
 type Variant = 'single' | 'single-relaxed' | 'threads' | 'threads-relaxed'
@@ -36,7 +37,6 @@ const DEFAULT_THREADS = 8
 const MAX_THREADS = 64
 /** The control block of assembly/threads.ts. */
 const CONTROL = 1024
-const HEAP = 4096
 
 const source = async (variant: Variant): Promise<string> => {
   switch (variant) {
@@ -56,7 +56,10 @@ const source = async (variant: Variant): Promise<string> => {
 const bytesOf = (base64: string): Uint8Array<ArrayBuffer> => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))
 
 /** The best variant that this engine validates. */
-const chooseModule = async (shared: boolean, fastMath: boolean): Promise<{ readonly bytes: Uint8Array<ArrayBuffer>; readonly relaxed: boolean }> => {
+const chooseModule = async (
+  shared: boolean,
+  fastMath: boolean,
+): Promise<{ readonly bytes: Uint8Array<ArrayBuffer>; readonly relaxed: boolean }> => {
   const plain: Variant = shared ? 'threads' : 'single'
   if (fastMath) {
     const bytes = bytesOf(await source(`${plain}-relaxed`))
@@ -66,7 +69,10 @@ const chooseModule = async (shared: boolean, fastMath: boolean): Promise<{ reado
 }
 
 /** A memory that may grow to `pages`, or to less when the engine does not grant so much address space. */
-const makeMemory = (pages: number, shared: boolean): { readonly memory: WebAssembly.Memory; readonly pages: number } => {
+const makeMemory = (
+  pages: number,
+  shared: boolean,
+): { readonly memory: WebAssembly.Memory; readonly pages: number } => {
   const initial = Math.min(START_PAGES, pages)
   try {
     return { memory: new WebAssembly.Memory({ initial, maximum: pages, shared }), pages }
@@ -93,7 +99,10 @@ const startWith = async (threads: number, fastMath: boolean, maxPages: number): 
   const instance = await WebAssembly.instantiate(module, { env: { memory } })
   const machine = instance.exports as unknown as Machine
   machine.setup(CONTROL, 0, threads, mayWait ? 1 : 0)
-  const seats = Array.from({ length: threads - 1 }, (_, i): Seat => ({ module, memory, control: CONTROL, id: i + 1, count: threads }))
+  const seats = Array.from(
+    { length: threads - 1 },
+    (_, i): Seat => ({ module, memory, control: CONTROL, id: i + 1, count: threads }),
+  )
   const workers = shared ? await startWorkers(seats) : undefined
   return { machine, memory, pages, threads, relaxed, workers }
 }
@@ -117,6 +126,8 @@ interface Block extends Buffer {
 /** A compiled program. */
 interface Program extends Executable {
   readonly code: number
+  /** Bytes of code, slot table and constants, one block at `code`. */
+  readonly size: number
   readonly slots: number
   readonly wide: number
   readonly plan: Pick<Plan, 'slots'>
@@ -135,7 +146,8 @@ const elements = (shape: readonly number[]): number => shape.reduce((n, d) => n 
  */
 export const wasm = (options: WasmOptions = {}): TE.TaskEither<MixtrainError, Backend> => {
   const { threads, maxBytes } = options
-  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1)) return TE.left(usage(`threads must be a positive integer, not ${threads}`))
+  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1))
+    return TE.left(usage(`threads must be a positive integer, not ${threads}`))
   if (maxBytes !== undefined && !(maxBytes > 0)) return TE.left(usage(`maxBytes must be positive, not ${maxBytes}`))
   return TE.tryCatch(
     async () => backendOf(await start(options)),
@@ -167,7 +179,7 @@ const backendOf = (started: Started): Backend => {
     }
     return undefined
   }
-  const heap = allocator(HEAP, memory.buffer.byteLength, grow)
+  const heap = allocator(roundUp(machine.heapBase(), 256), memory.buffer.byteLength, grow)
 
   const live = new Set<Block>()
   const programs = new Map<number, Program>()
@@ -186,12 +198,21 @@ const backendOf = (started: Started): Backend => {
     overhead += other
     peak = Math.max(peak, bytes + overhead)
   }
-  const outOfMemory = (what: string, needed: number): MixtrainError => ({ kind: 'memory', needed: needed + bytes + overhead, budget, what })
+  const outOfMemory = (what: string, needed: number): MixtrainError => ({
+    kind: 'memory',
+    needed: needed + bytes + overhead,
+    budget,
+    what,
+  })
 
   const own = (buffer: Buffer): Block => {
     const block = buffer as Block
     if (live.has(block)) return block
-    const why = disposed ? 'the backend was disposed' : block.address === 0 ? 'it was freed already' : 'it belongs to another backend'
+    const why = disposed
+      ? 'the backend was disposed'
+      : block.address === 0
+        ? 'it was freed already'
+        : 'it belongs to another backend'
     return raise(deviceError('wasm', `buffer ${buffer.id} is not live: ${why}`))
   }
 
@@ -202,39 +223,41 @@ const backendOf = (started: Started): Backend => {
     })
   }
 
+  /** Exchanges a block for a longer one, its content not kept; the old length again when memory does not suffice. */
+  const exchange = (old: { readonly address: number; readonly bytes: number }, needed: number) => {
+    if (old.bytes > 0) heap.give(old.address)
+    const address = heap.take(needed, 256)
+    if (address !== undefined) {
+      note(0, needed - old.bytes)
+      return { address, bytes: needed }
+    }
+    return { address: old.bytes > 0 ? (heap.take(old.bytes, 256) ?? 0) : 0, bytes: old.bytes }
+  }
+
   /** Makes the shared arena at least so long; false when memory does not suffice. */
   const growArena = (needed: number): boolean => {
     if (needed <= arena.bytes) return true
-    if (arena.bytes > 0) heap.give(arena.address)
-    const address = heap.take(needed, 256)
-    const got = address ?? heap.take(arena.bytes, 256)
-    note(0, address === undefined ? 0 : needed - arena.bytes)
-    arena = { address: got ?? 0, bytes: address === undefined ? arena.bytes : needed }
+    arena = exchange(arena, needed)
     for (const p of programs.values()) bindArena(p)
-    return address !== undefined
+    return arena.bytes >= needed
   }
 
   const growScratch = (perThread: number, shared: number): boolean => {
     if (perThread <= scratch.perThread && shared <= scratch.shared) return true
     const next = { perThread: Math.max(perThread, scratch.perThread), shared: Math.max(shared, scratch.shared) }
     const needed = next.perThread * threads + next.shared
-    if (scratch.bytes > 0) heap.give(scratch.address)
-    const address = heap.take(needed, 256)
-    if (address === undefined) {
-      scratch = { ...scratch, address: heap.take(scratch.bytes, 256) ?? 0 }
-      return false
-    }
-    note(0, needed - scratch.bytes)
-    scratch = { ...next, address, bytes: needed }
-    return true
+    const block = exchange(scratch, needed)
+    const grown = block.bytes >= needed
+    scratch = grown ? { ...next, ...block } : { ...scratch, ...block }
+    return grown
   }
 
   const compile = (plan: Plan): E.Either<MixtrainError, Executable> => {
     if (disposed) return E.left(deviceError('wasm', 'the backend was disposed'))
     const code = prepare(plan)
     if (typeof code === 'string') return E.left(deviceError('wasm', `malformed program: ${code}`))
-    const slotsAt = Math.ceil((code.length * 4) / 64) * 64
-    const constantsAt = slotsAt + Math.ceil((plan.slots.length * 4) / 64) * 64
+    const slotsAt = roundUp(code.length * 4, 64)
+    const constantsAt = slotsAt + roundUp(plan.slots.length * 4, 64)
     const size = constantsAt + plan.constants.length * 4
     const address = heap.take(size, 256)
     if (address === undefined) return E.left(outOfMemory('a program', size))
@@ -258,6 +281,7 @@ const backendOf = (started: Started): Backend => {
       id: nextId++,
       bytes: plan.arena * 4 + perThread * threads + shared,
       code: address,
+      size,
       slots: address + slotsAt,
       wide: machine.isWide(address),
       plan: { slots: plan.slots },
@@ -267,20 +291,25 @@ const backendOf = (started: Started): Backend => {
     }
     bindArena(program)
     programs.set(program.id, program)
+    note(0, size)
     return E.right(program)
   }
 
   const programOf = (executable: Executable): Program => {
     const p = executable as Program
-    return programs.get(p.id) === p ? p : raise(deviceError('wasm', `executable ${executable.id} was released or belongs to another backend`))
+    return programs.get(p.id) === p
+      ? p
+      : raise(deviceError('wasm', `executable ${executable.id} was released or belongs to another backend`))
   }
 
   const checkArguments = (p: Program, args: readonly Buffer[]): void => {
-    if (args.length !== p.lengths.length) raise(deviceError('wasm', `${args.length} arguments given, ${p.lengths.length} wanted`))
+    if (args.length !== p.lengths.length)
+      raise(deviceError('wasm', `${args.length} arguments given, ${p.lengths.length} wanted`))
     runs++
     for (let i = 0; i < args.length; i++) {
       const block = own(args[i])
-      if (block.length < p.lengths[i]) raise(deviceError('wasm', `argument ${i} has ${block.length} elements, ${p.lengths[i]} wanted`))
+      if (block.length < p.lengths[i])
+        raise(deviceError('wasm', `argument ${i} has ${block.length} elements, ${p.lengths[i]} wanted`))
       if (i >= p.inputs && block.run === runs) raise(deviceError('wasm', `output buffer ${block.id} is given twice`))
       block.run = runs
     }
@@ -329,6 +358,7 @@ const backendOf = (started: Started): Backend => {
       const p = programOf(executable)
       programs.delete(p.id)
       heap.give(p.code)
+      note(0, -p.size)
     },
     run: (executable, args) => {
       const p = programOf(executable)

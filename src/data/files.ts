@@ -21,6 +21,7 @@ const REASONS: Readonly<Record<string, string>> = {
   EPERM: 'permission denied',
   EISDIR: 'expected a file, found a folder',
   ENOTDIR: 'expected a folder, found a file',
+  EEXIST: 'there is something of that name already',
   ENOSPC: 'no space left on the disk',
   EDQUOT: 'no space left in the disk quota',
   EFBIG: 'the file is larger than allowed',
@@ -31,25 +32,25 @@ const codeOf = (cause: unknown): string | undefined =>
   cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : undefined
 
 const effect = <A>(path: string, run: () => Promise<A>): TE.TaskEither<MixtrainError, A> =>
-  TE.tryCatch(run, cause =>
+  TE.tryCatch(run, (cause) =>
     fileError(path, REASONS[codeOf(cause) ?? ''] ?? (cause instanceof Error ? cause.message : String(cause))),
   )
 
 /** The file system of Node and Deno. */
 export const files: FileReader = {
-  read: path =>
+  read: (path) =>
     effect(path, async () => {
       const { buffer, byteOffset, length } = await (await fs()).readFile(path)
       return new Uint8Array(buffer, byteOffset, length)
     }),
-  list: path => effect(path, async () => (await (await fs()).readdir(path)).sort()),
+  list: (path) => effect(path, async () => (await (await fs()).readdir(path)).sort()),
 }
 
 export const exists = (path: string): TE.TaskEither<MixtrainError, boolean> =>
   effect(path, async () =>
     (await fs()).stat(path).then(
       () => true,
-      cause => (codeOf(cause) === 'ENOENT' ? false : Promise.reject(cause)),
+      (cause) => (codeOf(cause) === 'ENOENT' ? false : Promise.reject(cause)),
     ),
   )
 
@@ -82,3 +83,19 @@ export const writeAtomic = (path: string, bytes: Uint8Array): TE.TaskEither<Mixt
       throw cause
     }
   })
+
+/** Adds bytes to the end of a file, which is made if it is absent. */
+export const append = (path: string, bytes: Uint8Array): TE.TaskEither<MixtrainError, void> =>
+  effect(path, async () => (await fs()).appendFile(path, bytes))
+
+/** Makes one new folder; an error if something of that name is there. */
+export const makeFresh = (path: string): TE.TaskEither<MixtrainError, void> =>
+  effect(path, async () => (await fs()).mkdir(path))
+
+/** Removes a folder if it is empty; otherwise nothing happens. */
+export const removeEmpty = (path: string): TE.TaskEither<MixtrainError, void> =>
+  effect(path, async () => (await fs()).rmdir(path).catch(() => undefined))
+
+/** Removes a file; one that is absent is fine. */
+export const remove = (path: string): TE.TaskEither<MixtrainError, void> =>
+  effect(path, async () => (await fs()).rm(path, { force: true }))

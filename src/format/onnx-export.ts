@@ -139,22 +139,21 @@ const translate = ({ input, output, parameters }: Omit<OnnxExport, 'name' | 'met
 
   /** Nodes that are written as part of another. */
   const absorbed = new Set<Tensor>()
-  const bias = new Map<Tensor, { readonly sum: Tensor; readonly name: () => string }>()
+  const fused = new Map<Tensor, { readonly product: Tensor; readonly bias: Tensor }>()
 
   /** product + bias, where the product is used for nothing else: one Conv or Gemm with its third input. */
   const fuseBias = (sum: Tensor): void => {
     if (sum.op.name !== 'add') return
     const [product, b] = sum.inputs
-    if (absorbed.has(product) || uses.get(product) !== 1 || dependent.has(b) || !dependent.has(product)) return
+    if (uses.get(product) !== 1 || dependent.has(b) || !dependent.has(product)) return
     if (product.op.name === 'matmul' && product.shape.length === 2 && equals(b.shape, [product.shape[1]])) {
-      bias.set(product, { sum, name: () => ref(b) })
+      fused.set(sum, { product, bias: b })
     } else if (product.op.name === 'conv2d' && b.op.name === 'reshape' && b.inputs[0].shape.length === 1) {
-      const channels = product.shape[1]
-      if (!equals(b.shape, [channels, 1, 1])) return
-      bias.set(product, { sum, name: () => ref(b.inputs[0]) })
+      if (!equals(b.shape, [product.shape[1], 1, 1]) || parameters.has(b)) return
+      fused.set(sum, { product, bias: b.inputs[0] })
       if (uses.get(b) === 1) absorbed.add(b)
     } else return
-    absorbed.add(sum)
+    absorbed.add(product)
   }
 
   /** mul(sum of windows, 1 / their size): a mean over windows, as averagePool2d builds it; max of windows as maxPool2d does. */
@@ -204,7 +203,39 @@ const translate = ({ input, output, parameters }: Omit<OnnxExport, 'name' | 'met
     if (x.shape[0] !== batch) refuse(x, 'it moves or merges the batch axis')
   }
 
+  /** A convolution or matrix product, with its bias where there is one, as the node that computes `result`. */
+  const product = (result: Tensor, x: Tensor, bias?: Tensor): void => {
+    const [a, b] = x.inputs
+    const inputs = [a, b, ...(bias === undefined ? [] : [bias])].map(ref)
+    if (dependent.has(b)) refuse(x, 'its second operand depends on the input')
+    if (x.op.name === 'conv2d') {
+      const g = x.attrs as Conv
+      emit(result, 'Conv', inputs, {
+        dilations: { ints: g.dilation },
+        group: { int: 1 },
+        kernel_shape: { ints: g.w },
+        pads: { ints: [...g.pad, ...after(g)] },
+        strides: { ints: g.stride },
+      })
+      return
+    }
+    const { transA, transB } = x.attrs as Matmul
+    if (a.shape.length !== 2) refuse(x, 'only products of matrices are supported')
+    if (transA && dependent.has(a)) refuse(x, 'it moves the batch axis')
+    emit(result, 'Gemm', inputs, {
+      alpha: { float: 1 },
+      beta: { float: 1 },
+      ...(transA ? { transA: { int: 1 } } : {}),
+      ...(transB ? { transB: { int: 1 } } : {}),
+    })
+  }
+
   const write = (x: Tensor): void => {
+    const affine = fused.get(x)
+    if (affine !== undefined) {
+      product(x, affine.product, affine.bias)
+      return
+    }
     const { op, inputs, attrs } = x
     const moving = dependent.has(x)
     const pool = pools.get(x)
@@ -235,34 +266,10 @@ const translate = ({ input, output, parameters }: Omit<OnnxExport, 'name' | 'met
       case 'leakyRelu':
         emit(x, 'LeakyRelu', [ref(inputs[0])], { alpha: { float: (attrs as { slope: number }).slope } })
         return
-      case 'conv2d': {
-        const g = attrs as Conv
-        if (dependent.has(inputs[1])) refuse(x, 'its weights depend on the input')
-        const fused = bias.get(x)
-        emit(fused?.sum ?? x, 'Conv', [...inputs.map(ref), ...(fused === undefined ? [] : [fused.name()])], {
-          dilations: { ints: g.dilation },
-          group: { int: 1 },
-          kernel_shape: { ints: g.w },
-          pads: { ints: [...g.pad, ...after(g)] },
-          strides: { ints: g.stride },
-        })
+      case 'conv2d':
+      case 'matmul':
+        product(x, x)
         return
-      }
-      case 'matmul': {
-        const { transA, transB } = attrs as Matmul
-        const [a, b] = inputs
-        if (a.shape.length !== 2) refuse(x, 'only products of matrices are supported')
-        if (dependent.has(b)) refuse(x, 'its second operand depends on the input')
-        if (transA && dependent.has(a)) refuse(x, 'it moves the batch axis')
-        const fused = bias.get(x)
-        emit(fused?.sum ?? x, 'Gemm', [ref(a), ref(b), ...(fused === undefined ? [] : [fused.name()])], {
-          alpha: { float: 1 },
-          beta: { float: 1 },
-          ...(transA ? { transA: { int: 1 } } : {}),
-          ...(transB ? { transB: { int: 1 } } : {}),
-        })
-        return
-      }
       case 'reshape': {
         if (!moving) {
           emit(x, 'Reshape', [ref(inputs[0]), shapeInput(x.shape)])

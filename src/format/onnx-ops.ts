@@ -402,7 +402,7 @@ const expand: Handler = (s) => {
   const wanted = [...x.probe.shape.slice(0, missing), ...target]
   const shape = wanted.map((d, i) => {
     const own = x.probe.shape[i - (wanted.length - x.probe.shape.length)] ?? 1
-    if (x.batched && i === 0) return d === 'N' || d === 1 || d === own ? 1 : s.fail(`it repeats the batch ${d} times`)
+    if (x.batched && i === 0) return d === 'N' || d === 1 || i < missing ? 1 : s.fail(`it repeats the batch ${d} times`)
     if (d === 'N' || d < 1 || (d !== 1 && own !== 1 && d !== own))
       return s.fail(`${showExtents(x)} does not broadcast to ${show(target as Shape)}`)
     return d === 1 ? own : d
@@ -439,6 +439,8 @@ const ints = (data: readonly Extent[], rank: 0 | 1 = 1): Ints => ({ kind: 'ints'
 const constant: Handler = (s) => {
   if (s.given('value_int')) return ints([s.int('value_int', 0)], 0)
   if (s.given('value_ints')) return ints(s.list('value_ints') ?? [])
+  for (const name of ['value_float', 'value_floats', 'value_string', 'value_strings', 'sparse_value'])
+    if (s.given(name)) s.fail(`attribute ${name} is not supported`)
   return s.tensor('value')
 }
 

@@ -396,7 +396,8 @@ export interface ModelData {
   readonly nodes: readonly NodeData[]
   readonly initializers: readonly TensorData[]
   readonly input: { readonly name: string; readonly shape: readonly (number | string)[] }
-  readonly output: { readonly name: string; readonly shape: readonly (number | string)[] }
+  /** Without a shape, its rank is left open. */
+  readonly output: { readonly name: string; readonly shape?: readonly (number | string)[] }
   readonly metadata?: Readonly<Record<string, string>>
 }
 
@@ -466,12 +467,13 @@ const nodeData =
   }
 
 const valueData =
-  ({ name, shape }: ModelData['input']): Write =>
+  ({ name, shape }: ModelData['output']): Write =>
   (w) => {
     text(w, 1, name)
     message(w, 2, () =>
       message(w, 1, () => {
         integer(w, 1, DataType.float)
+        if (shape === undefined) return
         message(w, 2, () => {
           for (const d of shape)
             message(w, 1, () => {

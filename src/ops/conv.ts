@@ -32,8 +32,9 @@ const pairwise = (f: (i: 0 | 1) => number): Pair => [f(0), f(1)]
 const outputExtent = (x: Pair, w: Pair, win: Window, after: Pair): Pair =>
   pairwise((i) => Math.floor((x[i] + win.pad[i] + after[i] - win.dilation[i] * (w[i] - 1) - 1) / win.stride[i]) + 1)
 
-/** Calls f(x offset, w offset, y offset) within one plane for every tap of the window that lies inside x. */
-const taps = (g: Conv, f: (x: number, w: number, y: number) => void): void => {
+/** Offsets within one plane of x, w and y, one triple for every tap of the window that lies inside x. */
+const taps = (g: Conv): Int32Array => {
+  const offsets: number[] = []
   for (let i = 0; i < g.y[0]; i++)
     for (let j = 0; j < g.y[1]; j++)
       for (let p = 0; p < g.w[0]; p++) {
@@ -41,20 +42,18 @@ const taps = (g: Conv, f: (x: number, w: number, y: number) => void): void => {
         if (r < 0 || r >= g.x[0]) continue
         for (let q = 0; q < g.w[1]; q++) {
           const c = j * g.stride[1] - g.pad[1] + q * g.dilation[1]
-          if (c >= 0 && c < g.x[1]) f(r * g.x[1] + c, p * g.w[1] + q, i * g.y[1] + j)
+          if (c >= 0 && c < g.x[1]) offsets.push(r * g.x[1] + c, p * g.w[1] + q, i * g.y[1] + j)
         }
       }
+  return Int32Array.from(offsets)
 }
 
-/** Runs body(x, w, y indices) over all images, channels and taps. */
-const convolve = (g: Conv, n: number, c: number, o: number, body: (x: number, w: number, y: number) => void): void => {
+/** Runs body on the first elements of the planes of x, w and y, for all images and channels. */
+const planes = (g: Conv, n: number, c: number, o: number, body: (x0: number, w0: number, y0: number) => void): void => {
   const [px, pw, py] = [S.size(g.x), S.size(g.w), S.size(g.y)]
   for (let image = 0; image < n; image++)
     for (let out = 0; out < o; out++)
-      for (let ch = 0; ch < c; ch++) {
-        const [x0, w0, y0] = [(image * c + ch) * px, (out * c + ch) * pw, (image * o + out) * py]
-        taps(g, (x, w, y) => body(x0 + x, w0 + w, y0 + y))
-      }
+      for (let ch = 0; ch < c; ch++) body((image * c + ch) * px, (out * c + ch) * pw, (image * o + out) * py)
 }
 
 const kernelOf = (opcode: Opcode, g: Conv, n: number, c: number, o: number) =>
@@ -96,8 +95,9 @@ export const conv2dOp: Op<Conv> = {
   kernel: {
     reference: (out, [x, w], [sx, sw], _, g) => {
       out.fill(0)
-      convolve(g, sx[0], sx[1], sw[0], (i, j, k) => {
-        out[k] += x[i] * w[j]
+      const t = taps(g)
+      planes(g, sx[0], sx[1], sw[0], (x0, w0, y0) => {
+        for (let k = 0; k < t.length; k += 3) out[y0 + t[k + 2]] += x[x0 + t[k]] * w[w0 + t[k + 1]]
       })
     },
     lower: ([x, w], _, g) => kernelOf(Opcode.conv2d, g, x[0], x[1], w[0]),
@@ -124,8 +124,9 @@ export const conv2dInputOp: Op<Conv> = {
   kernel: {
     reference: (out, [y, w], [sy, sw], _, g) => {
       out.fill(0)
-      convolve(g, sy[0], sw[1], sw[0], (i, j, k) => {
-        out[i] += y[k] * w[j]
+      const t = taps(g)
+      planes(g, sy[0], sw[1], sw[0], (x0, w0, y0) => {
+        for (let k = 0; k < t.length; k += 3) out[x0 + t[k]] += y[y0 + t[k + 2]] * w[w0 + t[k + 1]]
       })
     },
     lower: ([y, w], _, g) => kernelOf(Opcode.conv2dInput, g, y[0], w[1], w[0]),
@@ -156,8 +157,9 @@ export const conv2dWeightOp: Op<Conv> = {
   kernel: {
     reference: (out, [x, y], [sx, sy], _, g) => {
       out.fill(0)
-      convolve(g, sx[0], sx[1], sy[1], (i, j, k) => {
-        out[j] += x[i] * y[k]
+      const t = taps(g)
+      planes(g, sx[0], sx[1], sy[1], (x0, w0, y0) => {
+        for (let k = 0; k < t.length; k += 3) out[w0 + t[k + 1]] += x[x0 + t[k]] * y[y0 + t[k + 2]]
       })
     },
     lower: ([x, y], _, g) => kernelOf(Opcode.conv2dWeight, g, x[0], x[1], y[1]),
@@ -303,9 +305,11 @@ export const foldOp: Op<Conv> = {
 /** Calls f(index in x, index in the windows) for every tap inside x. */
 const eachWindow = (g: Conv, n: number, c: number, f: (x: number, window: number) => void): void => {
   const [px, pw, py] = [S.size(g.x), S.size(g.w), S.size(g.y)]
+  const t = taps(g)
   for (let image = 0; image < n; image++)
     for (let ch = 0; ch < c; ch++)
-      taps(g, (x, w, y) => f((image * c + ch) * px + x, ((image * py + y) * c + ch) * pw + w))
+      for (let k = 0; k < t.length; k += 3)
+        f((image * c + ch) * px + t[k], ((image * py + t[k + 2]) * c + ch) * pw + t[k + 1])
 }
 
 export const unfold = <T extends Operand>(x: T, size: number | Pair, options: WindowOptions = {}): T => {

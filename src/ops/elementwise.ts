@@ -108,8 +108,8 @@ const TANGENT_STEPS = 12
 
 /**
  * Upper line of an S-shaped f (increasing, convex below 0, concave above): the chord while it lies above f, else a tangent on the
- * concave side that passes above (l, f(l)): at the centre where the box is concave, else at a point found by bisection, whose
- * upper end is always sound. CROWN (arXiv:1811.00866), table 2.
+ * concave side that passes above (l, f(l)): at the centre if that one does, else at the first point that does, found by bisection,
+ * whose upper end is always sound. CROWN (arXiv:1811.00866), table 2, and the centre as auto_LiRPA has it: tighter on wide boxes.
  */
 const sigmoidUpper = (f: (x: Tensor) => Tensor, df: (x: Tensor) => Tensor, l: Tensor, u: Tensor) => {
   const slope = chordSlope(f, df, l, u)
@@ -122,7 +122,8 @@ const sigmoidUpper = (f: (x: Tensor) => Tensor, df: (x: Tensor) => Tensor, l: Te
     ;[low, high] = [select(above, low, d), select(above, d, high)]
   }
   const concave = greaterEqual(l, 0)
-  const point = select(concave, mul(add(l, u), 0.5), high)
+  const centre = mul(add(l, u), 0.5)
+  const point = select(maximum(concave, greater(centre, high)), centre, high)
   // Strictly greater: over an infinite width the slope of the chord is 0, and a tangent of slope 0 is no chord.
   const chord = select(concave, 0, maximum(greaterEqual(0, u), greater(df(u), slope)))
   // A NaN bound makes every comparison false, so the tangent is taken, at a NaN.

@@ -59,17 +59,21 @@ export const matmulOp: Op<Matmul> = {
       const batch = sa.length === 3 ? sa[0] : 1
       const [m, k] = dims(sa, transA)
       const n = dims(sb, transB)[1]
-      const [ai, ak] = transA ? [1, m] : [k, 1]
-      const [bk, bj] = transB ? [1, k] : [n, 1]
-      out.fill(0)
-      for (let s = 0; s < batch; s++)
+      // Rows of a and columns of b side by side in memory, so that each element is one dot product of neighbours.
+      const rows = new Float64Array(m * k)
+      const columns = new Float64Array(k * n)
+      for (let s = 0; s < batch; s++) {
         for (let i = 0; i < m; i++)
-          for (let l = 0; l < k; l++) {
-            const x = a[s * m * k + i * ai + l * ak]
-            const at = s * k * n + l * bk
-            const to = (s * m + i) * n
-            for (let j = 0; j < n; j++) out[to + j] += x * b[at + j * bj]
+          for (let l = 0; l < k; l++) rows[i * k + l] = a[s * m * k + (transA ? l * m + i : i * k + l)]
+        for (let j = 0; j < n; j++)
+          for (let l = 0; l < k; l++) columns[j * k + l] = b[s * k * n + (transB ? j * k + l : l * n + j)]
+        for (let i = 0; i < m; i++)
+          for (let j = 0; j < n; j++) {
+            let dot = 0
+            for (let l = 0; l < k; l++) dot += rows[i * k + l] * columns[j * k + l]
+            out[(s * m + i) * n + j] = dot
           }
+      }
     },
     lower: ([a, b], _, { transA, transB }) => {
       const batch = a.length === 3 ? a[0] : 1

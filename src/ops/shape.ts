@@ -1,8 +1,9 @@
 import * as E from 'fp-ts/lib/Either.js'
+import { raise } from '../core/error.ts'
 import { Combine, Opcode } from '../core/lowering.ts'
 import { apply, interval, lowerOf, node, type Op, unsupported, upperOf } from '../core/op.ts'
 import * as S from '../core/shape.ts'
-import type { Operand, Tensor } from '../core/tensor.ts'
+import { isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import { scalar } from './source.ts'
 
 /** Interval rule of an op that is non-decreasing in every operand: apply it to the lower ends, then to the upper ends. */
@@ -319,6 +320,12 @@ export function concat(xs: readonly Operand[], axis: number): Operand {
   return xs.length === 1 ? xs[0] : apply(concatOp, xs, { axis: S.axisOf(axis, xs[0].shape.length) })
 }
 
+/** An index must be known: a table read at an uncertain row could give any row. */
+const certain = (op: string, index: Operand): Tensor =>
+  isInterval(index)
+    ? raise({ kind: 'unsupported', what: `${op} at an interval index`, reason: 'the rows it names are not known' })
+    : index
+
 const rowSize = (shape: S.Shape): number => S.size(shape.slice(1))
 
 /** Rows of `x` chosen by `index`: `[r, ...d], [k] -> [k, ...d]`; an index outside 0..r-1 gives rows of NaN. */
@@ -327,7 +334,10 @@ export const gatherOp: Op<undefined> = {
   shape: ([x, index]) =>
     x.length >= 1 && index.length === 1 ? E.right([index[0], ...x.slice(1)]) : E.left('takes [r, ...d] and [k]'),
   vjp: (ct, [x, index]) => [node(scatterAddOp, [ct, index], { rows: x.shape[0] }), undefined],
-  interval: ([x, index]) => interval(gather(lowerOf(x), lowerOf(index)), gather(upperOf(x), lowerOf(index))),
+  interval: ([x, index]) => {
+    const at = certain('gather', index)
+    return interval(gather(lowerOf(x), at), gather(upperOf(x), at))
+  },
   relax: unsupported('it mixes the images of a batch, and bounds are taken per image'),
   kernel: {
     reference: (out, [x, index], [shape]) => {
@@ -354,11 +364,10 @@ export const scatterAddOp: Op<{ readonly rows: number }> = {
       ? E.right([rows, ...x.slice(1)])
       : E.left('takes [k, ...d] and [k]'),
   vjp: (ct, [, index]) => [gather(ct, index), undefined],
-  interval: ([x, index], attrs) =>
-    interval(
-      node(scatterAddOp, [lowerOf(x), lowerOf(index)], attrs),
-      node(scatterAddOp, [upperOf(x), lowerOf(index)], attrs),
-    ),
+  interval: ([x, index], attrs) => {
+    const at = certain('scatterAdd', index)
+    return interval(node(scatterAddOp, [lowerOf(x), at], attrs), node(scatterAddOp, [upperOf(x), at], attrs))
+  },
   relax: unsupported('it mixes the images of a batch, and bounds are taken per image'),
   kernel: {
     reference: (out, [x, index], [shape], outShape) => {

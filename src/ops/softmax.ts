@@ -4,6 +4,7 @@ import { add, centre, exp, log, mul, sub } from './elementwise.ts'
 import { max } from './reduce.ts'
 import {
   type Axes,
+  broadcastTo,
   full,
   increasing,
   liftReduced,
@@ -55,7 +56,8 @@ export const logSumExp = <T extends Operand>(x: T, axes?: readonly number[] | nu
   apply(logSumExpOp, [x], { axes: normalise(x.shape.length, axes), keep }) as T
 
 /** x - logSumExp(x): logarithms of probabilities along an axis. */
-export const logSoftmax = <T extends Operand>(x: T, axis = -1): T => sub(x, logSumExp(x, axis, true)) as unknown as T
+export const logSoftmax = <T extends Operand>(x: T, axis = -1): T =>
+  sub(x, broadcastTo(logSumExp(x, axis, true), x.shape)) as unknown as T
 
 /** Probabilities along an axis. */
 export const softmax = (x: Tensor, axis = -1): Tensor => exp(logSoftmax(x, axis))

@@ -70,7 +70,7 @@ export interface Evaluator {
     parameters: Named<Buffer>,
     images: Images,
     epsilon: number,
-    progress?: (done: number) => void,
+    progress?: (done: number) => void | Promise<void>,
   ) => Promise<Verdicts>
 }
 
@@ -201,7 +201,7 @@ export const evaluator =
             naturalLoss += c.loss[i]
             robustLoss += c.robustLoss[i]
           })
-          progress(Math.min(n, at + chunk))
+          await progress(Math.min(n, at + chunk))
         }
         return {
           correct: result.correct,

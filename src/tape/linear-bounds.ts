@@ -14,6 +14,7 @@ import {
   concatOp,
   conv2dInput,
   conv2dOp,
+  div,
   divOp,
   equal,
   full,
@@ -22,6 +23,7 @@ import {
   matmulOp,
   mul,
   mulOp,
+  neg,
   negOp,
   pad,
   padOp,
@@ -173,7 +175,8 @@ const patchCost = (
   conv: Tensor,
   boxed: ReadonlySet<Tensor>,
 ): { readonly patches: number; readonly dense: number } | undefined => {
-  const windows = new Map<Tensor, readonly [number, number]>([[conv, [1, 1]]])
+  // Height, width and strides of the window at each node.
+  const windows = new Map<Tensor, readonly [number, number, number, number]>([[conv, [1, 1, 1, 1]]])
   let [patches, dense] = [0, 0]
   const places = S.size((conv.attrs as Conv).y)
   for (const x of [...order([conv])].reverse()) {
@@ -185,7 +188,12 @@ const patchCost = (
     if (x.op === conv2dOp) {
       const k = x.attrs as Conv
       if (boxed.has(x.inputs[1]) || k.dilation.some((d) => d !== 1)) return undefined
-      next = [(w[0] - 1) * k.stride[0] + k.w[0], (w[1] - 1) * k.stride[1] + k.w[1]]
+      next = [
+        (w[0] - 1) * k.stride[0] + k.w[0],
+        (w[1] - 1) * k.stride[1] + k.w[1],
+        w[2] * k.stride[0],
+        w[3] * k.stride[1],
+      ]
       const taps = S.size(x.inputs[1].shape)
       patches += x === conv ? 0 : places * w[0] * w[1] * taps
       dense += places * S.size(k.y) * taps
@@ -193,8 +201,10 @@ const patchCost = (
     for (const i of x.inputs) {
       if (!boxed.has(i)) continue
       if (x.op !== conv2dOp && !S.equals(i.shape, x.shape)) return undefined
-      const old = windows.get(i) ?? [0, 0]
-      windows.set(i, [Math.max(old[0], next[0]), Math.max(old[1], next[1])])
+      const old = windows.get(i)
+      // Windows that move at different steps cannot be added.
+      if (old !== undefined && (old[2] !== next[2] || old[3] !== next[3])) return undefined
+      windows.set(i, [Math.max(old?.[0] ?? 0, next[0]), Math.max(old?.[1] ?? 0, next[1]), next[2], next[3]])
     }
   }
   return { patches, dense }
@@ -357,9 +367,10 @@ const linear = (rows: Rows, x: Tensor, ctx: Context, collect: (e: Ends) => void)
     collect(pointEnds(rows, x, point))
   }
   if (rows.patch !== undefined && x.op === conv2dOp) return [patchThroughConv(rows, x, x.inputs[0]), undefined]
-  if (rows.patch !== undefined && x.op === mulOp) {
+  if (rows.patch !== undefined && (x.op === mulOp || x.op === divOp)) {
     const k = isBoxed.indexOf(true)
-    const factor = atPlaces(x.inputs[1 - k], x, rows.patch)
+    const other = x.inputs[1 - k]
+    const factor = atPlaces(x.op === mulOp ? other : div(1, other), x, rows.patch)
     const scaled = both(rows, (a) => mul(a, factor))
     const out: Rows = { ...scaled, patch: { ...rows.patch, masked: true } }
     return k === 0 ? [out, undefined] : [undefined, out]
@@ -367,6 +378,8 @@ const linear = (rows: Rows, x: Tensor, ctx: Context, collect: (e: Ends) => void)
   if (x.op === reshapeOp)
     return [both(rows, (a) => reshape(a, [...a.shape.slice(0, 2), ...x.inputs[0].shape.slice(1)]))]
   if (SCALE.has(x.op)) x.inputs.forEach((i, k) => isBoxed[k] && unbroadcastRows(rows.lower, x, i))
+  if (x.op === addOp || x.op === subOp)
+    return isBoxed.map((is, k) => (is ? (x.op === subOp && k === 1 ? both(rows, neg) : rows) : undefined))
   const ct = (a: Tensor) => x.op.vjp(perImage(a, x, ctx), x.inputs, x, x.attrs)
   const lower = ct(rows.lower)
   const upper = rows.upper === rows.lower ? lower : ct(rows.upper)
@@ -413,7 +426,7 @@ const boundNode = (node: Tensor, ctx: Context, terminal: (x: Tensor) => Interval
   // Peel point additions and reshapes: the node is base + shift, elementwise up to a reshape.
   let base = node
   let shift: Tensor | undefined
-  for (;;) {
+  while (terminal(base) === undefined) {
     const k = base.inputs.findIndex((i) => ctx.boxed.has(i))
     const other = base.inputs[1 - k]
     const peels =
@@ -434,6 +447,8 @@ const boundNode = (node: Tensor, ctx: Context, terminal: (x: Tensor) => Interval
   const finish = (lower: Tensor, upper: Tensor) =>
     interval(broadcastTo(shifted(lower), shape), broadcastTo(shifted(upper), shape))
 
+  const end = terminal(base)
+  if (end !== undefined) return finish(reshape(end.lower, shape), reshape(end.upper, shape))
   if (base.op === conv2dOp && !ctx.boxed.has(base.inputs[1])) {
     const cost = patchCost(base, ctx.boxed)
     if (cost !== undefined && cost.patches < cost.dense) {

@@ -273,7 +273,11 @@ export const plan = (outputs: readonly Tensor[], inputs: readonly Tensor[], { fu
   }
 
   // ---- storage -----------------------------------------------------------------------------------------------------
-  const root = (x: Tensor): Tensor => (how.get(x)?.kind === 'alias' ? root(x.inputs[0]) : x)
+  const root = (x: Tensor): Tensor => {
+    let from = x
+    while (how.get(from)?.kind === 'alias') from = from.inputs[0]
+    return from
+  }
   const outputOf = new Map<Tensor, number>()
   roots.forEach((x, k) => {
     const r = root(x)

@@ -19,28 +19,29 @@ export interface Adaptive {
   readonly start: number
   readonly min: number
   readonly max: number
-  /** Largest change between epochs. */
+  /** Change of the balance from one epoch to the next. */
   readonly step: number
-  /** Accuracy below the best so far by more than this counts as fallen behind. */
+  /** A metric has fallen behind when it is below its best so far by more than this: the band in which nothing moves. */
   readonly tolerance: number
 }
 
 /**
- * Dynamic mixing (arXiv:1811.02625, section 4): accuracy and verified accuracy conflict late in training, so the balance follows
- * whichever fell behind on a held-out slice. With A, V the last epoch's ACC and VRA and A*, V* the best so far:
+ * Dynamic mixing (arXiv:1811.02625): accuracy and verified accuracy conflict late in training, so the balance moves towards the loss
+ * whose metric fell behind on held-out images. With a = best ACC so far - last ACC and v = best VRA so far - last VRA:
  *
- *   A < A* - tolerance:  balance <- balance - step      natural accuracy is being paid
- *   else:                balance <- balance + step      room to ask for more robustness
- *   (but unchanged when V rose by less than nothing and A rose: hysteresis of one epoch)
+ *   a > tolerance and a >= v:  balance - step      accuracy is being paid
+ *   v > tolerance and v > a:   balance + step      robustness is being paid
+ *   else:                      unchanged           (hysteresis: noise of evaluation does not move it)
  *
- * cut to [min, max].
+ * cut to [min, max]. A NaN metric moves nothing.
  */
 export const adaptive =
   ({ start, min, max, step, tolerance }: Adaptive): Balance =>
   (history) => {
     const last = history[history.length - 1]
     if (last === undefined) return start
-    const best = Math.max(...history.map((h) => h.acc))
-    const next = last.acc < best - tolerance ? last.balance - step : last.balance + step
-    return Math.min(max, Math.max(min, next))
+    const behind = (metric: (h: EpochMetrics) => number) => Math.max(...history.map(metric)) - metric(last)
+    const [a, v] = [behind((h) => h.acc), behind((h) => h.vra)]
+    const move = a > tolerance && a >= v ? -step : v > tolerance && v > a ? step : 0
+    return Math.min(max, Math.max(min, last.balance + move))
   }

@@ -69,7 +69,8 @@ export interface FitOptions {
   /** Random variants of each batch, drawn by the step's key. */
   readonly augment?: Augment | undefined
   readonly resume?: Checkpoint | undefined
-  readonly progress?: (p: Progress) => void
+  /** A promise is waited for: a caller that awaits a timer lets other events through, and may stop the run by throwing. */
+  readonly progress?: (p: Progress) => void | Promise<void>
 }
 
 export const PIXELS: Range = [0, 1]
@@ -144,7 +145,7 @@ export const fit = (options: FitOptions) =>
           const images = pixels(train, indices)
           const varied = options.augment?.(images, train.shape, fold(host.key, 'augment')) ?? images
           await loop.step(varied, labelsOf(train, indices), host)
-          report({ phase: 'training', epoch, done: i + 1, total: order.length })
+          await report({ phase: 'training', epoch, done: i + 1, total: order.length })
         }
         await backend.sync()
         const seconds = (performance.now() - begun) / 1000

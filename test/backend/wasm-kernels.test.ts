@@ -20,8 +20,16 @@ test.after(() => {
 const instruction = (opcode: Opcode, words: readonly number[]) => [opcode, words.length + 3, WIDE, ...words]
 
 /** Runs on 1, 2 and 3 threads, insists on equal bits, returns the result. */
-const everywhere = async (code: readonly (readonly number[])[], inputs: readonly Float32Array[], outSize: number): Promise<Float32Array> => {
-  const plan = planOf(code, inputs.map((x) => x.length), [outSize])
+const everywhere = async (
+  code: readonly (readonly number[])[],
+  inputs: readonly Float32Array[],
+  outSize: number,
+): Promise<Float32Array> => {
+  const plan = planOf(
+    code,
+    inputs.map((x) => x.length),
+    [outSize],
+  )
   const [a] = await runPlan(one, plan, inputs)
   const [b] = await runPlan(two, plan, inputs)
   const [c] = await runPlan(three, plan, inputs)
@@ -32,13 +40,25 @@ const everywhere = async (code: readonly (readonly number[])[], inputs: readonly
 
 // --------------------------------------------------------------------------------------------------------------- matmul
 
-const matmulModel = (a: Float32Array, b: Float32Array, m: number, k: number, n: number, tA: boolean, tB: boolean, batch: number, sa: number, sb: number): Float64Array => {
+const matmulModel = (
+  a: Float32Array,
+  b: Float32Array,
+  m: number,
+  k: number,
+  n: number,
+  tA: boolean,
+  tB: boolean,
+  batch: number,
+  sa: number,
+  sb: number,
+): Float64Array => {
   const out = new Float64Array(batch * m * n)
   for (let e = 0; e < batch; e++)
     for (let i = 0; i < m; i++)
       for (let j = 0; j < n; j++) {
         let s = 0
-        for (let p = 0; p < k; p++) s += a[e * sa + (tA ? p * m + i : i * k + p)] * b[e * sb + (tB ? j * k + p : p * n + j)]
+        for (let p = 0; p < k; p++)
+          s += a[e * sa + (tA ? p * m + i : i * k + p)] * b[e * sb + (tB ? j * k + p : p * n + j)]
         out[(e * m + i) * n + j] = s
       }
   return out
@@ -48,7 +68,16 @@ const side = fc.oneof(fc.integer({ min: 1, max: 12 }), fc.integer({ min: 1, max:
 test('matmul: any shape, transposition and batch', async () => {
   await fc.assert(
     fc.asyncProperty(
-      fc.record({ m: side, k: fc.oneof(side, fc.integer({ min: 250, max: 600 })), n: fc.oneof(side, fc.constantFrom(300)), tA: fc.boolean(), tB: fc.boolean(), batch: fc.constantFrom(1, 1, 2, 5), shareA: fc.boolean(), shareB: fc.boolean() }),
+      fc.record({
+        m: side,
+        k: fc.oneof(side, fc.integer({ min: 250, max: 600 })),
+        n: fc.oneof(side, fc.constantFrom(300)),
+        tA: fc.boolean(),
+        tB: fc.boolean(),
+        batch: fc.constantFrom(1, 1, 2, 5),
+        shareA: fc.boolean(),
+        shareB: fc.boolean(),
+      }),
       async ({ m, k, n, tA, tB, batch, shareA, shareB }) => {
         const sa = shareA ? 0 : m * k
         const sb = shareB ? 0 : k * n
@@ -66,7 +95,12 @@ test('matmul: any shape, transposition and batch', async () => {
 
 test('matmul: NaN and infinity reach exactly their row and column', async () => {
   const [m, k, n] = [6, 9, 11]
-  for (const [tA, tB] of [[0, 0], [0, 1], [1, 0], [1, 1]]) {
+  for (const [tA, tB] of [
+    [0, 0],
+    [0, 1],
+    [1, 0],
+    [1, 1],
+  ]) {
     const a = randomArray(m * k, 1)
     const b = randomArray(k * n, 2)
     a[tA ? 2 * m + 5 : 5 * k + 2] = Number.NaN
@@ -76,7 +110,11 @@ test('matmul: NaN and infinity reach exactly their row and column', async () => 
 })
 
 test('matmul: k = 0 is zero', async () => {
-  const got = await everywhere([instruction(Opcode.matmul, [0, 1, 2, 3, 0, 5, 0, 0, 1, 0, 0, 0])], [new Float32Array(1), new Float32Array(1)], 15)
+  const got = await everywhere(
+    [instruction(Opcode.matmul, [0, 1, 2, 3, 0, 5, 0, 0, 1, 0, 0, 0])],
+    [new Float32Array(1), new Float32Array(1)],
+    15,
+  )
   assert.ok(sameBits(got, new Float32Array(15)))
 })
 
@@ -114,7 +152,11 @@ const products = (g: Geometry, visit: (x: number, w: number, y: number) => void)
                 const y = i * g.sy - g.top + p * g.dy
                 const x = j * g.sx - g.left + q * g.dx
                 if (y < 0 || y >= g.H || x < 0 || x >= g.W) continue
-                visit(((n * g.C + c) * g.H + y) * g.W + x, ((o * g.C + c) * g.KH + p) * g.KW + q, ((n * g.O + o) * g.OH + i) * g.OW + j)
+                visit(
+                  ((n * g.C + c) * g.H + y) * g.W + x,
+                  ((o * g.C + c) * g.KH + p) * g.KW + q,
+                  ((n * g.O + o) * g.OH + i) * g.OW + j,
+                )
               }
 }
 
@@ -176,11 +218,30 @@ test('convolutions of the paper networks', async () => {
   await checkConvolutions({ ...base, N: 19, C: 16, H: 14, W: 14, O: 32, OH: 7, OW: 7, top: 1, left: 1 }, 5)
   await checkConvolutions({ ...base, N: 19, C: 1, H: 28, W: 28, O: 16, OH: 14, OW: 14, top: 1, left: 1 }, 6)
   await checkConvolutions({ ...base, N: 9, C: 1, H: 10, W: 10, O: 16, OH: 4, OW: 4, top: 0, left: 0 }, 7)
-  await checkConvolutions({ N: 3, C: 3, H: 16, W: 16, O: 8, KH: 3, KW: 3, OH: 16, OW: 16, sy: 1, sx: 1, top: 1, left: 1, dy: 1, dx: 1 }, 8)
+  await checkConvolutions(
+    { N: 3, C: 3, H: 16, W: 16, O: 8, KH: 3, KW: 3, OH: 16, OW: 16, sy: 1, sx: 1, top: 1, left: 1, dy: 1, dx: 1 },
+    8,
+  )
 })
 
 test('convolutions: a NaN weight meets no padding', async () => {
-  const g: Geometry = { N: 2, C: 2, H: 5, W: 6, O: 3, KH: 3, KW: 3, OH: 5, OW: 6, sy: 1, sx: 1, top: 1, left: 1, dy: 1, dx: 1 }
+  const g: Geometry = {
+    N: 2,
+    C: 2,
+    H: 5,
+    W: 6,
+    O: 3,
+    KH: 3,
+    KW: 3,
+    OH: 5,
+    OW: 6,
+    sy: 1,
+    sx: 1,
+    top: 1,
+    left: 1,
+    dy: 1,
+    dx: 1,
+  }
   const size = sizes(g)
   const x = randomArray(size.x, 1)
   const w = randomArray(size.w, 2)
@@ -212,7 +273,12 @@ test('convolutions: a NaN weight meets no padding', async () => {
 
 test('gather and scatterAdd', async () => {
   const next = random(9)
-  for (const [rows, n, d] of [[1, 1, 1], [7, 23, 5], [40, 13, 64], [3, 200, 17]]) {
+  for (const [rows, n, d] of [
+    [1, 1, 1],
+    [7, 23, 5],
+    [40, 13, 64],
+    [3, 200, 17],
+  ]) {
     const x = randomArray(rows * d, 1)
     const index = Float32Array.from({ length: n }, () => Math.floor(next() * rows))
     const got = await everywhere([instruction(Opcode.gather, [0, 1, 2, n, rows, d])], [x, index], n * d)
@@ -223,29 +289,51 @@ test('gather and scatterAdd', async () => {
     ct.forEach((v, i) => {
       sums[index[Math.floor(i / d)] * d + (i % d)] += v
     })
-    assert.ok(sameBits(await everywhere([instruction(Opcode.scatterAdd, [0, 1, 2, n, rows, d])], [ct, index], rows * d), sums))
+    assert.ok(
+      sameBits(await everywhere([instruction(Opcode.scatterAdd, [0, 1, 2, n, rows, d])], [ct, index], rows * d), sums),
+    )
   }
 })
 
 test('gather: an index out of range gives NaN, scatterAdd drops it', async () => {
   const index = Float32Array.of(1, -1, 2, Number.NaN, 3e9)
-  const got = await everywhere([instruction(Opcode.gather, [0, 1, 2, 5, 2, 2])], [Float32Array.of(1, 2, 3, 4), index], 10)
+  const got = await everywhere(
+    [instruction(Opcode.gather, [0, 1, 2, 5, 2, 2])],
+    [Float32Array.of(1, 2, 3, 4), index],
+    10,
+  )
   assert.equal([...got], [3, 4, ...Array(8).fill(Number.NaN)])
-  const sum = await everywhere([instruction(Opcode.scatterAdd, [0, 1, 2, 5, 2, 1])], [Float32Array.of(1, 2, 4, 8, 16), index], 2)
+  const sum = await everywhere(
+    [instruction(Opcode.scatterAdd, [0, 1, 2, 5, 2, 1])],
+    [Float32Array.of(1, 2, 4, 8, 16), index],
+    2,
+  )
   assert.equal([...sum], [0, 1])
 })
 
 test('argmax: the first of the largest, NaN above all', async () => {
   const next = random(4)
-  for (const [outer, axis, inner] of [[1, 1, 1], [5, 10, 1], [3, 7, 4], [2, 300, 3]]) {
-    const x = Float32Array.from({ length: outer * axis * inner }, () => (next() < 0.1 ? Number.NaN : Math.floor(next() * 6) - 3))
+  for (const [outer, axis, inner] of [
+    [1, 1, 1],
+    [5, 10, 1],
+    [3, 7, 4],
+    [2, 300, 3],
+  ]) {
+    const x = Float32Array.from({ length: outer * axis * inner }, () =>
+      next() < 0.1 ? Number.NaN : Math.floor(next() * 6) - 3,
+    )
     const expected = Float32Array.from({ length: outer * inner }, (_, u) => {
       const at = (j: number) => x[(Math.floor(u / inner) * axis + j) * inner + (u % inner)]
       let best = 0
       for (let j = 1; j < axis && !Number.isNaN(at(best)); j++) if (Number.isNaN(at(j)) || at(j) > at(best)) best = j
       return best
     })
-    assert.ok(sameBits(await everywhere([instruction(Opcode.argmax, [0, 1, outer, axis, inner])], [x], outer * inner), expected))
+    assert.ok(
+      sameBits(
+        await everywhere([instruction(Opcode.argmax, [0, 1, outer, axis, inner])], [x], outer * inner),
+        expected,
+      ),
+    )
   }
 })
 

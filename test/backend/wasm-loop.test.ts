@@ -3,7 +3,19 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Backend } from '../../src/backend/backend.ts'
 import { Combine, LoopMode, Micro } from '../../src/core/lowering.ts'
-import { arity, encodeLoop, firstFar, type LoopSpec, loopModel, open, planOf, random, randomArray, runPlan, sameBits } from './wasm-programs.ts'
+import {
+  arity,
+  encodeLoop,
+  firstFar,
+  type LoopSpec,
+  loopModel,
+  open,
+  planOf,
+  random,
+  randomArray,
+  runPlan,
+  sameBits,
+} from './wasm-programs.ts'
 
 let one: Backend
 let two: Backend
@@ -16,7 +28,25 @@ test.after(() => {
   two.dispose()
 })
 
-const SPECIAL = [0, -0, 1, -1, Number.NaN, Infinity, -Infinity, 1e-45, -1e-45, 1.1754942e-38, 3.4e38, -3.4e38, 0.5, -2.25, 1e-20, 16777217, 7]
+const SPECIAL = [
+  0,
+  -0,
+  1,
+  -1,
+  Number.NaN,
+  Infinity,
+  -Infinity,
+  1e-45,
+  -1e-45,
+  1.1754942e-38,
+  3.4e38,
+  -3.4e38,
+  0.5,
+  -2.25,
+  1e-20,
+  16777217,
+  7,
+]
 
 const inexact = [Micro.exp, Micro.log, Micro.tanh, Micro.sigmoid]
 const micros = Object.values(Micro).filter((m): m is Micro => typeof m === 'number')
@@ -39,11 +69,24 @@ for (const m of micros.filter((x) => !inexact.includes(x))) {
     for (let n = 0; n <= 17; n++) {
       for (let scalars = 0; scalars < 1 << arity(m); scalars++) {
         const spec = oneOp(m, n, scalars)
-        const inputs = spec.inputs.map(() => Float32Array.from({ length: Math.max(n, 1) }, () => SPECIAL[Math.floor(next() * SPECIAL.length)]))
+        const inputs = spec.inputs.map(() =>
+          Float32Array.from({ length: Math.max(n, 1) }, () => SPECIAL[Math.floor(next() * SPECIAL.length)]),
+        )
         const expected = new Float64Array(n)
         loopModel(spec, inputs, expected)
-        const [got] = await runPlan(one, planOf([encodeLoop(spec)], inputs.map((x) => x.length), [n]), inputs)
-        assert.ok(sameBits(got, Float32Array.from(expected)), `n = ${n}, scalars ${scalars}: ${inputs.map((x) => [...x].join(' ')).join(' | ')} -> ${[...got].join(' ')} instead of ${[...expected].join(' ')}`)
+        const [got] = await runPlan(
+          one,
+          planOf(
+            [encodeLoop(spec)],
+            inputs.map((x) => x.length),
+            [n],
+          ),
+          inputs,
+        )
+        assert.ok(
+          sameBits(got, Float32Array.from(expected)),
+          `n = ${n}, scalars ${scalars}: ${inputs.map((x) => [...x].join(' ')).join(' | ')} -> ${[...got].join(' ')} instead of ${[...expected].join(' ')}`,
+        )
       }
     }
   })
@@ -51,12 +94,24 @@ for (const m of micros.filter((x) => !inexact.includes(x))) {
     const k = SPECIAL.length
     const n = k * k
     const spec = oneOp(m, n, 0)
-    const inputs = [(i: number) => SPECIAL[i % k], (i: number) => SPECIAL[Math.floor(i / k)], (i: number) => SPECIAL[(i * 7) % k]]
+    const inputs = [
+      (i: number) => SPECIAL[i % k],
+      (i: number) => SPECIAL[Math.floor(i / k)],
+      (i: number) => SPECIAL[(i * 7) % k],
+    ]
       .slice(0, arity(m))
       .map((g) => Float32Array.from({ length: n }, (_, i) => g(i)))
     const expected = new Float64Array(n)
     loopModel(spec, inputs, expected)
-    const [got] = await runPlan(one, planOf([encodeLoop(spec)], inputs.map((x) => x.length), [n]), inputs)
+    const [got] = await runPlan(
+      one,
+      planOf(
+        [encodeLoop(spec)],
+        inputs.map((x) => x.length),
+        [n],
+      ),
+      inputs,
+    )
     assert.ok(sameBits(got, Float32Array.from(expected)))
   })
 }
@@ -66,7 +121,10 @@ const rowMajor = (dims: readonly number[]): number[] => dims.map((_, d) => dims.
 /** A random view of the index space: a permuted, broadcast or padded layout per input. */
 const loopArbitrary = fc
   .record({
-    dims: fc.array(fc.oneof(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 40 }), fc.constantFrom(64, 300, 1100)), { minLength: 1, maxLength: 5 }),
+    dims: fc.array(
+      fc.oneof(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 40 }), fc.constantFrom(64, 300, 1100)),
+      { minLength: 1, maxLength: 5 },
+    ),
     mode: fc.constantFrom(LoopMode.map, LoopMode.inner, LoopMode.keep),
     combine: fc.constantFrom(Combine.sum, Combine.max, Combine.min),
     nIn: fc.integer({ min: 1, max: 4 }),
@@ -77,13 +135,24 @@ const loopArbitrary = fc
 
 type Random = typeof loopArbitrary extends fc.Arbitrary<infer A> ? A : never
 
-const specOf = ({ dims, mode, combine, nIn, nOps, seed }: Random): { readonly spec: LoopSpec; readonly sizes: readonly number[]; readonly outSize: number } => {
+const specOf = ({
+  dims,
+  mode,
+  combine,
+  nIn,
+  nOps,
+  seed,
+}: Random): { readonly spec: LoopSpec; readonly sizes: readonly number[]; readonly outSize: number } => {
   const next = random(seed)
   const pick = (n: number) => Math.floor(next() * n)
   const D = dims.length
   const kept = mode === LoopMode.map ? D : mode === LoopMode.inner ? pick(D) : pick(D - 1)
   const isKept = (d: number) => mode === LoopMode.map || d < kept || (mode === LoopMode.keep && d === D - 1)
-  const shuffled = (xs: readonly number[]) => xs.map((x) => [next(), x]).sort((a, b) => a[0] - b[0]).map((x) => x[1])
+  const shuffled = (xs: readonly number[]) =>
+    xs
+      .map((x) => [next(), x])
+      .sort((a, b) => a[0] - b[0])
+      .map((x) => x[1])
   const layout = (order: readonly number[], used: (d: number) => boolean, gap: number) => {
     const strides = dims.map(() => 0)
     let s = 1
@@ -105,7 +174,23 @@ const specOf = ({ dims, mode, combine, nIn, nOps, seed }: Random): { readonly sp
   const outOrder = mode === LoopMode.map && next() < 0.3 ? shuffled(natural) : natural
   const out = layout(outOrder, isKept, mode === LoopMode.keep || next() < 0.7 ? 0 : 2)
   const temporaries = nOps === 0 ? 0 : 1 + pick(3)
-  const exact = [Micro.add, Micro.sub, Micro.mul, Micro.min, Micro.max, Micro.neg, Micro.abs, Micro.sign, Micro.step, Micro.relu, Micro.greater, Micro.select, Micro.splitMul, Micro.mulAdd, Micro.absMul]
+  const exact = [
+    Micro.add,
+    Micro.sub,
+    Micro.mul,
+    Micro.min,
+    Micro.max,
+    Micro.neg,
+    Micro.abs,
+    Micro.sign,
+    Micro.step,
+    Micro.relu,
+    Micro.greater,
+    Micro.select,
+    Micro.splitMul,
+    Micro.mulAdd,
+    Micro.absMul,
+  ]
   const written = new Set(natural.slice(0, 0))
   const ops = Array.from({ length: nOps }, (): [number, number, number, number, number] => {
     const readable = () => {
@@ -156,7 +241,16 @@ for (const [name, dims, mode, kept] of [
     const out = mode === LoopMode.keep ? [0, 1] : strides.map((s, d) => (isKept(d) ? s / strides[kept - 1] : 0))
     const outSize = dims.reduce((x, y, d) => (isKept(d) ? x * y : x), 1)
     for (const combine of [Combine.sum, Combine.max, Combine.min]) {
-      const spec: LoopSpec = { dims, mode, combine, kept, out: { offset: 0, strides: out }, inputs: [{ offset: 0, strides }], temporaries: 0, ops: [] }
+      const spec: LoopSpec = {
+        dims,
+        mode,
+        combine,
+        kept,
+        out: { offset: 0, strides: out },
+        inputs: [{ offset: 0, strides }],
+        temporaries: 0,
+        ops: [],
+      }
       const x = randomArray(n, 11)
       const expected = new Float64Array(outSize)
       loopModel(spec, [x], expected)
@@ -173,13 +267,27 @@ for (const [name, dims, mode, kept] of [
   })
 
 test('transposed copies are exact', async () => {
-  for (const dims of [[5, 4], [33, 70], [3, 37, 41], [2, 5, 64, 9]]) {
+  for (const dims of [
+    [5, 4],
+    [33, 70],
+    [3, 37, 41],
+    [2, 5, 64, 9],
+  ]) {
     const n = dims.reduce((x, y) => x * y, 1)
     const D = dims.length
     const inDims = [...dims.slice(0, D - 2), dims[D - 1], dims[D - 2]]
     const s = rowMajor(inDims)
     const strides = [...s.slice(0, D - 2), s[D - 1], s[D - 2]]
-    const spec: LoopSpec = { dims, mode: LoopMode.map, combine: Combine.sum, kept: D, out: { offset: 0, strides: rowMajor(dims) }, inputs: [{ offset: 0, strides }], temporaries: 0, ops: [] }
+    const spec: LoopSpec = {
+      dims,
+      mode: LoopMode.map,
+      combine: Combine.sum,
+      kept: D,
+      out: { offset: 0, strides: rowMajor(dims) },
+      inputs: [{ offset: 0, strides }],
+      temporaries: 0,
+      ops: [],
+    }
     const x = randomArray(n, 3)
     const expected = new Float64Array(n)
     loopModel(spec, [x], expected)

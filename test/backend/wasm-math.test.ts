@@ -33,8 +33,12 @@ const ulps = (got: number, exact: number): number => {
 
 const next = random(77)
 /** Every exponent and sign, random mantissas; and a uniform grid over the interesting range. */
-const everywhere = Float32Array.from({ length: 200_000 }, (_, i) => (i & 1 ? -1 : 1) * (1 + next()) * 2 ** ((i >> 1) % 256 - 140))
-const grid = (low: number, high: number) => Float32Array.from({ length: 200_000 }, (_, i) => low + ((high - low) * i) / 200_000)
+const everywhere = Float32Array.from(
+  { length: 200_000 },
+  (_, i) => (i & 1 ? -1 : 1) * (1 + next()) * 2 ** (((i >> 1) % 256) - 140),
+)
+const grid = (low: number, high: number) =>
+  Float32Array.from({ length: 200_000 }, (_, i) => low + ((high - low) * i) / 200_000)
 
 for (const [m, bound, low, high] of [
   [Micro.exp, 2, -104, 89],
@@ -60,14 +64,65 @@ for (const [m, bound, low, high] of [
 
 test('special values are exact, in lanes and in tails', async () => {
   const cases: readonly (readonly [Micro, readonly (readonly [number, number])[]])[] = [
-    [Micro.exp, [[Number.NEGATIVE_INFINITY, 0], [Infinity, Infinity], [0, 1], [-0, 1], [1e-45, 1], [1e30, Infinity], [-1e30, 0], [Number.NaN, Number.NaN]]],
-    [Micro.log, [[0, -Infinity], [-0, -Infinity], [-1, Number.NaN], [-1e-45, Number.NaN], [-Infinity, Number.NaN], [Infinity, Infinity], [1, 0], [Number.NaN, Number.NaN]]],
-    [Micro.tanh, [[-Infinity, -1], [Infinity, 1], [0, 0], [-0, -0], [20, 1], [-20, -1], [1e-45, 1.401298464324817e-45], [Number.NaN, Number.NaN]]],
-    [Micro.sigmoid, [[-Infinity, 0], [Infinity, 1], [0, 0.5], [-0, 0.5], [100, 1], [-1e30, 0], [1e-45, 0.5], [Number.NaN, Number.NaN]]],
+    [
+      Micro.exp,
+      [
+        [Number.NEGATIVE_INFINITY, 0],
+        [Infinity, Infinity],
+        [0, 1],
+        [-0, 1],
+        [1e-45, 1],
+        [1e30, Infinity],
+        [-1e30, 0],
+        [Number.NaN, Number.NaN],
+      ],
+    ],
+    [
+      Micro.log,
+      [
+        [0, -Infinity],
+        [-0, -Infinity],
+        [-1, Number.NaN],
+        [-1e-45, Number.NaN],
+        [-Infinity, Number.NaN],
+        [Infinity, Infinity],
+        [1, 0],
+        [Number.NaN, Number.NaN],
+      ],
+    ],
+    [
+      Micro.tanh,
+      [
+        [-Infinity, -1],
+        [Infinity, 1],
+        [0, 0],
+        [-0, -0],
+        [20, 1],
+        [-20, -1],
+        [1e-45, 1.401298464324817e-45],
+        [Number.NaN, Number.NaN],
+      ],
+    ],
+    [
+      Micro.sigmoid,
+      [
+        [-Infinity, 0],
+        [Infinity, 1],
+        [0, 0.5],
+        [-0, 0.5],
+        [100, 1],
+        [-1e30, 0],
+        [1e-45, 0.5],
+        [Number.NaN, Number.NaN],
+      ],
+    ],
   ]
   for (const [m, pairs] of cases)
     for (let n = 1; n <= 17; n++) {
-      const got = await evaluate(m, Float32Array.from({ length: n }, (_, i) => pairs[(i + n) % pairs.length][0]))
+      const got = await evaluate(
+        m,
+        Float32Array.from({ length: n }, (_, i) => pairs[(i + n) % pairs.length][0]),
+      )
       got.forEach((v, i) => {
         const [x, want] = pairs[(i + n) % pairs.length]
         assert.ok(Object.is(v, want), `${Micro[m]}(${x}) = ${v} instead of ${want}`)
@@ -76,7 +131,10 @@ test('special values are exact, in lanes and in tails', async () => {
 })
 
 test('exp and sigmoid do not decrease over a grid', async () => {
-  for (const [m, low, high] of [[Micro.exp, -104, 89], [Micro.sigmoid, -104, 20]] as const) {
+  for (const [m, low, high] of [
+    [Micro.exp, -104, 89],
+    [Micro.sigmoid, -104, 20],
+  ] as const) {
     const got = await evaluate(m, grid(low, high))
     // Neighbours of the grid are many ulp apart in the result, far more than the error.
     for (let i = 1; i < got.length; i++) assert.ok(got[i] >= got[i - 1])

@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { Backend } from '../../src/backend/backend.ts'
-import { wasm, type WasmOptions } from '../../src/backend/wasm.ts'
+import { type WasmOptions, wasm } from '../../src/backend/wasm.ts'
 import { show } from '../../src/core/error.ts'
 import { Combine, LoopMode, Micro, Opcode } from '../../src/core/lowering.ts'
 import type { Plan, Slot } from '../../src/tape/plan.ts'
@@ -43,7 +43,11 @@ export const planOf = (
 })
 
 /** Runs a plan once on fresh buffers; the outputs start as NaN, so that what is not written shows. */
-export const runPlan = async (b: Backend, plan: Plan, inputs: readonly Float32Array[]): Promise<readonly Float32Array[]> => {
+export const runPlan = async (
+  b: Backend,
+  plan: Plan,
+  inputs: readonly Float32Array[],
+): Promise<readonly Float32Array[]> => {
   const e = right(await b.compile(plan)())
   const ins = inputs.map((x) => {
     const buffer = b.alloc(x.length)
@@ -80,7 +84,15 @@ export interface LoopSpec {
 /** Slots: inputs 0.., then the output. */
 export const encodeLoop = (l: LoopSpec, work = WIDE): readonly number[] => {
   const body = [
-    l.dims.length, l.mode, l.combine, l.kept, l.inputs.length, l.ops.length, l.inputs.length + l.temporaries, l.inputs.length, l.out.offset,
+    l.dims.length,
+    l.mode,
+    l.combine,
+    l.kept,
+    l.inputs.length,
+    l.ops.length,
+    l.inputs.length + l.temporaries,
+    l.inputs.length,
+    l.out.offset,
     ...l.dims,
     ...l.out.strides,
     ...l.inputs.flatMap((x, i) => [i, x.offset, ...x.strides]),
@@ -149,7 +161,18 @@ export const micro = (m: Micro, a: number, b: number, c: number): number => {
 export const arity = (m: Micro): number =>
   m === Micro.select || m === Micro.splitMul || m === Micro.mulAdd
     ? 3
-    : [Micro.add, Micro.sub, Micro.mul, Micro.div, Micro.min, Micro.max, Micro.greater, Micro.greaterEqual, Micro.equal, Micro.absMul].includes(m)
+    : [
+          Micro.add,
+          Micro.sub,
+          Micro.mul,
+          Micro.div,
+          Micro.min,
+          Micro.max,
+          Micro.greater,
+          Micro.greaterEqual,
+          Micro.equal,
+          Micro.absMul,
+        ].includes(m)
       ? 2
       : 1
 
@@ -157,7 +180,8 @@ export const arity = (m: Micro): number =>
 export const loopModel = (l: LoopSpec, inputs: readonly Float32Array[], out: Float64Array): void => {
   const index = l.dims.map(() => 0)
   const total = l.dims.reduce((n, d) => n * d, 1)
-  const at = (x: { readonly offset: number; readonly strides: readonly number[] }) => x.strides.reduce((s, t, d) => s + t * index[d], x.offset)
+  const at = (x: { readonly offset: number; readonly strides: readonly number[] }) =>
+    x.strides.reduce((s, t, d) => s + t * index[d], x.offset)
   const seen = new Set<number>()
   for (let e = 0; e < total; e++) {
     let rest = e
@@ -173,7 +197,13 @@ export const loopModel = (l: LoopSpec, inputs: readonly Float32Array[], out: Flo
     }
     const o = at(l.out)
     if (l.mode === LoopMode.map || !seen.has(o)) out[o] = value
-    else out[o] = l.combine === Combine.sum ? out[o] + value : l.combine === Combine.max ? Math.max(out[o], value) : Math.min(out[o], value)
+    else
+      out[o] =
+        l.combine === Combine.sum
+          ? out[o] + value
+          : l.combine === Combine.max
+            ? Math.max(out[o], value)
+            : Math.min(out[o], value)
     seen.add(o)
   }
 }

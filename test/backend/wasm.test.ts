@@ -1,14 +1,27 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import * as E from 'fp-ts/lib/Either.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { execFileSync } from 'node:child_process'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { withRegion } from '../../src/backend/region.ts'
+import { openRegion, withRegion } from '../../src/backend/region.ts'
 import { wasm } from '../../src/backend/wasm.ts'
 import { allocator } from '../../src/backend/wasm-memory.ts'
 import { MixtrainException } from '../../src/core/error.ts'
 import { Combine, LoopMode, Micro, Opcode } from '../../src/core/lowering.ts'
-import { encodeLoop, type LoopSpec, open, planOf, random, randomArray, right, runPlan, sameBits } from './wasm-programs.ts'
+import {
+  encodeLoop,
+  type LoopSpec,
+  open,
+  planOf,
+  random,
+  randomArray,
+  right,
+  runPlan,
+  sameBits,
+} from './wasm-programs.ts'
 
 const kindOf = (f: () => unknown): string => {
   try {
@@ -75,18 +88,36 @@ test('buffers: content, ranges, a second free, another backend', async () => {
   b.write(x, Float32Array.of(9), 1)
   assert.equal([...(await b.read(x))], [1, 9, 3, 4, Math.fround(0.1)])
   assert.equal([...(await b.read(x, 1, 2))], [9, 3])
-  assert.is(kindOf(() => b.write(x, new Float32Array(6))), 'device')
-  assert.is(kindOf(() => b.write(x, new Float32Array(1), 5)), 'device')
-  assert.is(kindOf(() => other.free(x)), 'device')
+  assert.is(
+    kindOf(() => b.write(x, new Float32Array(6))),
+    'device',
+  )
+  assert.is(
+    kindOf(() => b.write(x, new Float32Array(1), 5)),
+    'device',
+  )
+  assert.is(
+    kindOf(() => other.free(x)),
+    'device',
+  )
   assert.equal(b.stats(), { live: 1, bytes: 20, peak: b.stats().peak })
   b.free(x)
-  assert.is(kindOf(() => b.free(x)), 'device')
-  assert.is(kindOf(() => b.write(x, new Float32Array(1))), 'device')
+  assert.is(
+    kindOf(() => b.free(x)),
+    'device',
+  )
+  assert.is(
+    kindOf(() => b.write(x, new Float32Array(1))),
+    'device',
+  )
   assert.is(b.stats().live, 0)
   b.dispose()
   b.dispose()
   other.dispose()
-  assert.is(kindOf(() => b.alloc(1)), 'device')
+  assert.is(
+    kindOf(() => b.alloc(1)),
+    'device',
+  )
 })
 
 for (const threads of [1, 2])
@@ -101,13 +132,21 @@ for (const threads of [1, 2])
     assert.equal([...(await b.read(y, n - 1))], [42])
     const a = randomArray(3000, 5)
     const [sum] = await runPlan(b, planOf([encodeLoop(binary(3000, Micro.add))], [3000, 3000], [3000]), [a, a])
-    assert.ok(sameBits(sum, a.map((v) => v + v)))
+    assert.ok(
+      sameBits(
+        sum,
+        a.map((v) => v + v),
+      ),
+    )
     b.dispose()
   })
 
 test('too much memory is an error value or an exception of kind memory, and everything goes on', async () => {
   const b = await open({ threads: 1, maxBytes: 8 << 20 })
-  assert.is(kindOf(() => b.alloc(1 << 22)), 'memory')
+  assert.is(
+    kindOf(() => b.alloc(1 << 22)),
+    'memory',
+  )
   const big = planOf([], [1], [1], [{ at: 'arena', offset: 0, length: 1 << 22 }])
   const e = await b.compile(big)()
   assert.ok(E.isLeft(e) && e.left.kind === 'memory')
@@ -131,7 +170,13 @@ test('constants, the arena and several instructions; a later program may enlarge
   const n = 70_000
   // t (arena) = x * c (constant scalar); out = t + x
   const program = (length: number) => {
-    const first = encodeLoop({ ...binary(length, Micro.mul), inputs: [{ offset: 0, strides: [1] }, { offset: 0, strides: [0] }] })
+    const first = encodeLoop({
+      ...binary(length, Micro.mul),
+      inputs: [
+        { offset: 0, strides: [1] },
+        { offset: 0, strides: [0] },
+      ],
+    })
     const second = encodeLoop(binary(length, Micro.add))
     const at = (words: readonly number[], out: number, a: number, b: number) => {
       const w = [...words]
@@ -155,18 +200,33 @@ test('constants, the arena and several instructions; a later program may enlarge
     const b = await open({ threads })
     const small = right(await b.compile(program(10))())
     const large = right(await b.compile(program(n))())
-    for (const [e, length] of [[small, 10], [large, n], [small, 10]] as const) {
+    for (const [e, length] of [
+      [small, 10],
+      [large, n],
+      [small, 10],
+    ] as const) {
       const x = randomArray(length, 3)
       const [i, o] = [b.alloc(length), b.alloc(length)]
       b.write(i, x)
       b.run(e, [i, o])
-      assert.ok(sameBits(await b.read(o), x.map((v) => Math.fround(Math.fround(v * Math.fround(0.1)) + v))))
+      assert.ok(
+        sameBits(
+          await b.read(o),
+          x.map((v) => Math.fround(Math.fround(v * Math.fround(0.1)) + v)),
+        ),
+      )
       b.free(i)
       b.free(o)
     }
     b.release(small)
-    assert.is(kindOf(() => b.release(small)), 'device')
-    assert.is(kindOf(() => b.run(small, [])), 'device')
+    assert.is(
+      kindOf(() => b.release(small)),
+      'device',
+    )
+    assert.is(
+      kindOf(() => b.run(small, [])),
+      'device',
+    )
     b.dispose()
   }
 })
@@ -191,10 +251,22 @@ test('arguments are checked', async () => {
   const b = await open({ threads: 1 })
   const e = right(await b.compile(planOf([encodeLoop(binary(5, Micro.add))], [5, 5], [5]))())
   const [x, y, short] = [b.alloc(5), b.alloc(5), b.alloc(4)]
-  assert.is(kindOf(() => b.run(e, [x, x])), 'device')
-  assert.is(kindOf(() => b.run(e, [x, y, x])), 'device')
-  assert.is(kindOf(() => b.run(e, [x, short, y])), 'device')
-  assert.is(kindOf(() => b.run(e, [x, x, y])), 'none')
+  assert.is(
+    kindOf(() => b.run(e, [x, x])),
+    'device',
+  )
+  assert.is(
+    kindOf(() => b.run(e, [x, y, x])),
+    'device',
+  )
+  assert.is(
+    kindOf(() => b.run(e, [x, short, y])),
+    'device',
+  )
+  assert.is(
+    kindOf(() => b.run(e, [x, x, y])),
+    'none',
+  )
   b.dispose()
 })
 
@@ -215,6 +287,41 @@ for (const threads of [1, 2])
     b.dispose()
   })
 
+test('small and shared instructions alternate without a race, on more threads than cores', async () => {
+  const n = 5000
+  const next = random(8)
+  // a, b in the arena: a = x + x, then in turns b = a * a, a = b - x, each alone or shared.
+  const instruction = (m: Micro, out: number, a: number, b: number) => {
+    const words = [...encodeLoop(binary(n, m), next() < 0.5 ? 100 : 1 << 20)]
+    words[10] = out
+    words[14] = a
+    words[17] = b
+    return words
+  }
+  const turns = Array.from({ length: 40 }, () => [
+    instruction(Micro.mul, 3, 2, 2),
+    instruction(Micro.sub, 2, 3, 0),
+  ]).flat()
+  const plan = planOf(
+    [instruction(Micro.add, 2, 0, 0), ...turns, instruction(Micro.add, 1, 2, 3)],
+    [n],
+    [n],
+    [
+      { at: 'arena', offset: 0, length: n },
+      { at: 'arena', offset: 5056, length: n },
+    ],
+  )
+  const x = randomArray(n, 2).map((v) => v * 0.4)
+  const one = await open({ threads: 1 })
+  const [want] = await runPlan(one, plan, [x])
+  one.dispose()
+  for (const threads of [2, 5]) {
+    const b = await open({ threads })
+    for (let i = 0; i < 20; i++) assert.ok(sameBits((await runPlan(b, plan, [x]))[0], want))
+    b.dispose()
+  }
+})
+
 test('fast math is close', async () => {
   const b = await open({ threads: 1, fastMath: true })
   const x = randomArray(1000, 1)
@@ -226,9 +333,20 @@ test('fast math is close', async () => {
 })
 
 test('a process with parked workers ends by itself', () => {
+  // Beside this file, where the runtimes find the packages.
+  const folder = mkdtempSync(fileURLToPath(new URL('park-', import.meta.url)))
+  const file = join(folder, 'park.mjs')
   const source = new URL('../../src/backend/wasm.js', import.meta.url).href
-  const script = `import('${source}').then(({ wasm }) => wasm({ threads: 3 })()).then(e => console.log(e.right.threads))`
-  assert.is(execFileSync(process.execPath, ['-e', script], { timeout: 20_000, encoding: 'utf8' }).trim(), '3')
+  writeFileSync(
+    file,
+    `import { wasm } from '${source}'\nconst e = await wasm({ threads: 3 })()\nconsole.log(e.right.threads)\n`,
+  )
+  try {
+    const printed = execFileSync(process.execPath, [file], { timeout: 20_000, encoding: 'utf8' })
+    assert.is(printed.trim(), '3')
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })
 
 // --------------------------------------------------------------------------------------------------------------- region
@@ -260,6 +378,20 @@ test('a region frees exactly once on Right, Left, throw and rejection', async ()
   const kept = right(await withRegion(b)((region) => TE.right(region.detach(region.from(Float32Array.of(5)))))())
   assert.equal([...(await b.read(kept))], [5])
   b.free(kept)
+  b.dispose()
+})
+
+test('a region releases what was deferred, last first, when it is closed', async () => {
+  const b = await open({ threads: 1 })
+  const { region, close } = openRegion(b)
+  const order: number[] = []
+  region.alloc(3)
+  region.defer(() => order.push(1))
+  region.defer(() => order.push(2))
+  close()
+  close()
+  assert.equal(order, [2, 1])
+  assert.is(b.stats().live, 0)
   b.dispose()
 })
 

@@ -20,7 +20,7 @@ export const check = async <A>(
   if (!result.failed) return
   const reason = result.errorInstance instanceof Error ? result.errorInstance.message : String(result.errorInstance)
   const example = fc.stringify(result.counterexample)
-  throw new Error(`${reason}\n    seed ${SEED}, after ${result.numRuns} runs, on ${example.slice(0, 1500)}`, {
+  throw new Error(`${reason}\n    seed ${SEED}, after ${result.numRuns} runs, on ${example.slice(0, 1000)}`, {
     cause: result.errorInstance,
   })
 }
@@ -117,14 +117,19 @@ export const differences = async (
   for (const [m, k] of wrt.entries())
     for (let j = 0; j < args[k].length; j++) {
       if (!only(k, j)) continue
-      const at = async (h: number) => {
-        const moved = args.map((a) => a)
-        moved[k] = Float64Array.from(args[k])
-        moved[k][j] += h
-        return (await value(moved))[0][0]
+      const central = async (h: number) => {
+        const [up, down] = [h, -h].map((d) => {
+          const moved = args.map((a) => a)
+          moved[k] = Float64Array.from(args[k])
+          moved[k][j] += d
+          return moved
+        })
+        return ((await value(up))[0][0] - (await value(down))[0][0]) / (2 * h)
       }
-      const numeric = ((await at(step)) - (await at(-step))) / (2 * step)
-      if (!(Math.abs(numeric - g[m][j]) <= tolerance * (1 + Math.abs(numeric))))
-        throw new Error(`argument ${k} element ${j}: differences give ${numeric}, the vjp ${g[m][j]}`)
+      const agrees = (numeric: number) => Math.abs(numeric - g[m][j]) <= tolerance * (1 + Math.abs(numeric))
+      const numeric = await central(step)
+      // A kink or a jump may lie within the step: then it does not lie within a shorter one.
+      if (agrees(numeric) || agrees(await central(step / 16))) continue
+      throw new Error(`argument ${k} element ${j}: differences give ${numeric}, the vjp ${g[m][j]}`)
     }
 }

@@ -1,0 +1,437 @@
+import * as E from 'fp-ts/lib/Either.js'
+import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
+import { deviceError, type MixtrainError, MixtrainException, raise } from '../core/error.ts'
+import type { Plan } from '../tape/plan.ts'
+import type { Backend, Buffer, Data, Executable } from './backend.ts'
+import { type Acceptance, type OpenGpu, openGpu } from './webgpu-adapter.ts'
+import { makePipelines } from './webgpu-pipeline.ts'
+import { BASES, type Binding, type Dispatch, programOf } from './webgpu-program.ts'
+
+export interface WebGpuOptions {
+  /** Which adapters will do. Default: any, software ones too. */
+  readonly accept?: Acceptance | undefined
+  /** A device to work on instead of one of our own: a page may share it. It is not destroyed by `dispose`. */
+  readonly device?: GPUDevice | undefined
+  /** Whether products go through tiles in workgroup memory. Default: unless the adapter is software. */
+  readonly tiles?: boolean | undefined
+  /** Limit of one storage binding in bytes. Default: the device's. */
+  readonly maxBindingBytes?: number | undefined
+}
+
+/** Usage flags by the WebGPU specification: the global names of them are missing in Node. */
+const COPY_SRC = 0x4
+const COPY_DST = 0x8
+const UNIFORM = 0x40
+const STORAGE = 0x80
+const MAP_READ = 0x1
+
+/** Storage bindings that every device has. */
+const BINDINGS = 8
+/** Uniforms of consecutive dispatches lie so far apart: no device asks for more. */
+const UNIFORM_STRIDE = 256
+/** Argument lists whose bind groups are kept: a trainer's two banks take turns. */
+const REMEMBERED = 4
+
+/** Bytes of a buffer of so many elements; whole vec4<f32>, and never none. */
+const bytesOf = (length: number): number => Math.max(16, Math.ceil(length / 4) * 16)
+
+interface Block extends Buffer {
+  /** Undefined once it is freed. */
+  gpu: GPUBuffer | undefined
+  /** The last run that had it as an argument. */
+  run: number
+}
+
+interface Step {
+  readonly pipeline: GPUComputePipeline
+  /** Number of its list of bindings in `Program.bindings`. */
+  readonly group: number
+  readonly grid: readonly [number, number]
+}
+
+interface Groups {
+  /** Which arena they show. */
+  readonly arena: number
+  readonly list: readonly GPUBindGroup[]
+}
+
+interface Program extends Executable {
+  readonly steps: readonly Step[]
+  /** The different lists of bindings of its dispatches. */
+  readonly bindings: readonly (readonly Binding[])[]
+  readonly bases: GPUBuffer
+  readonly basesGroup: GPUBindGroup
+  readonly constants: GPUBuffer | undefined
+  readonly ownBytes: number
+  /** By the ids of the arguments. */
+  readonly groups: Map<string, Groups>
+  readonly inputs: number
+  readonly lengths: readonly number[]
+}
+
+const elements = (shape: readonly number[]): number => shape.reduce((n, d) => n * d, 1)
+
+const floats = (data: Data): Float32Array<ArrayBuffer> =>
+  data instanceof Float32Array && data.buffer instanceof ArrayBuffer ? (data as Float32Array<ArrayBuffer>) : Float32Array.from(data)
+
+/**
+ * The WebGPU backend, f32: a plan becomes a list of dispatches, decoded once; a run is one command buffer with one compute pass and
+ * reads nothing back. Reductions are trees in a fixed order, so one device gives the same bits every time; different devices may
+ * round differently (see wgsl-math.ts for what WGSL guarantees).
+ *
+ * Errors on the device show up later than the call that caused them: `compile` gives them as a Left, `read` and `sync` reject with
+ * them, every other call throws what is known by then. A lost device stays lost.
+ */
+export const webgpu =
+  (options: WebGpuOptions = {}): TaskEither<MixtrainError, Backend> =>
+  async () => {
+    const { device } = options
+    const opened =
+      device === undefined
+        ? await openGpu(options.accept ?? 'any')
+        : E.right<MixtrainError, OpenGpu>({ device, description: 'a given device', software: false })
+    return E.map((gpu: OpenGpu) => backendOf(gpu, device === undefined, options))(opened)
+  }
+
+const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, options: WebGpuOptions): Backend => {
+  const { maxBindingBytes = Number.POSITIVE_INFINITY, tiles = !software } = options
+  const { queue, limits } = device
+  const bindingBytes = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize, maxBindingBytes)
+  const pipelines = makePipelines(device)
+
+  const live = new Set<Block>()
+  const programs = new Map<number, Program>()
+  let nextId = 1
+  let runs = 0
+  let bytes = 0
+  let overhead = 0
+  let peak = 0
+  let disposed = false
+  /** All programs share one arena: runs are sequential. `id` changes whenever it moves. */
+  let arena: { readonly id: number; readonly gpu: GPUBuffer | undefined; readonly length: number } = { id: 0, gpu: undefined, length: 0 }
+
+  // ---- errors ------------------------------------------------------------------------------------------------------
+  let lost: MixtrainError | undefined
+  let fault: MixtrainError | undefined
+  const pending = new Set<Promise<void>>()
+  const whenLost = device.lost.then((info) => {
+    lost = deviceError('webgpu', disposed ? 'the backend was disposed' : `the device was lost${info.message ? `: ${info.message}` : ''}`)
+    return lost
+  })
+  const onError = (event: Event): void => {
+    const { error } = event as GPUUncapturedErrorEvent
+    event.preventDefault?.()
+    fault ??= deviceError('webgpu', error.message)
+  }
+  device.addEventListener('uncapturederror', onError)
+
+  /** Throws what has gone wrong so far. An error other than a lost device is reported once. */
+  const check = (): void => {
+    if (disposed) raise(deviceError('webgpu', 'the backend was disposed'))
+    if (lost !== undefined) raise(lost)
+    const f = fault
+    fault = undefined
+    if (f !== undefined) raise(f)
+  }
+  const outOfMemory = (what: string, needed: number): MixtrainError => ({ kind: 'memory', needed, budget: bindingBytes, what })
+
+  /** Waits for the device, which may get lost meanwhile, and for what allocations have to say. */
+  const settle = async <A>(work: Promise<A>): Promise<A> => {
+    const done = await Promise.race([work.then(E.right, (e: unknown) => E.left(e)), whenLost.then((e) => E.left(new MixtrainException(e)))])
+    await Promise.all(pending)
+    check()
+    if (E.isRight(done)) return done.right
+    if (done.left instanceof MixtrainException) throw done.left
+    // The loss of a device may become known a moment after the work that it ended.
+    await Promise.race([whenLost, new Promise((resolve) => setTimeout(resolve, 50))])
+    check()
+    const { left } = done
+    return raise(deviceError('webgpu', left instanceof Error ? left.message : String(left)))
+  }
+
+  // ---- memory ------------------------------------------------------------------------------------------------------
+  const note = (resident: number, other: number): void => {
+    bytes += resident
+    overhead += other
+    peak = Math.max(peak, bytes + overhead)
+  }
+
+  /** A buffer of the device; when there is no room for it, `fault` says so as soon as the device does. */
+  const take = (size: number, usage: number, what: string): GPUBuffer => {
+    device.pushErrorScope('validation')
+    device.pushErrorScope('out-of-memory')
+    let made: GPUBuffer | undefined
+    try {
+      made = device.createBuffer({ size, usage })
+    } finally {
+      for (const error of [device.popErrorScope(), device.popErrorScope()]) {
+        const heard = error
+          .then(
+            (e) => {
+              if (e !== null) fault ??= outOfMemory(what, size)
+            },
+            () => undefined,
+          )
+          .then(() => {
+            pending.delete(heard)
+          })
+        pending.add(heard)
+      }
+    }
+    return made
+  }
+
+  const own = (buffer: Buffer): Block & { gpu: GPUBuffer } => {
+    const block = buffer as Block
+    if (live.has(block)) return block as Block & { gpu: GPUBuffer }
+    const why = disposed ? 'the backend was disposed' : block.gpu === undefined && 'run' in block ? 'it was freed already' : 'it belongs to another backend'
+    return raise(deviceError('webgpu', `buffer ${buffer.id} is not live: ${why}`))
+  }
+
+  const growArena = async (length: number): Promise<void> => {
+    if (length <= arena.length) return
+    const gpu = take(length * 4, STORAGE, 'the scratch of a run')
+    await settle(Promise.resolve()).catch((e) => {
+      gpu.destroy()
+      throw e
+    })
+    // Another compilation may have grown it meanwhile.
+    if (length <= arena.length) {
+      gpu.destroy()
+      return
+    }
+    arena.gpu?.destroy()
+    note(0, (length - arena.length) * 4)
+    arena = { id: nextId++, gpu, length }
+  }
+
+  const checkRange = (buffer: Buffer, at: number, length: number): void => {
+    if (at < 0 || length < 0 || at + length > buffer.length)
+      raise(deviceError('webgpu', `elements ${at}..${at + length} of a buffer of ${buffer.length}`))
+  }
+
+  // ---- programs ----------------------------------------------------------------------------------------------------
+  /** The different lists of bindings, and the number of each dispatch's. */
+  const listsOf = (dispatches: readonly Dispatch[]) => {
+    const keys = new Map<string, number>()
+    const lists: (readonly Binding[])[] = []
+    const numbers = dispatches.map(({ bindings }) => {
+      const key = JSON.stringify(bindings)
+      const known = keys.get(key)
+      if (known !== undefined) return known
+      keys.set(key, lists.length)
+      return lists.push(bindings) - 1
+    })
+    return { lists, numbers }
+  }
+
+  const compile = async (plan: Plan): Promise<Executable> => {
+    check()
+    const decoded = programOf(plan, { bindings: BINDINGS, bindingBytes, tiles })
+    if (E.isLeft(decoded)) return raise(decoded.left)
+    const { dispatches, arena: scratch } = decoded.right
+    const constantBytes = plan.constants.length * 4
+    for (const [what, needed, most] of [
+      ['the constants of a plan', constantBytes, bindingBytes],
+      ['the scratch of a run', scratch * 4, limits.maxBufferSize],
+    ] as const)
+      if (needed > most) return raise({ kind: 'memory', needed, budget: most, what })
+    const made = await settle(Promise.all(dispatches.map((d) => pipelines.get(d.source, d.bindings.length))))
+    await growArena(scratch)
+    const constants = constantBytes === 0 ? undefined : take(bytesOf(plan.constants.length), STORAGE | COPY_DST, 'constants')
+    if (constants !== undefined) queue.writeBuffer(constants, 0, Float32Array.from(plan.constants))
+    const words = new Int32Array((Math.max(1, dispatches.length) * UNIFORM_STRIDE) / 4)
+    dispatches.forEach((d, i) => {
+      words.set(d.bases, (i * UNIFORM_STRIDE) / 4)
+    })
+    const bases = take(words.byteLength, UNIFORM | COPY_DST, 'uniforms')
+    queue.writeBuffer(bases, 0, words)
+    const { lists, numbers } = listsOf(dispatches)
+    const ownBytes = words.byteLength + (constants === undefined ? 0 : bytesOf(plan.constants.length))
+    note(0, ownBytes)
+    const program: Program = {
+      id: nextId++,
+      bytes: scratch * 4,
+      steps: dispatches.map((d, i) => ({ pipeline: made[i], group: numbers[i], grid: d.grid })),
+      bindings: lists,
+      bases,
+      basesGroup: device.createBindGroup({
+        layout: pipelines.basesLayout,
+        entries: [{ binding: 0, resource: { buffer: bases, size: BASES * 4 } }],
+      }),
+      constants,
+      ownBytes,
+      groups: new Map(),
+      inputs: plan.inputs.length,
+      lengths: [...plan.inputs, ...plan.outputs].map(elements),
+    }
+    programs.set(program.id, program)
+    try {
+      await settle(Promise.resolve())
+    } catch (e) {
+      drop(program)
+      throw e
+    }
+    return program
+  }
+
+  const drop = (p: Program): void => {
+    programs.delete(p.id)
+    p.bases.destroy()
+    p.constants?.destroy()
+    note(0, -p.ownBytes)
+  }
+
+  const liveProgram = (executable: Executable): Program => {
+    const p = executable as Program
+    return programs.get(p.id) === p ? p : raise(deviceError('webgpu', `executable ${executable.id} was released or belongs to another backend`))
+  }
+
+  const bindGroups = (p: Program, buffers: readonly GPUBuffer[]): readonly GPUBindGroup[] =>
+    p.bindings.map((list) =>
+      device.createBindGroup({
+        layout: pipelines.layoutOf(list.length),
+        entries: list.map((b, binding) => {
+          switch (b.at) {
+            case 'arena':
+              return { binding, resource: { buffer: arena.gpu as GPUBuffer, offset: b.offset * 4, size: b.length * 4 } }
+            case 'constant':
+              return { binding, resource: { buffer: p.constants as GPUBuffer } }
+            case 'argument':
+              return { binding, resource: { buffer: buffers[b.index] } }
+            default:
+              return b satisfies never
+          }
+        }),
+      }),
+    )
+
+  /** The bind groups for these arguments, kept for the next run with the same ones. */
+  const groupsOf = (p: Program, blocks: readonly Block[], buffers: readonly GPUBuffer[], fresh: boolean): readonly GPUBindGroup[] => {
+    if (fresh) return bindGroups(p, buffers)
+    const key = blocks.map((b) => b.id).join(' ')
+    const known = p.groups.get(key)
+    if (known?.arena === arena.id) return known.list
+    p.groups.delete(key)
+    const oldest = p.groups.keys().next()
+    if (p.groups.size >= REMEMBERED && !oldest.done) p.groups.delete(oldest.value)
+    const list = bindGroups(p, buffers)
+    p.groups.set(key, { arena: arena.id, list })
+    return list
+  }
+
+  const run = (p: Program, args: readonly Buffer[]): void => {
+    if (args.length !== p.lengths.length) raise(deviceError('webgpu', `${args.length} arguments given, ${p.lengths.length} wanted`))
+    runs++
+    const blocks = args.map(own)
+    const encoder = device.createCommandEncoder()
+    const copies: GPUBuffer[] = []
+    const buffers = blocks.map((block, i) => {
+      if (block.length < p.lengths[i]) raise(deviceError('webgpu', `argument ${i} has ${block.length} elements, ${p.lengths[i]} wanted`))
+      const repeated = block.run === runs
+      block.run = runs
+      if (!repeated) return block.gpu
+      if (i >= p.inputs) raise(deviceError('webgpu', `output buffer ${block.id} is given twice`))
+      // One buffer must not be bound twice for writing, and all bindings are: the second input becomes a copy.
+      const size = bytesOf(block.length)
+      const copy = take(size, STORAGE | COPY_DST, 'a copy of an argument')
+      encoder.copyBufferToBuffer(block.gpu, 0, copy, 0, size)
+      copies.push(copy)
+      return copy
+    })
+    const groups = groupsOf(p, blocks, buffers, copies.length > 0)
+    const pass = encoder.beginComputePass()
+    let pipeline: GPUComputePipeline | undefined
+    let group = -1
+    p.steps.forEach((s, i) => {
+      if (s.pipeline !== pipeline) pass.setPipeline(s.pipeline)
+      if (s.group !== group) pass.setBindGroup(0, groups[s.group])
+      pass.setBindGroup(1, p.basesGroup, [i * UNIFORM_STRIDE])
+      pass.dispatchWorkgroups(...s.grid)
+      pipeline = s.pipeline
+      group = s.group
+    })
+    pass.end()
+    queue.submit([encoder.finish()])
+    for (const c of copies) c.destroy()
+  }
+
+  const read = async (block: Block & { gpu: GPUBuffer }, at: number, length: number): Promise<Float32Array> => {
+    if (length === 0) return new Float32Array(0)
+    const size = length * 4
+    const staging = take(size, MAP_READ | COPY_DST, 'a read')
+    try {
+      const encoder = device.createCommandEncoder()
+      encoder.copyBufferToBuffer(block.gpu, at * 4, staging, 0, size)
+      queue.submit([encoder.finish()])
+      await settle(staging.mapAsync(1))
+      return new Float32Array(staging.getMappedRange().slice(0))
+    } finally {
+      staging.destroy()
+    }
+  }
+
+  return {
+    name: 'webgpu',
+    dtype: 'f32',
+    description: `WebGPU on ${description}${software ? ' (software)' : ''}`,
+    threads: 1,
+    alloc: (length) => {
+      check()
+      const size = bytesOf(length)
+      if (size > bindingBytes) raise(outOfMemory('a buffer', size))
+      const block: Block = { id: nextId++, length, gpu: take(size, STORAGE | COPY_SRC | COPY_DST, 'a buffer'), run: 0 }
+      live.add(block)
+      note(length * 4, 0)
+      return block
+    },
+    free: (buffer) => {
+      const block = own(buffer)
+      block.gpu.destroy()
+      live.delete(block)
+      ;(block as Block).gpu = undefined
+      note(-block.length * 4, 0)
+    },
+    write: (buffer, data, at = 0) => {
+      check()
+      const block = own(buffer)
+      checkRange(block, at, data.length)
+      // Deno 2.9 panics on an empty write.
+      if (data.length > 0) queue.writeBuffer(block.gpu, at * 4, floats(data))
+    },
+    read: async (buffer, at = 0, length = buffer.length - at) => {
+      check()
+      const block = own(buffer)
+      checkRange(block, at, length)
+      return read(block, at, length)
+    },
+    compile: (plan) => async () => {
+      try {
+        return E.right(await compile(plan))
+      } catch (e) {
+        return E.left(e instanceof MixtrainException ? e.error : deviceError('webgpu', e instanceof Error ? e.message : String(e)))
+      }
+    },
+    release: (executable) => drop(liveProgram(executable)),
+    run: (executable, args) => {
+      check()
+      run(liveProgram(executable), args)
+    },
+    sync: async () => {
+      check()
+      await settle(queue.onSubmittedWorkDone())
+    },
+    stats: () => ({ live: live.size, bytes, peak }),
+    dispose: () => {
+      if (disposed) return
+      disposed = true
+      device.removeEventListener('uncapturederror', onError)
+      for (const b of live) b.gpu?.destroy()
+      for (const p of [...programs.values()]) drop(p)
+      arena.gpu?.destroy()
+      live.clear()
+      note(-bytes, -overhead)
+      if (owned) device.destroy()
+    },
+  }
+}

@@ -1,0 +1,137 @@
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import type { Backend } from '../backend/backend.ts'
+import { openRegion } from '../backend/region.ts'
+import { raise, usage } from '../core/error.ts'
+import * as S from '../core/shape.ts'
+import { type Dataset, labelsOf, pixels } from '../data/dataset.ts'
+import type { SavedModel } from '../format/model.ts'
+import { input } from '../ops/index.ts'
+import { boundsOf, type MethodName, methods } from '../robust/bounds.ts'
+import { ball } from '../robust/perturbation.ts'
+import { margins } from '../robust/specification.ts'
+import { plan } from '../tape/plan.ts'
+import { compileIn } from '../tape/run.ts'
+import { DEFAULT_MEMORY, PIXELS } from '../train/fit.ts'
+import type { Command } from './command.ts'
+import { bytesOf, loadData, loadModel, matching, sourceOf, withDevice } from './open.ts'
+import { dataOption, indices, methodOption, radius, roundingOption } from './options.ts'
+import { json, table } from './report.ts'
+import { attempt } from './shell.ts'
+
+const options = {
+  data: dataOption,
+  index: { flags: '--index <I,J,...>', about: 'test images, counted from 0 (required)', read: indices },
+  epsilon: { flags: '--epsilon <E>', about: 'l-inf radius in pixel units, 0.1 or 2/255 (required)', read: radius },
+  method: methodOption,
+  rounding: roundingOption,
+}
+
+/** One row per image. */
+interface Bounds {
+  readonly label: readonly number[]
+  readonly logits: readonly (readonly number[])[]
+  readonly lower: readonly (readonly number[])[]
+  readonly upper: readonly (readonly number[])[]
+  /** Lower bounds of z_y - z_j, j != y ascending. */
+  readonly margin: readonly (readonly number[])[]
+}
+
+interface Question {
+  readonly model: SavedModel
+  readonly data: Dataset
+  readonly index: readonly number[]
+  readonly epsilon: number
+  readonly method: MethodName
+  readonly memory: number
+}
+
+/** Bounds the images one by one with one plan: the numbers of an image do not depend on which others are asked for. */
+const boundImages =
+  ({ model: { network, parameters }, data, index, epsilon, method, memory }: Question) =>
+  async (backend: Backend, progress: (done: number) => Promise<void>): Promise<Bounds> => {
+    const label = [...labelsOf(data, index)]
+    const weights = Object.entries(network.parameters).map(([name, { shape }]) => ({ name, node: input(name, shape) }))
+    const [x, y, radiusNode] = [input('x', [1, ...network.input]), input('label', [1]), input('epsilon', [])]
+    const apply = network.apply(Object.fromEntries(weights.map(({ name, node }) => [name, node])))
+    const bounded = boundsOf(methods[method])(apply, ball(x, radiusNode, PIXELS))
+    const logitBounds = bounded.output()
+    const outputs = [apply(x), logitBounds.lower, logitBounds.upper, bounded.rows(margins(y, network.classes)).lower]
+    const inputs = [...weights.map(({ node }) => node), x, y, radiusNode]
+    const needed = plan(outputs, inputs).arena * (backend.dtype === 'f32' ? 4 : 8)
+    if (needed > memory) raise({ kind: 'memory', needed, budget: memory, what: 'bounding one image' })
+    const { region, close } = openRegion(backend)
+    try {
+      const { run } = await compileIn(region)(outputs, inputs)
+      const resident = weights.map(({ name }) => region.from(parameters[name]))
+      const [image, own] = [region.alloc(S.size(network.input)), region.alloc(1)]
+      const results = outputs.map((o) => region.alloc(S.size(o.shape)))
+      const scale = region.from(Float32Array.of(epsilon))
+      const rows: number[][][] = [[], [], [], []]
+      for (const [i, at] of index.entries()) {
+        backend.write(image, pixels(data, [at]))
+        backend.write(own, Float32Array.of(label[i]))
+        run([...resident, image, own, scale, ...results])
+        for (const [j, r] of results.entries()) rows[j].push([...(await backend.read(r))])
+        await progress(i + 1)
+      }
+      const [logits, lower, upper, all] = rows
+      return { label, logits, lower, upper, margin: all.map((row, i) => row.filter((_, j) => j !== label[i])) }
+    } finally {
+      close()
+    }
+  }
+
+const readable = (index: readonly number[], b: Bounds): string =>
+  index
+    .map((at, i) => {
+      const others = b.logits[i].map((_, j) => j).filter((j) => j !== b.label[i])
+      const verified = b.margin[i].every((m) => m > 0 && m < Number.POSITIVE_INFINITY)
+      const rows = b.logits[i].map((z, j) => [
+        `${j}${j === b.label[i] ? ' (label)' : ''}`,
+        ...[b.lower[i][j], z, b.upper[i][j]].map((v) => v.toFixed(4)),
+        j === b.label[i] ? '' : b.margin[i][others.indexOf(j)].toFixed(4),
+      ])
+      return `image ${at}: ${verified ? 'verified' : 'not verified'}\n${table(rows, ['class', 'lower', 'logit', 'upper', 'margin >='])}`
+    })
+    .join('\n\n')
+
+/** `mixtrain bounds`: bounds of logits and margins over balls round test images. */
+export const boundsCommand: Command<typeof options, 'MODEL'> = {
+  name: 'bounds',
+  summary: 'bound logits and margins of single images',
+  description:
+    'Bounds the logits of a model, and its margins z_y - z_j for the label y, over the l-inf ball of radius epsilon round test images, cut to [0, 1]. An image is verified if every lower bound of a margin is above 0.',
+  takes: { MODEL: 'model.safetensors of a run, or an ONNX file' },
+  options,
+  examples: [
+    'mixtrain bounds runs/first/model.safetensors --index 0 --epsilon 0.1',
+    'mixtrain bounds model.onnx --data mnist/ --index 0,1,2 --epsilon 2/255 --method crown --json',
+  ],
+  run: ({ MODEL }, o, shell) => {
+    const { epsilon, index, method = 'symbolic' } = o
+    if (index === undefined) return TE.left(usage('bounds needs --index, numbers of test images such as 0,1,2'))
+    if (epsilon === undefined) return TE.left(usage('bounds needs --epsilon, a radius in pixel units such as 0.1'))
+    return pipe(
+      TE.Do,
+      TE.bind('model', () => loadModel(MODEL)),
+      TE.bind('all', () => loadData(sourceOf(o.data))),
+      TE.bind('data', ({ model, all }) => TE.fromEither(matching(model, MODEL, all.test))),
+      TE.chain(({ model, data }) =>
+        withDevice(o)(({ backend }) =>
+          attempt(() =>
+            shell.interruptible(async () => {
+              const question = { model, data, index, epsilon, method, memory: DEFAULT_MEMORY, ...bytesOf(o.memory) }
+              const bounds = await boundImages(question)(backend, (done) =>
+                shell.progress('bounding', done, index.length),
+              )
+              shell.clear()
+              const about = { model: MODEL, method, rounding: 'none', epsilon, device: backend.name, index }
+              shell.print(o.json ? json({ ...about, ...bounds }) : readable(index, bounds))
+            }),
+          ),
+        ),
+      ),
+    )
+  },
+}

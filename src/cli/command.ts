@@ -1,0 +1,44 @@
+import { Option as CommanderOption, type Command as Program } from 'commander'
+import * as E from 'fp-ts/lib/Either.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import type { MixtrainError } from '../core/error.ts'
+import { common, type Options, readOptions, type Values } from './options.ts'
+import type { Shell } from './shell.ts'
+
+/** A command: what its help says, what it takes, what it does. */
+export interface Command<O extends Options, A extends string> {
+  readonly name: string
+  readonly summary: string
+  readonly description: string
+  /** Arguments, all required, and what they are. */
+  readonly takes: Readonly<Record<A, string>>
+  readonly options: O
+  readonly examples: readonly string[]
+  readonly run: (
+    args: Readonly<Record<A, string>>,
+    options: Values<O & typeof common>,
+    shell: Shell,
+  ) => TE.TaskEither<MixtrainError, void>
+}
+
+/** What happens once the command line has been understood. */
+export type Outcome = TE.TaskEither<MixtrainError, void>
+
+/** Adds a command to the program; `decide` is told what its call comes to. */
+export const define =
+  <O extends Options, A extends string>(command: Command<O, A>) =>
+  (program: Program, shell: Shell, decide: (outcome: Outcome) => void): void => {
+    const options = { ...command.options, ...common }
+    const names = Object.keys(command.takes) as A[]
+    const sub = program.command(command.name).summary(command.summary).description(command.description)
+    for (const name of names) sub.argument(`<${name}>`, command.takes[name])
+    for (const { flags, about } of Object.values(options)) sub.addOption(new CommanderOption(flags, about))
+    sub.addHelpText('after', `\nExamples:\n${command.examples.map((e) => `  $ ${e}`).join('\n')}`)
+    sub.action((...given: unknown[]) => {
+      const args = Object.fromEntries(names.map((name, i) => [name, String(given[i])])) as Record<A, string>
+      const values = readOptions(options, sub.opts())
+      decide(
+        E.isLeft(values) ? TE.left(values.left) : command.run(args, values.right as Values<O & typeof common>, shell),
+      )
+    })
+  }

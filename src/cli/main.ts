@@ -1,0 +1,105 @@
+#!/usr/bin/env node
+import process from 'node:process'
+import { Command, CommanderError } from 'commander'
+import * as E from 'fp-ts/lib/Either.js'
+import { type MixtrainError, show, usage } from '../core/error.ts'
+import { unknownName } from '../core/names.ts'
+import { boundsCommand } from './bounds.ts'
+import { define, type Outcome } from './command.ts'
+import { devicesCommand } from './devices.ts'
+import { evaluateCommand } from './evaluate.ts'
+import { Interrupted, openShell, type Shell } from './shell.ts'
+import { trainCommand } from './train.ts'
+import { VERSION } from './version.ts'
+
+const SUCCESS = 0
+const FAILURE = 1
+const USAGE = 2
+const INTERRUPTED = 130
+
+const commands = [define(trainCommand), define(evaluateCommand), define(boundsCommand), define(devicesCommand)]
+
+const programOf = (shell: Shell, decide: (outcome: Outcome) => void): Command => {
+  const program = new Command('mixtrain')
+    .description(
+      'Trains image classifiers that are provably robust within an l-inf ball, and measures how robust they are. The method is MixTrain (arXiv:1811.02625), on WebAssembly SIMD and in plain TypeScript.',
+    )
+    .version(VERSION)
+    .helpCommand(false)
+    .exitOverride()
+    .showSuggestionAfterError(false)
+    .configureOutput({
+      writeOut: (text) => shell.print(text.trimEnd()),
+      writeErr: (text) => shell.note(text.trimEnd()),
+      outputError: () => undefined,
+    })
+    .addHelpText(
+      'after',
+      '\nmixtrain COMMAND --help tells more, with examples.\nExit code: 0 success, 1 failure, 2 wrong usage, 130 interrupted.',
+    )
+  for (const add of commands) add(program, shell, decide)
+  return program
+}
+
+/** What commander found wrong, in our words. */
+const explained = (error: CommanderError, program: Command, argv: readonly string[]): MixtrainError => {
+  const command = program.commands.find((c) => c.name() === argv[0])
+  const [, quoted = ''] = /'([^']*)'/.exec(error.message) ?? []
+  switch (error.code) {
+    case 'commander.unknownCommand':
+      return usage(
+        unknownName(
+          'command',
+          quoted,
+          program.commands.map((c) => c.name()),
+        ),
+      )
+    case 'commander.unknownOption': {
+      const known = (command === undefined ? program.commands : [command]).flatMap((c) => c.options)
+      const names = [...new Set([...known.map((o) => o.long ?? o.flags), '--help'])]
+      return usage(unknownName(command === undefined ? 'option' : `option of ${command.name()}`, quoted, names))
+    }
+    default:
+      return usage(error.message.replace(/^error: /, ''))
+  }
+}
+
+/** Says what went wrong: on standard error, and with `--json` as the one document on standard output. */
+const fail = (error: { readonly kind: string; readonly message: string }, shell: Shell, asJson: boolean): void => {
+  shell.note(error.kind === 'interrupted' ? error.message : `mixtrain: ${error.message}`)
+  if (asJson) shell.print(JSON.stringify({ error: { kind: error.kind, message: error.message } }))
+}
+
+const refuse = (error: MixtrainError, shell: Shell, asJson: boolean): number => {
+  fail({ kind: error.kind, message: show(error) }, shell, asJson)
+  return error.kind === 'usage' ? USAGE : FAILURE
+}
+
+/** Runs a command line; the exit code. */
+const run = async (argv: readonly string[], shell: Shell): Promise<number> => {
+  const asJson = argv.includes('--json')
+  let outcome: Outcome | undefined
+  const program = programOf(shell, (o) => {
+    outcome = o
+  })
+  try {
+    await program.parseAsync(argv, { from: 'user' })
+    const result = await outcome?.()
+    return result !== undefined && E.isLeft(result) ? refuse(result.left, shell, asJson) : SUCCESS
+  } catch (cause) {
+    shell.clear()
+    if (cause instanceof Interrupted) {
+      fail({ kind: 'interrupted', message: cause.message }, shell, asJson)
+      return INTERRUPTED
+    }
+    if (cause instanceof CommanderError) {
+      if (cause.exitCode === 0) return SUCCESS
+      return cause.code === 'commander.help' ? USAGE : refuse(explained(cause, program, argv), shell, asJson)
+    }
+    const message = `this is a defect of the program: ${cause instanceof Error ? cause.stack : cause}`
+    fail({ kind: 'defect', message }, shell, asJson)
+    return FAILURE
+  }
+}
+
+process.exitCode = await run(process.argv.slice(2), openShell())

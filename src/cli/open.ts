@@ -1,0 +1,74 @@
+import { resolve } from 'node:path'
+import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { type Device, type DeviceName, deviceNames, openDevice } from '../backend/device.ts'
+import { deviceError, type MixtrainError, usage } from '../core/error.ts'
+import * as S from '../core/shape.ts'
+import type { Data, Dataset } from '../data/dataset.ts'
+import { digits } from '../data/digits.ts'
+import { exists, files } from '../data/files.ts'
+import { loadFolder } from '../data/folder.ts'
+import { decodeModel, type SavedModel } from '../format/model.ts'
+import { attempt, using } from './shell.ts'
+
+export const DIGITS = 'digits'
+
+/** What `--data` names: `digits`, or the absolute path of a folder. */
+export const sourceOf = (name: string | undefined): string =>
+  name === undefined || name === DIGITS ? DIGITS : resolve(name)
+
+/** Loads the images of a source; where there is no such folder, the error tells about `digits`. */
+export const loadData = (source: string): TE.TaskEither<MixtrainError, Data> =>
+  source === DIGITS
+    ? attempt(digits)
+    : pipe(
+        exists(source),
+        TE.filterOrElse(
+          (there) => there,
+          (): MixtrainError => ({
+            kind: 'file',
+            path: source,
+            message: `there is no such folder; the embedded images are called ${DIGITS}`,
+          }),
+        ),
+        TE.chain(() => loadFolder(files)(source)),
+      )
+
+export const loadModel = (path: string): TE.TaskEither<MixtrainError, SavedModel> =>
+  pipe(
+    files.read(path),
+    TE.chainEitherK((bytes) => decodeModel(bytes, path)),
+  )
+
+/** The images, if they are what the model takes. */
+export const matching = (model: SavedModel, path: string, data: Dataset): E.Either<MixtrainError, Dataset> => {
+  const { input, classes } = model.network
+  return S.size(input) === S.size(data.shape) && classes === data.classes
+    ? E.right(data)
+    : E.left(
+        usage(
+          `${path} takes images ${S.show(input)} of ${classes} classes, but those of ${data.name} are ${S.show(data.shape)} of ${data.classes} classes`,
+        ),
+      )
+}
+
+export interface Machine {
+  readonly device: string | undefined
+  readonly threads: number | undefined
+  readonly fastMath: boolean
+}
+
+const isAvailable = (name: string): name is DeviceName => (deviceNames as readonly string[]).includes(name)
+
+/** Opens the device for `use` and closes it, however that ends. */
+export const withDevice =
+  ({ device = 'auto', threads, fastMath }: Machine) =>
+  <A>(use: (device: Device) => TE.TaskEither<MixtrainError, A>): TE.TaskEither<MixtrainError, A> =>
+    isAvailable(device)
+      ? using(openDevice({ device, threads, fastMath }), use, ({ backend }) => backend.dispose())
+      : TE.left(deviceError(device, 'this version has no such device'))
+
+/** A budget in bytes from megabytes. */
+export const bytesOf = (megabytes: number | undefined): { readonly memory?: number } =>
+  megabytes === undefined ? {} : { memory: megabytes * 2 ** 20 }

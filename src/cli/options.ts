@@ -1,0 +1,155 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import { getMonoid } from 'fp-ts/lib/ReadonlyArray.js'
+import * as R from 'fp-ts/lib/Record.js'
+import { type DeviceName, deviceNames } from '../backend/device.ts'
+import { type MixtrainError, usage } from '../core/error.ts'
+import { unknownName } from '../core/names.ts'
+import { type MethodName, methods } from '../robust/bounds.ts'
+
+/** An option with an argument: how it is written, explained and read. */
+export interface Option<A> {
+  readonly flags: string
+  readonly about: string
+  /** A Left says what was expected. */
+  readonly read: (text: string) => E.Either<string, A>
+}
+
+/** An option without an argument. */
+export interface Switch {
+  readonly flags: string
+  readonly about: string
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: options of every type in one record
+export type Options = Readonly<Record<string, Option<any> | Switch>>
+export type Values<O extends Options> = {
+  readonly [K in keyof O]: O[K] extends Option<infer A> ? A | undefined : boolean
+}
+
+const quoted = (text: string): string => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}...` : text)
+const expected =
+  (what: string) =>
+  (text: string): E.Either<string, never> =>
+    E.left(`expected ${what}, not ${quoted(text)}`)
+
+const decimal = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i
+const numberIn =
+  (what: string, holds: (x: number) => boolean) =>
+  (text: string): E.Either<string, number> =>
+    decimal.test(text) && holds(Number(text)) ? E.right(Number(text)) : expected(what)(text)
+
+export const text = (value: string): E.Either<string, string> =>
+  value === '' ? expected('a name')(value) : E.right(value)
+export const count = numberIn('a whole number from 1', (x) => Number.isSafeInteger(x) && x >= 1)
+export const integer = numberIn('a whole number', Number.isSafeInteger)
+export const positive = numberIn('a number above 0', (x) => x > 0 && Number.isFinite(x))
+export const fraction = numberIn('a number from 0 to 1', (x) => x >= 0 && x <= 1)
+
+/** A radius in pixel units, in [0, 1], also as a quotient: 0.1, 2/255. */
+export const radius = (value: string): E.Either<string, number> => {
+  const parts = value.split('/')
+  const [a, b] = parts.map((p) => (decimal.test(p) ? Number(p) : Number.NaN))
+  const x = parts.length === 1 ? a : parts.length === 2 ? a / b : Number.NaN
+  return x >= 0 && x <= 1 ? E.right(x) : expected('a radius from 0 to 1 in pixel units, such as 0.1 or 2/255')(value)
+}
+
+export const name =
+  <A extends string>(what: string, known: readonly A[]) =>
+  (value: string): E.Either<string, A> =>
+    known.includes(value as A) ? E.right(value as A) : E.left(unknownName(what, value, known))
+
+/** Whole numbers from 0, with commas between. */
+export const indices = (value: string): E.Either<string, readonly number[]> =>
+  /^\d{1,9}(,\d{1,9})*$/.test(value)
+    ? E.right(value.split(',').map(Number))
+    : expected('image numbers counted from 0, such as 0,1,2')(value)
+
+/** `TRAIN[,TEST]`. */
+export const limits = (value: string): E.Either<string, { readonly train: number; readonly test: number | null }> => {
+  const parts = value.split(',').map(count)
+  return parts.length <= 2 && parts.every(E.isRight)
+    ? E.right({
+        train: (parts[0] as E.Right<number>).right,
+        test: (parts[1] as E.Right<number> | undefined)?.right ?? null,
+      })
+    : expected('TRAIN or TRAIN,TEST, such as 200,50')(value)
+}
+
+const allDevices = [...new Set([...deviceNames, 'webgpu'])] as readonly (DeviceName | 'webgpu')[]
+
+/** What every command takes. */
+export const common = {
+  device: {
+    flags: '--device <NAME>',
+    about: `where to compute: ${allDevices.join(', ')} (default: auto, the fastest that works)`,
+    read: name('device', allDevices),
+  },
+  threads: {
+    flags: '--threads <N>',
+    about: "threads of the wasm device; results do not depend on it (default: the machine's, at most 8)",
+    read: numberIn('a whole number from 1 to 64', (x) => Number.isInteger(x) && x >= 1 && x <= 64),
+  },
+  memory: {
+    flags: '--memory <MB>',
+    about: 'scratch memory that bounding images may take at once (default: 2048)',
+    read: positive,
+  },
+  fastMath: {
+    flags: '--fast-math',
+    about: 'fused multiply-adds where the engine has them: faster, but bits then depend on the engine',
+  },
+  json: { flags: '--json', about: 'standard output is one JSON document; progress goes to standard error' },
+} as const satisfies Options
+
+export const dataOption = {
+  flags: '--data <digits|FOLDER>',
+  about: 'images: the embedded digits, or a folder with the official files of MNIST or Fashion-MNIST (default: digits)',
+  read: text,
+}
+
+export const methodNames = Object.keys(methods) as readonly MethodName[]
+export const methodOption = {
+  flags: '--method <NAME>',
+  about: `how to bound: ${methodNames.join(', ')} (default: symbolic)`,
+  read: name('method', methodNames),
+}
+
+/** Outward rounding is refused: a certificate must not be claimed that was not computed. */
+export const roundingOption = {
+  flags: '--rounding <none|outward>',
+  about: 'none: bounds are computed in float32, rounding ignored (default: none)',
+  read: (value: string): E.Either<string, 'none'> =>
+    value === 'outward'
+      ? E.left('outward rounding is not part of this version; bounds ignore rounding (none)')
+      : name('rounding policy', ['none'] as const)(value),
+}
+
+/** `--batch-size <N>` is `batchSize` in a record. */
+const long = (flags: string): string => flags.split(' ')[0]
+const keyOf = (flags: string): string =>
+  long(flags)
+    .slice(2)
+    .replace(/-(\w)/g, (_, c: string) => c.toUpperCase())
+
+/** Reads all options that were written; the error lists everything that is wrong with them. */
+export const readOptions = <O extends Options>(
+  options: O,
+  raw: Readonly<Record<string, unknown>>,
+): E.Either<MixtrainError, Values<O>> => {
+  const read = (option: Option<unknown> | Switch): E.Either<readonly string[], unknown> => {
+    const value = raw[keyOf(option.flags)]
+    if (!('read' in option)) return E.right(value === true)
+    return value === undefined
+      ? E.right(undefined)
+      : E.mapLeft((message: string) => [`${long(option.flags)}: ${message}`])(option.read(String(value)))
+  }
+  return pipe(
+    options,
+    R.traverse(E.getApplicativeValidation(getMonoid<string>()))(read),
+    E.bimap(
+      (messages) => usage(messages.join('\n')),
+      (values) => values as Values<O>,
+    ),
+  )
+}

@@ -1,0 +1,128 @@
+import { join } from 'node:path'
+import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { fileError, type MixtrainError } from '../core/error.ts'
+import { append, exists, files, makeDirectory, makeFresh, remove, writeAtomic } from '../data/files.ts'
+import type { Network } from '../nn/networks.ts'
+import { decodeCheckpoint, encodeCheckpoint, logged, type Settings, type StoredRun } from '../train/checkpoint.ts'
+import type { Checkpoint, EpochRecord } from '../train/fit.ts'
+
+/** The files of a run. */
+export const FILES = {
+  checkpoint: 'checkpoint.safetensors',
+  log: 'log.jsonl',
+  model: 'model.safetensors',
+  onnx: 'model.onnx',
+  report: 'report.json',
+  curves: 'curves.svg',
+} as const
+
+/** A folder that a run may write to; `made` if it was not there before. */
+export interface RunFolder {
+  readonly path: string
+  readonly made: boolean
+}
+
+const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text)
+
+/** The folder asked for by name: it may exist, but have no run in it. */
+export const claim = (path: string): TE.TaskEither<MixtrainError, RunFolder> =>
+  pipe(
+    exists(path),
+    TE.chain((there) =>
+      there
+        ? pipe(
+            files.list(path),
+            TE.chainEitherK((entries) => {
+              const taken = Object.values(FILES).find((name) => entries.includes(name))
+              return taken === undefined
+                ? E.right({ path, made: false })
+                : E.left(
+                    fileError(
+                      path,
+                      `there is a run in this folder already (${taken}); choose another --output${
+                        entries.includes(FILES.checkpoint) ? `, or go on with --resume ${path}` : ''
+                      }`,
+                    ),
+                  )
+            }),
+          )
+        : pipe(
+            makeDirectory(path),
+            TE.map(() => ({ path, made: true })),
+          ),
+    ),
+  )
+
+/** A folder of its own under `runs`: the UTC time as 2026-11-22T18-20-59, with a number where that is taken. */
+export const fresh = (now: Date): TE.TaskEither<MixtrainError, RunFolder> => {
+  const time = now.toISOString().slice(0, 19).replaceAll(':', '-')
+  const attemptAt = (n: number): TE.TaskEither<MixtrainError, RunFolder> => {
+    const path = join('runs', n === 1 ? time : `${time}-${n}`)
+    return pipe(
+      makeFresh(path),
+      TE.map((): RunFolder => ({ path, made: true })),
+      TE.orElse((error) =>
+        pipe(
+          exists(path),
+          TE.chain((there) => (there && n < 100 ? attemptAt(n + 1) : TE.left(error))),
+        ),
+      ),
+    )
+  }
+  return pipe(
+    makeDirectory('runs'),
+    TE.chain(() => attemptAt(1)),
+  )
+}
+
+/** The run of a folder as its last checkpoint has it. */
+export const stored = (folder: string): TE.TaskEither<MixtrainError, StoredRun> => {
+  const path = join(folder, FILES.checkpoint)
+  return pipe(
+    exists(path),
+    TE.filterOrElse(
+      (there) => there,
+      (): MixtrainError =>
+        fileError(folder, `there is no ${FILES.checkpoint} to resume from: no epoch of a run was finished here`),
+    ),
+    TE.chain(() => files.read(path)),
+    TE.chainEitherK((bytes) => decodeCheckpoint(bytes, path)),
+  )
+}
+
+const lines = (history: readonly EpochRecord[]): string => history.map((r) => `${JSON.stringify(logged(r))}\n`).join('')
+
+/** What a killed process leaves of a file that it was writing. */
+const LEFTOVER = new RegExp(`^(${Object.values(FILES).join('|').replaceAll('.', '\\.')})\\.[0-9a-f-]{36}\\.tmp$`)
+
+/**
+ * Makes a folder what its checkpoint knows: a torn last line of the log, or an epoch that was logged but not kept, goes; half-written
+ * files go too.
+ */
+export const heal = (folder: string, history: readonly EpochRecord[]): TE.TaskEither<MixtrainError, void> =>
+  pipe(
+    files.list(folder),
+    TE.map((entries) => entries.filter((name) => LEFTOVER.test(name))),
+    TE.chain((leftovers) => TE.sequenceSeqArray(leftovers.map((name) => remove(join(folder, name))))),
+    TE.chain(() => writeAtomic(join(folder, FILES.log), utf8(lines(history)))),
+  )
+
+/** Keeps a finished epoch: the checkpoint first, so that no epoch is logged that would be trained again. */
+export const keep =
+  (folder: string, network: Network, settings: Settings) =>
+  (checkpoint: Checkpoint): TE.TaskEither<MixtrainError, void> =>
+    pipe(
+      writeAtomic(join(folder, FILES.checkpoint), encodeCheckpoint(network, checkpoint, settings)),
+      TE.chain(() => append(join(folder, FILES.log), utf8(lines(checkpoint.history.slice(-1))))),
+    )
+
+export const write =
+  (folder: string) =>
+  (name: (typeof FILES)[keyof typeof FILES], content: string | Uint8Array): TE.TaskEither<MixtrainError, void> =>
+    writeAtomic(join(folder, name), typeof content === 'string' ? utf8(content) : content)
+
+/** A folder as it is written on a command line. */
+export const shown = (path: string): string =>
+  /^[\w./+=@:-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`

@@ -1,0 +1,125 @@
+import process from 'node:process'
+import { SingleBar } from 'cli-progress'
+import * as E from 'fp-ts/lib/Either.js'
+import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { type MixtrainError, MixtrainException, raise } from '../core/error.ts'
+
+/** The program was asked to stop; `message` says what became of its work. */
+export class Interrupted extends Error {
+  constructor(message = 'interrupted') {
+    super(message)
+  }
+}
+
+/** Standard output and standard error, as the program uses them. */
+export interface Shell {
+  /** Results: standard output. */
+  readonly print: (text: string) => void
+  /** What happens meanwhile: standard error. */
+  readonly note: (text: string) => void
+  /** Shows how far something is on a terminal, and lets other events through. @throws Interrupted after Ctrl-C. */
+  readonly progress: (label: string, done: number, total: number) => Promise<void>
+  /** Takes the progress bar away. */
+  readonly clear: () => void
+  /** Within `run`, Ctrl-C is told at the next progress; a second one, or one outside, ends the process at once. */
+  readonly interruptible: <A>(run: () => Promise<A>) => Promise<A>
+}
+
+/** How long the event loop may be kept waiting, ms. */
+const PATIENCE = 40
+
+/** The shell of this process. */
+export const openShell = (): Shell => {
+  let interrupts = 0
+  let last = 0
+  let bar: SingleBar | undefined
+  let shown = ''
+  const clear = () => {
+    bar?.stop()
+    bar = undefined
+  }
+  const interrupt = () => {
+    interrupts++
+    if (interrupts < 2) return
+    clear()
+    process.exit(130)
+  }
+  // A reader that has gone away (`| head`) wants no more.
+  for (const stream of [process.stdout, process.stderr])
+    stream.on('error', (e: NodeJS.ErrnoException) => process.exit(e.code === 'EPIPE' ? 0 : 1))
+  return {
+    print: (text) => {
+      process.stdout.write(`${text}\n`)
+    },
+    note: (text) => {
+      process.stderr.write(`${text}\n`)
+    },
+    progress: async (label, done, total) => {
+      if (process.stderr.isTTY) {
+        if (bar === undefined || shown !== label) {
+          clear()
+          shown = label
+          bar = new SingleBar({
+            format: '{label} {bar} {value}/{total}, {eta_formatted} left',
+            stream: process.stderr,
+            barsize: 30,
+            barCompleteChar: '█',
+            barIncompleteChar: '░',
+            hideCursor: true,
+            clearOnComplete: true,
+          })
+          bar.start(total, done, { label })
+        }
+        bar.update(done, { label })
+      }
+      if (performance.now() - last > PATIENCE) {
+        await new Promise((resolve) => setImmediate(resolve))
+        last = performance.now()
+      }
+      if (interrupts > 0) throw new Interrupted()
+    },
+    clear,
+    interruptible: async (run) => {
+      process.on('SIGINT', interrupt)
+      try {
+        return await run()
+      } finally {
+        clear()
+        process.off('SIGINT', interrupt)
+      }
+    },
+  }
+}
+
+/** The value of a task; its error is raised. */
+export const get = async <A>(task: TaskEither<MixtrainError, A>): Promise<A> => {
+  const result = await task()
+  return E.isLeft(result) ? raise(result.left) : result.right
+}
+
+/** A task from a function that raises its errors; other exceptions are defects and pass. */
+export const attempt =
+  <A>(run: () => Promise<A>): TaskEither<MixtrainError, A> =>
+  async () => {
+    try {
+      return E.right(await run())
+    } catch (cause) {
+      if (cause instanceof MixtrainException) return E.left(cause.error)
+      throw cause
+    }
+  }
+
+/** Runs `use`, then `release`, however `use` ends. */
+export const using = <A, B>(
+  open: TE.TaskEither<MixtrainError, A>,
+  use: (a: A) => TE.TaskEither<MixtrainError, B>,
+  release: (a: A) => void,
+): TE.TaskEither<MixtrainError, B> =>
+  TE.Monad.chain(open, (a) => async () => {
+    try {
+      return await use(a)()
+    } finally {
+      release(a)
+    }
+  })

@@ -1,0 +1,340 @@
+import { join, resolve } from 'node:path'
+import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import type { Device } from '../backend/device.ts'
+import { type MixtrainError, show, usage } from '../core/error.ts'
+import { unknownName } from '../core/names.ts'
+import { type Data, take } from '../data/dataset.ts'
+import { removeEmpty } from '../data/files.ts'
+import { encodeModel, encodeModelOnnx, type SavedModel } from '../format/model.ts'
+import { type ObjectiveName, objectives } from '../loss/objective.ts'
+import { type Network, type NetworkName, networks } from '../nn/networks.ts'
+import { methods } from '../robust/bounds.ts'
+import { restore, type Settings } from '../train/checkpoint.ts'
+import { type Checkpoint, fit } from '../train/fit.ts'
+import { completed } from '../train/quick.ts'
+import { numbersOf, REPORT_ATTACK, recipe } from '../train/recipe.ts'
+import { verify } from '../train/verify.ts'
+import type { Command } from './command.ts'
+import { drawCurves } from './curves.ts'
+import { bytesOf, loadData, sourceOf, withDevice } from './open.ts'
+import { count, dataOption, fraction, integer, limits, name, positive, radius, text, type Values } from './options.ts'
+import { epochLine, json, reportOf, reportTable } from './report.ts'
+import { claim, FILES, fresh, heal, keep, type RunFolder, shown, stored, write } from './run-folder.ts'
+import { attempt, get, Interrupted, type Shell } from './shell.ts'
+import { VERSION } from './version.ts'
+
+const networkNames = Object.keys(networks) as NetworkName[]
+const lossNames = Object.keys(objectives) as ObjectiveName[]
+const standard = numbersOf('mixtrain')
+
+const options = {
+  data: dataOption,
+  network: {
+    flags: '--network <NAME>',
+    about: `${networkNames.join(', ')} (default: small)`,
+    read: name('network', networkNames),
+  },
+  loss: { flags: '--loss <NAME>', about: `${lossNames.join(', ')} (default: mixtrain)`, read: name('loss', lossNames) },
+  epsilon: {
+    flags: '--epsilon <E>',
+    about: 'l-inf radius to be robust in, in pixel units, 0.1 or 2/255 (default: 0.1)',
+    read: radius,
+  },
+  epochs: {
+    flags: '--epochs <N>',
+    about: `passes over the training images (default: ${standard.epochs})`,
+    read: count,
+  },
+  batchSize: { flags: '--batch-size <N>', about: `images per step (default: ${standard.batchSize})`, read: count },
+  k: {
+    flags: '--k <N>',
+    about: `mixtrain: images per batch that the robust term bounds (default: ${standard.k})`,
+    read: count,
+  },
+  balance: {
+    flags: '--balance <B>',
+    about:
+      'weight of the robust term, from 0 to 1, or adaptive: it follows ACC and VRA on held-out images ' +
+      `(default: ${typeof standard.balance === 'number' ? Number(standard.balance.toFixed(4)) : standard.balance})`,
+    read: (value: string): E.Either<string, number | 'adaptive'> =>
+      value === 'adaptive'
+        ? E.right('adaptive')
+        : E.mapLeft((message: string) => message.replace(', not', ' or adaptive, not'))(fraction(value)),
+  },
+  lr: { flags: '--lr <RATE>', about: `highest learning rate of Adam (default: ${standard.lr})`, read: positive },
+  seed: { flags: '--seed <N>', about: 'decides every random number (default: 0)', read: integer },
+  limit: {
+    flags: '--limit <TRAIN[,TEST]>',
+    about: 'only the first so many training and test images, for quick trials (default: all)',
+    read: limits,
+  },
+  output: { flags: '--output <DIR>', about: 'folder of the run (default: runs/ and the time)', read: text },
+  resume: {
+    flags: '--resume <DIR>',
+    about: 'go on with the run in this folder, under its settings; the result is the same as without the break',
+    read: text,
+  },
+}
+
+type Given = Values<typeof options> & { readonly device: string | undefined; readonly fastMath: boolean }
+
+/** What was asked for, as far as it was. */
+const asked = (o: Given): Partial<Settings> =>
+  Object.fromEntries(
+    Object.entries({
+      data: o.data === undefined ? undefined : sourceOf(o.data),
+      network: o.network,
+      loss: o.loss,
+      epsilon: o.epsilon,
+      epochs: o.epochs,
+      batchSize: o.batchSize,
+      k: o.k,
+      balance: o.balance,
+      lr: o.lr,
+      seed: o.seed,
+      trainLimit: o.limit?.train,
+      testLimit: o.limit?.test,
+      device: o.device === 'auto' ? undefined : o.device,
+      arithmetic: o.fastMath ? 'fast-math' : undefined,
+    }).filter(([, value]) => value !== undefined),
+  )
+
+/** The settings of a new run, but for the device, which is known when it is open. */
+const begun = (given: Partial<Settings>): Settings => {
+  const loss = (given.loss ?? 'mixtrain') as ObjectiveName
+  const { epochs, batchSize, k, balance, lr } = numbersOf(loss)
+  return {
+    mixtrain: VERSION,
+    data: sourceOf(undefined),
+    network: 'small',
+    loss,
+    epsilon: 0.1,
+    epochs,
+    batchSize,
+    k,
+    balance,
+    lr,
+    seed: 0,
+    trainLimit: null,
+    testLimit: null,
+    device: 'auto',
+    arithmetic: 'exact',
+    ...given,
+  }
+}
+
+/** The settings of a stored run, unless something else is asked for: its schedules and its random numbers would not go on. */
+const continued = (folder: string, settings: Settings, given: Partial<Settings>): E.Either<MixtrainError, Settings> => {
+  const wanted: Partial<Settings> = { ...given, mixtrain: VERSION }
+  const different = (Object.keys(wanted) as (keyof Settings)[]).filter((k) => wanted[k] !== settings[k])
+  return different.length === 0
+    ? E.right(settings)
+    : E.left(
+        usage(
+          `the run in ${folder} cannot go on with other settings:\n${different
+            .map((k) => `${k}: it has ${settings[k]}, asked for is ${wanted[k]}`)
+            .join('\n')}`,
+        ),
+      )
+}
+
+const limited = ({ train, test }: Data, { trainLimit, testLimit }: Settings): Data => ({
+  train: trainLimit === null ? train : take(trainLimit)(train),
+  test: testLimit === null ? test : take(testLimit)(test),
+})
+
+/** One of `known` by its name, which a file may have got wrong. */
+const byName = <A>(what: string, key: string, known: Readonly<Record<string, A>>): E.Either<MixtrainError, A> =>
+  Object.hasOwn(known, key) ? E.right(known[key]) : E.left(usage(unknownName(what, key, Object.keys(known))))
+
+interface Run {
+  readonly settings: Settings
+  readonly network: Network
+  readonly data: Data
+  readonly folder: RunFolder
+  readonly device: Device
+  readonly resume: Checkpoint | undefined
+  readonly memory: number | undefined
+  readonly json: boolean
+}
+
+const recipeOf = (settings: Settings) => recipe(settings.loss as ObjectiveName, settings)
+
+/** What is left of the run, epoch by epoch. */
+const epochsOf = ({ settings, network, data, device, resume, memory }: Run, shell: Shell) => {
+  const { numbers, k: _, ...planned } = recipeOf(settings)
+  return fit(
+    completed({
+      data,
+      network,
+      epsilon: settings.epsilon,
+      seed: settings.seed,
+      method: methods[numbers.method],
+      ...planned,
+      ...bytesOf(memory),
+      resume,
+      progress: ({ phase, epoch, done, total }) =>
+        shell.progress(`epoch ${epoch + 1}/${settings.epochs} ${phase}`, done, total),
+    }),
+  )(device.backend)
+}
+
+/** Writes what a finished run leaves: the model, its report on the test images, its curves. */
+const conclude = async (run: Run, { state, history }: Checkpoint, shell: Shell): Promise<void> => {
+  const { settings, network, data, folder, device } = run
+  const { epsilon, loss, seed, arithmetic } = settings
+  const { method } = recipeOf(settings).numbers
+  const model: SavedModel = {
+    network,
+    parameters: state.parameters,
+    provenance: { epsilon, loss, seed, arithmetic },
+  }
+  const save = write(folder.path)
+  await get(save(FILES.model, encodeModel(model)))
+  const onnx = encodeModelOnnx(model)
+  if (E.isRight(onnx)) await get(save(FILES.onnx, onnx.right))
+  else shell.note(`There is no ${FILES.onnx}: ${show(onnx.left)}`)
+  const start = performance.now()
+  const verified = await verify({
+    ...model,
+    data: data.test,
+    epsilon,
+    method: methods[method],
+    attack: REPORT_ATTACK,
+    ...bytesOf(run.memory),
+    progress: (done, total) => shell.progress('evaluating on test images', done, total),
+  })(device.backend)
+  shell.clear()
+  const seconds = (performance.now() - start) / 1000
+  const report = reportOf(
+    {
+      model: join(folder.path, FILES.model),
+      count: data.test.count,
+      epsilon,
+      attack: REPORT_ATTACK,
+      method,
+      device,
+      seconds,
+    },
+    verified,
+  )
+  await get(save(FILES.report, `${json({ ...report, settings })}\n`))
+  await get(save(FILES.curves, await drawCurves({ history, settings })))
+  shell.print(
+    run.json
+      ? json({ ...report, settings, output: folder.path })
+      : reportTable(report, `${data.test.name}, test images`, device, folder.path),
+  )
+}
+
+/** Trains, keeping every epoch, and concludes; whatever stops it, the user is told how to go on. */
+const execute = async (run: Run, shell: Shell): Promise<void> => {
+  const { folder, network, settings, resume } = run
+  const say = run.json ? shell.note : shell.print
+  const keepEpoch = keep(folder.path, network, settings)
+  let last = resume
+  try {
+    if (resume !== undefined) await get(heal(folder.path, resume.history))
+    for await (const epoch of epochsOf(run, shell)) {
+      shell.clear()
+      await get(keepEpoch(epoch.checkpoint))
+      last = epoch.checkpoint
+      say(epochLine(epoch, settings.epochs))
+    }
+    if (last !== undefined) await conclude(run, last, shell)
+  } catch (cause) {
+    shell.clear()
+    if (last === undefined) {
+      if (folder.made) await removeEmpty(folder.path)()
+      throw cause instanceof Interrupted
+        ? new Interrupted('Interrupted before the first epoch was finished: nothing was kept.')
+        : cause
+    }
+    const hint = `go on with: mixtrain train --resume ${shown(folder.path)}`
+    if (cause instanceof Interrupted)
+      throw new Interrupted(`Interrupted after ${last.history.length} of ${settings.epochs} epochs; ${hint}`)
+    shell.note(`Stopped after ${last.history.length} of ${settings.epochs} epochs; ${hint}`)
+    throw cause
+  }
+}
+
+/** `mixtrain train`: trains a network and reports how robust it is. */
+export const trainCommand: Command<typeof options, never> = {
+  name: 'train',
+  summary: 'train a verifiably robust network',
+  description:
+    'Trains a classifier of images to keep its label within an l-inf ball of radius epsilon, by MixTrain (arXiv:1811.02625) unless another loss is named, and measures it on test images. The run folder gets the model (safetensors and ONNX), a log, a report, a chart, and a checkpoint after every epoch.',
+  takes: {},
+  options,
+  examples: [
+    'mixtrain train',
+    'mixtrain train --limit 500,100 --epochs 2 --output runs/trial',
+    'mixtrain train --data mnist/ --network large --epsilon 0.3 --seed 1',
+    'mixtrain train --resume runs/trial',
+  ],
+  run: (_, o, shell) => {
+    const { output, resume } = o
+    if (output !== undefined && resume !== undefined && resolve(output) !== resolve(resume))
+      return TE.left(usage('a resumed run stays in its folder: leave --output out'))
+    return pipe(
+      TE.Do,
+      TE.bind('before', () => (resume === undefined ? TE.right(undefined) : stored(resume))),
+      TE.bind('settings', ({ before }) =>
+        TE.fromEither(
+          before === undefined || resume === undefined
+            ? E.right(begun(asked(o)))
+            : continued(resume, before.settings, asked(o)),
+        ),
+      ),
+      TE.bind('objective', ({ settings }) => TE.fromEither(byName('loss', settings.loss, objectives))),
+      TE.bind('build', ({ settings }) => TE.fromEither(byName('network', settings.network, networks))),
+      TE.bind('data', ({ settings }) =>
+        pipe(
+          loadData(settings.data),
+          TE.map((data) => limited(data, settings)),
+        ),
+      ),
+      TE.bind('network', ({ build, data: { train } }) =>
+        attempt(async () => build({ input: train.shape, classes: train.classes })),
+      ),
+      TE.bind('checkpoint', ({ before, settings, network }) =>
+        TE.fromEither(
+          before === undefined ? E.right(undefined) : restore(before, network, recipeOf(settings).optimizer.slots),
+        ),
+      ),
+      TE.chain(({ settings, data, network, checkpoint }) =>
+        withDevice({ device: settings.device, threads: o.threads, fastMath: settings.arithmetic === 'fast-math' })(
+          (device) =>
+            pipe(
+              resume !== undefined
+                ? TE.right({ path: resume, made: false })
+                : output === undefined
+                  ? fresh(new Date())
+                  : claim(output),
+              TE.chain((folder) =>
+                attempt(() =>
+                  shell.interruptible(() =>
+                    execute(
+                      {
+                        settings: { ...settings, device: device.backend.name },
+                        network,
+                        data,
+                        folder,
+                        device,
+                        resume: checkpoint,
+                        memory: o.memory,
+                        json: o.json,
+                      },
+                      shell,
+                    ),
+                  ),
+                ),
+              ),
+            ),
+        ),
+      ),
+    )
+  },
+}

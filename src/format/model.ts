@@ -1,0 +1,181 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import { z } from 'zod'
+import { fileError, type MixtrainError, MixtrainException, show } from '../core/error.ts'
+import { unknownName } from '../core/names.ts'
+import { type Shape, show as showShape } from '../core/shape.ts'
+import type { Named } from '../nn/layers.ts'
+import { type Network, networks } from '../nn/networks.ts'
+import { input } from '../ops/index.ts'
+import { decodeOnnx, encodeOnnx, type OnnxModel } from './onnx.ts'
+import { decode, encode, expectTensors, type Metadata } from './safetensors.ts'
+
+/** How a model came about, for reports. */
+export interface Provenance {
+  /** l-inf radius it was trained for, in pixel units. */
+  readonly epsilon: number
+  readonly loss: string
+  readonly seed: number
+  /** `exact`: the same bits on every engine; `fast-math`: trained with fused multiply-adds where the engine has them. */
+  readonly arithmetic: 'exact' | 'fast-math'
+}
+
+/** A network with its weights, as a file holds it. Inputs are pixels in [0, 1]: there is no other normalisation. */
+export interface SavedModel {
+  readonly network: Network
+  readonly parameters: Named<Float32Array>
+  /** Absent in models of other programs. */
+  readonly provenance: Provenance | undefined
+}
+
+/** Version of the metadata; a reader refuses later ones. */
+const VERSION = 1
+
+const metadataOf = (model: SavedModel): Metadata => ({
+  format: 'mixtrain',
+  version: String(VERSION),
+  network: model.network.name,
+  input: JSON.stringify(model.network.input),
+  classes: String(model.network.classes),
+  normalisation: 'none',
+  ...(model.provenance === undefined
+    ? {}
+    : {
+        epsilon: String(model.provenance.epsilon),
+        loss: model.provenance.loss,
+        seed: String(model.provenance.seed),
+        arithmetic: model.provenance.arithmetic,
+      }),
+})
+
+const numeral = z
+  .string()
+  .max(30)
+  .regex(/^-?\d+(\.\d+)?(e-?\d+)?$/, 'expected a number')
+const number = numeral.transform(Number)
+const extent = z.int().min(1).max(65536)
+
+const Provenance = z.object({
+  epsilon: number.pipe(z.number().min(0).max(1)),
+  loss: z.string().max(100),
+  seed: number.pipe(z.int()),
+  arithmetic: z.enum(['exact', 'fast-math']),
+})
+
+const About = z.object({
+  format: z.literal('mixtrain'),
+  version: number.pipe(z.int().min(1).max(VERSION)),
+  network: z.string(),
+  input: z
+    .string()
+    .max(100)
+    .regex(/^\[\d+(,\d+)*\]$/, 'expected a shape')
+    .transform((text) => JSON.parse(text) as number[])
+    .pipe(z.array(extent).max(4)),
+  classes: number.pipe(z.int().min(2).max(65536)),
+  normalisation: z.literal('none'),
+})
+
+const firstIssue = ({ issues: [{ path, message }] }: z.ZodError): string =>
+  path.length === 0 ? message : `${path.map(String).join('.')}: ${message}`
+
+const built = (name: string, shape: Shape, classes: number, path: string): E.Either<MixtrainError, Network> => {
+  if (!Object.hasOwn(networks, name))
+    return E.left(fileError(path, unknownName('network', name, Object.keys(networks)), 'metadata'))
+  try {
+    return E.right(networks[name as keyof typeof networks]({ input: shape, classes }))
+  } catch (cause) {
+    if (cause instanceof MixtrainException) return E.left(fileError(path, show(cause.error), 'metadata'))
+    throw cause
+  }
+}
+
+const shapesOf = (network: Network): Named<Shape> =>
+  Object.fromEntries(Object.entries(network.parameters).map(([name, p]) => [name, p.shape]))
+
+/** A model as safetensors: its parameters by name, and what it is in the metadata. The same model gives the same bytes. */
+export const encodeModel = (model: SavedModel): Uint8Array =>
+  encode(
+    new Map(
+      Object.entries(shapesOf(model.network)).map(([name, shape]) => [name, { shape, data: model.parameters[name] }]),
+    ),
+    metadataOf(model),
+  )
+
+/** Decodes what `encodeModel` wrote. Metadata, names and shapes are checked; nothing in the file is trusted. */
+const decodeSafetensors = (bytes: Uint8Array, path: string): E.Either<MixtrainError, SavedModel> =>
+  pipe(
+    E.Do,
+    E.bind('file', () => decode(bytes, path)),
+    E.bind('about', ({ file }) => {
+      if (file.metadata.format !== 'mixtrain')
+        return E.left(fileError(path, 'these are tensors, but not a model that mixtrain saved', 'metadata'))
+      const about = About.safeParse(file.metadata)
+      return about.success ? E.right(about.data) : E.left(fileError(path, firstIssue(about.error), 'metadata'))
+    }),
+    E.bind('provenance', ({ file }): E.Either<MixtrainError, Provenance | undefined> => {
+      if (!Object.keys(Provenance.shape).some((k) => Object.hasOwn(file.metadata, k))) return E.right(undefined)
+      const parsed = Provenance.safeParse(file.metadata)
+      return parsed.success ? E.right(parsed.data) : E.left(fileError(path, firstIssue(parsed.error), 'metadata'))
+    }),
+    E.bind('network', ({ about }) => built(about.network, about.input, about.classes, path)),
+    E.bind('tensors', ({ file, network }) => expectTensors(file, shapesOf(network))),
+    E.map(({ network, tensors, provenance }) => ({
+      network,
+      parameters: Object.fromEntries([...tensors].map(([name, { data }]) => [name, data])),
+      provenance,
+    })),
+  )
+
+/** A network read from ONNX as one of ours: its parameters are the tensors of the file. */
+const networkOf = (model: OnnxModel): Network => ({
+  name: 'onnx',
+  input: model.input.shape,
+  classes: model.output.shape[0],
+  parameters: Object.fromEntries(
+    [...model.parameters].map(([name, { shape }]) => [name, { shape, fanIn: Math.max(1, ...shape.slice(1)) }]),
+  ),
+  init: () => Object.fromEntries([...model.parameters].map(([name, { data }]) => [name, data])),
+  apply: (parameters) => model.network(new Map(Object.entries(parameters))),
+})
+
+const decodeForeign = (bytes: Uint8Array, path: string): E.Either<MixtrainError, SavedModel> =>
+  pipe(
+    decodeOnnx(bytes, path),
+    E.filterOrElse(
+      ({ output }) => output.shape.length === 1 && output.shape[0] >= 2,
+      ({ output }) =>
+        fileError(path, `expected logits [classes], found ${showShape(output.shape)}`, `output ${output.name}`),
+    ),
+    E.map((model) => ({
+      network: networkOf(model),
+      parameters: Object.fromEntries([...model.parameters].map(([name, { data }]) => [name, data])),
+      provenance: Provenance.safeParse(model.metadata).data,
+    })),
+  )
+
+/** The model as ONNX, for other programs; its metadata say what `encodeModel`'s do. */
+export const encodeModelOnnx = (model: SavedModel): E.Either<MixtrainError, Uint8Array> => {
+  const x = input('input', [1, ...model.network.input])
+  const nodes = Object.entries(shapesOf(model.network)).map(([name, shape]) => ({ name, node: input(name, shape) }))
+  return encodeOnnx({
+    name: `mixtrain-${model.network.name}`,
+    input: x,
+    output: model.network.apply(Object.fromEntries(nodes.map(({ name, node }) => [name, node])))(x),
+    parameters: new Map(nodes.map(({ name, node }) => [node, { name, data: model.parameters[name] }])),
+    metadata: metadataOf(model),
+  })
+}
+
+/** Whether bytes look like safetensors: 8 bytes of length, then a JSON object. */
+const looksLikeSafetensors = (bytes: Uint8Array): boolean => bytes[8] === 0x7b
+
+/**
+ * Decodes a saved model, safetensors or ONNX, which its content tells apart (where that is unclear, the name's ending). Errors: those
+ * of the formats; safetensors that are no model; a network that is not known (the nearest is named); tensors that are missing, too
+ * many or of other shapes.
+ */
+export const decodeModel = (bytes: Uint8Array, path: string): E.Either<MixtrainError, SavedModel> =>
+  path.endsWith('.onnx') || !(path.endsWith('.safetensors') || looksLikeSafetensors(bytes))
+    ? decodeForeign(bytes, path)
+    : decodeSafetensors(bytes, path)

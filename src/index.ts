@@ -1,0 +1,178 @@
+// The public names, by hand. Ops and combinators are plain functions; everything below is tree-shakeable.
+
+// ---- devices, and running graphs on them ------------------------------------------------------------------------------------
+export type { Backend, Buffer, Data as BufferData, Stats } from './backend/backend.ts'
+export { type Device, type DeviceName, type DeviceOptions, device, deviceNames, openDevice } from './backend/device.ts'
+export { reference } from './backend/reference.ts'
+export { openRegion, type Region, withRegion } from './backend/region.ts'
+export { type WasmOptions, wasm } from './backend/wasm.ts'
+// ---- errors: values, and the one exception that carries one -----------------------------------------------------------------------
+export { type MixtrainError, MixtrainException, show } from './core/error.ts'
+// ---- randomness: keys are values, the same numbers on every engine ----------------------------------------------------------------
+export { fold as foldKey, type Key, key, split as splitKey } from './core/key.ts'
+// ---- tensors, interval tensors and ops: each takes tensors or interval tensors and returns the same kind ---------------
+export { interval } from './core/op.ts'
+export { type Shape, size } from './core/shape.ts'
+export { type Apply, type Interval, isInterval, type Operand, type Tensor } from './core/tensor.ts'
+// ---- data -----------------------------------------------------------------------------------------------------------------------
+export {
+  batches,
+  type Data,
+  type Dataset,
+  dataset,
+  labelsOf,
+  pixels,
+  select as selectImages,
+  slice as sliceImages,
+  split as splitImages,
+  take,
+} from './data/dataset.ts'
+export { digits } from './data/digits.ts'
+export { type FileReader, files } from './data/files.ts'
+export { loadFolder } from './data/folder.ts'
+// ---- files ----------------------------------------------------------------------------------------------------------------------
+export { decodeModel, encodeModel, encodeModelOnnx, type SavedModel } from './format/model.ts'
+export { decodeOnnx, encodeOnnx, type OnnxExport, type OnnxModel } from './format/onnx.ts'
+export {
+  decode as decodeSafetensors,
+  encode as encodeSafetensors,
+  type Safetensors,
+} from './format/safetensors.ts'
+// ---- losses: an algebra (arXiv:1811.02625 and its field) ----------------------------------------------------------------------
+export { type Criterion, correct, crossEntropy, marginLoss } from './loss/criterion.ts'
+export {
+  add as addLosses,
+  alternate,
+  always,
+  type Bounds,
+  bernoulli,
+  type Gate,
+  gate,
+  getMonoid as lossMonoid,
+  type Logits,
+  type Loss,
+  mix,
+  mixLogits,
+  named,
+  type Schedule,
+  type Step,
+  sampled,
+  scale,
+  scheduled,
+  type Weight,
+  zero as zeroLoss,
+} from './loss/loss.ts'
+export {
+  adversarial,
+  attacked,
+  balance,
+  bounded,
+  forward,
+  judged,
+  mixTrain,
+  natural,
+  type ObjectiveName,
+  objectives,
+  robust,
+  verifiable,
+  worstCase,
+  worstLogits,
+} from './loss/objective.ts'
+export * as schedules from './loss/schedule.ts'
+export type { Initialiser, Layer, Named, Parameter } from './nn/layers.ts'
+// ---- networks: layers.conv, layers.dense, ... and networks.small, networks.large -------------------------------------------
+export * as layers from './nn/layers.ts'
+export { type Network, type NetworkName, network, networks } from './nn/networks.ts'
+export {
+  abs,
+  add,
+  argmax,
+  averagePool2d,
+  broadcastTo,
+  centre,
+  clamp,
+  concat,
+  constant,
+  conv2d,
+  custom,
+  div,
+  equal,
+  exp,
+  feed,
+  full,
+  gather,
+  greater,
+  greaterEqual,
+  type Host,
+  hull,
+  input,
+  intersection,
+  iota,
+  leakyRelu,
+  log,
+  logSoftmax,
+  logSumExp,
+  matmul,
+  max,
+  maximum,
+  maxPool2d,
+  mean,
+  min,
+  minimum,
+  mul,
+  neg,
+  pad,
+  probe,
+  radius,
+  relu,
+  reshape,
+  scalar,
+  select,
+  sigmoid,
+  sign,
+  slice,
+  softmax,
+  sqrt,
+  stopGradient,
+  sub,
+  sum,
+  tanh,
+  transpose,
+  zeros,
+} from './ops/index.ts'
+export { type Attack, fgsm, type Pgd, pgd } from './robust/attack.ts'
+export {
+  type Bounder,
+  blend,
+  boundsOf,
+  crown,
+  crownIbp,
+  ibp,
+  intersect,
+  type MethodName,
+  methods,
+  symbolic,
+} from './robust/bounds.ts'
+// ---- metrics: ACC, ERA and VRA --------------------------------------------------------------------------------------------------
+export { type AttackOptions, evaluator, type Images, rates, type Verdicts } from './robust/metric.ts'
+export { ball, type Range } from './robust/perturbation.ts'
+export { margins, oneHot, type Specification } from './robust/specification.ts'
+export { type Bounded, linearBounds } from './tape/linear-bounds.ts'
+// ---- transforms of graphs: differentiate, bound, print, plan --------------------------------------------------------------
+export { type Plan, plan } from './tape/plan.ts'
+export { type Compiled, compile, compileIn, evaluate } from './tape/run.ts'
+export { print, type Tape, tape } from './tape/tape.ts'
+export { grad, vjp } from './tape/vjp.ts'
+// ---- training: `for await (const epoch of fit({ loss, data, epsilon: 0.1 })(await device()))` ----------------------------------
+export { adaptive as adaptiveBalance, type Balance, fixed as fixedBalance } from './train/balance.ts'
+export {
+  decodeCheckpoint,
+  encodeCheckpoint,
+  restore as restoreCheckpoint,
+  type Settings,
+} from './train/checkpoint.ts'
+export type { Checkpoint, EpochRecord, FitOptions, Progress } from './train/fit.ts'
+export { type Adam, adam, clipGradients, type Optimizer, sgd } from './train/optimizer.ts'
+export { fit, holdOut, type QuickOptions } from './train/quick.ts'
+export { pgdAttack, type Recipe, type RecipeOptions, recipe } from './train/recipe.ts'
+export { type Verified, type VerifyOptions, verify } from './train/verify.ts'

@@ -1,0 +1,165 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import { z } from 'zod'
+import { fileError, type MixtrainError } from '../core/error.ts'
+import type { Shape } from '../core/shape.ts'
+import { decode, encode, expectTensors, type Safetensors } from '../format/safetensors.ts'
+import type { Named } from '../nn/layers.ts'
+import type { Network } from '../nn/networks.ts'
+import type { Checkpoint, EpochRecord } from './fit.ts'
+
+const fraction = z.number().min(0).max(1)
+const natural = z.int().nonnegative()
+const positive = z.int().min(1)
+
+/** Everything that decides the bits of a run: a run goes on only under the settings that it began with. */
+export const Settings = z.strictObject({
+  /** Version of this package. */
+  mixtrain: z.string(),
+  /** `digits`, or the absolute path of a folder. */
+  data: z.string(),
+  network: z.string(),
+  loss: z.string(),
+  /** l-inf radius in pixel units. */
+  epsilon: fraction,
+  epochs: positive,
+  batchSize: positive,
+  /** Images per batch that the robust term is computed for. */
+  k: positive,
+  /** Weight of the robust term. */
+  balance: z.union([fraction, z.literal('adaptive')]),
+  /** Highest learning rate. */
+  lr: z.number().positive(),
+  seed: z.int(),
+  /** Only so many of the first images; null is all. */
+  trainLimit: positive.nullable(),
+  testLimit: positive.nullable(),
+  device: z.string(),
+  arithmetic: z.enum(['exact', 'fast-math']),
+})
+export type Settings = z.infer<typeof Settings>
+
+const loss = z.number().nullable()
+const Epoch = z.strictObject({
+  epoch: natural,
+  seconds: z.number().min(0),
+  naturalLoss: loss,
+  robustLoss: loss,
+  balance: fraction,
+  epsilon: fraction,
+  acc: fraction,
+  era: fraction.nullable(),
+  vra: fraction,
+})
+
+const History = z
+  .array(Epoch)
+  .refine((history) => history.every(({ epoch }, i) => epoch === i), 'expected the epochs 0, 1, 2, ...')
+
+/** A decoded checkpoint whose tensors still have to be matched with a network. */
+export interface StoredRun {
+  readonly settings: Settings
+  readonly history: readonly EpochRecord[]
+  readonly file: Safetensors
+}
+
+const VERSION = '1'
+const PARAMETER = 'parameter'
+const SLOT = 'slot'
+
+const shapesOf = (network: Network): Named<Shape> =>
+  Object.fromEntries(Object.entries(network.parameters).map(([name, p]) => [name, p.shape]))
+
+/** A record of the log: exactly these fields, in this order. */
+export const logged = (r: EpochRecord): EpochRecord => ({
+  epoch: r.epoch,
+  seconds: r.seconds,
+  naturalLoss: r.naturalLoss,
+  robustLoss: r.robustLoss,
+  balance: r.balance,
+  epsilon: r.epsilon,
+  acc: r.acc,
+  era: r.era,
+  vra: r.vra,
+})
+
+/**
+ * A run after an epoch, as one safetensors file: tensors `parameter.NAME` and `slot.SLOT.NAME` (the optimizer's state), history and
+ * settings as JSON in the metadata.
+ */
+export const encodeCheckpoint = (network: Network, { state, history }: Checkpoint, settings: Settings): Uint8Array => {
+  const shapes = Object.entries(shapesOf(network))
+  const under = (prefix: string, values: Named<Float32Array>) =>
+    shapes.map(([name, shape]) => [`${prefix}.${name}`, { shape, data: values[name] }] as const)
+  return encode(
+    new Map([
+      ...under(PARAMETER, state.parameters),
+      ...Object.entries(state.slots).flatMap(([slot, values]) => under(`${SLOT}.${slot}`, values)),
+    ]),
+    {
+      format: 'mixtrain-checkpoint',
+      version: VERSION,
+      history: JSON.stringify(history.map(logged)),
+      settings: JSON.stringify(settings),
+    },
+  )
+}
+
+/** Decodes what `encodeCheckpoint` wrote, but for the tensors (`restore`): metadata that are not as expected are errors that say so. */
+export const decodeCheckpoint = (bytes: Uint8Array, path: string): E.Either<MixtrainError, StoredRun> => {
+  const left = (message: string) => E.left(fileError(path, message, 'metadata'))
+  const parse = <A>(schema: z.ZodType<A>, name: string, text: string | undefined): E.Either<MixtrainError, A> => {
+    if (text === undefined) return left(`${name} is missing`)
+    return pipe(
+      E.tryCatch(
+        () => JSON.parse(text) as unknown,
+        () => fileError(path, `expected JSON in ${name}`, 'metadata'),
+      ),
+      E.chain((json) => {
+        const parsed = schema.safeParse(json)
+        if (parsed.success) return E.right(parsed.data)
+        const [{ path: place, message }] = parsed.error.issues
+        return left(`${[name, ...place.map(String)].join('.')}: ${message}`)
+      }),
+    )
+  }
+  return pipe(
+    E.Do,
+    E.bind('file', () => decode(bytes, path)),
+    E.chainFirst(({ file: { metadata } }): E.Either<MixtrainError, unknown> => {
+      if (metadata.format !== 'mixtrain-checkpoint') return left('these are tensors, but not a checkpoint of mixtrain')
+      return metadata.version === VERSION
+        ? E.right(undefined)
+        : left(`expected version ${VERSION}, found ${JSON.stringify(metadata.version)}`)
+    }),
+    E.bind('settings', ({ file }) => parse(Settings, 'settings', file.metadata.settings)),
+    E.bind('history', ({ file }) => parse(History, 'history', file.metadata.history)),
+  )
+}
+
+/** The checkpoint of a stored run, if its tensors are those of the network and the optimizer's slots. */
+export const restore = (
+  { file, history }: StoredRun,
+  network: Network,
+  slots: readonly string[],
+): E.Either<MixtrainError, Checkpoint> => {
+  const shapes = shapesOf(network)
+  const under = (prefix: string) =>
+    Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [`${prefix}.${name}`, shape]))
+  return pipe(
+    expectTensors(file, Object.assign(under(PARAMETER), ...slots.map((slot) => under(`${SLOT}.${slot}`)))),
+    E.map((tensors) => {
+      const values = (prefix: string): Named<Float32Array> =>
+        Object.fromEntries(
+          Object.keys(shapes).map((name) => [name, tensors.get(`${prefix}.${name}`)?.data ?? new Float32Array()]),
+        )
+      return {
+        state: {
+          parameters: values(PARAMETER),
+          slots: Object.fromEntries(slots.map((slot) => [slot, values(`${SLOT}.${slot}`)])),
+        },
+        history,
+      }
+    }),
+  )
+}

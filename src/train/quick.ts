@@ -1,0 +1,42 @@
+import { raise, usage } from '../core/error.ts'
+import { type Data, type Dataset, slice } from '../data/dataset.ts'
+import { networks } from '../nn/networks.ts'
+import { methods } from '../robust/bounds.ts'
+import { type FitOptions, fit as fitFully } from './fit.ts'
+import { MONITOR, MONITOR_ATTACK, recipe } from './recipe.ts'
+
+/** Images to train on, and those at the end of a set that are never trained on: at most 500, a tenth. */
+export const holdOut = (train: Dataset): { readonly train: Dataset; readonly monitor: Dataset } => {
+  const count = Math.max(1, Math.min(MONITOR.most, Math.floor(train.count * MONITOR.share)))
+  if (train.count < 2) raise(usage(`${train.count} training images are too few: one at least is held out`))
+  return { train: slice(0, train.count - count)(train), monitor: slice(train.count - count)(train) }
+}
+
+/** The least that training needs, and anything of `FitOptions` to override. */
+export interface QuickOptions extends Partial<FitOptions> {
+  /** Training images; the last of them are held out to measure each epoch on. */
+  readonly data: Pick<Data, 'train'>
+  /** Full l-inf radius in pixel units. */
+  readonly epsilon: number
+}
+
+/** All options, the missing ones as the recipe of MixTrain has them: small network, symbolic bounds, seed 0. */
+export const completed = ({ data, ...given }: QuickOptions): FitOptions => {
+  const { numbers, k: _, ...rest } = recipe('mixtrain', { epsilon: given.epsilon, epochs: given.epochs })
+  return {
+    network: networks.small({ input: data.train.shape, classes: data.train.classes }),
+    ...holdOut(data.train),
+    seed: 0,
+    method: methods[numbers.method],
+    attack: MONITOR_ATTACK,
+    ...rest,
+    ...given,
+  }
+}
+
+/**
+ * Trains, one epoch per iteration, on a backend: `for await (const epoch of fit({ loss, data, epsilon: 0.1 })(await device()))`.
+ * Each epoch has its metrics (ACC, ERA and VRA as fractions of held-out training images) and a checkpoint with the parameters.
+ * @throws usage errors for options that cannot work; backend errors.
+ */
+export const fit = (options: QuickOptions) => fitFully(completed(options))

@@ -1,0 +1,50 @@
+import type { Backend } from '../backend/backend.ts'
+import { openRegion } from '../backend/region.ts'
+import type { Dataset } from '../data/dataset.ts'
+import type { Named } from '../nn/layers.ts'
+import type { Network } from '../nn/networks.ts'
+import { type Bounder, symbolic } from '../robust/bounds.ts'
+import { type AttackOptions, evaluator, rates, type Verdicts } from '../robust/metric.ts'
+import type { Range } from '../robust/perturbation.ts'
+import { DEFAULT_MEMORY, imagesOf, PIXELS } from './fit.ts'
+
+export interface VerifyOptions {
+  readonly network: Network
+  readonly parameters: Named<Float32Array>
+  readonly data: Dataset
+  /** l-inf radius in pixel units. */
+  readonly epsilon: number
+  /** Default: symbolic. */
+  readonly method?: Bounder
+  /** Default: none, and ERA is null. */
+  readonly attack?: AttackOptions | undefined
+  readonly range?: Range
+  readonly batchSize?: number
+  /** Scratch bytes that one run may take. */
+  readonly memory?: number
+  /** Called after each chunk; a promise is waited for. */
+  readonly progress?: (done: number, total: number) => void | Promise<void>
+}
+
+/** ACC, ERA and VRA as fractions, and the verdicts they count. */
+export interface Verified extends Verdicts {
+  readonly acc: number
+  readonly era: number | null
+  readonly vra: number
+}
+
+/** Judges each image: classified correctly, still so under attack, verified (every margin's lower bound > 0, rounding ignored). */
+export const verify =
+  ({ network, parameters, data, epsilon, method = symbolic, attack, ...rest }: VerifyOptions) =>
+  async (backend: Backend): Promise<Verified> => {
+    const { range = PIXELS, batchSize = 100, memory = DEFAULT_MEMORY, progress } = rest
+    const { region, close } = openRegion(backend)
+    try {
+      const buffers = Object.fromEntries(Object.keys(network.parameters).map((k) => [k, region.from(parameters[k])]))
+      const judge = await evaluator(region)({ network, range, method, attack, batchSize, memory })
+      const verdicts = await judge.run(buffers, imagesOf(data), epsilon, (done) => progress?.(done, data.count))
+      return { ...verdicts, ...rates(verdicts) }
+    } finally {
+      close()
+    }
+  }

@@ -1,0 +1,243 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { key } from '../../src/core/key.ts'
+import { encodeModel, encodeModelOnnx } from '../../src/format/model.ts'
+import { networks } from '../../src/nn/networks.ts'
+import { right, shared, skipped } from '../shared.ts'
+import { inFolder, json, mixtrain, refused } from './run.ts'
+
+const network = networks.small({ input: [1, 28, 28], classes: 10 })
+const model = { network, parameters: network.init(key(3)), provenance: undefined }
+const wasm = ['--device', 'wasm']
+
+const EVALUATE = [
+  'model',
+  'count',
+  'epsilon',
+  'acc',
+  'era',
+  'vra',
+  'attack',
+  'method',
+  'rounding',
+  'device',
+  'threads',
+  'seconds',
+]
+const BOUNDS = [
+  'model',
+  'method',
+  'rounding',
+  'epsilon',
+  'device',
+  'index',
+  'label',
+  'logits',
+  'lower',
+  'upper',
+  'margin',
+]
+
+/** A model in two formats. */
+const save = (folder: string): { readonly path: string; readonly onnx: string } => {
+  const [path, onnx] = [join(folder, 'model.safetensors'), join(folder, 'model.onnx')]
+  writeFileSync(path, encodeModel(model))
+  writeFileSync(onnx, right(encodeModelOnnx(model)))
+  return { path, onnx }
+}
+
+interface Evaluated {
+  readonly acc: number
+  readonly era: number | null
+  readonly vra: number
+  readonly [other: string]: unknown
+}
+
+test(
+  'evaluate: the JSON contract, without and with an attack, safetensors and ONNX alike',
+  inFolder(async (folder) => {
+    const { path, onnx } = save(folder)
+    const args = ['--epsilon', '0.002', '--limit', '60', ...wasm]
+    const plain = (await json(['evaluate', path, ...args])) as Evaluated
+    assert.equal(Object.keys(plain), EVALUATE)
+    const { seconds, acc, era, vra, threads, ...rest } = plain
+    assert.equal(rest, {
+      model: path,
+      count: 60,
+      epsilon: 0.002,
+      attack: null,
+      method: 'symbolic',
+      rounding: 'none',
+      device: 'wasm',
+    })
+    assert.is(era, null)
+    assert.ok((threads as number) >= 1 && (seconds as number) > 0)
+    assert.ok(vra > 0 && vra <= acc && acc <= 1, `${vra} ${acc}`)
+    const attacked = (await json([
+      'evaluate',
+      path,
+      ...args,
+      '--attack',
+      'pgd',
+      '--steps',
+      '5',
+      '--restarts',
+      '2',
+      '--seed',
+      '7',
+      '--batch-size',
+      '7',
+    ])) as Evaluated
+    assert.equal(attacked.attack, { name: 'pgd', steps: 5, restarts: 2, stepSize: 0.5 * 0.002, seed: 7 })
+    assert.is(attacked.acc, acc)
+    assert.is(attacked.vra, vra)
+    assert.ok(attacked.era !== null && vra <= attacked.era && attacked.era <= acc)
+    const foreign = (await json(['evaluate', onnx, ...args, '--threads', '1', '--memory', '40'])) as Evaluated
+    assert.equal([foreign.acc, foreign.vra, foreign.threads], [acc, vra, 1])
+  }),
+)
+
+interface Bounded {
+  readonly index: readonly number[]
+  readonly label: readonly number[]
+  readonly logits: readonly (readonly number[])[]
+  readonly lower: readonly (readonly number[])[]
+  readonly upper: readonly (readonly number[])[]
+  readonly margin: readonly (readonly number[])[]
+  readonly [other: string]: unknown
+}
+
+test(
+  'bounds: the JSON contract; an image does not depend on the others',
+  inFolder(async (folder) => {
+    const { path, onnx } = save(folder)
+    const b = (await json([
+      'bounds',
+      path,
+      '--index',
+      '5,0,5',
+      '--epsilon',
+      '2/255',
+      '--method',
+      'crown',
+      ...wasm,
+    ])) as Bounded
+    assert.equal(Object.keys(b), BOUNDS)
+    const { index, label, logits, lower, upper, margin, ...rest } = b
+    assert.equal(rest, { model: path, method: 'crown', rounding: 'none', epsilon: 2 / 255, device: 'wasm' })
+    assert.equal(index, [5, 0, 5])
+    for (const [i, y] of label.entries()) {
+      assert.equal(
+        [logits[i], lower[i], upper[i], margin[i]].map((row) => row.length),
+        [10, 10, 10, 9],
+      )
+      const others = logits[i].flatMap((z, j) => (j === y ? [] : [z]))
+      logits[i].forEach((z, j) => {
+        assert.ok(lower[i][j] <= z && z <= upper[i][j])
+      })
+      others.forEach((z, j) => {
+        assert.ok(margin[i][j] <= logits[i][y] - z + 1e-6)
+      })
+    }
+    assert.equal(margin[0], margin[2])
+    const foreign = (await json([
+      'bounds',
+      onnx,
+      '--index',
+      '0',
+      '--epsilon',
+      '2/255',
+      '--method',
+      'crown',
+      ...wasm,
+    ])) as Bounded
+    assert.equal([foreign.logits, foreign.lower, foreign.margin], [[logits[1]], [lower[1]], [margin[1]]])
+    const exact = (await json([
+      'bounds',
+      path,
+      '--index',
+      '0',
+      '--epsilon',
+      '2/255',
+      '--method',
+      'crown',
+      '--device',
+      'reference',
+    ])) as Bounded
+    exact.margin[0].forEach((m, j) => {
+      assert.ok(Math.abs(m - margin[1][j]) < 1e-5)
+    })
+    const { code, out } = await mixtrain(['bounds', path, '--index', '5', '--epsilon', '0', ...wasm])
+    assert.is(code, 0)
+    assert.match(out, /^image 5: (not )?verified\n/)
+  }),
+)
+
+test(
+  'bounds agree with the public tools',
+  inFolder(async () => {
+    const [data, onnx, golden] = ['data/mnist', 'models/randconv_a.onnx', 'golden/randconv_a.json'].map(shared)
+    if (data === undefined || onnx === undefined || golden === undefined)
+      return skipped('bounds of an ONNX model on MNIST', 'the shared folder is absent')
+    const want = JSON.parse(readFileSync(golden, 'utf8')) as {
+      readonly labels: readonly number[]
+      readonly mnist_test_indices: readonly number[]
+      readonly results: readonly {
+        readonly dtype: string
+        readonly eps: number
+        readonly methods: Readonly<Record<string, { readonly margin_lb: readonly (readonly number[])[] }>>
+      }[]
+    }
+    const { eps, methods } = want.results.find((r) => r.dtype === 'float64') as (typeof want.results)[number]
+    const index = want.mnist_test_indices.join(',')
+    const common = ['--data', data, '--index', index, '--epsilon', String(eps), '--device', 'reference']
+    for (const [method, name] of [
+      ['ibp', 'ibp'],
+      ['symbolic', 'crown_same_slope'],
+    ]) {
+      const b = (await json(['bounds', onnx, ...common, '--method', method])) as Bounded
+      assert.equal(b.label, want.labels)
+      b.margin.forEach((row, i) => {
+        row.forEach((m, j) => {
+          const w = methods[name].margin_lb[i][j]
+          assert.ok(Math.abs(m - w) < 1e-5 * Math.max(1, Math.abs(w)), `${method} ${m} ${w}`)
+        })
+      })
+    }
+  }),
+)
+
+/** An IDX data set of black 2x2 images. */
+const tiny = (folder: string): void => {
+  const idx = (extents: readonly number[]) => {
+    const size = extents.reduce((n, d) => n * d, 1)
+    return Uint8Array.from([0, 0, 8, extents.length, ...extents.flatMap((d) => [0, 0, 0, d]), ...new Uint8Array(size)])
+  }
+  for (const part of ['train', 't10k']) {
+    writeFileSync(join(folder, `${part}-images-idx3-ubyte`), idx([4, 2, 2]))
+    writeFileSync(join(folder, `${part}-labels-idx1-ubyte`), idx([4]))
+  }
+}
+
+test(
+  'models and images that do not fit',
+  inFolder(async (folder) => {
+    const { path } = save(folder)
+    const data = join(folder, 'tiny')
+    mkdirSync(data)
+    tiny(data)
+    await refused(['evaluate', path, '--epsilon', '0.1', '--data', data], 2, '[1,28,28]', '[1,2,2]')
+    await refused(['train', '--data', data], 2, '16,4,2,1'.slice(0, 0), /conv|batch|held out/)
+    await refused(['bounds', path, '--epsilon', '0.1', '--index', '2000', ...wasm], 2, 'there is no image 2000')
+    await refused(['evaluate', path, '--epsilon', '0.1', '--memory', '0.5', ...wasm], 1, 'memory budget', '--memory')
+    const bytes = readFileSync(path)
+    writeFileSync(path, bytes.subarray(0, 1000))
+    await refused(['evaluate', path, '--epsilon', '0.1'], 1, path, 'truncated')
+    writeFileSync(path, bytes.toString('latin1').replace('"network":"small"', '"network":"smalk"'), 'latin1')
+    await refused(['evaluate', path, '--epsilon', '0.1'], 1, 'no network "smalk"; the nearest is small')
+  }),
+)
+
+test.run()

@@ -1,0 +1,233 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { root, skipped } from '../shared.ts'
+import { inFolder, json, main, mixtrain, type Running, refused, runtime, start } from './run.ts'
+
+const wasm = ['--device', 'wasm']
+const small = [...wasm, '--limit', '220,20', '--epochs', '3', '--epsilon', '0.02', '--seed', '5']
+const FILES = ['checkpoint.safetensors', 'curves.svg', 'log.jsonl', 'model.onnx', 'model.safetensors', 'report.json']
+const LOG = ['epoch', 'seconds', 'naturalLoss', 'robustLoss', 'balance', 'epsilon', 'acc', 'era', 'vra']
+
+interface Epoch {
+  readonly epoch: number
+  readonly seconds: number
+  readonly acc: number
+  readonly era: number
+  readonly vra: number
+}
+const logOf = (folder: string): readonly Epoch[] =>
+  readFileSync(join(folder, 'log.jsonl'), 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Epoch)
+const timeless = (folder: string) => logOf(folder).map((e) => ({ ...e, seconds: 0 }))
+const bytes = (folder: string, name: string) => readFileSync(join(folder, name))
+
+const same = (a: string, b: string) => {
+  for (const name of ['model.safetensors', 'model.onnx'])
+    assert.ok(bytes(a, name).equals(bytes(b, name)), `${name} of ${a} and ${b} differ`)
+  assert.equal(timeless(a), timeless(b))
+  assert.is(bytes(a, 'curves.svg').toString(), bytes(b, 'curves.svg').toString())
+}
+
+/** Resolves when the log has so many lines, or the process is over. */
+const logged = async (folder: string, lines: number, { ended }: Running): Promise<void> => {
+  let over = false
+  void ended.then(() => {
+    over = true
+  })
+  const path = join(folder, 'log.jsonl')
+  while (!over && !(existsSync(path) && readFileSync(path, 'utf8').split('\n').length > lines))
+    await new Promise((resolve) => setTimeout(resolve, 5))
+}
+
+test(
+  'a run, the same run killed and resumed, and the same in Deno: the same bits, for any number of threads',
+  inFolder(async (folder) => {
+    const [whole, broken, other] = ['whole', 'broken', 'deno'].map((name) => join(folder, name))
+    const report = await json(['train', ...small, '--output', whole, '--threads', '1'])
+
+    assert.equal(readdirSync(whole).sort(), FILES)
+    const log = logOf(whole)
+    assert.equal(
+      log.map((e) => e.epoch),
+      [0, 1, 2],
+    )
+    for (const e of log) {
+      assert.equal(Object.keys(e), LOG)
+      assert.ok(0 <= e.vra && e.vra <= e.era && e.era <= e.acc && e.acc <= 1)
+    }
+    const { output, ...record } = report
+    assert.is(output, whole)
+    assert.equal(JSON.parse(bytes(whole, 'report.json').toString()), record)
+    const { model, count, epsilon, acc, era, vra, attack, method, rounding, device, threads, settings } = record
+    assert.equal(
+      { model, count, epsilon, method, rounding, device, threads },
+      {
+        model: join(whole, 'model.safetensors'),
+        count: 20,
+        epsilon: 0.02,
+        method: 'symbolic',
+        rounding: 'none',
+        device: 'wasm',
+        threads: 1,
+      },
+    )
+    assert.ok((vra as number) <= (era as number) && (era as number) <= (acc as number))
+    assert.equal(attack, { name: 'pgd', steps: 40, restarts: 1, stepSize: 0.02 / 30, seed: 0 })
+    assert.is((settings as { seed: number }).seed, 5)
+    const again = await json([
+      'evaluate',
+      model as string,
+      '--epsilon',
+      '0.02',
+      '--limit',
+      '20',
+      '--attack',
+      'pgd',
+      ...wasm,
+    ])
+    assert.equal([again.acc, again.era, again.vra], [acc, era, vra])
+    const svg = bytes(whole, 'curves.svg').toString()
+    for (const text of ['<svg', 'small network', 'mixtrain', 'epsilon 0.02', 'ACC', 'ERA', 'VRA', 'balance'])
+      assert.ok(svg.includes(text), text)
+
+    const killed = start([...runtime, main, 'train', ...small, '--output', broken, '--threads', '2'])
+    await logged(broken, 1, killed)
+    killed.kill('SIGKILL')
+    assert.is((await killed.ended).code, 'SIGKILL')
+    writeFileSync(join(broken, 'log.jsonl'), '{"epoch":0,"sec', { flag: 'a' })
+    writeFileSync(join(broken, `model.safetensors.${crypto.randomUUID()}.tmp`), 'half of it')
+    await refused(
+      ['train', '--resume', broken, '--epochs', '9', '--seed', '6'],
+      2,
+      ...['cannot go on with other settings', 'epochs: it has 3, asked for is 9', 'seed: it has 5, asked for is 6'],
+    )
+    await refused(['train', ...small, '--output', broken], 1, 'a run in this folder already', `--resume ${broken}`)
+    await json(['train', '--resume', broken, '--seed', '5', '--threads', '2'])
+    assert.equal(readdirSync(broken).sort(), FILES)
+    same(whole, broken)
+
+    // A finished run has nothing left to train; its results are made again.
+    await json(['train', '--resume', broken, '--threads', '1'])
+    same(whole, broken)
+
+    const deno = join(root, 'node_modules/@deno/linux-x64-glibc/deno')
+    if (!existsSync(deno)) return skipped('the same bits in Deno', 'the package @deno/linux-x64-glibc is absent')
+    const foreign = start(
+      [deno, 'run', '-A', '--node-modules-dir=manual', main, 'train', ...small, '--output', other],
+      root,
+    )
+    const { code, err } = await foreign.ended
+    assert.is(code, 0, err)
+    same(whole, other)
+  }),
+)
+
+test(
+  'Ctrl-C ends a run, which says how to go on',
+  inFolder(async (folder) => {
+    const run = join(folder, 'run')
+    const interrupted = start([
+      ...runtime,
+      main,
+      'train',
+      ...wasm,
+      '--limit',
+      '600,20',
+      '--epochs',
+      '50',
+      '--output',
+      run,
+    ])
+    await logged(run, 1, interrupted)
+    interrupted.kill('SIGINT')
+    const { code, out, err } = await interrupted.ended
+    assert.is(code, 130, err)
+    assert.match(out, /^epoch {2}1\/50 {2}natural \d/)
+    assert.match(err, /Interrupted after \d+ of 50 epochs; go on with: mixtrain train --resume /)
+    assert.is(logOf(run).length, Number(/after (\d+)/.exec(err)?.[1]))
+    assert.equal(readdirSync(run).sort(), ['checkpoint.safetensors', 'log.jsonl'])
+  }),
+)
+
+test(
+  'a full disk ends a run with a message; what was there stays',
+  inFolder(async (folder) => {
+    const run = join(folder, 'run')
+    const quick = [...wasm, '--loss', 'natural', '--limit', '120,5', '--epochs', '1']
+    await json(['train', ...quick, '--output', run])
+    const before = bytes(run, 'model.safetensors')
+    const limited = ['sh', '-c', `trap '' XFSZ && ulimit -f 100 && exec "$0" "$@"`, ...runtime, main]
+    const resumed = await start([...limited, 'train', '--resume', run]).ended
+    assert.is(resumed.code, 1, resumed.err)
+    assert.match(resumed.err, /model\.safetensors: the file is larger than allowed/)
+    assert.match(resumed.err, /go on with: mixtrain train --resume/)
+    assert.not.match(resumed.err, /\n\s+at .*\.[jt]s:\d|defect/)
+    assert.equal(readdirSync(run).sort(), FILES)
+    assert.ok(before.equals(bytes(run, 'model.safetensors')))
+    const fresh = await start([...limited, 'train', ...quick, '--output', join(folder, 'other')]).ended
+    assert.is(fresh.code, 1)
+    assert.match(fresh.err, /checkpoint\.safetensors: the file is larger than allowed/)
+    assert.equal(readdirSync(folder), ['run'])
+  }),
+)
+
+test(
+  'without --output a run gets a folder of its own; a damaged checkpoint is refused',
+  inFolder(async (folder) => {
+    const { code, out, err } = await mixtrain(
+      [
+        'train',
+        ...wasm,
+        '--loss',
+        'ibp',
+        '--limit',
+        '60,5',
+        '--epochs',
+        '1',
+        '--batch-size',
+        '20',
+        '--balance',
+        '0.25',
+      ],
+      folder,
+    )
+    assert.is(code, 0, err)
+    assert.is(err, '')
+    const [run] = readdirSync(join(folder, 'runs'))
+    assert.match(run, /^\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d$/)
+    for (const text of [
+      'ACC',
+      'ERA',
+      'VRA',
+      'ibp bounds, epsilon 0.1',
+      'boxes cut to [0, 1]',
+      'rounding none',
+      'PGD, 40 steps',
+      'digits, test images',
+      `runs/${run}`,
+    ])
+      assert.ok(out.includes(text), text)
+    const [epoch] = logOf(join(folder, 'runs', run)) as unknown as readonly { readonly balance: number }[]
+    assert.is(epoch.balance, 0.25)
+    const path = join(folder, 'runs', run, 'checkpoint.safetensors')
+    const good = readFileSync(path).toString('latin1')
+    for (const [from, to, says] of [
+      ['\\"vra\\":', '\\"vrb\\":', 'history.0'],
+      ['\\"seed\\":0', '\\"seed\\":x', 'expected JSON in settings'],
+      ['mixtrain-checkpoint', 'mixtrain-checkpoinx', 'not a checkpoint'],
+      ['parameter.0.bias', 'parameter.0.bxas', 'is missing'],
+    ]) {
+      assert.ok(good.includes(from), from)
+      writeFileSync(path, good.replace(from, to), 'latin1')
+      await refused(['train', '--resume', join(folder, 'runs', run)], 1, path, says)
+    }
+    mkdirSync(join(folder, 'empty'))
+    await refused(['train', '--resume', join(folder, 'empty')], 1, 'there is no checkpoint.safetensors')
+  }),
+)
+
+test.run()

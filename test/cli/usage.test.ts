@@ -1,0 +1,132 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { inFolder, json, mixtrain, refused } from './run.ts'
+
+test('help teaches: description, defaults, examples, exit codes', async () => {
+  const top = await mixtrain(['--help'])
+  assert.is(top.code, 0)
+  for (const command of ['train', 'evaluate', 'bounds', 'devices']) {
+    assert.ok(top.out.includes(`  ${command} `), command)
+    const { code, out, err } = await mixtrain([command, '--help'])
+    assert.is(code, 0)
+    assert.is(err, '')
+    const description = out.split('\n\n')[1]
+    assert.is((description.match(/\.(\s|$)/g) ?? []).length >= 2, true, description)
+    for (const part of [
+      '--device',
+      '--threads',
+      '--memory',
+      '--fast-math',
+      '--json',
+      'default:',
+      'Examples:',
+      `$ mixtrain ${command}`,
+    ])
+      assert.ok(out.includes(part), `${command}: ${part}`)
+    for (const line of out.split('\n').filter((l) => !l.includes('$ '))) assert.ok(line.length <= 120, line)
+  }
+  assert.match(top.out, /Exit code: 0 success, 1 failure, 2 wrong usage/)
+  const version = await mixtrain(['--version'])
+  assert.match(version.out, /^\d+\.\d+\.\d+\n$/)
+})
+
+test('without a command the help goes to standard error, exit code 2', async () => {
+  const { code, out, err } = await mixtrain([])
+  assert.is(code, 2)
+  assert.is(out, '')
+  assert.match(err, /Usage: mixtrain/)
+})
+
+test('unknown names name the nearest known one', async () => {
+  await refused(['trian'], 2, '"trian"', 'the nearest is train')
+  await refused(['train', '--epsilom', '1'], 2, 'the nearest is --epsilon')
+  await refused(['--jsn'], 2, 'the nearest is --json')
+  await refused(
+    ['train', '--network', 'smal', '--loss', 'crown_ibp', '--device', 'wsam'],
+    2,
+    'no network "smal"; the nearest is small',
+    'no loss "crown_ibp"; the nearest is crown-ibp',
+    'no device "wsam"; the nearest is wasm',
+  )
+  await refused(['evaluate', 'm', '--epsilon', '0.1', '--method', 'simbolic'], 2, 'the nearest is symbolic')
+})
+
+test('numbers that make no sense are refused, all at once', async () => {
+  const wrong = { epsilon: '-0.1', epochs: '0', 'batch-size': '1.5', k: 'two', balance: '1.1', lr: '0', seed: '1e400' }
+  await refused(
+    ['train', ...Object.entries(wrong).flatMap(([name, value]) => [`--${name}`, value])],
+    2,
+    ...Object.entries(wrong).map(([name, value]) => new RegExp(`--${name}: expected .*not "${value}"`)),
+  )
+  await refused(
+    ['train', '--limit', '0,5', '--threads', '0', '--memory=-1', '--output='],
+    2,
+    ...['--limit: expected TRAIN', '--threads: expected', '--memory: expected', '--output: expected'],
+  )
+  for (const epsilon of ['NaN', '1.01', '', 'Infinity', '1/0', '1/2/3', '0x1'])
+    await refused(['evaluate', 'm', '--epsilon', epsilon], 2, '--epsilon: expected a radius from 0 to 1')
+})
+
+test('what is missing or does not go together', async () => {
+  await refused(['evaluate'], 2, "missing required argument 'MODEL'")
+  await refused(['evaluate', 'm', 'n', '--epsilon', '0.1'], 2, 'too many arguments')
+  await refused(['evaluate', 'm'], 2, 'needs --epsilon')
+  await refused(['evaluate', 'm', '--epsilon'], 2, 'argument missing')
+  await refused(['evaluate', 'm', '--epsilon', '0.1', '--steps', '3'], 2, '--attack pgd')
+  await refused(['evaluate', 'm', '--epsilon', '0.1', '--rounding', 'outward'], 2, 'outward rounding')
+  await refused(['evaluate', 'm', '--epsilon', '0.1', '--attack', 'interval'], 2, 'interval attack')
+  await refused(['bounds', 'm', '--epsilon', '0.1'], 2, 'needs --index')
+  await refused(['bounds', 'm', '--epsilon', '0.1', '--index', '0,x'], 2, '--index: expected')
+  await refused(['train', '--output', 'a', '--resume', 'b'], 2, 'leave --output out')
+})
+
+test(
+  'files that are not there or not what they should be',
+  inFolder(async (folder) => {
+    const absent = join(folder, 'absent')
+    await refused(['evaluate', absent, '--epsilon', '0.1'], 1, `${absent}: there is no such file or folder`)
+    await refused(['train', '--data', absent], 1, `${absent}: there is no such folder`, 'digits')
+    await refused(['train', '--data', folder], 1, 'expected the files of a data set')
+    await refused(['train', '--resume', absent], 1, `${absent}: there is no checkpoint.safetensors`)
+    const junk = join(folder, 'junk')
+    writeFileSync(junk, 'neither')
+    await refused(['train', '--limit', '100,5', '--output', junk], 1, `${junk}: expected a folder, found a file`)
+    for (const name of ['junk', 'junk.onnx', 'junk.safetensors']) {
+      writeFileSync(join(folder, name), 'neither')
+      await refused(['evaluate', join(folder, name), '--epsilon', '0.1'], 1, `${join(folder, name)} (`)
+    }
+    await refused(['train', '--limit', '20,5', '--output', absent], 2, 'do not fill one batch')
+    await refused(['train', '--limit', '100,5', '--memory', '0.5', '--output', absent], 1, 'memory budget')
+    // Nothing was trained, so nothing is left.
+    await refused(['train', '--resume', absent], 1, 'there is no checkpoint.safetensors')
+  }),
+)
+
+test('with --json an error is the one document on standard output', async () => {
+  const { code, out, err } = await mixtrain(['train', '--epsilon', '2', '--json'])
+  assert.is(code, 2)
+  const { error } = JSON.parse(out) as { readonly error: { readonly kind: string; readonly message: string } }
+  assert.is(error.kind, 'usage')
+  assert.ok(err.includes(error.message))
+})
+
+test('devices', async () => {
+  const { auto, devices, wasm, versions, processors } = await json(['devices'])
+  const list = devices as readonly { readonly name: string; readonly works: boolean; readonly about: string }[]
+  assert.equal(
+    list.map((d) => d.name),
+    ['webgpu', 'wasm', 'reference'],
+  )
+  assert.ok(list.filter((d) => d.name !== 'webgpu').every((d) => d.works))
+  assert.ok(list.some((d) => d.name === auto && d.works))
+  assert.equal(Object.keys(wasm as object), ['simd', 'relaxedSimd', 'threads'])
+  assert.ok((processors as number) >= 1)
+  assert.ok('mixtrain' in (versions as object))
+  const { code, out } = await mixtrain(['devices', '--device', 'reference'])
+  assert.is(code, 0)
+  assert.match(out, /reference\s+│ yes\s+│ this one/)
+})
+
+test.run()

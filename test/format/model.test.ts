@@ -1,0 +1,91 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { key } from '../../src/core/key.ts'
+import { decodeModel, encodeModel, encodeModelOnnx, type SavedModel } from '../../src/format/model.ts'
+import { decode, encode } from '../../src/format/safetensors.ts'
+import { conv, dense, flatten, relu, sequential } from '../../src/nn/layers.ts'
+import { network, networks } from '../../src/nn/networks.ts'
+import { left, right } from '../shared.ts'
+
+const small = networks.small({ input: [1, 8, 8], classes: 3 })
+const provenance = { epsilon: 0.1, loss: 'mixtrain', seed: -4, arithmetic: 'exact' } as const
+const model: SavedModel = { network: small, parameters: small.init(key(0)), provenance }
+const bytes = encodeModel(model)
+
+test('what is encoded is decoded, and encodes to the same bytes', () => {
+  for (const from of [model, { ...model, provenance: undefined }]) {
+    const decoded = right(decodeModel(encodeModel(from), 'm'))
+    assert.equal(decoded.parameters, from.parameters)
+    assert.equal(decoded.provenance, from.provenance)
+    assert.equal([decoded.network.name, decoded.network.input, decoded.network.classes], ['small', [1, 8, 8], 3])
+    assert.equal(encodeModel(decoded), encodeModel(from))
+  }
+})
+
+test('the metadata say what the model is', () => {
+  assert.equal(right(decode(bytes, 'm')).metadata, {
+    format: 'mixtrain',
+    version: '1',
+    network: 'small',
+    input: '[1,8,8]',
+    classes: '3',
+    normalisation: 'none',
+    epsilon: '0.1',
+    loss: 'mixtrain',
+    seed: '-4',
+    arithmetic: 'exact',
+  })
+})
+
+test('ONNX holds the same parameters and provenance', () => {
+  const decoded = right(decodeModel(right(encodeModelOnnx(model)), 'm'))
+  assert.equal(decoded.provenance, provenance)
+  assert.equal([decoded.network.input, decoded.network.classes], [[1, 8, 8], 3])
+  for (const [name, data] of Object.entries(model.parameters)) assert.equal(decoded.parameters[name], data, name)
+})
+
+const { tensors, metadata } = right(decode(bytes, 'm'))
+const withMetadata = (change: Readonly<Record<string, string>>) =>
+  decodeModel(encode(tensors, { ...metadata, ...change }), 'm')
+
+test('files that are no model of a known network are refused', () => {
+  const cases: readonly (readonly [Readonly<Record<string, string>>, RegExp])[] = [
+    [{ format: 'pt' }, /not a model that mixtrain saved/],
+    [{ version: '2' }, /version/],
+    [{ network: 'smaller' }, /no network "smaller"; the nearest is small/],
+    [{ network: 'toString' }, /no network "toString"/],
+    [{ input: '[1,8]' }, /takes images, not \[1,8\]/],
+    [{ input: '[1,2,2]' }, /does not fit/],
+    [{ input: '[1,8,8' }, /expected a shape/],
+    [{ input: '[1,0,8]' }, /input/],
+    [{ input: '[1,9,9]' }, /expected shape/],
+    [{ classes: '1' }, /classes/],
+    [{ classes: '4' }, /expected shape \[4/],
+    [{ classes: '1e9' }, /classes/],
+    [{ normalisation: 'mean' }, /normalisation/],
+    [{ epsilon: '1.5' }, /epsilon/],
+    [{ seed: '0.5' }, /seed/],
+    [{ arithmetic: 'fast' }, /arithmetic/],
+  ]
+  for (const [change, says] of cases) assert.match(left(withMetadata(change)), says)
+  const plain = encode(new Map())
+  assert.match(left(decodeModel(plain, 'm')), /not a model/)
+  const other = network('small', sequential(conv(2, 3), relu, flatten, dense(3)), { input: [1, 8, 8], classes: 3 })
+  assert.match(
+    left(decodeModel(encodeModel({ ...model, network: other, parameters: other.init(key(0)) }), 'm')),
+    /missing|expected shape/,
+  )
+})
+
+test('content tells the formats apart where the name does not', () => {
+  const onnx = right(encodeModelOnnx(model))
+  assert.is(right(decodeModel(onnx, 'whatever')).network.name, 'onnx')
+  assert.is(right(decodeModel(bytes, 'whatever')).network.name, 'small')
+  for (const nothing of [new Uint8Array(), Uint8Array.of(0, 1, 2)]) {
+    assert.match(left(decodeModel(nothing, 'm.safetensors')), /8 bytes of header length/)
+    left(decodeModel(nothing, 'm.onnx'))
+    left(decodeModel(nothing, 'm'))
+  }
+})
+
+test.run()

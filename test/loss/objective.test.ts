@@ -1,0 +1,174 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import type { Data } from '../../src/backend/backend.ts'
+import { reference } from '../../src/backend/reference.ts'
+import { fold, key, uniform } from '../../src/core/key.ts'
+import type { Tensor } from '../../src/core/tensor.ts'
+import { crossEntropy } from '../../src/loss/criterion.ts'
+import { complement, type Loss, mix, mixLogits, scale, scheduled } from '../../src/loss/loss.ts'
+import {
+  attacked,
+  bounded,
+  judged,
+  natural,
+  objectives,
+  robust,
+  verifiable,
+  worstCase,
+  worstLogits,
+} from '../../src/loss/objective.ts'
+import { conv, dense, flatten, relu, sequential } from '../../src/nn/layers.ts'
+import { network } from '../../src/nn/networks.ts'
+import { constant, type InputAttrs } from '../../src/ops/index.ts'
+import { pgd } from '../../src/robust/attack.ts'
+import { type Bounder, blend, boundsOf, crown, crownIbp, ibp, intersect, symbolic } from '../../src/robust/bounds.ts'
+import { ball } from '../../src/robust/perturbation.ts'
+import { margins } from '../../src/robust/specification.ts'
+import { compile } from '../../src/tape/run.ts'
+import { stage } from '../../src/tape/tape.ts'
+import { grad } from '../../src/tape/vjp.ts'
+import { bindings, fedLeaves, host, modelOf, run, size, stepOf } from './harness.ts'
+
+const N = 3
+const CLASSES = 3
+const net = network(
+  'tiny',
+  sequential(conv(2, 3, 2, 1), relu, flatten, dense(5), relu, dense(CLASSES)),
+  { input: [1, 6, 6], classes: CLASSES },
+)
+// Generic numbers: on dyadic ones, coefficients of bounds cancel onto kinks.
+const parameters = Object.fromEntries(
+  Object.entries(net.init(key(5))).map(([k, v]) => [k, Float64Array.from(v, (x) => 2.3 * x)]),
+)
+const step = stepOf(N, net.input, CLASSES)
+const model = modelOf(net)
+const images = Float64Array.from(uniform(key(6), N * 36, 0.05, 0.95))
+const values = bindings(step, { inputs: images, labels: [2, 0, 1], epsilon: 0.07 }, model, parameters)
+const h = host({ balance: 0.4, key: fold(key(11), 3) })
+
+/** Gradients against central differences at every `stride`-th element of every parameter. */
+const gradientCheck = async (loss: Loss, stride = 5): Promise<void> => {
+  const [objective] = stage([loss(step)(model)]).resolve(h)
+  const wrt = Object.values(model.parameters)
+  const outputs = [objective, ...grad(objective, wrt)]
+  const feeds = fedLeaves(outputs)
+  const inputs = [...values.keys(), ...feeds]
+  const backend = reference()
+  const f = await compile(backend)([objective], inputs)
+  const both = await compile(backend)(outputs, inputs)
+  const given: Data[] = [...values.values(), ...feeds.map((x) => (x.attrs as InputAttrs).feed?.(h) as Data)]
+  const args = given.map((d) => {
+    const b = backend.alloc(d.length)
+    backend.write(b, d)
+    return b
+  })
+  const results = outputs.map((x) => backend.alloc(size(x)))
+  both.run([...args, ...results])
+  const value = (await backend.read(results[0]))[0]
+  assert.ok(Number.isFinite(value) && value > 0, `value ${value}`)
+  let nonzero = 0
+  for (const [m, parameter] of wrt.entries()) {
+    const g = await backend.read(results[m + 1])
+    const at = inputs.indexOf(parameter)
+    for (let j = m % stride; j < g.length; j += stride) {
+      assert.ok(Number.isFinite(g[j]))
+      const delta = 1e-5
+      const moved = async (by: number) => {
+        const data = Float64Array.from(given[at])
+        data[j] += by
+        backend.write(args[at], data)
+        f.run([...args, results[0]])
+        return (await backend.read(results[0]))[0]
+      }
+      const numeric = ((await moved(delta)) - (await moved(-delta))) / (2 * delta)
+      backend.write(args[at], given[at])
+      nonzero += Number(g[j] !== 0)
+      const name = Object.keys(model.parameters)[m]
+      assert.ok(Math.abs(numeric - g[j]) <= 1e-6 * (1 + Math.abs(numeric)), `${name}[${j}]: ${numeric}, vjp ${g[j]}`)
+    }
+  }
+  assert.ok(nonzero > 10, `${nonzero} gradients are not 0`)
+  for (const b of [...args, ...results]) backend.free(b)
+  assert.is(backend.stats().live, 0)
+}
+
+for (const [name, objective] of Object.entries(objectives))
+  test(`objective ${name}: finite, gradients agree with central differences`, () => gradientCheck(objective({ k: 2 })))
+
+test('compositions of the field: gradients agree with central differences', async () => {
+  const attack = pgd({ steps: 3, stepSize: 0.5, start: 'random' }, crossEntropy)
+  // CC-IBP, MTL-IBP, IBP with its schedule, CROWN-IBP met with IBP.
+  await gradientCheck(judged(crossEntropy)(mixLogits(0.3)(attacked(attack), worstLogits(bounded(ibp)))))
+  await gradientCheck(mix(0.3)(judged(crossEntropy)(attacked(attack)), robust(ibp, worstCase(crossEntropy))))
+  await gradientCheck(
+    scheduled(
+      ({ balance }) => 1 - balance,
+      (kappa) => mix(complement(kappa))(natural(crossEntropy), scale(2)(robust(ibp, worstCase(crossEntropy)))),
+    ),
+  )
+  await gradientCheck(verifiable(intersect(crown, ibp)))
+})
+
+// ---- bounds ----------------------------------------------------------------------------------------------------------
+
+/** Lower and upper bounds of logits and of margins, one after the other. */
+const boundsBy = async (method: Bounder): Promise<{ readonly lower: readonly number[]; readonly upper: readonly number[] }> => {
+  const bounded = boundsOf(method)(model.logits, ball(step.inputs, step.epsilon))
+  const parts = [bounded.output(), bounded.rows(margins(step.labels, CLASSES))]
+  const results = await run(
+    parts.flatMap((p) => [p.lower, p.upper]),
+    values,
+  )
+  return { lower: [...results[0], ...results[2]], upper: [...results[1], ...results[3]] }
+}
+
+test('intersect is as tight as both of its bounds, blend lies between them', async () => {
+  const methods = [ibp, crownIbp, crown, symbolic]
+  for (const a of methods)
+    for (const b of methods) {
+      const [p, q, both, half] = [
+        await boundsBy(a),
+        await boundsBy(b),
+        await boundsBy(intersect(a, b)),
+        await boundsBy(blend(0.25)(a, b)),
+      ]
+      p.lower.forEach((_, i) => {
+        assert.is(both.lower[i], Math.max(p.lower[i], q.lower[i]))
+        assert.is(both.upper[i], Math.min(p.upper[i], q.upper[i]))
+        assert.ok(Math.abs(half.lower[i] - (0.75 * p.lower[i] + 0.25 * q.lower[i])) < 1e-12)
+        assert.ok(Math.abs(half.upper[i] - (0.75 * p.upper[i] + 0.25 * q.upper[i])) < 1e-12)
+        assert.ok(half.lower[i] <= Math.max(p.lower[i], q.lower[i]) + 1e-12)
+        assert.ok(half.lower[i] >= Math.min(p.lower[i], q.lower[i]) - 1e-12)
+      })
+    }
+})
+
+test('blend takes a scalar node for beta', async () => {
+  const [p, q] = [await boundsBy(ibp), await boundsBy(crown)]
+  const byNode = await boundsBy(blend(constant([0.5], []))(ibp, crown))
+  byNode.lower.forEach((l, i) => {
+    assert.ok(Math.abs(l - (p.lower[i] + q.lower[i]) / 2) < 1e-12)
+  })
+})
+
+/** A graph's value, one number per element. */
+const numbers = async (x: Tensor): Promise<readonly number[]> => [...(await run([x], values))[0]]
+
+test('worst-case logits are 0 at the label and bound the loss of every point of the box', async () => {
+  for (const method of [ibp, crownIbp, symbolic, crown]) {
+    const worst = await numbers(worstLogits(bounded(method))(step)(model))
+    ;[2, 0, 1].forEach((y, i) => {
+      assert.is(Math.abs(worst[i * CLASSES + y]), 0)
+    })
+    const [bound] = await numbers(robust(method, worstCase(crossEntropy))(step)(model))
+    const clean = natural(crossEntropy)(step)(model)
+    const box = (s: number) =>
+      images.map((v, i) => Math.min(1, Math.max(0, v + 0.07 * (Math.sin(i * 7.3 + s) > 0 ? 1 : -1))))
+    for (let s = 0; s < 12; s++) {
+      const [reached] = (await run([clean], new Map([...values, [step.inputs, box(s)]])))[0]
+      assert.ok(reached <= bound, `${reached} > ${bound}`)
+    }
+  }
+})
+
+test.run()

@@ -1,0 +1,145 @@
+import fc from 'fast-check'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import type { Backend } from '../../src/backend/backend.ts'
+import { reference } from '../../src/backend/reference.ts'
+import { wasm } from '../../src/backend/wasm.ts'
+import * as S from '../../src/core/shape.ts'
+import type { Tensor } from '../../src/core/tensor.ts'
+import * as O from '../../src/ops/index.ts'
+import { type Plan, plan } from '../../src/tape/plan.ts'
+import { compile } from '../../src/tape/run.ts'
+import { check, numbers } from '../ops/property.ts'
+import { right } from '../shared.ts'
+import { dags, firstDifference, runPlan, SUMS } from './dag.ts'
+
+let machine: Backend
+
+test('wasm starts', async () => {
+  machine = right(await wasm({ threads: 1 })())
+})
+
+const casesOf = (without: readonly string[] = []) =>
+  dags(28, without).chain((dag) =>
+    fc.tuple(fc.constant(dag), fc.tuple(...dag.inputs.map((x) => numbers(S.size(x.shape), -1.5, 1.5)))),
+  )
+const cases = casesOf()
+
+/** What a plan of one instruction a value would need. */
+const total = (p: Plan): number => p.calls.reduce((n, c) => n + Math.ceil(S.size(c.outShape) / 64) * 64, 0)
+
+test('slots lie inside the arena, the constants and the arguments', () =>
+  check(100, cases, ([{ inputs, outputs, text }]) => {
+    for (const fuse of [true, false]) {
+      const p = plan(outputs, inputs, { fuse })
+      assert.ok(p.arena <= total(p), `${text}: ${p.arena} elements for values of ${total(p)}`)
+      for (const slot of p.slots)
+        switch (slot.at) {
+          case 'arena':
+            assert.is(slot.offset % 64, 0)
+            assert.ok(slot.offset + slot.length <= p.arena)
+            break
+          case 'constant':
+            assert.ok(slot.offset + slot.length <= p.constants.length)
+            break
+          case 'input':
+            assert.is(slot.length, S.size(p.inputs[slot.index]))
+            break
+          case 'output':
+            assert.is(slot.length, S.size(p.outputs[slot.index]))
+            break
+          default:
+            slot satisfies never
+        }
+    }
+  }))
+
+test('a chain of kernels uses two buffers in turn, whatever its length', () => {
+  const w = O.input('w', [8, 8])
+  const chain = (n: number) => {
+    let y: Tensor = w
+    for (let i = 0; i < n; i++) y = O.matmul(y, w as Tensor)
+    return plan([O.sum(y)], [w]).arena
+  }
+  assert.is(chain(3), 2 * 64)
+  assert.is(chain(50), 2 * 64)
+})
+
+test('liveness: nothing in the arena is read after it was overwritten, or before it was written', () =>
+  // What an earlier run left in the arena (NaN everywhere) must not matter.
+  check(80, cases, async ([{ inputs, outputs, text }, data]) => {
+    const args = data.map((d) => Float32Array.from(d))
+    const p = plan(outputs, inputs)
+    const first = await runPlan(machine, p, args)
+    const x = O.input('x', [4096])
+    const left = O.transpose(O.reshape(O.add(x, Number.NaN) as Tensor, [64, 64]) as Tensor, [1, 0])
+    await runPlan(machine, plan([O.sum(O.matmul(left, left))], [x]), [new Float32Array(4096)])
+    const second = await runPlan(machine, p, args)
+    first.forEach((a, k) => assert.is(firstDifference(a, second[k]), -1, text))
+  }))
+
+test('liveness: values that share memory are those of a plan that computes each apart', () =>
+  check(80, casesOf(SUMS), async ([{ inputs, outputs, nodes, text }, data]) => {
+    const args = data.map((d) => Float32Array.from(d))
+    const shared = await runPlan(machine, plan(outputs, inputs), args)
+    // Every value an output: each has a buffer of its own.
+    const apart = await runPlan(machine, plan([...outputs, ...nodes], inputs, { fuse: false }), args)
+    shared.forEach((a, k) => assert.is(firstDifference(a, apart[k]), -1, text))
+  }))
+
+test('bytes are known before a run and are what a run uses', async () => {
+  for (const make of [async () => reference(), async () => right(await wasm({ threads: 1 })())]) {
+    const backend = await make()
+    const x = O.input('x', [64, 300])
+    const y = O.tanh(O.matmul(O.tanh(x as Tensor), O.tanh(x as Tensor), { transB: true }))
+    const outputs = [O.sum(y)]
+    const before = backend.stats()
+    assert.is(before.live, 0)
+    const f = await compile(backend)(outputs, [x])
+    const bytes = backend.dtype === 'f64' ? 8 : 4
+    if (backend.name === 'wasm') assert.ok(f.scratchBytes >= plan(outputs, [x]).arena * 4)
+    const buffers = [backend.alloc(64 * 300), backend.alloc(1)]
+    assert.is(backend.stats().live, 2)
+    assert.is(backend.stats().bytes, before.bytes + (64 * 300 + 1) * bytes)
+    f.run(buffers)
+    await backend.sync()
+    const { peak } = backend.stats()
+    // Besides arguments and scratch there is the program itself.
+    const p = plan(outputs, [x])
+    const program = 2 * p.code.byteLength + 4 * (p.slots.length + p.constants.length) + 256
+    assert.ok(peak <= f.scratchBytes + (64 * 300 + 1) * bytes + program, `${backend.name}: peak ${peak}`)
+    for (const b of buffers) backend.free(b)
+    f.release()
+    assert.is(backend.stats().live, 0)
+    assert.is(backend.stats().bytes, before.bytes)
+    assert.throws(() => backend.free(buffers[0]), /not live/)
+    backend.dispose()
+  }
+})
+
+test('an input that is not an argument is refused by name', () => {
+  const [x, y] = [O.input('x', [2]), O.input('weights', [2])]
+  assert.throws(() => plan([O.add(x, y) as Tensor], [x]), /input 'weights' unbound/)
+})
+
+test('outputs may be inputs, constants, views of one value, and the same value twice', async () => {
+  const x = O.input('x', [2, 3])
+  const y = O.relu(x)
+  const outputs = [x, O.constant([7, 8], [2]), y, y, O.reshape(y as Tensor, [6]), O.transpose(y, [1, 0]), O.scalar(4)]
+  const data = Float32Array.of(1, -2, 3, -4, 5, -6)
+  for (const fuse of [true, false]) {
+    const got = await runPlan(machine, plan(outputs as readonly Tensor[], [x], { fuse }), [data])
+    const r = [1, 0, 3, 0, 5, 0]
+    assert.equal(
+      got.map((g) => [...g]),
+      [[...data], [7, 8], r, r, r, [1, 0, 0, 5, 3, 0], [4]],
+    )
+  }
+})
+
+test('no buffer is left', () => {
+  assert.is(machine.stats().live, 0)
+  machine.dispose()
+})
+
+test.run()
