@@ -70,7 +70,7 @@ const panel = ({ series, height, domain, at, epochs, bottom, tick }: Panel): obj
   const ends = drawn.map((s) => s.values.filter((v) => v !== null).at(-1) ?? 0)
   const gap = ((domain[1] - domain[0]) * 15) / height
   const places = spread(ends, gap, domain[0], domain[1])
-  const labels = drawn.map((s, i) => ({ name: s.name, epoch: epochs, place: places[i], text: `${s.name}  ${s.last}` }))
+  const labels = drawn.map((s, i) => ({ name: s.name, epoch: epochs, place: places[i], text: `${s.name} ${s.last}` }))
   const scale = { domain: drawn.map((s) => s.name), range: drawn.map((s) => s.colour) }
   const colour = { field: 'name', type: 'nominal', scale, legend: null } as const
   const dash = {

@@ -1,9 +1,8 @@
-import type { Interval, Tensor } from '../core/tensor.ts'
-import { mean, neg, transpose } from '../ops/index.ts'
+import { mean } from '../ops/index.ts'
 import { type Attack, pgd } from '../robust/attack.ts'
 import * as B from '../robust/bounds.ts'
 import { ball } from '../robust/perturbation.ts'
-import { margins } from '../robust/specification.ts'
+import { rivals, worstCaseLogits } from '../robust/specification.ts'
 import { type Criterion, crossEntropy } from './criterion.ts'
 import {
   always,
@@ -39,17 +38,12 @@ export const attacked =
   (model) =>
     model.logits(attack({ ...step, logits: model.logits }))
 
-/**
- * Worst-case logits m_j = upper bound of z_j - z_y, so m_y = 0: any criterion that grows with z_j - z_y is at least its true value
- * over the box when judged on them. `[n, classes]`.
- */
+/** Worst-case logits `[n, classes]` over the step's box: m_j >= z_j - z_y for every image of it, m_y = 0. */
 export const worstLogits =
   (bounds: Bounds): Logits =>
   (step) =>
   (model) =>
-    worst(bounds(step)(model)(margins(step.labels, step.classes)))
-
-const worst = (margin: Interval): Tensor => transpose(neg(margin.lower), [1, 0])
+    worstCaseLogits(bounds(step)(model)(rivals(step.labels, step.classes)).lower, step.labels)
 
 // ---- bounds as values of the algebra ---------------------------------------------------------------------------------
 

@@ -7,13 +7,13 @@ import type { Tensor } from '../core/tensor.ts'
 import { correct, crossEntropy } from '../loss/criterion.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
-import { input, neg, transpose } from '../ops/index.ts'
+import { input } from '../ops/index.ts'
 import { plan } from '../tape/plan.ts'
 import { type Compiled, compileIn } from '../tape/run.ts'
 import { pgdFrom } from './attack.ts'
 import { type Bounder, boundsOf } from './bounds.ts'
 import { ball, type Range } from './perturbation.ts'
-import { margins } from './specification.ts'
+import { rivals, worstCaseLogits } from './specification.ts'
 
 /** Labelled images by number; pixels are floats in the network's input range. */
 export interface Images {
@@ -106,8 +106,8 @@ export const evaluator =
       const noise = input('noise', inputs.shape)
       const logits = network.apply(parameters)
       const clean = logits(inputs)
-      const margin = boundsOf(method)(logits, ball(inputs, epsilon, range)).rows(margins(labels, network.classes)).lower
-      const robustLoss = crossEntropy(transpose(neg(margin), [1, 0]), labels)
+      const margin = boundsOf(method)(logits, ball(inputs, epsilon, range)).rows(rivals(labels, network.classes)).lower
+      const robustLoss = crossEntropy(worstCaseLogits(margin, labels), labels)
       const common = [...names.map((k) => parameters[k]), inputs, labels, epsilon]
       const judge = {
         outputs: [correct(clean, labels), crossEntropy(clean, labels), margin, robustLoss],
@@ -115,11 +115,10 @@ export const evaluator =
       }
       if (attack === undefined) return { judge, attacks: [] }
       const target = { logits, inputs, labels, epsilon, range }
-      const attacked = (start: Tensor | undefined) =>
-        correct(logits(pgdFrom(attack, crossEntropy, start)(target)), labels)
+      const attacked = (start: Tensor) => correct(logits(pgdFrom(attack, crossEntropy, start)(target)), labels)
       return {
         judge,
-        // The first restart begins at the image itself when there is only one, at random points otherwise.
+        // Every restart begins at a random point of the ball.
         attacks: [{ outputs: [attacked(noise)], inputs: [...common, noise] }],
       }
     }
@@ -139,7 +138,7 @@ export const evaluator =
       noise: region.alloc(attack === undefined ? 1 : chunk * size),
       correct: region.alloc(chunk),
       loss: region.alloc(chunk),
-      margin: region.alloc(network.classes * chunk),
+      margin: region.alloc((network.classes - 1) * chunk),
       robustLoss: region.alloc(chunk),
     }
 
@@ -160,8 +159,8 @@ export const evaluator =
       const margin = await backend.read(buffers.margin)
       const robustLoss = await backend.read(buffers.robustLoss)
       const verified = indices.map((_, i) =>
-        Array.from({ length: network.classes }, (__, j) => j).every(
-          (j) => j === labels[i] || (margin[j * chunk + i] > 0 && margin[j * chunk + i] < Number.POSITIVE_INFINITY),
+        Array.from({ length: network.classes - 1 }, (__, row) => margin[row * chunk + i]).every(
+          (m) => m > 0 && m < Number.POSITIVE_INFINITY,
         ),
       )
       const survived = indices.map((_, i) => clean[i] === 1)

@@ -1,5 +1,5 @@
 import type { Tensor } from '../core/tensor.ts'
-import { equal, iota, reshape, sub } from '../ops/index.ts'
+import { add, equal, greater, greaterEqual, iota, neg, pad, reshape, select, sub, transpose } from '../ops/index.ts'
 
 /**
  * Rows of linear functionals of the logits, `[rows, n, classes]`: what a bound is asked about. Rows are merged into the last layer
@@ -20,4 +20,29 @@ export const margins = (labels: Tensor, classes: number): Specification => {
   const own = reshape(oneHot(labels, classes), [1, n, classes])
   const each = equal(reshape(iota(classes), [classes, 1, 1]), reshape(iota(classes), [1, 1, classes]))
   return sub(own, each) as Tensor
+}
+
+/**
+ * The margins that can be lost, z_y - z_j for j != y ascending: `[n] -> [classes - 1, n, classes]`. One row less to carry than `margins`,
+ * whose row y is 0 by construction.
+ */
+export const rivals = (labels: Tensor, classes: number): Specification => {
+  const n = labels.shape[0]
+  const place = reshape(iota(classes - 1), [classes - 1, 1])
+  const other = add(place, greaterEqual(place, reshape(labels, [1, n])))
+  const each = equal(reshape(other, [classes - 1, n, 1]), iota(classes))
+  return sub(reshape(oneHot(labels, classes), [1, n, classes]), each)
+}
+
+/**
+ * Worst-case logits m_j = upper bound of z_j - z_y, so m_y = 0, from lower bounds of the rows of `rivals`: `[classes - 1, n] -> [n, classes]`.
+ * Any criterion that grows with z_j - z_y is at least its true value over the box when judged on them.
+ */
+export const worstCaseLogits = (lower: Tensor, labels: Tensor): Tensor => {
+  const m = transpose(neg(lower), [1, 0])
+  const [n, others] = m.shape
+  const j = iota(others + 1)
+  const y = reshape(labels, [n, 1])
+  const [before, after] = [pad(m, [0, 0], [0, 1]), pad(m, [0, 1], [0, 0])]
+  return select(greater(y, j), before, select(greater(j, y), after, 0))
 }

@@ -4,6 +4,8 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { inFolder, json, mixtrain, refused } from './run.ts'
 
+const wasm = ['--device', 'wasm']
+
 test('help teaches: description, defaults, examples, exit codes', async () => {
   const top = await mixtrain(['--help'])
   assert.is(top.code, 0)
@@ -40,46 +42,53 @@ test('without a command the help goes to standard error, exit code 2', async () 
 })
 
 test('unknown names name the nearest known one', async () => {
-  await refused(['trian'], 2, '"trian"', 'the nearest is train')
-  await refused(['train', '--epsilom', '1'], 2, 'the nearest is --epsilon')
-  await refused(['--jsn'], 2, 'the nearest is --json')
-  await refused(
-    ['train', '--network', 'smal', '--loss', 'crown_ibp', '--device', 'wsam'],
-    2,
-    'no network "smal"; the nearest is small',
-    'no loss "crown_ibp"; the nearest is crown-ibp',
-    'no device "wsam"; the nearest is wasm',
-  )
-  await refused(['evaluate', 'm', '--epsilon', '0.1', '--method', 'simbolic'], 2, 'the nearest is symbolic')
+  await Promise.all([
+    refused(['trian'], 2, '"trian"', 'the nearest is train'),
+    refused(['train', '--epsilom', '1'], 2, 'the nearest is --epsilon'),
+    refused(['--jsn'], 2, 'the nearest is --json'),
+    refused(
+      ['train', '--network', 'smal', '--loss', 'crown_ibp', '--device', 'wsam'],
+      2,
+      'no network "smal"; the nearest is small',
+      'no loss "crown_ibp"; the nearest is crown-ibp',
+      'no device "wsam"; the nearest is wasm',
+    ),
+    refused(['evaluate', 'm', '--epsilon', '0.1', '--method', 'simbolic'], 2, 'the nearest is symbolic'),
+  ])
 })
 
 test('numbers that make no sense are refused, all at once', async () => {
   const wrong = { epsilon: '-0.1', epochs: '0', 'batch-size': '1.5', k: 'two', balance: '1.1', lr: '0', seed: '1e400' }
-  await refused(
-    ['train', ...Object.entries(wrong).flatMap(([name, value]) => [`--${name}`, value])],
-    2,
-    ...Object.entries(wrong).map(([name, value]) => new RegExp(`--${name}: expected .*not "${value}"`)),
-  )
-  await refused(
-    ['train', '--limit', '0,5', '--threads', '0', '--memory=-1', '--output='],
-    2,
-    ...['--limit: expected TRAIN', '--threads: expected', '--memory: expected', '--output: expected'],
-  )
-  for (const epsilon of ['NaN', '1.01', '', 'Infinity', '1/0', '1/2/3', '0x1'])
-    await refused(['evaluate', 'm', '--epsilon', epsilon], 2, '--epsilon: expected a radius from 0 to 1')
+  await Promise.all([
+    refused(
+      ['train', ...Object.entries(wrong).flatMap(([name, value]) => [`--${name}`, value])],
+      2,
+      ...Object.entries(wrong).map(([name, value]) => new RegExp(`--${name}: expected .*not "${value}"`)),
+    ),
+    refused(
+      ['train', '--limit', '0,5', '--threads', '0', '--memory=-1', '--output='],
+      2,
+      ...['--limit: expected TRAIN', '--threads: expected', '--memory: expected', '--output: expected'],
+    ),
+    ...['NaN', '1.01', '', 'Infinity', '1/0', '1/2/3', '0x1'].map((epsilon) =>
+      refused(['evaluate', 'm', '--epsilon', epsilon], 2, '--epsilon: expected a radius from 0 to 1'),
+    ),
+  ])
 })
 
 test('what is missing or does not go together', async () => {
-  await refused(['evaluate'], 2, "missing required argument 'MODEL'")
-  await refused(['evaluate', 'm', 'n', '--epsilon', '0.1'], 2, 'too many arguments')
-  await refused(['evaluate', 'm'], 2, 'needs --epsilon')
-  await refused(['evaluate', 'm', '--epsilon'], 2, 'argument missing')
-  await refused(['evaluate', 'm', '--epsilon', '0.1', '--steps', '3'], 2, '--attack pgd')
-  await refused(['evaluate', 'm', '--epsilon', '0.1', '--rounding', 'outward'], 2, 'outward rounding')
-  await refused(['evaluate', 'm', '--epsilon', '0.1', '--attack', 'interval'], 2, 'interval attack')
-  await refused(['bounds', 'm', '--epsilon', '0.1'], 2, 'needs --index')
-  await refused(['bounds', 'm', '--epsilon', '0.1', '--index', '0,x'], 2, '--index: expected')
-  await refused(['train', '--output', 'a', '--resume', 'b'], 2, 'leave --output out')
+  await Promise.all([
+    refused(['evaluate'], 2, "missing required argument 'MODEL'"),
+    refused(['evaluate', 'm', 'n', '--epsilon', '0.1'], 2, 'too many arguments'),
+    refused(['evaluate', 'm'], 2, 'needs --epsilon'),
+    refused(['evaluate', 'm', '--epsilon'], 2, 'argument missing'),
+    refused(['evaluate', 'm', '--epsilon', '0.1', '--steps', '3'], 2, '--attack pgd'),
+    refused(['evaluate', 'm', '--epsilon', '0.1', '--rounding', 'outward'], 2, 'outward rounding'),
+    refused(['evaluate', 'm', '--epsilon', '0.1', '--attack', 'interval'], 2, 'interval attack'),
+    refused(['bounds', 'm', '--epsilon', '0.1'], 2, 'needs --index'),
+    refused(['bounds', 'm', '--epsilon', '0.1', '--index', '0,x'], 2, '--index: expected'),
+    refused(['train', '--output', 'a', '--resume', 'b'], 2, 'leave --output out'),
+  ])
 })
 
 test(
@@ -92,13 +101,17 @@ test(
     await refused(['train', '--resume', absent], 1, `${absent}: there is no checkpoint.safetensors`)
     const junk = join(folder, 'junk')
     writeFileSync(junk, 'neither')
-    await refused(['train', '--limit', '100,5', '--output', junk], 1, `${junk}: expected a folder, found a file`)
+    await refused(
+      ['train', ...wasm, '--limit', '100,5', '--output', junk],
+      1,
+      `${junk}: expected a folder, found a file`,
+    )
     for (const name of ['junk', 'junk.onnx', 'junk.safetensors']) {
       writeFileSync(join(folder, name), 'neither')
       await refused(['evaluate', join(folder, name), '--epsilon', '0.1'], 1, `${join(folder, name)} (`)
     }
-    await refused(['train', '--limit', '20,5', '--output', absent], 2, 'do not fill one batch')
-    await refused(['train', '--limit', '100,5', '--memory', '0.5', '--output', absent], 1, 'memory budget')
+    await refused(['train', ...wasm, '--limit', '20,5', '--output', absent], 2, 'do not fill one batch')
+    await refused(['train', ...wasm, '--limit', '100,5', '--memory', '0.5', '--output', absent], 1, 'memory budget')
     // Nothing was trained, so nothing is left.
     await refused(['train', '--resume', absent], 1, 'there is no checkpoint.safetensors')
   }),

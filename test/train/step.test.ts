@@ -1,0 +1,196 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { reference } from '../../src/backend/reference.ts'
+import { openRegion, type Region } from '../../src/backend/region.ts'
+import { wasm } from '../../src/backend/wasm.ts'
+import { MixtrainException } from '../../src/core/error.ts'
+import { fold, key, uniform } from '../../src/core/key.ts'
+import { crossEntropy } from '../../src/loss/criterion.ts'
+import { add, alternate, gate, type Loss, mix, sampled, scale } from '../../src/loss/loss.ts'
+import { mixTrain, natural, robust, worstCase } from '../../src/loss/objective.ts'
+import { conv, dense, flatten, relu, sequential } from '../../src/nn/layers.ts'
+import { network } from '../../src/nn/networks.ts'
+import type { Host } from '../../src/ops/index.ts'
+import { ibp } from '../../src/robust/bounds.ts'
+import { grad } from '../../src/tape/vjp.ts'
+import { adam, type Optimizer, sgd } from '../../src/train/optimizer.ts'
+import { type Trainer, trainer } from '../../src/train/step.ts'
+import { bindings, host, modelOf, run, stepOf } from '../loss/harness.ts'
+import { right, skipped } from '../shared.ts'
+
+const N = 4
+const net = network('tiny', sequential(conv(2, 3, 2, 1), relu, flatten, dense(5), relu, dense(3)), {
+  input: [1, 6, 6],
+  classes: 3,
+})
+const start = { parameters: net.init(key(8)), slots: {} }
+const batch = (i: number) => ({
+  inputs: uniform(fold(key(9), i), N * 36),
+  labels: Float32Array.from({ length: N }, (_, j) => (i + j) % 3),
+})
+const at = (count: number, over: Partial<Host> = {}) => host({ count, key: fold(key(1), count), epsilon: 0.05, ...over })
+const both: Loss = add(natural(crossEntropy), gate(alternate(1, 3))(robust(ibp, worstCase(crossEntropy))))
+const options = (loss: Loss, optimizer: Optimizer = sgd({ lr: 0.125 })) =>
+  ({ network: net, loss, optimizer, batchSize: N, range: [0, 1] }) as const
+
+const simd = right(await wasm({ threads: 1 })())
+
+/** A region that ends with the test, and leaves no buffer. */
+const within = async (region: ReturnType<typeof openRegion>, use: (r: Region) => Promise<void>): Promise<void> => {
+  const { backend } = region.region
+  try {
+    await use(region.region)
+  } finally {
+    region.close()
+    assert.is(backend.stats().live, 0)
+  }
+}
+
+const [step, model] = [stepOf(N, net.input, 3), modelOf(net)]
+/** Value of a loss at some parameters, and its gradients. */
+const direct = async (loss: Loss, parameters: Readonly<Record<string, ArrayLike<number>>>, i: number, h: Host) => {
+  const { inputs, labels } = batch(i)
+  const values = bindings(step, { inputs, labels, epsilon: Math.fround(h.epsilon) }, model, {
+    ...Object.fromEntries(Object.entries(parameters).map(([k, v]) => [k, Float64Array.from(v)])),
+  })
+  const objective = loss(step)(model)
+  const wrt = Object.values(model.parameters)
+  const [value] = await run([objective], values, h)
+  const gradients = await run(grad(objective, wrt), values, h)
+  return { value: value[0], gradients: Object.fromEntries(Object.keys(parameters).map((k, j) => [k, gradients[j]])) }
+}
+
+test('two steps are two updates by hand', () =>
+  within(openRegion(reference()), async (region) => {
+    const loss = mix(0.25)(natural(crossEntropy), sampled(2)(robust(ibp, worstCase(crossEntropy))))
+    const loop = await trainer(region)(options(loss, sgd({ lr: 0.125, momentum: 0.5 })), start)
+    let p: Record<string, number[]> = Object.fromEntries(Object.entries(start.parameters).map(([k, v]) => [k, [...v]]))
+    const velocity = Object.fromEntries(Object.entries(p).map(([k, v]) => [k, v.map(() => 0)]))
+    for (let i = 0; i < 2; i++) {
+      const { inputs, labels } = batch(i)
+      await loop.step(inputs, labels, at(i))
+      const { gradients } = await direct(loss, p, i, at(i))
+      p = Object.fromEntries(
+        Object.entries(p).map(([k, values]) => [
+          k,
+          values.map((v, j) => {
+            velocity[k][j] = 0.5 * velocity[k][j] + gradients[k][j]
+            return v - 0.125 * velocity[k][j]
+          }),
+        ]),
+      )
+    }
+    const state = await loop.state()
+    assert.equal(Object.keys(state.parameters), Object.keys(net.parameters))
+    assert.equal(Object.keys(state.slots), ['velocity'])
+    for (const k of Object.keys(p)) {
+      p[k].forEach((v, j) => {
+        assert.ok(Math.abs(v - state.parameters[k][j]) <= 1e-6 * Math.abs(v) + 1e-9, `${k}[${j}]`)
+        assert.ok(Math.abs(velocity[k][j] - state.slots.velocity[k][j]) <= 1e-6 * Math.abs(velocity[k][j]) + 1e-9)
+      })
+      const live = await region.backend.read(loop.parameters()[k])
+      assert.equal([...Float32Array.from(live)], [...state.parameters[k]])
+    }
+  }))
+
+test('training that goes on from a state is training that never stopped', () =>
+  within(openRegion(simd), async (region) => {
+    const made = (state: Parameters<ReturnType<typeof trainer>>[1]) =>
+      trainer(region)(options(both, adam({ lr: 0.01 })), state)
+    const steps = async (loop: Trainer, from: number, to: number) => {
+      for (let i = from; i < to; i++) await loop.step(batch(i).inputs, batch(i).labels, at(i))
+      return loop.state()
+    }
+    const whole = await steps(await made(start), 0, 6)
+    const half = await steps(await made(start), 0, 3)
+    assert.equal(await steps(await made(half), 3, 6), whole)
+  }))
+
+test('one plan for each combination of choices, however many steps', () =>
+  within(openRegion(simd), async (region) => {
+    const weight = ({ balance }: Host) => balance
+    const loss = add(
+      mix(weight)(natural(crossEntropy), robust(ibp, worstCase(crossEntropy))),
+      gate(alternate(1, 2))(scale(0.5)(natural(crossEntropy))),
+    )
+    const loop = await trainer(region)(options(loss), start)
+    assert.is(loop.variants(), 0)
+    const seen: number[] = []
+    for (const [i, balance] of [0.5, 0.5, 0.25, 0.75, 0, 0, 0.5].entries()) {
+      await loop.step(batch(i).inputs, batch(i).labels, at(i, { balance, epsilon: 0.01 * i }))
+      seen.push(loop.variants())
+    }
+    // Gate shut and open at an inner balance, then both at the end 0.
+    assert.equal(seen, [1, 2, 2, 2, 3, 4, 4])
+    assert.ok(loop.scratchBytes() > 0)
+  }))
+
+test('terms are means over the steps in which they took part, and start anew when read', () =>
+  within(openRegion(reference()), async (region) => {
+    const loop = await trainer(region)(options(both, sgd({ lr: 0 })), start)
+    const h = (i: number) => at(i)
+    for (let i = 0; i < 6; i++) await loop.step(batch(i).inputs, batch(i).labels, h(i))
+    const value = async (loss: Loss, steps: readonly number[]) => {
+      const values: number[] = []
+      for (const i of steps) values.push((await direct(loss, start.parameters, i, h(i))).value)
+      return values.reduce((a, b) => a + b) / values.length
+    }
+    const terms = await loop.terms()
+    assert.equal(Object.keys(terms).sort(), ['natural', 'robust'])
+    assert.ok(Math.abs(terms.natural - (await value(natural(crossEntropy), [0, 1, 2, 3, 4, 5]))) < 1e-9)
+    assert.ok(Math.abs(terms.robust - (await value(robust(ibp, worstCase(crossEntropy)), [2, 5]))) < 1e-9)
+    assert.equal(await loop.terms(), {})
+    await loop.step(batch(0).inputs, batch(0).labels, h(0))
+    assert.equal(Object.keys(await loop.terms()), ['natural'])
+  }))
+
+test('parameters that do not fit the network are a usage error', () =>
+  within(openRegion(simd), async (region) => {
+    for (const parameters of [{ ...start.parameters, '0.bias': new Float32Array(3) }, {}])
+      try {
+        await trainer(region)(options(both), { parameters, slots: {} })
+        assert.unreachable('no error')
+      } catch (e) {
+        assert.ok(e instanceof MixtrainException && e.error.kind === 'usage', String(e))
+      }
+  }))
+
+/** The collector, where this engine lets one ask for it. */
+const collect = ((): (() => void) | undefined => {
+  if (typeof globalThis.gc === 'function') return () => globalThis.gc?.()
+  try {
+    setFlagsFromString('--expose-gc')
+    return runInNewContext('gc') as () => void
+  } catch {
+    return undefined
+  }
+})()
+
+test('300 steps leave WASM memory and the JavaScript heap flat', () =>
+  within(openRegion(simd), async (region) => {
+    const loop = await trainer(region)(options(mixTrain({ k: 2, gate: alternate(1, 2) }), adam({ lr: 0.001 })), start)
+    const train = async (from: number, to: number) => {
+      for (let i = from; i < to; i++) await loop.step(batch(i).inputs, batch(i).labels, at(i))
+      await loop.terms()
+      await simd.sync()
+    }
+    await train(0, 100)
+    const before = simd.stats()
+    collect?.()
+    const heap = process.memoryUsage().heapUsed
+    await train(100, 400)
+    assert.equal(simd.stats(), before)
+    if (collect === undefined) return skipped('the heap after 300 steps', 'no access to the collector (--expose-gc)')
+    collect()
+    const grown = process.memoryUsage().heapUsed - heap
+    assert.ok(grown < 300_000, `the heap grew by ${grown} bytes`)
+  }))
+
+test('no buffer is left', () => {
+  assert.is(simd.stats().live, 0)
+  simd.dispose()
+})
+
+test.run()
