@@ -156,7 +156,7 @@ export {
 // ---- metrics: ACC, ERA and VRA --------------------------------------------------------------------------------------------------
 export { type AttackOptions, evaluator, type Images, rates, type Verdicts } from './robust/metric.ts'
 export { ball, type Range } from './robust/perturbation.ts'
-export { margins, oneHot, type Specification } from './robust/specification.ts'
+export { margins, oneHot, rivals, type Specification } from './robust/specification.ts'
 export { type Bounded, linearBounds } from './tape/linear-bounds.ts'
 // ---- transforms of graphs: differentiate, bound, print, plan --------------------------------------------------------------
 export { type Plan, plan } from './tape/plan.ts'

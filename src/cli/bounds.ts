@@ -9,7 +9,7 @@ import type { SavedModel } from '../format/model.ts'
 import { input } from '../ops/index.ts'
 import { boundsOf, type MethodName, methods } from '../robust/bounds.ts'
 import { ball } from '../robust/perturbation.ts'
-import { margins } from '../robust/specification.ts'
+import { rivals } from '../robust/specification.ts'
 import { plan } from '../tape/plan.ts'
 import { compileIn } from '../tape/run.ts'
 import { DEFAULT_MEMORY, PIXELS } from '../train/fit.ts'
@@ -56,7 +56,7 @@ const boundImages =
     const apply = network.apply(Object.fromEntries(weights.map(({ name, node }) => [name, node])))
     const bounded = boundsOf(methods[method])(apply, ball(x, radiusNode, PIXELS))
     const logitBounds = bounded.output()
-    const outputs = [apply(x), logitBounds.lower, logitBounds.upper, bounded.rows(margins(y, network.classes)).lower]
+    const outputs = [apply(x), logitBounds.lower, logitBounds.upper, bounded.rows(rivals(y, network.classes)).lower]
     const inputs = [...weights.map(({ node }) => node), x, y, radiusNode]
     const needed = plan(outputs, inputs).arena * (backend.dtype === 'f32' ? 4 : 8)
     if (needed > memory) raise({ kind: 'memory', needed, budget: memory, what: 'bounding one image' })
@@ -75,8 +75,8 @@ const boundImages =
         for (const [j, r] of results.entries()) rows[j].push([...(await backend.read(r))])
         await progress(i + 1)
       }
-      const [logits, lower, upper, all] = rows
-      return { label, logits, lower, upper, margin: all.map((row, i) => row.filter((_, j) => j !== label[i])) }
+      const [logits, lower, upper, margin] = rows
+      return { label, logits, lower, upper, margin }
     } finally {
       close()
     }

@@ -160,7 +160,8 @@ interface Run {
   readonly json: boolean
 }
 
-const recipeOf = (settings: Settings) => recipe(settings.loss as ObjectiveName, settings)
+const recipeOf = ({ loss, epsilon, epochs, batchSize, k, balance, lr }: Settings) =>
+  recipe(loss as ObjectiveName, { epsilon, epochs, batchSize, k, balance, lr })
 
 /** What is left of the run, epoch by epoch. */
 const epochsOf = ({ settings, network, data, device, resume, memory }: Run, shell: Shell) => {

@@ -67,12 +67,30 @@ export const matmulOp: Op<Matmul> = {
           for (let l = 0; l < k; l++) rows[i * k + l] = a[s * m * k + (transA ? l * m + i : i * k + l)]
         for (let j = 0; j < n; j++)
           for (let l = 0; l < k; l++) columns[j * k + l] = b[s * k * n + (transB ? j * k + l : l * n + j)]
-        for (let i = 0; i < m; i++)
-          for (let j = 0; j < n; j++) {
+        for (let i = 0; i < m; i++) {
+          const to = (s * m + i) * n
+          let j = 0
+          // Four sums at once keep the adder busy; each is still one sum in the order of l.
+          for (; j + 4 <= n; j += 4) {
+            let [d0, d1, d2, d3] = [0, 0, 0, 0]
+            for (let l = 0, c = j * k; l < k; l++, c++) {
+              const x = rows[i * k + l]
+              d0 += x * columns[c]
+              d1 += x * columns[c + k]
+              d2 += x * columns[c + 2 * k]
+              d3 += x * columns[c + 3 * k]
+            }
+            out[to + j] = d0
+            out[to + j + 1] = d1
+            out[to + j + 2] = d2
+            out[to + j + 3] = d3
+          }
+          for (; j < n; j++) {
             let dot = 0
             for (let l = 0; l < k; l++) dot += rows[i * k + l] * columns[j * k + l]
-            out[(s * m + i) * n + j] = dot
+            out[to + j] = dot
           }
+        }
       }
     },
     lower: ([a, b], _, { transA, transB }) => {

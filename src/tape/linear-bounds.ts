@@ -57,6 +57,8 @@ export interface Method {
   readonly slope: 'same' | 'adaptive' | 'zero' | ReadonlyMap<Tensor, Tensor>
   /** Pre-activation bounds: by interval propagation, or each by its own full backward walk. */
   readonly hidden: 'ibp' | 'own'
+  /** Boxes of hidden nodes that are known already (the splits of a branch, bounds of an earlier run); they are taken as they are. */
+  readonly given?: Boxes
 }
 
 /** Rows of coefficients of a linear functional of one node. `lower === upper` (one node) while nothing has told them apart. */
@@ -108,6 +110,23 @@ const dependents = (outputs: readonly Tensor[], boxes: Boxes): ReadonlySet<Tenso
   const boxed = new Set<Tensor>(boxes.keys())
   for (const x of order(outputs)) if (x.inputs.some((i) => boxed.has(i))) boxed.add(x)
   return boxed
+}
+
+/** Nodes of a graph as the walks see them, inputs before users. */
+export interface Anatomy {
+  /** What depends on a box, the boxed nodes included. */
+  readonly boxed: ReadonlySet<Tensor>
+  /** Nodes whose box a relaxation asks for: the boxed operands of nonlinear ops. */
+  readonly hidden: readonly Tensor[]
+}
+
+export const anatomy = (output: Tensor, boxes: Boxes): Anatomy => {
+  const boxed = dependents([output], boxes)
+  const nodes = order([output])
+  const asked = new Set(
+    nodes.filter((x) => !boxes.has(x) && boxed.has(x) && isNonlinear(x, boxed)).flatMap((x) => x.inputs),
+  )
+  return { boxed, hidden: nodes.filter((x) => asked.has(x) && boxed.has(x)) }
 }
 
 // ---- patches -------------------------------------------------------------------------------------------------------
@@ -577,7 +596,7 @@ export const linearBounds =
     const bounds = (x: Tensor): Interval => {
       const seen = known.get(x)
       if (seen !== undefined) return seen
-      const given = byInterval.get(x)
+      const given = method.given?.get(x) ?? byInterval.get(x)
       const box = given !== undefined && isInterval(given) ? given : boundNode(x, ctx, terminal)
       known.set(x, box)
       return box

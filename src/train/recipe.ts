@@ -1,3 +1,4 @@
+import { type Augment, crop as randomCrop } from '../data/augment.ts'
 import type { Loss, Schedule } from '../loss/loss.ts'
 import { type ObjectiveName, objectives } from '../loss/objective.ts'
 import { cosine, linear } from '../loss/schedule.ts'
@@ -17,22 +18,25 @@ interface Numbers {
   /** Adam's learning rate; it falls to 0 by half a cosine from this share on. */
   readonly lr: number
   readonly decayFrom: number
-  /** The radius grows linearly from this one to the full one, until this share. */
+  /** The radius grows linearly from this share of the full one, until this share of the training. */
   readonly epsilonStart: number
   readonly epsilonUntil: number
+  /** Each training image is moved by up to so many pixels, anew in each step. */
+  readonly crop: number
   /** The bound that VRA is measured with. */
   readonly method: MethodName
 }
 
 const DEFAULTS: Numbers = {
-  epochs: 24,
+  epochs: 20,
   batchSize: 50,
-  k: 2,
+  k: 4,
   balance: 2 / 3,
-  lr: 1e-3,
-  decayFrom: 0.5,
-  epsilonStart: 0.01,
-  epsilonUntil: 0.4,
+  lr: 2e-3,
+  decayFrom: 0.4,
+  epsilonStart: 0.1,
+  epsilonUntil: 0.35,
+  crop: 1,
   method: 'symbolic',
 }
 
@@ -65,6 +69,7 @@ export interface Recipe {
   readonly optimizer: Optimizer
   readonly epsilonSchedule: Schedule
   readonly balance: Balance
+  readonly augment: Augment | undefined
   readonly epochs: number
   readonly batchSize: number
   readonly k: number
@@ -80,14 +85,15 @@ export const numbersOf = (name: ObjectiveName, { epsilon: _, ...given }: Partial
 /** How an objective of that name is trained. */
 export const recipe = (name: ObjectiveName, options: RecipeOptions): Recipe => {
   const numbers = numbersOf(name, options)
-  const { epochs, batchSize, k, balance, lr, decayFrom, epsilonStart, epsilonUntil } = numbers
+  const { epochs, batchSize, k, balance, lr, decayFrom, epsilonStart, epsilonUntil, crop } = numbers
   const { epsilon } = options
   return {
     numbers,
     loss: objectives[name]({ k }),
     optimizer: adam({ lr: cosine(lr, 0, decayFrom) }),
-    epsilonSchedule: linear(Math.min(epsilonStart, epsilon), epsilon, 0, epsilonUntil),
+    epsilonSchedule: linear(epsilonStart * epsilon, epsilon, 0, epsilonUntil),
     balance: balance === 'adaptive' ? adaptive(ADAPTIVE) : fixed(balance),
+    augment: crop > 0 ? randomCrop(crop) : undefined,
     epochs,
     batchSize,
     k,

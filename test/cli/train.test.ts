@@ -6,7 +6,7 @@ import { root, skipped } from '../shared.ts'
 import { inFolder, json, main, mixtrain, type Running, refused, runtime, start } from './run.ts'
 
 const wasm = ['--device', 'wasm']
-const small = [...wasm, '--limit', '220,20', '--epochs', '3', '--epsilon', '0.02', '--seed', '5']
+const small = [...wasm, '--limit', '170,12', '--epochs', '3', '--epsilon', '0.02', '--seed', '5']
 const FILES = ['checkpoint.safetensors', 'curves.svg', 'log.jsonl', 'model.onnx', 'model.safetensors', 'report.json']
 const LOG = ['epoch', 'seconds', 'naturalLoss', 'robustLoss', 'balance', 'epsilon', 'acc', 'era', 'vra']
 
@@ -67,7 +67,7 @@ test(
       { model, count, epsilon, method, rounding, device, threads },
       {
         model: join(whole, 'model.safetensors'),
-        count: 20,
+        count: 12,
         epsilon: 0.02,
         method: 'symbolic',
         rounding: 'none',
@@ -84,7 +84,7 @@ test(
       '--epsilon',
       '0.02',
       '--limit',
-      '20',
+      '12',
       '--attack',
       'pgd',
       ...wasm,
@@ -157,11 +157,11 @@ test(
   'a full disk ends a run with a message; what was there stays',
   inFolder(async (folder) => {
     const run = join(folder, 'run')
-    const quick = [...wasm, '--loss', 'natural', '--limit', '120,5', '--epochs', '1']
+    const quick = [...wasm, '--threads', '1', '--loss', 'natural', '--limit', '120,5', '--epochs', '1']
     await json(['train', ...quick, '--output', run])
     const before = bytes(run, 'model.safetensors')
     const limited = ['sh', '-c', `trap '' XFSZ && ulimit -f 100 && exec "$0" "$@"`, ...runtime, main]
-    const resumed = await start([...limited, 'train', '--resume', run]).ended
+    const resumed = await start([...limited, 'train', '--resume', run, '--threads', '1']).ended
     assert.is(resumed.code, 1, resumed.err)
     assert.match(resumed.err, /model\.safetensors: the file is larger than allowed/)
     assert.match(resumed.err, /go on with: mixtrain train --resume/)

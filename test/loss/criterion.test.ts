@@ -31,7 +31,10 @@ test('crossEntropy, marginLoss and correct agree with their formulas', async () 
 })
 
 test('crossEntropy does not overflow', async () => {
-  const ce = await on(crossEntropy(z, y), logits.map((v) => v * 1e4))
+  const ce = await on(
+    crossEntropy(z, y),
+    logits.map((v) => v * 1e4),
+  )
   assert.ok(ce.every((v) => Number.isFinite(v) && v >= 0))
 })
 

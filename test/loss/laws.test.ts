@@ -219,11 +219,7 @@ const drawOf = (x: Tensor): ((h: Host) => Float32Array) => {
 }
 
 const subsets = (n: number, k: number): readonly (readonly number[])[] =>
-  k === 0
-    ? [[]]
-    : n < k
-      ? []
-      : [...subsets(n - 1, k), ...subsets(n - 1, k - 1).map((s) => [...s, n - 1])]
+  k === 0 ? [[]] : n < k ? [] : [...subsets(n - 1, k), ...subsets(n - 1, k - 1).map((s) => [...s, n - 1])]
 
 test('sampled(n) and more is the identity on a batch of n', () =>
   check(losses, async (x) => {
@@ -276,8 +272,7 @@ test('with replacement: k may exceed the batch, images repeat, each draw is unif
     assert.is(drawn.length, k)
     for (const j of drawn) counts[j]++
   }
-  for (const c of counts)
-    assert.ok(Math.abs(c / (n * k) - 1 / N) < 5 * Math.sqrt(0.1875 / (n * k)), `${counts}`)
+  for (const c of counts) assert.ok(Math.abs(c / (n * k) - 1 / N) < 5 * Math.sqrt(0.1875 / (n * k)), `${counts}`)
   const [index] = fedLeaves([x])
   const [got] = await run([x], new Map([...at([1, 0, 2, 0, 4, 0, 8, 0]), [index, Float64Array.of(3, 3, 3, 0, 0, 1)]]))
   assert.ok(Math.abs(got[0] - (3 * 8 + 2 + 2) / 6) < 1e-12)
@@ -285,7 +280,9 @@ test('with replacement: k may exceed the batch, images repeat, each draw is unif
   const one = sampled(1, 'with replacement')(leaf([1, 1]))(step)(none)
   let total = 0
   for (let i = 0; i < N; i++)
-    total += (await run([one], new Map([...at([1, 0, 2, 0, 4, 0, 8, 0]), [fedLeaves([one])[0], Float64Array.of(i)]])))[0][0]
+    total += (
+      await run([one], new Map([...at([1, 0, 2, 0, 4, 0, 8, 0]), [fedLeaves([one])[0], Float64Array.of(i)]]))
+    )[0][0]
   assert.is(total, 15)
 })
 

@@ -31,11 +31,10 @@ import { bindings, fedLeaves, host, modelOf, run, size, stepOf } from './harness
 
 const N = 3
 const CLASSES = 3
-const net = network(
-  'tiny',
-  sequential(conv(2, 3, 2, 1), relu, flatten, dense(5), relu, dense(CLASSES)),
-  { input: [1, 6, 6], classes: CLASSES },
-)
+const net = network('tiny', sequential(conv(2, 3, 2, 1), relu, flatten, dense(5), relu, dense(CLASSES)), {
+  input: [1, 6, 6],
+  classes: CLASSES,
+})
 // Generic numbers: on dyadic ones, coefficients of bounds cancel onto kinks.
 const parameters = Object.fromEntries(
   Object.entries(net.init(key(5))).map(([k, v]) => [k, Float64Array.from(v, (x) => 2.3 * x)]),
@@ -112,7 +111,9 @@ test('compositions of the field: gradients agree with central differences', asyn
 // ---- bounds ----------------------------------------------------------------------------------------------------------
 
 /** Lower and upper bounds of logits and of margins, one after the other. */
-const boundsBy = async (method: Bounder): Promise<{ readonly lower: readonly number[]; readonly upper: readonly number[] }> => {
+const boundsBy = async (
+  method: Bounder,
+): Promise<{ readonly lower: readonly number[]; readonly upper: readonly number[] }> => {
   const bounded = boundsOf(method)(model.logits, ball(step.inputs, step.epsilon))
   const parts = [bounded.output(), bounded.rows(margins(step.labels, CLASSES))]
   const results = await run(

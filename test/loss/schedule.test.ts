@@ -15,11 +15,20 @@ test('cosPi agrees with cos(pi x) to 1e-13, is exact at the ends and falls', () 
 
 test('linear: constant outside [from, to], straight inside, a step where from = to', () => {
   const s = linear(1, 3, 0.25, 0.75)
-  assert.equal([0, 0.25, 0.5, 0.75, 1].map((p) => s(at(p))), [1, 1, 2, 3, 3])
+  assert.equal(
+    [0, 0.25, 0.5, 0.75, 1].map((p) => s(at(p))),
+    [1, 1, 2, 3, 3],
+  )
   for (const p of grid) assert.ok(s(at(p)) >= 1 && s(at(p)) <= 3)
   const jump = linear(0, 1, 0.5, 0.5)
-  assert.equal([0, 0.5, 0.51].map((p) => jump(at(p))), [0, 0, 1])
-  assert.equal([0, 0.5, 1].map((p) => linear(2, 0)(at(p))), [2, 1, 0])
+  assert.equal(
+    [0, 0.5, 0.51].map((p) => jump(at(p))),
+    [0, 0, 1],
+  )
+  assert.equal(
+    [0, 0.5, 1].map((p) => linear(2, 0)(at(p))),
+    [2, 1, 0],
+  )
 })
 
 test('cosine: from start to end, never rising, held before its share', () => {
@@ -31,7 +40,10 @@ test('cosine: from start to end, never rising, held before its share', () => {
 
 test('steps, times and constant', () => {
   const s = steps(1, 0.5, [0.25, 0.5])
-  assert.equal([0, 0.25, 0.3, 0.5, 0.9].map((p) => s(at(p))), [1, 0.5, 0.5, 0.25, 0.25])
+  assert.equal(
+    [0, 0.25, 0.3, 0.5, 0.9].map((p) => s(at(p))),
+    [1, 0.5, 0.5, 0.25, 0.25],
+  )
   for (let i = 1; i < grid.length; i++) assert.ok(s(at(grid[i])) <= s(at(grid[i - 1])))
   assert.is(times(constant(3), s)(at(0.3)), 1.5)
 })

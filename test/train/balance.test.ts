@@ -41,12 +41,27 @@ test('adaptive moves towards the loss whose metric fell behind', () => {
   // Within the tolerance nothing moves.
   near(after(0.89, 0.59), 0.5)
   near(after(0.95, 0.7), 0.5)
-  near(adaptive(rule)([{ ...best, balance: 0.8 }, { acc: 0.9, vra: 0.1, balance: 0.8 }]), 0.8)
-  near(adaptive(rule)([{ ...best, balance: 0.2 }, { acc: 0.1, vra: 0.6, balance: 0.2 }]), 0.2)
+  near(
+    adaptive(rule)([
+      { ...best, balance: 0.8 },
+      { acc: 0.9, vra: 0.1, balance: 0.8 },
+    ]),
+    0.8,
+  )
+  near(
+    adaptive(rule)([
+      { ...best, balance: 0.2 },
+      { acc: 0.1, vra: 0.6, balance: 0.2 },
+    ]),
+    0.2,
+  )
 })
 
 test('a NaN metric moves nothing', () => {
-  for (const bad of [{ acc: Number.NaN, vra: 0.5 }, { acc: 0.5, vra: Number.NaN }])
+  for (const bad of [
+    { acc: Number.NaN, vra: 0.5 },
+    { acc: 0.5, vra: Number.NaN },
+  ])
     near(adaptive(rule)([{ ...bad, balance: 0.4 }]), 0.4)
 })
 

@@ -58,7 +58,10 @@ const bits = (epochs: readonly Epoch[]) =>
 const whole = await train()
 
 test('records: one per epoch, metrics in order, schedules as given', () => {
-  assert.equal(whole.map((e) => e.epoch), [0, 1, 2])
+  assert.equal(
+    whole.map((e) => e.epoch),
+    [0, 1, 2],
+  )
   for (const e of whole) {
     assert.ok(e.vra <= Number(e.era) && Number(e.era) <= e.acc && e.acc <= 1)
     assert.ok(e.seconds > 0 && Number.isFinite(e.naturalLoss) && Number.isFinite(e.robustLoss))
@@ -66,7 +69,10 @@ test('records: one per epoch, metrics in order, schedules as given', () => {
   }
   assert.is(whole[0].balance, 0.5)
   assert.ok(whole[0].epsilon < whole[1].epsilon && whole[2].epsilon === 0.05)
-  assert.equal(whole[2].checkpoint.history.map((e) => e.epoch), [0, 1, 2])
+  assert.equal(
+    whole[2].checkpoint.history.map((e) => e.epoch),
+    [0, 1, 2],
+  )
 })
 
 test('one seed, one run: for every number of threads the same bits', async () => {
@@ -158,7 +164,10 @@ test('progress counts steps and images up to their totals', async () => {
     },
   })
   const training = seen.filter((p) => p.phase === 'training')
-  assert.equal(training.map((p) => p.done), [1, 2, 3, 4, 5, 6])
+  assert.equal(
+    training.map((p) => p.done),
+    [1, 2, 3, 4, 5, 6],
+  )
   assert.ok(training.every((p) => p.total === 6))
   assert.equal(
     seen.filter((p) => p.phase === 'evaluating').map((p) => [p.done, p.total]),
@@ -190,10 +199,10 @@ test('learns: the loss on 300 digits falls in 2 epochs', async () => {
   const [first, second] = await train({
     network: small(task),
     loss: natural(crossEntropy),
-    optimizer: adam({ lr: 1e-3 }),
+    optimizer: adam({ lr: 2e-3 }),
     train: take(300)(data.train),
     epochs: 2,
-    batchSize: 20,
+    batchSize: 10,
     attack: undefined,
     balance: fixed(0),
     method: symbolic,

@@ -5,15 +5,21 @@ import { key, uniform } from '../../src/core/key.ts'
 import { cosine } from '../../src/loss/schedule.ts'
 import type { Named } from '../../src/nn/layers.ts'
 import { constant, type Host, input, mul, sub, sum } from '../../src/ops/index.ts'
-import { adam, clipGradients, type Optimizer, power, type Slots, sgd } from '../../src/train/optimizer.ts'
 import { grad } from '../../src/tape/vjp.ts'
+import { adam, clipGradients, type Optimizer, power, type Slots, sgd } from '../../src/train/optimizer.ts'
 import { host, run } from '../loss/harness.ts'
 
 // The quadratic sum of h (p - t)^2 / 2, of two parameters of different shapes.
 const SHAPES: Named<readonly number[]> = { w: [2, 3], b: [3] }
 const names = Object.keys(SHAPES)
-const draw = (name: string, salt: number, low: number, high: number) =>
-  [...uniform(key(salt + name.length + name.charCodeAt(0)), SHAPES[name].reduce((a, d) => a * d, 1), low, high)]
+const draw = (name: string, salt: number, low: number, high: number) => [
+  ...uniform(
+    key(salt + name.length + name.charCodeAt(0)),
+    SHAPES[name].reduce((a, d) => a * d, 1),
+    low,
+    high,
+  ),
+]
 const curvature = Object.fromEntries(names.map((k) => [k, draw(k, 10, 0.2, 2)]))
 const minimum = Object.fromEntries(names.map((k) => [k, draw(k, 20, -1, 1)]))
 const start = Object.fromEntries(names.map((k) => [k, draw(k, 30, -3, 3)]))
@@ -31,7 +37,15 @@ const trained = async (optimizer: Optimizer, steps: number, at: (count: number) 
   const loss = names
     .map((k) => {
       const d = sub(parameters[k], constant(minimum[k], SHAPES[k]))
-      return sum(mul(mul(d, d), constant(curvature[k].map((c) => c / 2), SHAPES[k])))
+      return sum(
+        mul(
+          mul(d, d),
+          constant(
+            curvature[k].map((c) => c / 2),
+            SHAPES[k],
+          ),
+        ),
+      )
     })
     .reduce((a, b) => sub(a, mul(-1, b)))
   const gradients = grad(
@@ -128,10 +142,7 @@ test('Adam, and AdamW with its decoupled decay', async () => {
   const slots = ['first', 'second']
   assert.equal(adam({ lr: 0.1 }).slots, slots)
   agree(await trained(adam({ lr: 0.1 }), STEPS, at), modelled(STEPS, slots, adamModel(0.1, 0)))
-  agree(
-    await trained(adam({ lr: 0.1, weightDecay: 0.25 }), STEPS, at),
-    modelled(STEPS, slots, adamModel(0.1, 0.25)),
-  )
+  agree(await trained(adam({ lr: 0.1, weightDecay: 0.25 }), STEPS, at), modelled(STEPS, slots, adamModel(0.1, 0.25)))
   agree(
     await trained(adam({ lr: 0.05, beta1: 0.5, beta2: 0.75, eps: 0.01 }), STEPS, at),
     modelled(STEPS, slots, adamModel(0.05, 0, [0.5, 0.75, 0.01])),
@@ -181,8 +192,7 @@ test('power: exact on dyadic numbers, close to Math.pow elsewhere', () => {
   for (let n = 0; n <= 26; n++) assert.is(power(0.75, n), Number(3n ** BigInt(n)) / 4 ** n)
   assert.equal([power(5, 0), power(0, 0), power(0, 7), power(-2, 5)], [1, 1, 0, -32])
   for (const x of [0.9, 0.999, 1.1])
-    for (let n = 0; n < 2000; n += 13)
-      assert.ok(Math.abs(power(x, n) / x ** n - 1) < 1e-13, `${x}^${n}`)
+    for (let n = 0; n < 2000; n += 13) assert.ok(Math.abs(power(x, n) / x ** n - 1) < 1e-13, `${x}^${n}`)
 })
 
 test.run()

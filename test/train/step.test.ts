@@ -30,7 +30,8 @@ const batch = (i: number) => ({
   inputs: uniform(fold(key(9), i), N * 36),
   labels: Float32Array.from({ length: N }, (_, j) => (i + j) % 3),
 })
-const at = (count: number, over: Partial<Host> = {}) => host({ count, key: fold(key(1), count), epsilon: 0.05, ...over })
+const at = (count: number, over: Partial<Host> = {}) =>
+  host({ count, key: fold(key(1), count), epsilon: 0.05, ...over })
 const both: Loss = add(natural(crossEntropy), gate(alternate(1, 3))(robust(ibp, worstCase(crossEntropy))))
 const options = (loss: Loss, optimizer: Optimizer = sgd({ lr: 0.125 })) =>
   ({ network: net, loss, optimizer, batchSize: N, range: [0, 1] }) as const
