@@ -112,11 +112,11 @@ export const mixLogits =
 /** Whether a term takes part in a step. */
 export type Gate = (host: Host) => boolean
 export const always: Gate = () => true
-/** Open with probability p, independently in each step. */
+/** Open with probability p, independently in each step. Gates of one name open together; name them to draw apart. */
 export const bernoulli =
-  (p: number): Gate =>
+  (p: number, name = 'gate'): Gate =>
   (h) =>
-    draw(fold(h.key, 'gate'), p)
+    draw(fold(h.key, name), p)
 /** Of every `period` steps, the last `open`: whole batches alternate between natural and robust. */
 export const alternate =
   (open: number, period = 10): Gate =>
@@ -136,16 +136,16 @@ export const scheduled = (schedule: Weight, f: (weight: Weight) => Loss): Loss =
 
 /**
  * Stochastic robust approximation (arXiv:1811.02625): the loss on k images of the batch, drawn anew in each step, without replacement
- * unless told otherwise. Its mean over all draws is the loss on the whole batch, for a loss that is a mean over images.
+ * unless told otherwise; terms of one name draw the same images. Its mean over all draws is the loss on the whole batch, for a loss that is a mean over images.
  */
 export const sampled =
-  (k: number, how: 'without replacement' | 'with replacement' = 'without replacement') =>
+  (k: number, how: 'without replacement' | 'with replacement' = 'without replacement', name = 'sample') =>
   (loss: Loss): Loss =>
   (step) => {
     const n = step.inputs.shape[0]
     if (how === 'without replacement' && k >= n) return loss(step)
-    const indices = feed('sample', [k], (h) => {
-      const key = fold(h.key, 'sample')
+    const indices = feed(name, [k], (h) => {
+      const key = fold(h.key, name)
       return Float32Array.from(how === 'with replacement' ? integers(key, k, n) : chooseIndices(key, n, k))
     })
     return loss({ ...step, inputs: gather(step.inputs, indices), labels: gather(step.labels, indices) })

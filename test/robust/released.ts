@@ -36,7 +36,10 @@ export const released = async (): Promise<Released | undefined> => {
     images: (count) => ({
       count,
       pixels: (indices) =>
-        Float32Array.from(Array.from(indices, (i) => [...images.subarray(i * 784, (i + 1) * 784)]).flat(), (p) => p / 255),
+        Float32Array.from(
+          Array.from(indices, (i) => [...images.subarray(i * 784, (i + 1) * 784)]).flat(),
+          (p) => p / 255,
+        ),
       labels: (indices) => Float32Array.from(indices, (i) => classes[i]),
     }),
   }
