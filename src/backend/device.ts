@@ -45,10 +45,11 @@ const message = (e: MixtrainError): string => (e.kind === 'device' ? e.message :
  * Opens the device asked for by name. `auto` takes WebGPU where a real GPU answers and computes a known result, WASM otherwise;
  * a software adapter is slower than WASM and is only used when `webgpu` is asked for. An error says why there is no such device.
  */
-export const openDevice = ({ device = 'auto', threads, fastMath }: DeviceOptions = {}): TE.TaskEither<
-  MixtrainError,
-  Device
-> => {
+export const openDevice = ({
+  device = 'auto',
+  threads,
+  fastMath,
+}: DeviceOptions = {}): TE.TaskEither<MixtrainError, Device> => {
   switch (device) {
     case 'reference':
       return TE.right(named(reference()))

@@ -15,13 +15,16 @@ export interface OpenGpu {
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|software|basic render|\bwarp\b|mock/i
 
 const describe = (info: GPUAdapterInfo | undefined): string => {
-  const words = [info?.description, info?.device, info?.architecture, info?.vendor].filter((s): s is string => !!s && !/^\d+$/.test(s))
+  const words = [info?.description, info?.device, info?.architecture, info?.vendor].filter(
+    (s): s is string => !!s && !/^\d+$/.test(s),
+  )
   return words[0] ?? 'an adapter without a name'
 }
 
 const isSoftware = (adapter: GPUAdapter): boolean => {
   const { info } = adapter
-  const fallback = info?.isFallbackAdapter ?? (adapter as { readonly isFallbackAdapter?: boolean }).isFallbackAdapter ?? false
+  const fallback =
+    info?.isFallbackAdapter ?? (adapter as { readonly isFallbackAdapter?: boolean }).isFallbackAdapter ?? false
   return fallback || SOFTWARE.test([info?.description, info?.device, info?.architecture, info?.vendor].join(' '))
 }
 
@@ -37,7 +40,9 @@ const findGpu = async (): Promise<GPU | undefined> => {
   // A variable, so that neither the compiler nor a bundler looks for a package that need not be there.
   const name: string = 'webgpu'
   try {
-    const { create } = (await import(/* webpackIgnore: true */ /* @vite-ignore */ name)) as { readonly create: (options: readonly string[]) => GPU }
+    const { create } = (await import(/* webpackIgnore: true */ /* @vite-ignore */ name)) as {
+      readonly create: (options: readonly string[]) => GPU
+    }
     dawn = create([])
     return dawn
   } catch {
@@ -56,14 +61,17 @@ export const openGpu = async (accept: Acceptance): Promise<E.Either<MixtrainErro
   const no = (message: string) => E.left(deviceError('webgpu', message))
   try {
     const gpu = await findGpu()
-    if (gpu === undefined)
-      return no('this runtime has no WebGPU (in Node: npm install webgpu)')
+    if (gpu === undefined) return no('this runtime has no WebGPU (in Node: npm install webgpu)')
     const adapter = (await gpu.requestAdapter({ powerPreference: 'high-performance' })) ?? (await gpu.requestAdapter())
     if (!adapter) return no('there is no GPU adapter (no GPU, or no driver for it)')
     const description = describe(adapter.info)
     const software = isSoftware(adapter)
     if (software && accept === 'real') return no(`${description} is a software adapter, slower than WASM`)
-    return E.right({ device: await adapter.requestDevice({ requiredLimits: limitsOf(adapter) }), description, software })
+    return E.right({
+      device: await adapter.requestDevice({ requiredLimits: limitsOf(adapter) }),
+      description,
+      software,
+    })
   } catch (e) {
     return no(e instanceof Error ? e.message : String(e))
   }

@@ -7,7 +7,12 @@ import type { Backend } from './backend.ts'
 const SIZE = 24
 const N = SIZE * SIZE
 
-const instruction = (opcode: Opcode, words: readonly number[]): readonly number[] => [opcode, words.length + 3, 1 << 20, ...words]
+const instruction = (opcode: Opcode, words: readonly number[]): readonly number[] => [
+  opcode,
+  words.length + 3,
+  1 << 20,
+  ...words,
+]
 
 /** out = row sums of max(a b - 2, 0), all integers small enough to be exact. */
 const known: Plan = {

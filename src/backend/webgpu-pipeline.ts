@@ -23,14 +23,22 @@ export const makePipelines = (device: GPUDevice): Pipelines => {
     const known = layouts.get(count)
     if (known !== undefined) return known
     const layout = device.createBindGroupLayout({
-      entries: Array.from({ length: count }, (_, binding) => ({ binding, visibility: COMPUTE, buffer: { type: 'storage' as const } })),
+      entries: Array.from({ length: count }, (_, binding) => ({
+        binding,
+        visibility: COMPUTE,
+        buffer: { type: 'storage' as const },
+      })),
     })
     layouts.set(count, layout)
     return layout
   }
   const basesLayout = device.createBindGroupLayout({
     entries: [
-      { binding: 0, visibility: COMPUTE, buffer: { type: 'uniform', hasDynamicOffset: true, minBindingSize: BASES * 4 } },
+      {
+        binding: 0,
+        visibility: COMPUTE,
+        buffer: { type: 'uniform', hasDynamicOffset: true, minBindingSize: BASES * 4 },
+      },
     ],
   })
   const pipelineLayouts = new Map<number, GPUPipelineLayout>()

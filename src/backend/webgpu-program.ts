@@ -3,9 +3,16 @@ import { deviceError, type MixtrainError } from '../core/error.ts'
 import { LoopMode, Opcode } from '../core/lowering.ts'
 import type { Plan, Slot } from '../tape/plan.ts'
 import { prepare } from './wasm-program.ts'
-import { elementwise, element, grid, type Kernel, MAX_GRID, type Scratch, type Target } from './wgsl.ts'
+import { element, elementwise, grid, type Kernel, MAX_GRID, type Scratch, type Target } from './wgsl.ts'
 import { convKernels } from './wgsl-conv.ts'
-import { argmaxKernel, fillKernel, foldWindowsKernel, gatherKernel, scatterAddKernel, unfoldKernel } from './wgsl-index.ts'
+import {
+  argmaxKernel,
+  fillKernel,
+  foldWindowsKernel,
+  gatherKernel,
+  scatterAddKernel,
+  unfoldKernel,
+} from './wgsl-index.ts'
 import { type Loop, loopKernels } from './wgsl-loop.ts'
 import { prelude } from './wgsl-math.ts'
 import { matmulKernels } from './wgsl-matmul.ts'
@@ -124,7 +131,13 @@ const home = (slot: Slot, inputs: number): string | number =>
  * Copies surplus resident inputs into scratch, so that no dispatch binds more buffers than a device has bindings for. (Two views of
  * one buffer cannot be bound side by side when they overlap, so what lies in one buffer shares a binding.)
  */
-const spill = (k: Kernel, slots: readonly Slot[], inputs: number, bindings: number, scratch: Scratch): readonly Kernel[] => {
+const spill = (
+  k: Kernel,
+  slots: readonly Slot[],
+  inputs: number,
+  bindings: number,
+  scratch: Scratch,
+): readonly Kernel[] => {
   const homes = [...new Set(k.operands.map((o) => home(slots[o.slot], inputs)))]
   const surplus = homes.length - bindings + (homes.includes('arena') ? 0 : 1)
   if (homes.length <= bindings) return [k]
@@ -137,7 +150,14 @@ const spill = (k: Kernel, slots: readonly Slot[], inputs: number, bindings: numb
       const n = slots[from].length
       const to = scratch(n)
       moved.set(from, to)
-      return elementwise(n, [{ slot: to, offset: 0 }, { slot: from, offset: 0 }], ([y, x]) => `  ${element(y, 'e')} = ${element(x, 'e')};`)
+      return elementwise(
+        n,
+        [
+          { slot: to, offset: 0 },
+          { slot: from, offset: 0 },
+        ],
+        ([y, x]) => `  ${element(y, 'e')} = ${element(x, 'e')};`,
+      )
     })
   return [...copies, { ...k, operands: k.operands.map((o) => ({ ...o, slot: moved.get(o.slot) ?? o.slot })) }]
 }
@@ -170,8 +190,14 @@ struct Bases { v: array<vec4<i32>, ${BASES / 4}> }
 @group(1) @binding(0) var<uniform> bases: Bases;
 `
 
-/** Binds a kernel's operands; a string says why it cannot be. */
-const link = (k: Kernel, slots: readonly Slot[], inputs: number, arena: number, limits: ProgramLimits): Dispatch | undefined => {
+/** Binds a kernel's operands; undefined when an operand, or all of them, need more than the bindings hold. */
+const link = (
+  k: Kernel,
+  slots: readonly Slot[],
+  inputs: number,
+  arena: number,
+  limits: ProgramLimits,
+): Dispatch | undefined => {
   const windows = windowsOf(k, slots, arena, Math.floor(limits.bindingBytes / 4 / ALIGN) * ALIGN)
   if (windows === undefined) return undefined
   const bindings: Binding[] = []
@@ -181,7 +207,9 @@ const link = (k: Kernel, slots: readonly Slot[], inputs: number, arena: number, 
     const where = home(slot, inputs)
     const binding: Binding =
       slot.at === 'arena'
-        ? (windows.find((w) => w.at === 'arena' && slot.offset >= w.offset && slot.offset < w.offset + w.length) as Binding)
+        ? (windows.find(
+            (w) => w.at === 'arena' && slot.offset >= w.offset && slot.offset < w.offset + w.length,
+          ) as Binding)
         : typeof where === 'number'
           ? { at: 'argument', index: where }
           : { at: 'constant' }
@@ -190,7 +218,12 @@ const link = (k: Kernel, slots: readonly Slot[], inputs: number, arena: number, 
       keys.push(key)
       bindings.push(binding)
     }
-    const start = slot.at === 'arena' && binding.at === 'arena' ? slot.offset - binding.offset : slot.at === 'constant' ? slot.offset : 0
+    const start =
+      slot.at === 'arena' && binding.at === 'arena'
+        ? slot.offset - binding.offset
+        : slot.at === 'constant'
+          ? slot.offset
+          : 0
     return { binding: keys.indexOf(key), base: start + o.offset }
   })
   if (bindings.length > limits.bindings) return undefined
@@ -229,10 +262,14 @@ export const programOf = (plan: Plan, limits: ProgramLimits): E.Either<MixtrainE
     const d = link(k, slots, plan.inputs.length, arena, limits)
     if (d === undefined || d.grid[1] > MAX_GRID) {
       const needed = Math.max(...k.operands.map((o) => slots[o.slot].length)) * 4
-      return E.left({ kind: 'memory', needed: Math.max(needed, arena * 4), budget: limits.bindingBytes, what: 'one operation on this GPU' })
+      return E.left({
+        kind: 'memory',
+        needed: Math.max(needed, arena * 4),
+        budget: limits.bindingBytes,
+        what: 'one operation on this GPU',
+      })
     }
     dispatches.push(d)
   }
   return E.right({ dispatches, arena })
 }
-

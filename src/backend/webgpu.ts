@@ -6,6 +6,7 @@ import type { Backend, Buffer, Data, Executable } from './backend.ts'
 import { type Acceptance, type OpenGpu, openGpu } from './webgpu-adapter.ts'
 import { makePipelines } from './webgpu-pipeline.ts'
 import { BASES, type Binding, type Dispatch, programOf } from './webgpu-program.ts'
+import { watch } from './webgpu-watch.ts'
 
 export interface WebGpuOptions {
   /** Which adapters will do. Default: any, software ones too. */
@@ -72,7 +73,9 @@ interface Program extends Executable {
 const elements = (shape: readonly number[]): number => shape.reduce((n, d) => n * d, 1)
 
 const floats = (data: Data): Float32Array<ArrayBuffer> =>
-  data instanceof Float32Array && data.buffer instanceof ArrayBuffer ? (data as Float32Array<ArrayBuffer>) : Float32Array.from(data)
+  data instanceof Float32Array && data.buffer instanceof ArrayBuffer
+    ? (data as Float32Array<ArrayBuffer>)
+    : Float32Array.from(data)
 
 /**
  * The WebGPU backend, f32: a plan becomes a list of dispatches, decoded once; a run is one command buffer with one compute pass and
@@ -108,46 +111,13 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
   let peak = 0
   let disposed = false
   /** All programs share one arena: runs are sequential. `id` changes whenever it moves. */
-  let arena: { readonly id: number; readonly gpu: GPUBuffer | undefined; readonly length: number } = { id: 0, gpu: undefined, length: 0 }
-
-  // ---- errors ------------------------------------------------------------------------------------------------------
-  let lost: MixtrainError | undefined
-  let fault: MixtrainError | undefined
-  const pending = new Set<Promise<void>>()
-  const whenLost = device.lost.then((info) => {
-    lost = deviceError('webgpu', disposed ? 'the backend was disposed' : `the device was lost${info.message ? `: ${info.message}` : ''}`)
-    return lost
-  })
-  const onError = (event: Event): void => {
-    const { error } = event as GPUUncapturedErrorEvent
-    event.preventDefault?.()
-    fault ??= deviceError('webgpu', error.message)
+  let arena: { readonly id: number; readonly gpu: GPUBuffer | undefined; readonly length: number } = {
+    id: 0,
+    gpu: undefined,
+    length: 0,
   }
-  device.addEventListener('uncapturederror', onError)
 
-  /** Throws what has gone wrong so far. An error other than a lost device is reported once. */
-  const check = (): void => {
-    if (disposed) raise(deviceError('webgpu', 'the backend was disposed'))
-    if (lost !== undefined) raise(lost)
-    const f = fault
-    fault = undefined
-    if (f !== undefined) raise(f)
-  }
-  const outOfMemory = (what: string, needed: number): MixtrainError => ({ kind: 'memory', needed, budget: bindingBytes, what })
-
-  /** Waits for the device, which may get lost meanwhile, and for what allocations have to say. */
-  const settle = async <A>(work: Promise<A>): Promise<A> => {
-    const done = await Promise.race([work.then(E.right, (e: unknown) => E.left(e)), whenLost.then((e) => E.left(new MixtrainException(e)))])
-    await Promise.all(pending)
-    check()
-    if (E.isRight(done)) return done.right
-    if (done.left instanceof MixtrainException) throw done.left
-    // The loss of a device may become known a moment after the work that it ended.
-    await Promise.race([whenLost, new Promise((resolve) => setTimeout(resolve, 50))])
-    check()
-    const { left } = done
-    return raise(deviceError('webgpu', left instanceof Error ? left.message : String(left)))
-  }
+  const { check, settle, take, end } = watch(device, () => bytes + overhead)
 
   // ---- memory ------------------------------------------------------------------------------------------------------
   const note = (resident: number, other: number): void => {
@@ -156,35 +126,14 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
     peak = Math.max(peak, bytes + overhead)
   }
 
-  /** A buffer of the device; when there is no room for it, `fault` says so as soon as the device does. */
-  const take = (size: number, usage: number, what: string): GPUBuffer => {
-    device.pushErrorScope('validation')
-    device.pushErrorScope('out-of-memory')
-    let made: GPUBuffer | undefined
-    try {
-      made = device.createBuffer({ size, usage })
-    } finally {
-      for (const error of [device.popErrorScope(), device.popErrorScope()]) {
-        const heard = error
-          .then(
-            (e) => {
-              if (e !== null) fault ??= outOfMemory(what, size)
-            },
-            () => undefined,
-          )
-          .then(() => {
-            pending.delete(heard)
-          })
-        pending.add(heard)
-      }
-    }
-    return made
-  }
-
   const own = (buffer: Buffer): Block & { gpu: GPUBuffer } => {
     const block = buffer as Block
     if (live.has(block)) return block as Block & { gpu: GPUBuffer }
-    const why = disposed ? 'the backend was disposed' : block.gpu === undefined && 'run' in block ? 'it was freed already' : 'it belongs to another backend'
+    const why = disposed
+      ? 'the backend was disposed'
+      : block.gpu === undefined && 'run' in block
+        ? 'it was freed already'
+        : 'it belongs to another backend'
     return raise(deviceError('webgpu', `buffer ${buffer.id} is not live: ${why}`))
   }
 
@@ -238,7 +187,8 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
       if (needed > most) return raise({ kind: 'memory', needed, budget: most, what })
     const made = await settle(Promise.all(dispatches.map((d) => pipelines.get(d.source, d.bindings.length))))
     await growArena(scratch)
-    const constants = constantBytes === 0 ? undefined : take(bytesOf(plan.constants.length), STORAGE | COPY_DST, 'constants')
+    const constants =
+      constantBytes === 0 ? undefined : take(bytesOf(plan.constants.length), STORAGE | COPY_DST, 'constants')
     if (constants !== undefined) queue.writeBuffer(constants, 0, Float32Array.from(plan.constants))
     const words = new Int32Array((Math.max(1, dispatches.length) * UNIFORM_STRIDE) / 4)
     dispatches.forEach((d, i) => {
@@ -284,7 +234,9 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
 
   const liveProgram = (executable: Executable): Program => {
     const p = executable as Program
-    return programs.get(p.id) === p ? p : raise(deviceError('webgpu', `executable ${executable.id} was released or belongs to another backend`))
+    return programs.get(p.id) === p
+      ? p
+      : raise(deviceError('webgpu', `executable ${executable.id} was released or belongs to another backend`))
   }
 
   const bindGroups = (p: Program, buffers: readonly GPUBuffer[]): readonly GPUBindGroup[] =>
@@ -307,7 +259,12 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
     )
 
   /** The bind groups for these arguments, kept for the next run with the same ones. */
-  const groupsOf = (p: Program, blocks: readonly Block[], buffers: readonly GPUBuffer[], fresh: boolean): readonly GPUBindGroup[] => {
+  const groupsOf = (
+    p: Program,
+    blocks: readonly Block[],
+    buffers: readonly GPUBuffer[],
+    fresh: boolean,
+  ): readonly GPUBindGroup[] => {
     if (fresh) return bindGroups(p, buffers)
     const key = blocks.map((b) => b.id).join(' ')
     const known = p.groups.get(key)
@@ -321,13 +278,15 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
   }
 
   const run = (p: Program, args: readonly Buffer[]): void => {
-    if (args.length !== p.lengths.length) raise(deviceError('webgpu', `${args.length} arguments given, ${p.lengths.length} wanted`))
+    if (args.length !== p.lengths.length)
+      raise(deviceError('webgpu', `${args.length} arguments given, ${p.lengths.length} wanted`))
     runs++
     const blocks = args.map(own)
     const encoder = device.createCommandEncoder()
     const copies: GPUBuffer[] = []
     const buffers = blocks.map((block, i) => {
-      if (block.length < p.lengths[i]) raise(deviceError('webgpu', `argument ${i} has ${block.length} elements, ${p.lengths[i]} wanted`))
+      if (block.length < p.lengths[i])
+        raise(deviceError('webgpu', `argument ${i} has ${block.length} elements, ${p.lengths[i]} wanted`))
       const repeated = block.run === runs
       block.run = runs
       if (!repeated) return block.gpu
@@ -379,7 +338,7 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
     alloc: (length) => {
       check()
       const size = bytesOf(length)
-      if (size > bindingBytes) raise(outOfMemory('a buffer', size))
+      if (size > bindingBytes) raise({ kind: 'memory', needed: size, budget: bindingBytes, what: 'a buffer' })
       const block: Block = { id: nextId++, length, gpu: take(size, STORAGE | COPY_SRC | COPY_DST, 'a buffer'), run: 0 }
       live.add(block)
       note(length * 4, 0)
@@ -409,7 +368,9 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
       try {
         return E.right(await compile(plan))
       } catch (e) {
-        return E.left(e instanceof MixtrainException ? e.error : deviceError('webgpu', e instanceof Error ? e.message : String(e)))
+        return E.left(
+          e instanceof MixtrainException ? e.error : deviceError('webgpu', e instanceof Error ? e.message : String(e)),
+        )
       }
     },
     release: (executable) => drop(liveProgram(executable)),
@@ -425,7 +386,7 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
     dispose: () => {
       if (disposed) return
       disposed = true
-      device.removeEventListener('uncapturederror', onError)
+      end()
       for (const b of live) b.gpu?.destroy()
       for (const p of [...programs.values()]) drop(p)
       arena.gpu?.destroy()

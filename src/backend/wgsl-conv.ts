@@ -40,8 +40,18 @@ const readWindow = (g: Geometry, ref: Ref): readonly string[] => [
   `return ${ref.buffer}[${ref.base} + ((n * ${g.C} + c) * ${g.H} + h) * ${g.W} + w];`,
 ]
 
-const pixels = (g: Geometry) => [['n', g.N], ['oi', g.OH], ['oj', g.OW]] as const
-const window = (g: Geometry, channels: 'c' | 'o') => [[channels, channels === 'c' ? g.C : g.O], ['p', g.KH], ['q', g.KW]] as const
+const pixels = (g: Geometry) =>
+  [
+    ['n', g.N],
+    ['oi', g.OH],
+    ['oj', g.OW],
+  ] as const
+const window = (g: Geometry, channels: 'c' | 'o') =>
+  [
+    [channels, channels === 'c' ? g.C : g.O],
+    ['p', g.KH],
+    ['q', g.KW],
+  ] as const
 
 /** y[o, (n, i, j)] = sum over (c, p, q) of w[o, (c, p, q)] x[(c, p, q), (n, i, j)]. */
 const forward = (x: number, w: number, y: number, g: Geometry, target: Target): readonly Kernel[] => {
@@ -59,7 +69,10 @@ const forward = (x: number, w: number, y: number, g: Geometry, target: Target): 
       right: { slot: x, offset: 0 },
       wide: false,
       a: { along: 'k', load: (ref) => `  return ${ref.buffer}[${ref.base} + i * ${depth} + k];` },
-      b: { along: 'i', load: (ref) => body([...indices('i', pixels(g)), ...indices('k', window(g, 'c')), ...readWindow(g, ref)]) },
+      b: {
+        along: 'i',
+        load: (ref) => body([...indices('i', pixels(g)), ...indices('k', window(g, 'c')), ...readWindow(g, ref)]),
+      },
       store: storeAt(layout.dims, layout.strides),
       layout,
     },
@@ -86,7 +99,10 @@ const toWeight = (x: number, y: number, w: number, g: Geometry, target: Target):
         along: 'k',
         load: (ref) => `  return ${ref.buffer}[${ref.base} + (k / ${plane} * ${g.O} + i) * ${plane} + k % ${plane}];`,
       },
-      b: { along: 'k', load: (ref) => body([...indices('k', pixels(g)), ...indices('i', window(g, 'c')), ...readWindow(g, ref)]) },
+      b: {
+        along: 'k',
+        load: (ref) => body([...indices('k', pixels(g)), ...indices('i', window(g, 'c')), ...readWindow(g, ref)]),
+      },
       store: storeAt(layout.dims, layout.strides),
       layout,
     },
@@ -138,10 +154,21 @@ const phasesOf = (size: number, kernel: number, outs: number, stride: number, pa
 const toInput = (y: number, w: number, x: number, g: Geometry, target: Target): readonly Kernel[] => {
   const down = phasesOf(g.H, g.KH, g.OH, g.strideY, g.padTop, g.dilationY)
   const across = phasesOf(g.W, g.KW, g.OW, g.strideX, g.padLeft, g.dilationX)
-  const taps = [['o', g.O], ['u', down.taps], ['v', across.taps]] as const
+  const taps = [
+    ['o', g.O],
+    ['u', down.taps],
+    ['v', across.taps],
+  ] as const
   const pixel = (from: string) => [
-    ...indices(from, [['n', g.N], ['hs', down.pixels], ['ws', across.pixels]]),
-    ...indices('z', [['hp', down.count], ['wp', across.count]]),
+    ...indices(from, [
+      ['n', g.N],
+      ['hs', down.pixels],
+      ['ws', across.pixels],
+    ]),
+    ...indices('z', [
+      ['hp', down.count],
+      ['wp', across.count],
+    ]),
     down.pixel('hp', 'hs', 'h'),
     across.pixel('wp', 'ws', 'w'),
   ]
@@ -159,7 +186,10 @@ const toInput = (y: number, w: number, x: number, g: Geometry, target: Target): 
         along: 'i',
         load: (ref) =>
           body([
-            ...indices('z', [['hp', down.count], ['wp', across.count]]),
+            ...indices('z', [
+              ['hp', down.count],
+              ['wp', across.count],
+            ]),
             ...indices('k', taps),
             // The phase alone decides the tap: any pixel of it will do.
             ...down.tap('hp', 'u', 'p', 'oi', 'in_y'),
@@ -192,7 +222,12 @@ const toInput = (y: number, w: number, x: number, g: Geometry, target: Target): 
 }
 
 /** The kernels of one of the three convolutions on slots a and b into `out`. */
-export const convKernels = (opcode: Opcode, [a, b, out]: readonly number[], g: Geometry, target: Target): readonly Kernel[] =>
+export const convKernels = (
+  opcode: Opcode,
+  [a, b, out]: readonly number[],
+  g: Geometry,
+  target: Target,
+): readonly Kernel[] =>
   opcode === Opcode.conv2d
     ? forward(a, b, out, g, target)
     : opcode === Opcode.conv2dInput

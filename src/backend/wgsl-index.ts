@@ -1,4 +1,4 @@
-import { elementwise, element, type Kernel, type Operand } from './wgsl.ts'
+import { element, elementwise, type Kernel, type Operand } from './wgsl.ts'
 
 /** Kernels whose every element finds its own operands: fill, gather, scatterAdd, argmax, unfold, fold. */
 

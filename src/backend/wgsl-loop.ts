@@ -1,5 +1,18 @@
 import { Combine, LoopMode } from '../core/lowering.ts'
-import { address, type Axis, elementwise, element, entry, type Kernel, LANES, type Operand, product, type Ref, type Scratch, unravel } from './wgsl.ts'
+import {
+  type Axis,
+  address,
+  element,
+  elementwise,
+  entry,
+  type Kernel,
+  LANES,
+  type Operand,
+  product,
+  type Ref,
+  type Scratch,
+  unravel,
+} from './wgsl.ts'
 import { combine, micro, neutral } from './wgsl-math.ts'
 
 export interface View extends Operand {
@@ -148,11 +161,20 @@ export const loopKernels = (l: Loop, scratch: Scratch): readonly Kernel[] => {
   const partial: View = { slot: scratch(outputs * split.segments), offset: 0, strides: [] }
   const { out, combine: how } = l
   const keptStrides = out.strides.filter((_, d) => d < l.kept || (l.mode === LoopMode.keep && d === depth - 1))
-  return [reduceKernel(l, split, partial), foldKernel(partial, split.segments, kept, { ...out, strides: keptStrides }, how)]
+  return [
+    reduceKernel(l, split, partial),
+    foldKernel(partial, split.segments, kept, { ...out, strides: keptStrides }, how),
+  ]
 }
 
 /** out = the combination of `count` partial results, each a row-major block of `dims`. */
-export const foldKernel = (partial: Operand, count: number, dims: readonly number[], out: View, how: Combine = Combine.sum): Kernel => {
+export const foldKernel = (
+  partial: Operand,
+  count: number,
+  dims: readonly number[],
+  out: View,
+  how: Combine = Combine.sum,
+): Kernel => {
   const axes = dims.map((extent, i): Axis => ({ name: `i${i}`, extent }))
   const n = product(dims)
   return elementwise(n, [out, partial], ([to, from]: readonly Ref[]) =>

@@ -1,11 +1,21 @@
-import { address, type Axis, entry, type Kernel, LANES, type Operand, product, type Ref, type Target, unravel } from './wgsl.ts'
+import {
+  type Axis,
+  address,
+  entry,
+  type Kernel,
+  LANES,
+  type Operand,
+  product,
+  type Ref,
+  type Target,
+  unravel,
+} from './wgsl.ts'
 import { foldKernel, type View } from './wgsl-loop.ts'
 
 /**
  * The tile kernel of matrix products and convolutions: out[z, row, col] = sum over k of a(z, row, k) b(z, k, col).
  *
- * A workgroup of 16 x 16 invocations makes a tile of up to 128 x 128 results, each invocation up to 8 x 8 of them in registers;
- * pieces of a and b pass through workgroup memory. Where few tiles meet a long k, several workgroups share a tile's k and a second dispatch adds
+ * A workgroup makes a tile of up to 128 x 128 results, each of its 256 invocations up to 8 x 8 of them in registers; pieces of a and b pass through workgroup memory. Where few tiles meet a long k, several workgroups share a tile's k and a second dispatch adds
  * their parts, always in the same order.
  */
 
@@ -35,6 +45,9 @@ export interface Product {
 }
 
 interface Tile {
+  /** Invocations of a workgroup: rows and columns of them, LANES in all. */
+  readonly ty: number
+  readonly tx: number
   /** Results of one invocation. */
   readonly down: number
   readonly across: number
@@ -42,20 +55,25 @@ interface Tile {
   readonly deep: number
 }
 
-const SIDE = 16
 /** Tiles that keep a GPU busy. */
 const BUSY = 128
 
 const tilesOf = (p: Product, t: Tile): readonly [number, number] => [
-  Math.ceil(p.rows / (SIDE * t.down)),
-  Math.ceil(p.cols / (SIDE * t.across)),
+  Math.ceil(p.rows / (t.ty * t.down)),
+  Math.ceil(p.cols / (t.tx * t.across)),
 ]
 
+/** A tile that wastes little: long ones for a few rows or columns (channels, classes), square ones otherwise. */
 const tileOf = (p: Product): Tile => {
-  const fit = (n: number) => (n <= SIDE ? 1 : n <= 2 * SIDE ? 2 : 4)
-  const large: Tile = { down: 8, across: 8, deep: 8 }
+  const of = (ty: number, tx: number, down = 4, across = 4, deep = 16): Tile => ({ ty, tx, down, across, deep })
+  const large = of(16, 16, 8, 8, 8)
   if (p.rows > 64 && p.cols > 64 && product(tilesOf(p, large)) * p.batch >= BUSY) return large
-  return { down: fit(p.rows), across: p.wide ? 4 : fit(p.cols), deep: 16 }
+  if (p.rows <= 16 && p.cols > 128) return of(4, 64, 4, 4, 8)
+  if (p.rows <= 32 && p.cols > 64) return of(8, 32)
+  if (p.cols <= 16 && p.rows > 128) return of(64, 4, 4, 4, 8)
+  if (p.cols <= 32 && p.rows > 64) return of(32, 8)
+  const fit = (n: number) => (n <= 16 ? 1 : n <= 32 ? 2 : 4)
+  return of(16, 16, fit(p.rows), p.wide ? 4 : fit(p.cols))
 }
 
 /** How many workgroups share one tile's k. */
@@ -67,85 +85,30 @@ const partsOf = (p: Product, t: Tile): number => {
 
 const range = (n: number): readonly number[] => Array.from({ length: n }, (_, i) => i)
 
-/** Statements that bring one piece of a side into workgroup memory. */
-const fetch = (p: Product, name: 'a' | 'b', side: Side, extent: number, tile: number, t: Tile, pitch: number): string => {
+/**
+ * How one piece of a side comes into workgroup memory: `before` the loop over k, and `inside` it. An invocation keeps its place along
+ * memory all the time, so that a compiler can move what depends on it alone (the pixel of a convolution) out of the loop.
+ */
+const fetch = (p: Product, name: 'a' | 'b', side: Side, extent: number, tile: number, t: Tile, pitch: number) => {
   const step = p.wide ? 4 : 1
-  const [inner, outer] = side.along === 'k' ? [t.deep, tile] : [tile, t.deep]
-  const count = (inner * outer) / step
-  const at = side.along === 'k' ? ['f', 's'] : ['s', 'f']
+  const [inner, outer] = side.along === 'k' ? [t.deep / step, tile] : [tile / step, t.deep]
+  const [k, i] = side.along === 'k' ? [`fast_${name}`, 's'] : ['s', `fast_${name}`]
   const first = name === 'a' ? 'row0' : 'col0'
-  const zero = p.wide ? 'vec4<f32>()' : '0.0'
-  // The index along memory is written as f (fast), the other as s (slow).
-  const lines = [
-    `let f = (t % ${inner / step})${step === 1 ? '' : ` * ${step}`};`,
-    `let s = t / ${inner / step};`,
-    `let k = ${at[0]};`,
-    `let i = ${at[1]};`,
-    `var v = ${zero};`,
-    `if (${first} + i < ${extent} && k0 + k < end) { v = load_${name}(z, ${first} + i, k0 + k); }`,
-    ...(step === 1
-      ? [`tile_${name}[k * ${pitch} + i] = v;`]
-      : range(4).map((j) => `tile_${name}[${side.along === 'k' ? `(k + ${j}) * ${pitch} + i` : `k * ${pitch} + i + ${j}`}] = v[${j}];`)),
-  ]
-  return `    for (var t = lane; t < ${count}; t += ${LANES}) {
-${lines.map((l) => `      ${l}`).join('\n')}
-    }`
-}
-
-const productKernel = (p: Product, t: Tile, parts: number, target: Operand): Kernel => {
-  const [height, width] = [SIDE * t.down, SIDE * t.across]
-  const [tilesDown, tilesAcross] = tilesOf(p, t)
-  const groups = tilesDown * tilesAcross * p.batch * parts
-  const part = Math.ceil(p.depth / parts / t.deep) * t.deep
-  // Two more than a power of two: reads and writes of the tiles then hit different banks. Four where vec4 loads want alignment.
-  const pad = p.wide ? 4 : 2
-  const colOf = (c: number) => (p.wide ? `tx * 4 + ${Math.floor(c / 4) * 4 * SIDE + (c % 4)}` : `tx + ${c * SIDE}`)
-  const results = range(t.down).flatMap((r) => range(t.across).map((c) => [r, c] as const))
-  const step = p.wide ? 4 : 1
-  // A loop over a local array here: the statement of a store may be long, and unrolled it is most of what compiling takes.
-  const last = p.wide ? `vec4<f32>(${range(4).map((j) => `results[r * ${t.across} + c + ${j}]`).join(', ')})` : `results[r * ${t.across} + c]`
-  const column = p.wide ? `tx * 4 + c * ${SIDE}` : `tx + c * ${SIDE}`
+  const stores =
+    step === 1
+      ? [`tile_${name}[${k} * ${pitch} + ${i}] = v;`]
+      : range(4).map((j) =>
+          side.along === 'k'
+            ? `tile_${name}[(${k} + ${j}) * ${pitch} + ${i}] = v[${j}];`
+            : `tile_${name}[${k} * ${pitch} + ${i} + ${j}] = v[${j}];`,
+        )
   return {
-    operands: [target, p.left, p.right],
-    groups,
-    wide: p.wide,
-    code: ([out, a, b]) => `var<workgroup> tile_a: array<f32, ${t.deep * (height + pad)}>;
-var<workgroup> tile_b: array<f32, ${t.deep * (width + pad)}>;
-${functions(p, parts === 1 ? p.store(out) : `  ${out.buffer}[${out.base} + (((part * ${p.batch} + z) * ${p.rows} + row) * ${p.cols} + col) / ${step}] = v;`, a, b)}
-${entry(groups, LANES)}
-  let row0 = group % ${tilesDown} * ${height};
-  let col0 = group / ${tilesDown} % ${tilesAcross} * ${width};
-  let z = group / ${tilesDown * tilesAcross} % ${p.batch};
-  let part = group / ${tilesDown * tilesAcross * p.batch};
-  let tx = lane % ${SIDE};
-  let ty = lane / ${SIDE};
-  let end = min(${p.depth}, (part + 1) * ${part});
-${results.map(([r, c]) => `  var c${r}_${c} = 0.0;`).join('\n')}
-  for (var k0 = part * ${part}; k0 < end; k0 += ${t.deep}) {
-${fetch(p, 'a', p.a, p.rows, height, t, height + pad)}
-${fetch(p, 'b', p.b, p.cols, width, t, width + pad)}
-    workgroupBarrier();
-    for (var k = 0; k < ${t.deep}; k++) {
-${range(t.down)
-  .map((r) => `      let a${r} = tile_a[k * ${height + pad} + ty * ${t.down} + ${r}];`)
-  .join('\n')}
-${range(t.across)
-  .map((c) => `      let b${c} = tile_b[k * ${width + pad} + ${colOf(c)}];`)
-  .join('\n')}
-${results.map(([r, c]) => `      c${r}_${c} += a${r} * b${c};`).join('\n')}
-    }
-    workgroupBarrier();
-  }
-  if (part >= ${parts}) { return; }
-  var results = array<f32, ${results.length}>(${results.map(([r, c]) => `c${r}_${c}`).join(', ')});
-  for (var r = 0; r < ${t.down}; r++) {
-    let row = row0 + ty * ${t.down} + r;
-    for (var c = 0; c < ${t.across}; c += ${step}) {
-      let col = col0 + ${column};
-      if (row < ${p.rows} && col < ${p.cols}) { store(z, part, row, col, ${last}); }
-    }
-  }
-}`,
+    before: `  let fast_${name} = lane % ${inner}${step === 1 ? '' : ` * ${step}`};`,
+    inside: `    for (var s = lane / ${inner}; s < ${outer}; s += ${LANES / inner}) {
+      var v = ${p.wide ? 'vec4<f32>()' : '0.0'};
+      if (${first} + ${i} < ${extent} && k0 + ${k} < end) { v = load_${name}(z, ${first} + ${i}, k0 + ${k}); }
+${stores.map((l) => `      ${l}`).join('\n')}
+    }`,
   }
 }
 
@@ -181,6 +144,78 @@ ${entry(groups, LANES)}
   var sum = 0.0;
   for (var k = 0; k < ${p.depth}; k++) { sum += load_a(z, row, k) * load_b(z, col, k); }
   store(z, 0, row, col, sum);
+}`,
+  }
+}
+
+const productKernel = (p: Product, t: Tile, parts: number, target: Operand): Kernel => {
+  const [height, width] = [t.ty * t.down, t.tx * t.across]
+  const [tilesDown, tilesAcross] = tilesOf(p, t)
+  const groups = tilesDown * tilesAcross * p.batch * parts
+  const part = Math.ceil(p.depth / parts / t.deep) * t.deep
+  const step = p.wide ? 4 : 1
+  // Two more than a power of two: reads and writes of the tiles then hit different banks. Four where vec4 loads want alignment.
+  const pad = p.wide ? 4 : 2
+  const colOf = (c: number) => (p.wide ? `tx * 4 + ${Math.floor(c / 4) * 4 * t.tx + (c % 4)}` : `tx + ${c * t.tx}`)
+  const left = fetch(p, 'a', p.a, p.rows, height, t, height + pad)
+  const right = fetch(p, 'b', p.b, p.cols, width, t, width + pad)
+  const results = range(t.down).flatMap((r) => range(t.across).map((c) => [r, c] as const))
+  // Results leave by a loop over a local array: the statement of a store may be long, and unrolled it is most of what compiling takes.
+  const result = p.wide
+    ? `vec4<f32>(${range(4)
+        .map((j) => `results[r * ${t.across} + c + ${j}]`)
+        .join(', ')})`
+    : `results[r * ${t.across} + c]`
+  const column = p.wide ? `tx * 4 + c * ${t.tx}` : `tx + c * ${t.tx}`
+  return {
+    operands: [target, p.left, p.right],
+    groups,
+    wide: p.wide,
+    code: ([out, a, b]) => `var<workgroup> tile_a: array<f32, ${t.deep * (height + pad)}>;
+var<workgroup> tile_b: array<f32, ${t.deep * (width + pad)}>;
+${functions(
+  p,
+  parts === 1
+    ? p.store(out)
+    : `  ${out.buffer}[${out.base} + (((part * ${p.batch} + z) * ${p.rows} + row) * ${p.cols} + col) / ${step}] = v;`,
+  a,
+  b,
+)}
+${entry(groups, LANES)}
+  let row0 = group % ${tilesDown} * ${height};
+  let col0 = group / ${tilesDown} % ${tilesAcross} * ${width};
+  let z = group / ${tilesDown * tilesAcross} % ${p.batch};
+  let part = group / ${tilesDown * tilesAcross * p.batch};
+  let tx = lane % ${t.tx};
+  let ty = lane / ${t.tx};
+  let end = min(${p.depth}, (part + 1) * ${part});
+${left.before}
+${right.before}
+${results.map(([r, c]) => `  var c${r}_${c} = 0.0;`).join('\n')}
+  for (var k0 = part * ${part}; k0 < end; k0 += ${t.deep}) {
+${left.inside}
+${right.inside}
+    workgroupBarrier();
+    for (var k = 0; k < ${t.deep}; k++) {
+${range(t.down)
+  .map((r) => `      let a${r} = tile_a[k * ${height + pad} + ty * ${t.down} + ${r}];`)
+  .join('\n')}
+${range(t.across)
+  .map((c) => `      let b${c} = tile_b[k * ${width + pad} + ${colOf(c)}];`)
+  .join('\n')}
+${results.map(([r, c]) => `      c${r}_${c} += a${r} * b${c};`).join('\n')}
+    }
+    workgroupBarrier();
+  }
+  if (part >= ${parts}) { return; }
+  var results = array<f32, ${results.length}>(${results.map(([r, c]) => `c${r}_${c}`).join(', ')});
+  for (var r = 0; r < ${t.down}; r++) {
+    let row = row0 + ty * ${t.down} + r;
+    for (var c = 0; c < ${t.across}; c += ${step}) {
+      let col = col0 + ${column};
+      if (row < ${p.rows} && col < ${p.cols}) { store(z, part, row, col, ${result}); }
+    }
+  }
 }`,
   }
 }
@@ -235,7 +270,7 @@ export const matmulKernels = (x: Matmul, aligned: boolean, target: Target): read
   const { m, k, n, batch } = x
   const fours = [x.transA ? m : k, x.transB ? k : n, n, ...(batch > 1 ? [x.strideA, x.strideB, x.strideOut] : [])]
   const tiled = batch * m * k * n > target.direct
-  const wide = tiled && aligned && n > 2 * SIDE && fours.every((s) => s % 4 === 0)
+  const wide = tiled && aligned && n > 32 && fours.every((s) => s % 4 === 0)
   const u = wide ? 4 : 1
   const quarter = (index: string) => (wide ? `${index} / 4` : index)
   const layout = { dims: [batch, m, n], strides: [x.strideOut, n, 1] }

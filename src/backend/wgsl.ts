@@ -103,8 +103,11 @@ export const unravel = (from: string, axes: readonly Axis[]): readonly string[] 
 
 /** start + sum of index times stride. */
 export const address = (start: string, axes: readonly Axis[], strides: readonly number[]): string =>
-  [start, ...axes.flatMap((a, i) => (a.extent === 1 || strides[i] === 0 ? [] : [strides[i] === 1 ? a.name : `${a.name} * (${strides[i]})`]))].join(
-    ' + ',
-  )
+  [
+    start,
+    ...axes.flatMap((a, i) =>
+      a.extent === 1 || strides[i] === 0 ? [] : [strides[i] === 1 ? a.name : `${a.name} * (${strides[i]})`],
+    ),
+  ].join(' + ')
 
 export const product = (xs: readonly number[]): number => xs.reduce((n, x) => n * x, 1)

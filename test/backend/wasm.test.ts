@@ -339,7 +339,7 @@ test('a process with parked workers ends by itself', () => {
   const source = new URL('../../src/backend/wasm.js', import.meta.url).href
   writeFileSync(
     file,
-    `import { wasm } from '${source}'\nconst e = await wasm({ threads: 3 })()\nconsole.log(e.right.threads)\n`,
+    `import { wasm } from '${source}'\nconst e = await wasm({ threads: 3 })()\nconsole.log(String(e.right.threads))\n`,
   )
   try {
     const printed = execFileSync(process.execPath, [file], { timeout: 20_000, encoding: 'utf8' })

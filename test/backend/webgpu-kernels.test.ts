@@ -27,8 +27,7 @@ import { openOrSkip } from './webgpu-open.ts'
 /** Every kernel of the WebGPU backend against a model in JavaScript; shapes are tiny, for software adapters run this. */
 
 const instruction = (opcode: Opcode, words: readonly number[]) => [opcode, words.length + 3, 1, ...words]
-const rowMajor = (dims: readonly number[]): number[] =>
-  dims.map((_, d) => dims.slice(d + 1).reduce((a, b) => a * b, 1))
+const rowMajor = (dims: readonly number[]): number[] => dims.map((_, d) => dims.slice(d + 1).reduce((a, b) => a * b, 1))
 const micros = Object.values(Micro).filter((m): m is Micro => typeof m === 'number')
 
 test('every scalar function has a place in the tests', () => {
@@ -91,10 +90,21 @@ if (gpu !== undefined) {
       const columns = [(i: number) => i % k, (i: number) => Math.floor(i / k), (i: number) => (i * 7 + 3) % k]
       const inputs = columns.map((g) => Float32Array.from({ length: n }, (_, i) => SPECIAL[g(i)]))
       const used = inputs.slice(0, arity(m))
-      const [got] = await runPlan(gpu, planOf([encodeLoop(mapOf(m, n))], used.map((x) => x.length), [n]), used)
+      const [got] = await runPlan(
+        gpu,
+        planOf(
+          [encodeLoop(mapOf(m, n))],
+          used.map((x) => x.length),
+          [n],
+        ),
+        used,
+      )
       for (let i = 0; i < n; i++) {
         const [a, b, c] = [0, 1, 2].map((j) => inputs[Math.min(j, used.length - 1)][i])
-        assert.ok(same(m, got[i], a, b, c), `${Micro[m]}(${used.map((x) => x[i]).join(', ')}) = ${got[i]}, not ${micro(m, a, b, c)}`)
+        assert.ok(
+          same(m, got[i], a, b, c),
+          `${Micro[m]}(${used.map((x) => x[i]).join(', ')}) = ${got[i]}, not ${micro(m, a, b, c)}`,
+        )
       }
     })
 
@@ -121,7 +131,15 @@ if (gpu !== undefined) {
       words[14] = n
       return words
     })
-    const got = await runPlan(gpu, planOf(code, inputs.map((x) => x.length), inputs.map((_, n) => n + 3)), inputs)
+    const got = await runPlan(
+      gpu,
+      planOf(
+        code,
+        inputs.map((x) => x.length),
+        inputs.map((_, n) => n + 3),
+      ),
+      inputs,
+    )
     got.forEach((y, n) => {
       const want = Float32Array.from({ length: n + 3 }, (_, i) => (i < n ? Math.max(inputs[n][i], 0) : Number.NaN))
       assert.ok(sameBits(y, want), `n = ${n}`)
@@ -130,7 +148,10 @@ if (gpu !== undefined) {
 
   // ---- loops ---------------------------------------------------------------------------------------------------------
   const loopArbitrary = fc.record({
-    dims: fc.array(fc.oneof(fc.integer({ min: 1, max: 5 }), fc.integer({ min: 1, max: 17 })), { minLength: 1, maxLength: 5 }),
+    dims: fc.array(fc.oneof(fc.integer({ min: 1, max: 5 }), fc.integer({ min: 1, max: 17 })), {
+      minLength: 1,
+      maxLength: 5,
+    }),
     mode: fc.constantFrom(LoopMode.map, LoopMode.map, LoopMode.inner, LoopMode.keep),
     combine: fc.constantFrom(Combine.sum, Combine.max, Combine.min),
     nIn: fc.integer({ min: 1, max: 4 }),
@@ -173,7 +194,15 @@ if (gpu !== undefined) {
         const inputs = views.map((v, i) => randomArray(v.size, seed + i))
         const want = new Float64Array(S.size(keptDims) + 3).fill(Number.NaN)
         loopModel(spec, inputs, want)
-        const [got] = await runPlan(gpu, planOf([encodeLoop(spec)], inputs.map((x) => x.length), [want.length]), inputs)
+        const [got] = await runPlan(
+          gpu,
+          planOf(
+            [encodeLoop(spec)],
+            inputs.map((x) => x.length),
+            [want.length],
+          ),
+          inputs,
+        )
         const far = firstFar(got, want, 1e-4)
         assert.is(far, -1, `element ${far}: ${got[far]} instead of ${want[far]}`)
       }),
@@ -221,7 +250,16 @@ if (gpu !== undefined) {
     })
 
   // ---- products ------------------------------------------------------------------------------------------------------
-  const checkMatmul = async (b: Backend, m: number, k: number, n: number, tA: number, tB: number, batch = 1, shared = false) => {
+  const checkMatmul = async (
+    b: Backend,
+    m: number,
+    k: number,
+    n: number,
+    tA: number,
+    tB: number,
+    batch = 1,
+    shared = false,
+  ) => {
     const [sa, sb] = [m * k, shared ? 0 : k * n]
     const x = randomArray(Math.max(1, batch * m * k), m + 1)
     const y = randomArray(Math.max(1, shared ? k * n : batch * k * n), n + 2)
@@ -230,17 +268,29 @@ if (gpu !== undefined) {
       for (let i = 0; i < m; i++)
         for (let j = 0; j < n; j++)
           for (let p = 0; p < k; p++)
-            want[(e * m + i) * n + j] += x[e * sa + (tA ? p * m + i : i * k + p)] * y[e * sb + (tB ? j * k + p : p * n + j)]
+            want[(e * m + i) * n + j] +=
+              x[e * sa + (tA ? p * m + i : i * k + p)] * y[e * sb + (tB ? j * k + p : p * n + j)]
     const code = [instruction(Opcode.matmul, [0, 1, 2, m, k, n, tA, tB, batch, sa, sb, m * n])]
     const [got] = await runPlan(b, planOf(code, [x.length, y.length], [want.length]), [x, y])
     const far = firstFar(got, want, 1e-4)
     assert.is(far, -1, `${[m, k, n, tA, tB, batch]}: element ${far} is ${got[far]}, not ${want[far]}`)
   }
-  const TRANSPOSITIONS = [[0, 0], [0, 1], [1, 0], [1, 1]] as const
+  const TRANSPOSITIONS = [
+    [0, 0],
+    [0, 1],
+    [1, 0],
+    [1, 1],
+  ] as const
 
   test('matmul without tiles: shapes, transpositions, batches', async () => {
     for (const [tA, tB] of TRANSPOSITIONS)
-      for (const [m, k, n] of [[1, 1, 1], [3, 0, 5], [5, 7, 3], [17, 33, 20], [2, 300, 9]])
+      for (const [m, k, n] of [
+        [1, 1, 1],
+        [3, 0, 5],
+        [5, 7, 3],
+        [17, 33, 20],
+        [2, 300, 9],
+      ])
         await checkMatmul(gpu, m, k, n, tA, tB, m === 5 ? 3 : 1, tA === 1)
   })
   for (const [tA, tB] of TRANSPOSITIONS)
@@ -251,6 +301,12 @@ if (gpu !== undefined) {
   test('matmul by tiles: a long k is split', async () => {
     await checkMatmul(tiled, 5, 1101, 7, 0, 0)
     await checkMatmul(tiled, 8, 1040, 36, 0, 1, 2)
+  })
+  test('matmul by long tiles: few rows, few columns', async () => {
+    await checkMatmul(tiled, 7, 40, 200, 0, 0)
+    await checkMatmul(tiled, 200, 40, 7, 0, 1)
+    await checkMatmul(tiled, 21, 40, 70, 1, 0)
+    await checkMatmul(tiled, 70, 40, 21, 1, 1)
   })
   test('matmul by large tiles', async () => {
     await checkMatmul(tiled, 68, 9, 72, 0, 0, 128)
@@ -269,7 +325,23 @@ if (gpu !== undefined) {
   })
 
   // ---- convolutions and windows --------------------------------------------------------------------------------------
-  type Geometry = readonly [N: number, C: number, H: number, W: number, O: number, KH: number, KW: number, OH: number, OW: number, sy: number, sx: number, top: number, left: number, dy: number, dx: number]
+  type Geometry = readonly [
+    N: number,
+    C: number,
+    H: number,
+    W: number,
+    O: number,
+    KH: number,
+    KW: number,
+    OH: number,
+    OW: number,
+    sy: number,
+    sx: number,
+    top: number,
+    left: number,
+    dy: number,
+    dx: number,
+  ]
   /** Calls back with the flat indices of x, w, y and the window of every product of a convolution. */
   const products = (g: Geometry, visit: (x: number, w: number, y: number, window: number) => void): void => {
     const [N, C, H, W, O, KH, KW, OH, OW, sy, sx, top, left, dy, dx] = g
@@ -283,7 +355,12 @@ if (gpu !== undefined) {
                   const [y, x] = [i * sy - top + p * dy, j * sx - left + q * dx]
                   if (y < 0 || y >= H || x < 0 || x >= W) continue
                   const window = ((((n * OH + i) * OW + j) * C + c) * KH + p) * KW + q
-                  visit(((n * C + c) * H + y) * W + x, ((o * C + c) * KH + p) * KW + q, ((n * O + o) * OH + i) * OW + j, window)
+                  visit(
+                    ((n * C + c) * H + y) * W + x,
+                    ((o * C + c) * KH + p) * KW + q,
+                    ((n * O + o) * OH + i) * OW + j,
+                    window,
+                  )
                 }
   }
   const checkConvolutions = async (b: Backend, g: Geometry): Promise<void> => {
@@ -304,7 +381,11 @@ if (gpu !== undefined) {
     const got = await runPlan(b, planOf(code, [xs, ws, ys], [ys, xs, ws]), [x, w, y])
     got.forEach((r, i) => {
       const far = firstFar(r, want[i], 1e-4)
-      assert.is(far, -1, `${['conv2d', 'conv2dInput', 'conv2dWeight'][i]} ${g}: element ${far} is ${r[far]}, not ${want[i][far]}`)
+      assert.is(
+        far,
+        -1,
+        `${['conv2d', 'conv2dInput', 'conv2dWeight'][i]} ${g}: element ${far} is ${r[far]}, not ${want[i][far]}`,
+      )
     })
   }
   const geometries: readonly Geometry[] = [
@@ -354,7 +435,10 @@ if (gpu !== undefined) {
         want[1][r * d + j] += y[i * d + j]
       }
     })
-    const code = [instruction(Opcode.gather, [0, 2, 3, n, rows, d]), instruction(Opcode.scatterAdd, [1, 2, 4, n, rows, d])]
+    const code = [
+      instruction(Opcode.gather, [0, 2, 3, n, rows, d]),
+      instruction(Opcode.scatterAdd, [1, 2, 4, n, rows, d]),
+    ]
     const got = await runPlan(gpu, planOf(code, [rows * d, n * d, n], [n * d, rows * d]), [x, y, index])
     assert.ok(sameBits(got[0], want[0]))
     assert.is(firstFar(got[1], want[1], 1e-6), -1)
@@ -368,7 +452,11 @@ if (gpu !== undefined) {
       const broken = row.findIndex(Number.isNaN)
       return broken >= 0 ? broken : row.indexOf(Math.max(...row))
     })
-    const [got] = await runPlan(gpu, planOf([instruction(Opcode.argmax, [0, 1, outer, axis, inner])], [x.length], [want.length]), [x])
+    const [got] = await runPlan(
+      gpu,
+      planOf([instruction(Opcode.argmax, [0, 1, outer, axis, inner])], [x.length], [want.length]),
+      [x],
+    )
     assert.ok(sameBits(got, want))
   })
 
@@ -392,7 +480,10 @@ if (gpu !== undefined) {
           const { low, high, integer } = x.inputs[i]
           const draw = random(97 * e + i + 1)
           const value = () => Math.fround(low + (high - low) * draw())
-          return [t, Float32Array.from({ length: S.size(t.shape) }, () => (integer ? Math.floor(value()) : value()))] as const
+          return [
+            t,
+            Float32Array.from({ length: S.size(t.shape) }, () => (integer ? Math.floor(value()) : value())),
+          ] as const
         })
         const [want] = await evaluate(oracle)([out], new Map(feeds.map(([t, d]) => [t, Float64Array.from(d)])))
         const [got] = await evaluate(gpu)([out], new Map(feeds))
