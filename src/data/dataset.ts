@@ -35,7 +35,7 @@ export const dataset = (parts: Omit<Dataset, 'count'>): Dataset => {
   const expected = count * size(parts.shape)
   if (parts.inputs.length !== expected)
     raise(usage(`${parts.name}: ${count} images [${parts.shape}] need ${expected} pixels, not ${parts.inputs.length}`))
-  const wrong = parts.labels.findIndex(label => label >= parts.classes)
+  const wrong = parts.labels.findIndex((label) => label >= parts.classes)
   if (wrong >= 0)
     raise(usage(`${parts.name}: image ${wrong} has label ${parts.labels[wrong]} of ${parts.classes} classes`))
   return { ...parts, count }
@@ -96,7 +96,7 @@ export const pixels = (d: Dataset, indices: ArrayLike<number>): Float32Array => 
 
 /** Labels as float32, [indices.length]. Raises a usage error for an index out of range. */
 export const labelsOf = (d: Dataset, indices: ArrayLike<number>): Float32Array =>
-  Float32Array.from(indices, index => d.labels[inRange(d, index)])
+  Float32Array.from(indices, (index) => d.labels[inRange(d, index)])
 
 /**
  * The indices 0 .. count-1, shuffled and cut into batches. A last batch that is not full is dropped, so that every

@@ -27,7 +27,7 @@ const KNOWN: Readonly<Record<string, Pick<Dataset, 'name' | 'licence'>>> = {
 }
 
 const spellings = (stem: string, rank: number): readonly string[] =>
-  [`${stem}-idx${rank}-ubyte`, `${stem}.idx${rank}-ubyte`].flatMap(name => [name, `${name}.gz`])
+  [`${stem}-idx${rank}-ubyte`, `${stem}.idx${rank}-ubyte`].flatMap((name) => [name, `${name}.gz`])
 
 const idx: Recogniser<'trainImages' | 'trainLabels' | 'testImages' | 'testLabels'> = {
   name: 'MNIST or Fashion-MNIST',
@@ -41,7 +41,7 @@ const idx: Recogniser<'trainImages' | 'trainLabels' | 'testImages' | 'testLabels
     const read = (path: string): TE.TaskEither<MixtrainError, Idx> =>
       pipe(
         reader.read(path),
-        TE.chain(bytes => readIdx(bytes, path)),
+        TE.chain((bytes) => readIdx(bytes, path)),
       )
     return pipe(
       TE.Do,
@@ -75,14 +75,14 @@ const RECOGNISERS: readonly Recogniser<string>[] = [idx]
 /** The entry whose name is nearest to one of `names` (Levenshtein), if it is near at all. */
 const nearest = (names: readonly string[], entries: readonly string[]): string | undefined =>
   entries
-    .map(entry => ({ entry, far: Math.min(...names.map(name => distance(name, entry) / name.length)) }))
+    .map((entry) => ({ entry, far: Math.min(...names.map((name) => distance(name, entry) / name.length)) }))
     .filter(({ far }) => far < 0.5)
     .sort((a, b) => a.far - b.far)[0]?.entry
 
 const explain = (recogniser: Recogniser<string>, entries: readonly string[]): string =>
   Object.values(recogniser.parts)
-    .filter(names => !names.some(name => entries.includes(name)))
-    .map(names => {
+    .filter((names) => !names.some((name) => entries.includes(name)))
+    .map((names) => {
       const near = nearest(names, entries)
       return `${names.join(' or ')}${near === undefined ? '' : ` (the nearest file is ${JSON.stringify(near)})`}`
     })
@@ -98,23 +98,23 @@ export const loadFolder =
   (path: string): TE.TaskEither<MixtrainError, Data> =>
     pipe(
       reader.list(path),
-      TE.chain(entries => {
+      TE.chain((entries) => {
         const folder = path.replace(/[/\\]+$/, '')
-        const attempts = RECOGNISERS.map(recogniser => {
+        const attempts = RECOGNISERS.map((recogniser) => {
           const found = Object.entries(recogniser.parts).flatMap(([part, names]) => {
-            const name = names.find(n => entries.includes(n))
+            const name = names.find((n) => entries.includes(n))
             return name === undefined ? [] : [[part, `${folder}/${name}`]]
           })
           return { recogniser, found, missing: Object.keys(recogniser.parts).length - found.length }
         })
-        const complete = attempts.find(attempt => attempt.missing === 0)
+        const complete = attempts.find((attempt) => attempt.missing === 0)
         return complete !== undefined
           ? complete.recogniser.load(reader, Object.fromEntries(complete.found))
           : TE.left(
               fileError(
                 path,
                 `expected the files of a data set. ${attempts
-                  .map(a => `For ${a.recogniser.name} there is no ${explain(a.recogniser, entries)}`)
+                  .map((a) => `For ${a.recogniser.name} there is no ${explain(a.recogniser, entries)}`)
                   .join('. ')}`,
               ),
             )

@@ -20,7 +20,7 @@ const pieces = (bytes: Uint8Array): ReadableStream<Uint8Array<ArrayBuffer>> => {
   let at = 0
   return new ReadableStream(
     {
-      pull: controller => {
+      pull: (controller) => {
         if (at >= bytes.length) return controller.close()
         controller.enqueue(bytes.subarray(at, at + PIECE) as Uint8Array<ArrayBuffer>)
         at += PIECE

@@ -25,7 +25,7 @@ const TYPES: Readonly<Record<number, string>> = {
   14: 'float64',
 }
 
-const hex = (bytes: Uint8Array): string => Array.from(bytes, b => b.toString(16).padStart(2, '0')).join(' ')
+const hex = (bytes: Uint8Array): string => Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join(' ')
 const magic = (rank: number): string => hex(Uint8Array.of(0, 0, UBYTE, rank))
 
 /** Extents, and the length in bytes of the whole file that they call for. */
@@ -93,14 +93,14 @@ export const decodeIdx = (bytes: Uint8Array, path: string): E.Either<MixtrainErr
 export const readIdx = (bytes: Uint8Array, path: string): TE.TaskEither<MixtrainError, Idx> =>
   pipe(
     isGzip(bytes)
-      ? inflate(bytes, path, head =>
+      ? inflate(bytes, path, (head) =>
           pipe(
             header(head, path),
-            E.map(h => h.length),
+            E.map((h) => h.length),
           ),
         )
       : TE.right<MixtrainError, Uint8Array>(bytes),
-    TE.chainEitherK(content => decodeIdx(content, path)),
+    TE.chainEitherK((content) => decodeIdx(content, path)),
   )
 
 const ranked =
@@ -136,7 +136,7 @@ export const pair =
               'bytes 4-7',
             ),
           )
-        const wrong = labels.data.findIndex(label => label >= about.classes)
+        const wrong = labels.data.findIndex((label) => label >= about.classes)
         return wrong < 0
           ? E.right(dataset({ ...about, inputs: images.data, labels: labels.data, shape: [1, h, w] }))
           : E.left(

@@ -127,7 +127,7 @@ const header = (bytes: Uint8Array, path: string): E.Either<MixtrainError, Header
     return left(`expected { at the beginning of the header, found ${quote(json.right.slice(0, 1))}`, 'byte 8')
   const parsed = E.tryCatch(
     () => disguised(json.right) ?? (JSON.parse(json.right) as Record<string, unknown>),
-    cause => fileError(path, `expected JSON: ${quote(String(cause))}`, `bytes 8-${start - 1}, header`),
+    (cause) => fileError(path, `expected JSON: ${quote(String(cause))}`, `bytes 8-${start - 1}, header`),
   )
   if (E.isLeft(parsed)) return parsed
   if (typeof parsed.right === 'string') return left(parsed.right, 'header')
@@ -181,8 +181,8 @@ export const decode = (bytes: Uint8Array, path: string): E.Either<MixtrainError,
       pipe(
         entries,
         E.traverseArray(([name, raw]) => extent(path, bytes.length - start, name, raw)),
-        E.chain(extents => gapless(path, extents, bytes.length - start)),
-        E.map(extents => ({
+        E.chain((extents) => gapless(path, extents, bytes.length - start)),
+        E.map((extents) => ({
           path,
           metadata,
           tensors: new Map(
@@ -245,8 +245,8 @@ export const expectTensors = (
       : [`tensor ${quote(name)}: expected shape ${show(shape)}, found ${show(found.shape)}`]
   })
   const extra = [...file.tensors.keys()]
-    .filter(name => !Object.hasOwn(expected, name))
-    .map(name => `tensor ${quote(name)} is not expected`)
+    .filter((name) => !Object.hasOwn(expected, name))
+    .map((name) => `tensor ${quote(name)} is not expected`)
   const problems = [...wanted, ...extra]
   return problems.length === 0 ? E.right(file.tensors) : E.left(fileError(file.path, problems.join('; ')))
 }

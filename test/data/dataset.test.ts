@@ -69,7 +69,7 @@ test('pixels are float32(byte / 255)', () => {
   for (let byte = 0; byte < 256; byte++) assert.is(all[byte], Math.fround(byte / 255))
   assert.equal(
     pixels(d, [2, 0]),
-    Float32Array.from([8, 9, 10, 11, 0, 1, 2, 3], x => x / 255),
+    Float32Array.from([8, 9, 10, 11, 0, 1, 2, 3], (x) => x / 255),
   )
   assert.equal(labelsOf(d, [8, 6]), Float32Array.of(1, 6))
 })
@@ -79,10 +79,10 @@ test('batches hold every index once', () => {
     fc.property(fc.nat(300), fc.integer({ min: 1, max: 50 }), fc.integer(), (count, size, seed) => {
       const kept = batches(count, size, key(seed), 'keep')
       assert.equal(
-        kept.flatMap(b => [...b]).sort((a, b) => a - b),
+        kept.flatMap((b) => [...b]).sort((a, b) => a - b),
         Array.from({ length: count }, (_, i) => i),
       )
-      assert.ok(kept.slice(0, -1).every(b => b.length === size))
+      assert.ok(kept.slice(0, -1).every((b) => b.length === size))
       const full = batches(count, size, key(seed))
       assert.is(full.length, Math.floor(count / size))
       assert.equal(full, kept.slice(0, full.length))
@@ -102,7 +102,7 @@ test('split gives two disjoint parts', () => {
   )
   assert.equal(
     [...b.labels],
-    ids(b).map(i => i % 7),
+    ids(b).map((i) => i % 7),
   )
   assert.throws(() => split(key(1), 41)(example(40)), 'cannot split 41 of 40 images off')
 })

@@ -17,7 +17,7 @@ test('8,000 digits to train and 2,000 to test, with their licence', async () => 
   assert.is(new Set([...images(train), ...images(test)]).size, 10000)
   for (const d of [train, test])
     for (let label = 0; label < 10; label++) {
-      const share = d.labels.filter(l => l === label).length / d.count
+      const share = d.labels.filter((l) => l === label).length / d.count
       assert.ok(share > 0.07 && share < 0.13, `label ${label}: ${share}`)
     }
 })
@@ -38,7 +38,7 @@ test('they are the first 10,000 training images of MNIST', async () => {
   const embedded = [...images(train), ...images(test)].sort()
   assert.equal(embedded, [...images(take(10000)(official.train))].sort())
   const tests = new Set(images(official.test))
-  assert.not.ok(embedded.some(image => tests.has(image)))
+  assert.not.ok(embedded.some((image) => tests.has(image)))
 })
 
 test.run()

@@ -18,7 +18,7 @@ const inFolder = (body: (folder: string) => Promise<void>) => async () => {
 
 test(
   'what is written is read, listed and there',
-  inFolder(async folder => {
+  inFolder(async (folder) => {
     const path = join(folder, 'a', 'b', 'x.bin')
     assert.is(right(await exists(path)()), false)
     right(await makeDirectory(join(folder, 'a', 'b'))())
@@ -35,7 +35,7 @@ test(
 
 test(
   'errors name the path and the reason',
-  inFolder(async folder => {
+  inFolder(async (folder) => {
     const absent = join(folder, 'absent')
     assert.is(left(await files.read(absent)()), `${absent}: there is no such file or folder`)
     assert.is(left(await files.list(absent)()), `${absent}: there is no such file or folder`)
@@ -50,7 +50,7 @@ test(
 
 test(
   'a name that cannot be taken leaves nothing behind',
-  inFolder(async folder => {
+  inFolder(async (folder) => {
     right(await makeDirectory(join(folder, 'taken', 'inner'))())
     left(await writeAtomic(join(folder, 'taken'), Uint8Array.of(1))())
     assert.equal(readdirSync(folder), ['taken'])
@@ -59,7 +59,7 @@ test(
 
 test(
   'a disk that fills up leaves the old file and nothing else',
-  inFolder(async folder => {
+  inFolder(async (folder) => {
     if (process.platform === 'win32') return skipped('full disk', 'there is no ulimit on Windows')
     const path = join(folder, 'model')
     right(await writeAtomic(path, Uint8Array.of(1, 2, 3))())

@@ -9,11 +9,12 @@ import { left, right, shared, skipped } from '../shared.ts'
 
 /** A folder `data` in memory. */
 const memory = (content: Readonly<Record<string, Uint8Array>>): FileReader => ({
-  read: path => {
+  read: (path) => {
     const bytes = content[path.replace('data/', '')]
     return bytes === undefined ? TE.left(fileError(path, 'absent')) : TE.right(bytes)
   },
-  list: path => (path.startsWith('data') ? TE.right(Object.keys(content).sort()) : TE.left(fileError(path, 'absent'))),
+  list: (path) =>
+    path.startsWith('data') ? TE.right(Object.keys(content).sort()) : TE.left(fileError(path, 'absent')),
 })
 
 const images = (n: number, h = 2, w = 3): Uint8Array =>
@@ -94,7 +95,7 @@ test('the official MNIST files load', async () => {
   const { train, test } = right(await loadFolder(files)(path)())
   assert.equal([train.name, train.count, test.count, train.shape], ['mnist', 60000, 10000, [1, 28, 28]])
   assert.equal([...test.labels.subarray(0, 10)], [7, 2, 1, 0, 4, 1, 4, 9, 5, 9])
-  assert.is(test.labels.filter(l => l === 1).length, 1135)
+  assert.is(test.labels.filter((l) => l === 1).length, 1135)
 })
 
 test.run()

@@ -16,7 +16,7 @@ const idx = (shape: readonly number[], data: ArrayLike<number>, type = 8): Uint8
 }
 
 const gzip = (bytes: Uint8Array): Uint8Array => new Uint8Array(gzipSync(bytes))
-const concat = (...parts: readonly Uint8Array[]): Uint8Array => Uint8Array.from(parts.flatMap(p => [...p]))
+const concat = (...parts: readonly Uint8Array[]): Uint8Array => Uint8Array.from(parts.flatMap((p) => [...p]))
 const IMAGES = idx([3, 2, 2], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
 const LABELS = idx([3], [7, 0, 9])
 
@@ -113,7 +113,7 @@ const bomb = (start: Uint8Array): Uint8Array => {
 test('refused: a gzip bomb, without the memory it asks for', async () => {
   const files = [IMAGES, new Uint8Array(4), idx([2 ** 30], [])].map(bomb)
   const before = process.memoryUsage.rss()
-  const [small, nothing, large] = await Promise.all(files.map(bytes => readIdx(bytes, 'f')()))
+  const [small, nothing, large] = await Promise.all(files.map((bytes) => readIdx(bytes, 'f')()))
   assert.match(left(small), /expected 28 bytes of content, as its header says, found more/)
   assert.match(left(nothing), /found 00 \(unknown\)/)
   assert.match(left(large), /^f \(gzip\): expected at most \d+ bytes of content, the header claims 1073741832$/)
@@ -180,7 +180,7 @@ const mutant = (files: readonly Uint8Array[]): fc.Arbitrary<Uint8Array> =>
 
 test('no damaged file crashes the decoder', () => {
   fc.assert(
-    fc.property(mutant([IMAGES, LABELS, idx([1, 1, 1, 1], [5])]), bytes => {
+    fc.property(mutant([IMAGES, LABELS, idx([1, 1, 1, 1], [5])]), (bytes) => {
       const result = decodeIdx(bytes, 'f')
       if (E.isRight(result)) assert.is(result.right.data.length, bytes.length - 4 - 4 * result.right.shape.length)
     }),
@@ -191,7 +191,7 @@ test('no damaged file crashes the decoder', () => {
 test('no damaged gzip file crashes the reader', async () => {
   const files = [gzip(IMAGES), gzip(LABELS), gzip(idx([9], new Uint8Array(9)))]
   await fc.assert(
-    fc.asyncProperty(mutant(files), async bytes => {
+    fc.asyncProperty(mutant(files), async (bytes) => {
       const result = await readIdx(bytes, 'f')()
       if (E.isRight(result)) assert.ok(result.right.data.length <= 100)
     }),

@@ -39,16 +39,16 @@ test('the bytes of a file', () => {
   assert.is(text(encode(new Map()).subarray(8)), '{}      ')
 })
 
-const names = fc.string({ unit: 'binary', maxLength: 8 }).filter(n => n !== '__proto__' && n !== '__metadata__')
+const names = fc.string({ unit: 'binary', maxLength: 8 }).filter((n) => n !== '__proto__' && n !== '__metadata__')
 const weights = fc
   .array(fc.nat(3), { maxLength: 3 })
-  .chain(shape =>
+  .chain((shape) =>
     fc
       .array(fc.float(), { minLength: size(shape), maxLength: size(shape) })
-      .map(data => ({ shape, data: Float32Array.from(data) })),
+      .map((data) => ({ shape, data: Float32Array.from(data) })),
   )
 const contents = fc.tuple(
-  fc.array(fc.tuple(names, weights), { maxLength: 6 }).map(entries => new Map(entries)),
+  fc.array(fc.tuple(names, weights), { maxLength: 6 }).map((entries) => new Map(entries)),
   fc.dictionary(names, fc.string({ unit: 'binary' }), { maxKeys: 4 }),
 )
 
@@ -168,7 +168,7 @@ const BAD: readonly (readonly [string, Uint8Array, string | RegExp])[] = [
     'f (tensor "a"): expected dtype F32 (float32), found the unknown "F31"',
   ],
   ...['F64', 'F16', 'BF16', 'I64'].map(
-    dtype =>
+    (dtype) =>
       [
         `the dtype ${dtype}`,
         file(`{"a":${entry('[1]', 0, 4, dtype)}}`, 4),
@@ -296,7 +296,7 @@ test('no damaged file crashes the decoder or makes it allocate more than the fil
 })
 
 test('random headers are refused or read', () => {
-  const json = fc.jsonValue({ maxDepth: 3 }).map(value => JSON.stringify(value))
+  const json = fc.jsonValue({ maxDepth: 3 }).map((value) => JSON.stringify(value))
   const wild = fc.dictionary(
     fc.string({ maxLength: 3 }),
     fc.record({
@@ -310,7 +310,7 @@ test('random headers are refused or read', () => {
       fc.oneof(
         json,
         fc.string(),
-        wild.map(w => JSON.stringify(w)),
+        wild.map((w) => JSON.stringify(w)),
       ),
       fc.nat(40),
       (header, n) => {
@@ -352,7 +352,7 @@ test('the real models are read', () => {
     assert.is(decoded.metadata.format, 'pt')
     for (const { shape, data } of decoded.tensors.values()) {
       assert.is(data.length, size(shape))
-      assert.ok(data.every(x => Math.abs(x) < 10))
+      assert.ok(data.every((x) => Math.abs(x) < 10))
     }
     const again = right(decode(encode(decoded.tensors, decoded.metadata), path))
     for (const [tensor, { data }] of decoded.tensors) assert.equal(again.tensors.get(tensor)?.data, data)

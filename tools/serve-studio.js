@@ -1,0 +1,73 @@
+// Builds the studio and serves it on this machine only, with the two headers that let a page share memory between threads.
+//
+//   npm run studio [-- --port 8080] [--no-isolation] [--no-build] [--folder DIR]
+import { createReadStream, existsSync, statSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { extname, join, resolve, sep } from 'node:path'
+import process from 'node:process'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+
+const TYPES = {
+  '.html': 'text/html; charset=utf-8',
+  '.css': 'text/css; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.txt': 'text/plain; charset=utf-8',
+  '.safetensors': 'application/octet-stream',
+}
+const ISOLATION = {
+  'Cross-Origin-Opener-Policy': 'same-origin',
+  'Cross-Origin-Embedder-Policy': 'require-corp',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+}
+
+const { values } = parseArgs({
+  options: {
+    port: { type: 'string', default: '8765' },
+    'no-isolation': { type: 'boolean', default: false },
+    'no-build': { type: 'boolean', default: false },
+    folder: { type: 'string' },
+  },
+})
+const fail = (message) => {
+  process.stderr.write(`${message}\n`)
+  process.exit(2)
+}
+const port = Number(values.port)
+if (!(Number.isInteger(port) && port >= 0 && port < 65536)) fail(`--port must be a port number, not ${values.port}`)
+const folder = resolve(values.folder ?? fileURLToPath(new URL('../dist/studio', import.meta.url)))
+if (!values['no-build']) {
+  const { buildStudio } = await import('./build-studio.js')
+  await buildStudio({ output: folder }).catch((e) => fail(e.message))
+} else if (!existsSync(join(folder, 'index.html'))) fail(`${folder} has no index.html: leave --no-build out`)
+
+/** The file that a request means, or undefined: nothing outside the folder. */
+const fileOf = (url) => {
+  try {
+    const path = decodeURIComponent(new URL(url, 'http://localhost').pathname)
+    const file = resolve(folder, `.${path.endsWith('/') ? `${path}index.html` : path}`)
+    return file.startsWith(folder + sep) && statSync(file).isFile() ? file : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const server = createServer((request, response) => {
+  if (request.method !== 'GET' && request.method !== 'HEAD') return response.writeHead(405, { Allow: 'GET, HEAD' }).end()
+  const file = fileOf(request.url ?? '/')
+  if (file === undefined) return response.writeHead(404, { 'Content-Type': 'text/plain' }).end('not found\n')
+  response.writeHead(200, {
+    'Content-Type': TYPES[extname(file)] ?? 'application/octet-stream',
+    'Content-Length': statSync(file).size,
+    'Cache-Control': 'no-cache',
+    'X-Content-Type-Options': 'nosniff',
+    ...(values['no-isolation'] ? {} : ISOLATION),
+  })
+  if (request.method === 'HEAD') return response.end()
+  createReadStream(file).pipe(response)
+})
+server.on('error', (e) => fail(e.code === 'EADDRINUSE' ? `port ${port} is in use: choose another with --port` : e.message))
+server.listen(port, '127.0.0.1', () => {
+  process.stdout.write(`studio: http://127.0.0.1:${server.address().port}/\n`)
+})
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(0))
