@@ -1,3 +1,5 @@
+import { nodeModule } from '../core/runtime.ts'
+
 /** What a worker needs to become thread `id` of `count`. */
 export interface Seat {
   readonly module: WebAssembly.Module
@@ -47,9 +49,6 @@ export const canShare =
   typeof Atomics !== 'undefined' &&
   (isNode || typeof Worker !== 'undefined') &&
   (globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated !== false
-
-/** A module of Node. The name is not a literal in the import, so that bundlers for the browser leave it alone. */
-const nodeModule = <M>(name: `node:${string}`): Promise<M> => import(/* webpackIgnore: true */ /* @vite-ignore */ name)
 
 /** How many threads this machine runs at once. */
 export const concurrency = async (): Promise<number> =>

@@ -92,7 +92,7 @@ export const common = {
   },
   memory: {
     flags: '--memory <MB>',
-    about: 'scratch memory that bounding images may take at once (default: 2048)',
+    about: 'scratch memory that bounding images may take at once (default: 1024)',
     read: positive,
   },
   fastMath: {

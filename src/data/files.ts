@@ -1,6 +1,7 @@
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { fileError, type MixtrainError } from '../core/error.ts'
+import { nodeModule } from '../core/runtime.ts'
 
 /**
  * The capability to read files: `files` on Node and Deno, anything else (fetch, a dropped folder) where there is no
@@ -13,7 +14,7 @@ export interface FileReader {
 }
 
 /** Imported when first used, so that a browser can load this module. */
-const fs = () => import('node:fs/promises')
+const fs = () => nodeModule<typeof import('node:fs/promises')>('node:fs/promises')
 
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such file or folder',

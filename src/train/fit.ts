@@ -1,10 +1,12 @@
+import * as E from 'fp-ts/lib/Either.js'
 import type { Backend } from '../backend/backend.ts'
 import { openRegion } from '../backend/region.ts'
-import { raise, usage } from '../core/error.ts'
+import { type MixtrainError, MixtrainException, raise, usage } from '../core/error.ts'
 import { fold, key as keyOf } from '../core/key.ts'
 import type { Augment } from '../data/augment.ts'
 import { batches, type Dataset, labelsOf, pixels } from '../data/dataset.ts'
 import type { Loss, Schedule } from '../loss/loss.ts'
+import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import type { Host } from '../ops/index.ts'
 import type { Bounder } from '../robust/bounds.ts'
@@ -12,7 +14,7 @@ import { type AttackOptions, evaluator, type Images, rates } from '../robust/met
 import type { Range } from '../robust/perturbation.ts'
 import type { Balance } from './balance.ts'
 import type { Optimizer } from './optimizer.ts'
-import { type TrainState, trainer } from './step.ts'
+import { type Snapshot, type TrainState, trainer } from './step.ts'
 
 /** One epoch, as the log has it. ACC, ERA and VRA are fractions of the monitored images at the full epsilon. */
 export interface EpochRecord {
@@ -35,6 +37,30 @@ export interface EpochRecord {
 export interface Checkpoint {
   readonly state: TrainState
   readonly history: readonly EpochRecord[]
+  /** Absent between two epochs. */
+  readonly within?: Within
+}
+
+/** Where a checkpoint within an epoch stands. */
+export interface Within {
+  /** Steps of the epoch that are done. */
+  readonly steps: number
+  /** `[sum, count]` of each loss term over these steps. */
+  readonly terms: Named<Float32Array>
+  /** Training time of these steps. */
+  readonly seconds: number
+}
+
+/** A backend that failed in mid-training. */
+export interface Failure {
+  readonly error: MixtrainError
+  readonly from: Backend
+  /** Where training goes on; undefined where it ends here, with the error. */
+  readonly to: Backend | undefined
+  /** Steps of the run that were done; those after the checkpoint are done again, with the same batches and the same keys. */
+  readonly steps: number
+  /** What training goes on from, or could. */
+  readonly checkpoint: Checkpoint
 }
 
 /** Where a run is, for a progress bar. */
@@ -71,10 +97,14 @@ export interface FitOptions {
   readonly resume?: Checkpoint | undefined
   /** A promise is waited for: a caller that awaits a timer lets other events through, and may stop the run by throwing. */
   readonly progress?: (p: Progress) => void | Promise<void>
+  /** Told when a GPU fails, before training goes on elsewhere or ends. */
+  readonly failed?: (f: Failure) => void | Promise<void>
+  /** Steps between host copies of the state on a backend that may be lost. Default: as copies take less than 5 % of the time. */
+  readonly snapshotEvery?: number | undefined
 }
 
 export const PIXELS: Range = [0, 1]
-export const DEFAULT_MEMORY = 2 * 2 ** 30
+export const DEFAULT_MEMORY = 2 ** 30
 
 /** A data set as the evaluator asks for it. */
 export const imagesOf = (d: Dataset): Images => ({
@@ -83,35 +113,57 @@ export const imagesOf = (d: Dataset): Images => ({
   labels: (indices) => labelsOf(d, indices),
 })
 
-/**
- * Trains, one epoch per iteration: a fold of `step` over shuffled batches (the incomplete last one is left out), then the metrics. The
- * stream is lazy and can be left at any time; memory is freed when it ends, however it ends. One seed decides every bit.
- * @throws usage errors for options that cannot work; backend errors.
- */
-export const fit = (options: FitOptions) =>
+/** An epoch that is done, the device that ended it, and what training goes on from. */
+export interface TrainedEpoch extends EpochRecord {
+  readonly device: Backend['name']
+  readonly checkpoint: Checkpoint
+}
+
+/** Whether a backend can be lost while nothing is wrong with the program: host copies of the state are worth their time there. */
+const canBeLost = (backend: Backend): boolean => backend.name === 'webgpu' || backend.fallback !== undefined
+
+/** The error of a device that failed, not one of the program. */
+const failureOf = (cause: unknown): MixtrainError | undefined =>
+  cause instanceof MixtrainException && (cause.error.kind === 'device' || cause.error.kind === 'memory')
+    ? cause.error
+    : undefined
+
+/** Time from one copy to the next: so many times as long as a copy takes, and this long at least. */
+const COPY_SHARE = 20
+const COPY_PAUSE_MS = 500
+
+/** Says after which steps a copy of the state is due. */
+const pacer = (every: number | undefined) => {
+  let due = performance.now() + COPY_PAUSE_MS
+  return {
+    isDue: (steps: number): boolean => (every === undefined ? performance.now() >= due : steps % every === 0),
+    took: (ms: number): void => {
+      due = performance.now() + Math.max(COPY_PAUSE_MS, COPY_SHARE * ms)
+    },
+  }
+}
+
+/** Follows a run from outside: where to go on when its backend fails. */
+interface Follower {
+  readonly keep: (checkpoint: Checkpoint) => void
+  readonly stepped: (steps: number) => void
+}
+
+/** The rest of a run on one backend. */
+const trainOn = (options: FitOptions) =>
   async function* (
     backend: Backend,
-  ): AsyncGenerator<EpochRecord & { readonly checkpoint: Checkpoint }, void, undefined> {
-    const {
-      network,
-      train,
-      monitor,
-      epsilon,
-      epochs,
-      batchSize,
-      seed,
-      range = PIXELS,
-      memory = DEFAULT_MEMORY,
-    } = options
+    from: Checkpoint,
+    { keep, stepped }: Follower,
+  ): AsyncGenerator<TrainedEpoch, void, undefined> {
+    const { network, train, monitor, epsilon, epochs, batchSize, range = PIXELS, memory = DEFAULT_MEMORY } = options
     const report = options.progress ?? (() => undefined)
     const perEpoch = Math.floor(train.count / batchSize)
-    if (perEpoch < 1) raise(usage(`${train.count} training images do not fill one batch of ${batchSize}`))
-    if (!(epsilon >= 0 && epsilon <= 1)) raise(usage(`epsilon must lie in [0, 1], in pixel units; got ${epsilon}`))
-    if (monitor.count < 1) raise(usage('there are no images to monitor'))
-    const root = keyOf(seed)
+    const root = keyOf(options.seed)
+    const copies = canBeLost(backend) ? pacer(options.snapshotEvery) : undefined
     const { region, close } = openRegion(backend)
     try {
-      const start = options.resume?.state ?? { parameters: network.init(fold(root, 'init')), slots: {} }
+      const start = from.within === undefined ? from.state : { ...from.state, terms: from.within.terms }
       const loop = await trainer(region)(
         { network, loss: options.loss, optimizer: options.optimizer, batchSize, range },
         start,
@@ -124,13 +176,11 @@ export const fit = (options: FitOptions) =>
         batchSize: options.evaluationBatch ?? 100,
         memory,
       })
-      let history = options.resume?.history ?? []
+      let { history } = from
       for (let epoch = history.length; epoch < epochs; epoch++) {
         const balance = options.balance(history)
         const order = batches(train.count, batchSize, fold(fold(root, 'epoch'), epoch))
-        const begun = performance.now()
-        let last = epsilon
-        for (const [i, indices] of order.entries()) {
+        const hostAt = (i: number): Host => {
           const count = epoch * perEpoch + i
           const bare = {
             count,
@@ -140,15 +190,31 @@ export const fit = (options: FitOptions) =>
             balance,
             key: fold(fold(root, 'step'), count),
           }
-          const host: Host = { ...bare, epsilon: options.epsilonSchedule?.(bare) ?? epsilon }
-          last = host.epsilon
+          return { ...bare, epsilon: options.epsilonSchedule?.(bare) ?? epsilon }
+        }
+        const within = epoch === from.history.length ? from.within : undefined
+        const begun = performance.now()
+        const elapsed = () => (within?.seconds ?? 0) + (performance.now() - begun) / 1000
+        for (const [i, indices] of order.entries()) {
+          if (i < (within?.steps ?? 0)) continue
+          const host = hostAt(i)
           const images = pixels(train, indices)
           const varied = options.augment?.(images, train.shape, fold(host.key, 'augment')) ?? images
           await loop.step(varied, labelsOf(train, indices), host)
+          stepped(host.count + 1)
+          if (copies?.isDue(i + 1) || (copies !== undefined && i + 1 === perEpoch)) {
+            await backend.sync()
+            const copying = performance.now()
+            const { terms, ...state }: Snapshot = await loop.snapshot()
+            // A copy counts once nothing that went wrong before it can still become known.
+            await backend.sync()
+            copies.took(performance.now() - copying)
+            keep({ state, history, within: { steps: i + 1, terms, seconds: elapsed() } })
+          }
           await report({ phase: 'training', epoch, done: i + 1, total: order.length })
         }
         await backend.sync()
-        const seconds = (performance.now() - begun) / 1000
+        const seconds = elapsed()
         const terms = await loop.terms()
         const verdicts = await judge.run(loop.parameters(), imagesOf(monitor), epsilon, (done) =>
           report({ phase: 'evaluating', epoch, done, total: monitor.count }),
@@ -160,15 +226,62 @@ export const fit = (options: FitOptions) =>
           naturalLoss: terms.natural ?? null,
           robustLoss: terms.robust ?? null,
           balance,
-          epsilon: last,
+          epsilon: hostAt(order.length - 1).epsilon,
           acc,
           era,
           vra,
         }
         history = [...history, record]
-        yield { ...record, checkpoint: { state: await loop.state(), history } }
+        const checkpoint = { state: await loop.state(), history }
+        keep(checkpoint)
+        yield { ...record, device: backend.name, checkpoint }
       }
     } finally {
       close()
+    }
+  }
+
+/**
+ * Trains, one epoch per iteration: a fold of `step` over shuffled batches (the incomplete last one is left out), then the metrics. The
+ * stream is lazy and can be left at any time; memory is freed when it ends, however it ends. One seed decides every bit.
+ *
+ * A backend that fails in mid-training (a lost GPU, no memory) hands over to its `fallback`, if it has one: training goes on from the last
+ * host copy of the state, and repeats the steps since, whose batches and keys are functions of the seed and the count. Without one the
+ * stream ends with the error. `failed` is told either way, with a checkpoint.
+ * @throws usage errors for options that cannot work; backend errors.
+ */
+export const fit = (options: FitOptions) =>
+  async function* (backend: Backend): AsyncGenerator<TrainedEpoch, void, undefined> {
+    const { network, train, monitor, epsilon, batchSize, seed, resume, snapshotEvery } = options
+    const perEpoch = Math.floor(train.count / batchSize)
+    if (perEpoch < 1) raise(usage(`${train.count} training images do not fill one batch of ${batchSize}`))
+    if (!(epsilon >= 0 && epsilon <= 1)) raise(usage(`epsilon must lie in [0, 1], in pixel units; got ${epsilon}`))
+    if (monitor.count < 1) raise(usage('there are no images to monitor'))
+    if (snapshotEvery !== undefined && !(Number.isInteger(snapshotEvery) && snapshotEvery >= 1))
+      raise(usage(`snapshotEvery must be a positive integer, not ${snapshotEvery}`))
+    if ((resume?.within?.steps ?? 0) > perEpoch)
+      raise(usage(`the checkpoint is ${resume?.within?.steps} steps into an epoch, which has ${perEpoch}`))
+    let last = resume ?? { state: { parameters: network.init(fold(keyOf(seed), 'init')), slots: {} }, history: [] }
+    let steps = last.history.length * perEpoch + (last.within?.steps ?? 0)
+    const follower: Follower = {
+      keep: (checkpoint) => {
+        last = checkpoint
+      },
+      stepped: (count) => {
+        steps = count
+      },
+    }
+    for (let current = backend; ; ) {
+      try {
+        return yield* trainOn(options)(current, last, follower)
+      } catch (cause) {
+        const error = failureOf(cause)
+        if (error === undefined || !canBeLost(current)) throw cause
+        const next = await current.fallback?.()
+        const to = next !== undefined && E.isRight(next) ? next.right : undefined
+        await options.failed?.({ error, from: current, to, steps, checkpoint: last })
+        if (to === undefined) throw cause
+        current = to
+      }
     }
   }
