@@ -14,3 +14,5 @@ export const PAD_TOP = 17
 export const PAD_LEFT = 18
 export const DILATION_Y = 19
 export const DILATION_X = 20
+/** The optional epilogue (epilogue.ts). */
+export const EPILOGUE = 21

@@ -3,6 +3,7 @@ import {
   C,
   DILATION_X,
   DILATION_Y,
+  EPILOGUE,
   H,
   KH,
   KW,
@@ -16,6 +17,8 @@ import {
   STRIDE_Y,
   W,
 } from './conv-words'
+import { direct, directScratch, directShared, isFinite, packDirect } from './conv-direct'
+import { biasOf, finish, floorOf, reluOf, splatBias } from './epilogue'
 import { address, madd, share, word } from './lanes'
 import { Opcode } from './opcode'
 import { barrier } from './threads'
@@ -34,10 +37,15 @@ import { barrier } from './threads'
  * then descending).
  *
  * Each output element is one chain over (p, q', channel), whoever computes it.
+ *
+ * Where tiles do not pay, images go one by one instead (conv-direct.ts): all of them where few channels
+ * meet large maps, else those of a last group that would leave most lanes empty.
  */
 
 /** Images in a tile, and bytes of one channel of one position there. */
 const LANES: i32 = 8
+/** The most images of a last group that are cheaper one by one (measured: one costs a third of a tile). */
+const MAX_REST: i32 = 2
 const CELL: usize = 32
 
 @inline
@@ -91,6 +99,15 @@ function outWidth(ip: usize): i32 {
   return isInput(ip) ? word(ip, W) : word(ip, OW)
 }
 
+/** How many of the images go by tiles, when all weights are finite. */
+@inline
+function tiledImages(ip: usize): i32 {
+  const n = word(ip, N)
+  const rest = n % LANES
+  if (!isInput(ip) && word(ip, C) < 3 && word(ip, OH) * word(ip, OW) >= 64) return 0
+  return rest <= MAX_REST ? n - rest : n
+}
+
 /** Scratch of one thread: the two tables, the order of the columns, groups of columns, an input and an output tile. */
 export function convScratch(ip: usize): i32 {
   return (
@@ -99,12 +116,18 @@ export function convScratch(ip: usize): i32 {
     align(word(ip, KW) * 4) +
     align(outWidth(ip) * 12 + 4) +
     inTileBytes(ip) +
-    outTileBytes(ip)
+    outTileBytes(ip) +
+    directScratch(ip)
   )
 }
 
-/** Shared: the packed weights. */
+/** Shared: the packed weights of tiles, then those of single images. */
 export function convShared(ip: usize): i32 {
+  return tileWeights(ip) + directShared(ip)
+}
+
+@inline
+function tileWeights(ip: usize): i32 {
   return align((word(ip, O) + 4) * (word(ip, C) + 4) * word(ip, KH) * word(ip, KW) * 4)
 }
 
@@ -279,7 +302,7 @@ function packWeights(ip: usize, to: usize, w: usize, order: usize, id: i32, coun
 // kernels
 
 /** Four output channels x eight images of one position. x: input tile, w: block of weights. */
-function four(x: usize, row: usize, col: usize, w: usize, out: usize): void {
+function four(x: usize, row: usize, col: usize, w: usize, out: usize, bias: usize, relu: bool): void {
   let a0 = f32x4.splat(0)
   let a1 = a0
   let b0 = a0
@@ -316,14 +339,19 @@ function four(x: usize, row: usize, col: usize, w: usize, out: usize): void {
     }
     row += 8
   }
-  v128.store(out, a0)
-  v128.store(out, a1, 16)
-  v128.store(out, b0, 32)
-  v128.store(out, b1, 48)
-  v128.store(out, c0, 64)
-  v128.store(out, c1, 80)
-  v128.store(out, d0, 96)
-  v128.store(out, d1, 112)
+  const floor = floorOf(relu)
+  let v = splatBias(bias)
+  v128.store(out, finish(a0, v, floor))
+  v128.store(out, finish(a1, v, floor), 16)
+  if (bias) v = v128.load32_splat(bias, 4)
+  v128.store(out, finish(b0, v, floor), 32)
+  v128.store(out, finish(b1, v, floor), 48)
+  if (bias) v = v128.load32_splat(bias, 8)
+  v128.store(out, finish(c0, v, floor), 64)
+  v128.store(out, finish(c1, v, floor), 80)
+  if (bias) v = v128.load32_splat(bias, 12)
+  v128.store(out, finish(d0, v, floor), 96)
+  v128.store(out, finish(d1, v, floor), 112)
 }
 
 /**
@@ -339,6 +367,8 @@ function single(
   members: i32,
   apart: usize,
   outStep: usize,
+  bias: usize,
+  relu: bool,
 ): void {
   let a0 = f32x4.splat(0)
   let a1 = a0
@@ -373,17 +403,19 @@ function single(
     }
     row += 8
   }
-  v128.store(out, a0)
-  v128.store(out, a1, 16)
+  const floor = floorOf(relu)
+  const v = splatBias(bias)
+  v128.store(out, finish(a0, v, floor))
+  v128.store(out, finish(a1, v, floor), 16)
   if (members > 1) {
     out += outStep
-    v128.store(out, b0)
-    v128.store(out, b1, 16)
+    v128.store(out, finish(b0, v, floor))
+    v128.store(out, finish(b1, v, floor), 16)
   }
   if (members > 2) {
     out += outStep
-    v128.store(out, c0)
-    v128.store(out, c1, 16)
+    v128.store(out, finish(c0, v, floor))
+    v128.store(out, finish(c1, v, floor), 16)
   }
 }
 
@@ -409,15 +441,25 @@ export function conv(ip: usize, slots: usize, id: i32, count: i32, scratch: usiz
   const groups = order + <usize>align(word(ip, KW) * 4)
   const inTile = groups + <usize>align(width * 12 + 4)
   const outTile = inTile + <usize>inTileBytes(ip)
-  columnOrder(ip, order)
-  packWeights(ip, shared, w, order, id, count)
-  rowTable(ip, rowsAt)
-  columnTable(ip, colsAt, order)
-  columnGroups(ip, groups, colsAt, distance)
+  const single = outTile + <usize>outTileBytes(ip)
+  const singleWeights = shared + <usize>tileWeights(ip)
+  const bias = biasOf(ip, EPILOGUE, slots)
+  const relu = reluOf(ip, EPILOGUE)
+  let tiled = tiledImages(ip)
+  if (tiled < n && !isFinite(w, word(ip, O) * word(ip, C) * word(ip, KH) * word(ip, KW))) tiled = n
+  if (tiled > 0) {
+    columnOrder(ip, order)
+    packWeights(ip, shared, w, order, id, count)
+    rowTable(ip, rowsAt)
+    columnTable(ip, colsAt, order)
+    columnGroups(ip, groups, colsAt, distance)
+  }
+  if (tiled < n) packDirect(ip, singleWeights, w, id, count)
   barrier(count)
+  if (tiled < n) direct(ip, x, out, tiled, n, id, count, single, singleWeights, bias, relu)
 
   // Image groups are dealt to the threads; when there are few, bands of output rows of each.
-  const imageGroups = (n + LANES - 1) / LANES
+  const imageGroups = (tiled + LANES - 1) / LANES
   const bands = imageGroups >= 4 * count ? 1 : min(height, (4 * count + imageGroups - 1) / max(1, imageGroups))
   const last = share(imageGroups * bands, id + 1, count)
   let packed = -1
@@ -432,7 +474,7 @@ export function conv(ip: usize, slots: usize, id: i32, count: i32, scratch: usiz
     const from = share(height, band, bands)
     const to = share(height, band + 1, bands)
     for (let i = from; i < to; i++) {
-      convRow(ip, i, outs, ins, width, rowsAt, colsAt, groups, distance, inTile, outTile, shared)
+      convRow(ip, i, outs, ins, width, rowsAt, colsAt, groups, distance, inTile, outTile, shared, bias, relu)
     }
     const result = out + ((<usize>(g * LANES * outs * height * width)) << 2)
     unpackTile(result, outTile, outCells(outs), images, outs, height * width, from * width, to * width)
@@ -453,6 +495,8 @@ function convRow(
   inTile: usize,
   outTile: usize,
   weights: usize,
+  bias: usize,
+  relu: bool,
 ): void {
   const cells = outCells(outs)
   const step = <usize>cells * CELL
@@ -463,10 +507,11 @@ function convRow(
   let o = 0
   for (; o + 4 <= cells; o += 4) {
     const w = weights + <usize>o * perChannel
+    const b: usize = bias ? bias + ((<usize>o) << 2) : 0
     let to = outRow + <usize>o * CELL
     let col = colsAt
     for (let j = 0; j < width; j++) {
-      four(inTile, row, col, w, to)
+      four(inTile, row, col, w, to, b, relu)
       col += bytes
       to += step
     }
@@ -484,6 +529,8 @@ function convRow(
         load<i32>(g, 4),
         load<usize>(g, 8),
         step * <usize>distance,
+        bias ? bias + ((<usize>o) << 2) : 0,
+        relu,
       )
     }
   }

@@ -1,3 +1,4 @@
+import { biasOf, finish, floorOf, reluOf, splatBias } from './epilogue'
 import { address, fillRow, firstLanes, madd, share, storePart, storeTransposed, sumLanes, word } from './lanes'
 
 /**
@@ -14,6 +15,9 @@ const NC: i32 = 256
 const MC: i32 = 64
 const PANELS: usize = <usize>(KC * NC * 4)
 const ROWS: usize = <usize>(KC * MC * 4)
+
+/** The optional epilogue (epilogue.ts), its bias one value for each column. */
+const EPILOGUE: i32 = 15
 
 export function matmulScratch(_ip: usize): i32 {
   return <i32>(PANELS + ROWS)
@@ -256,7 +260,22 @@ function packA(dst: usize, a: usize, ld: i32, m: i32, k: i32): void {
   }
 }
 
-/** Rows [i0, i1) x columns [j0, j1) of C = A B. */
+/** Bias and relu on rows x columns of C, while it is in the cache. */
+function finishBlock(c: usize, cs: usize, rows: i32, cols: i32, bias: usize, relu: bool): void {
+  const floor = floorOf(relu)
+  const none = splatBias(0)
+  const whole = (<usize>(cols & ~3)) << 2
+  const r = cols & 3
+  for (let i = 0; i < rows; i++) {
+    for (let at: usize = 0; at < whole; at += 16) {
+      v128.store(c + at, finish(v128.load(c + at), bias ? v128.load(bias + at) : none, floor))
+    }
+    if (r) storePart(c + whole, finish(v128.load(c + whole), bias ? v128.load(bias + whole) : none, floor), r)
+    c += cs
+  }
+}
+
+/** Rows [i0, i1) x columns [j0, j1) of C = A B; bias: of the columns, or 0. */
 function gemm(
   a: usize,
   lda: i32,
@@ -272,10 +291,19 @@ function gemm(
   j1: i32,
   k: i32,
   panels: usize,
+  bias: usize,
+  relu: bool,
 ): void {
   const rowPanels = panels + PANELS
   const cs = (<usize>ldc) << 2
-  if (k == 0) for (let i = i0; i < i1; i++) fillRow(c + <usize>i * cs + ((<usize>j0) << 2), f32x4.splat(0), j1 - j0)
+  const finishes = bias != 0 || relu
+  if (k == 0) {
+    for (let i = i0; i < i1; i++) fillRow(c + <usize>i * cs + ((<usize>j0) << 2), f32x4.splat(0), j1 - j0)
+    const at = (<usize>j0) << 2
+    finishBlock(c + <usize>i0 * cs + at, cs, i1 - i0, j1 - j0, bias ? bias + at : 0, relu)
+  }
+  // One pointer instead of four in the kernel repays the packing of A unless B is narrow.
+  const packsA = transA || j1 - j0 >= 48
   // Few rows do not repay the packing of B when it can be read in place.
   const inPlace = !transB && i1 - i0 < 8
   for (let jc = j0; jc < j1; jc += NC) {
@@ -287,7 +315,14 @@ function gemm(
       for (let ic = i0; ic < i1; ic += MC) {
         const mc = min(MC, i1 - ic)
         const aAt = a + ((<usize>(transA ? kc * lda + ic : ic * lda + kc)) << 2)
-        if (transA) packA(rowPanels, aAt, lda, mc, kn)
+        if (transA) {
+          packA(rowPanels, aAt, lda, mc, kn)
+        } else if (packsA) {
+          for (let i = 0; i < mc; i += 4) {
+            const row = aAt + ((<usize>(i * lda)) << 2)
+            packTransposed(rowPanels + ((<usize>(i * kn)) << 2), 16, row, (<usize>lda) << 2, min(4, mc - i), kn)
+          }
+        }
         for (let j = 0; j < nc; j += 8) {
           const n = min(8, nc - j)
           const panel = inPlace ? bAt + ((<usize>j) << 2) : panels + ((<usize>(j * kn)) << 2)
@@ -295,19 +330,23 @@ function gemm(
           for (let i = 0; i < mc; i += 4) {
             const m = min(4, mc - i)
             const out = c + <usize>(ic + i) * cs + ((<usize>(jc + j)) << 2)
-            if (transA && n > 4 && !inPlace) {
+            if (packsA && n > 4 && !inPlace) {
               kernelPacked(kn, rowPanels + ((<usize>(i * kn)) << 2), panel, out, cs, m, n, kc == 0)
               continue
             }
-            const step: usize = transA ? 4 : (<usize>lda) << 2
-            const a0 = transA ? rowPanels + ((<usize>(i * kn)) << 2) : aAt + ((<usize>(i * lda)) << 2)
+            const step: usize = packsA ? 4 : (<usize>lda) << 2
+            const a0 = packsA ? rowPanels + ((<usize>(i * kn)) << 2) : aAt + ((<usize>(i * lda)) << 2)
             const a1 = a0 + (m > 1 ? step : 0)
             const a2 = a1 + (m > 2 ? step : 0)
             const a3 = a2 + (m > 3 ? step : 0)
-            const as: usize = transA ? 16 : 4
+            const as: usize = packsA ? 16 : 4
             if (n > 4) kernel8(kn, a0, a1, a2, a3, as, panel, bs, out, cs, m, n, kc == 0)
             else kernel4(kn, a0, a1, a2, a3, as, panel, bs, out, cs, m, n, kc == 0)
           }
+        }
+        if (finishes && kc + KC >= k) {
+          const at = (<usize>jc) << 2
+          finishBlock(c + <usize>ic * cs + at, cs, mc, nc, bias ? bias + at : 0, relu)
         }
       }
     }
@@ -480,6 +519,8 @@ export function matmul(ip: usize, slots: usize, id: i32, count: i32, scratch: us
     m *= batch
     batch = 1
   }
+  const bias = biasOf(ip, EPILOGUE, slots)
+  const relu = reluOf(ip, EPILOGUE)
   const whole = batch >= count
   const first = whole ? share(batch, id, count) : 0
   const last = whole ? share(batch, id + 1, count) : batch
@@ -492,9 +533,18 @@ export function matmul(ip: usize, slots: usize, id: i32, count: i32, scratch: us
     const y = b + ((<usize>(e * strideB)) << 2)
     const to = out + ((<usize>(e * strideOut)) << 2)
     if (transB && !transA && m < 8) {
-      allDots(x, k, m, y, k, border(n, 4, me, all), border(n, 4, me + 1, all), k, to, n, 1)
+      const from = border(n, 4, me, all)
+      const end = border(n, 4, me + 1, all)
+      allDots(x, k, m, y, k, from, end, k, to, n, 1)
+      if (bias != 0 || relu) {
+        const at = (<usize>from) << 2
+        finishBlock(to + at, (<usize>n) << 2, m, end - from, bias ? bias + at : 0, relu)
+      }
     } else if (n == 1 && !transA) {
-      allDots(y, k, 1, x, k, border(m, 4, me, all), border(m, 4, me + 1, all), k, to, 1, 1)
+      const from = border(m, 4, me, all)
+      const end = border(m, 4, me + 1, all)
+      allDots(y, k, 1, x, k, from, end, k, to, 1, 1)
+      if (bias != 0 || relu) finishBlock(to + ((<usize>from) << 2), 4, end - from, 1, bias, relu)
     } else {
       const tc = columnRanges(m, n, all, transA)
       const tr = all / tc
@@ -516,6 +566,8 @@ export function matmul(ip: usize, slots: usize, id: i32, count: i32, scratch: us
         border(n, 8, col + 1, tc),
         k,
         scratch,
+        bias,
+        relu,
       )
     }
   }

@@ -28,6 +28,8 @@ export enum Opcode {
    * out[b] = A[b] B[b], A: [m, k] (or [k, m] when transA), B: [k, n] (or [n, k] when transB), out: [m, n], row-major.
    *   [3] a · [4] b · [5] out · [6] m · [7] k · [8] n · [9] transA · [10] transB · [11] batch · [12] stride of a per batch
    *   · [13] stride of b per batch · [14] stride of out per batch (a stride of 0 shares the operand)
+   * and, in plans for backends that know it, an epilogue: [15] slot of a bias [n] plus 1, or 0 · [16] 1 for relu:
+   * out = relu(A B + bias), each step rounded as the loop of its own would.
    */
   matmul = 3,
   /**
@@ -39,6 +41,8 @@ export enum Opcode {
    *   · [15] strideY · [16] strideX · [17] padTop · [18] padLeft · [19] dilationY · [20] dilationX
    * y[n,o,i,j] = sum over c,p,q of x[n, c, i*strideY - padTop + p*dilationY, j*strideX - padLeft + q*dilationX] w[o,c,p,q],
    * x being 0 outside its range. OH, OW are given (rows and columns of x that no window reaches get adjoint 0).
+   * conv2d and conv2dInput may have an epilogue as matmul has: [21] slot of a bias, one value for each output channel,
+   * plus 1, or 0 · [22] 1 for relu.
    */
   conv2d = 4,
   conv2dInput = 5,

@@ -4,12 +4,7 @@ import type { Backend } from '../src/backend/backend.ts'
 import { Combine, LoopMode, Micro, Opcode } from '../src/core/lowering.ts'
 import { encodeLoop, type LoopSpec, open, planOf, randomArray, right } from '../test/backend/wasm-programs.ts'
 
-/**
- * Speed of the WASM machine, kernel by kernel, in GF/s (one multiply-add = 2) and as a share of the multiply-add peak that a
- * small loop reaches in the same run, per thread.
- *
- *   node dist/bench/kernels.js [--json] [--threads 1,2] [--plain|--relaxed] [--only TEXT] [--time MS]
- */
+/** Speed of the WASM machine, kernel by kernel. */
 
 interface Case {
   readonly name: string
@@ -18,12 +13,6 @@ interface Case {
   readonly inputs: readonly number[]
   readonly output: number
 }
-
-const argument = (name: string): string | undefined => {
-  const i = process.argv.indexOf(name)
-  return i < 0 ? undefined : process.argv[i + 1]
-}
-const has = (name: string): boolean => process.argv.includes(name)
 
 // ----------------------------------------------------------------------------------------------------------------- peak
 
@@ -67,7 +56,7 @@ const shapes = [
 ] as const
 
 /** GF/s of one core, 0 when this engine has no relaxed SIMD. */
-const measurePeak = async (relaxed: boolean): Promise<number> => {
+export const measurePeak = async (relaxed: boolean): Promise<number> => {
   const enable = relaxed ? ['simd', 'relaxed-simd'] : ['simd']
   let best = 0
   for (const [sums, factors] of shapes) {
@@ -172,6 +161,8 @@ const mid: Geometry = { N: 500, C: 16, H: 14, O: 32, K: 4, OH: 7, s: 2, p: 1 }
 const first: Geometry = { N: 500, C: 1, H: 28, O: 16, K: 4, OH: 14, s: 2, p: 1 }
 const bare: Geometry = { N: 500, C: 1, H: 10, O: 16, K: 4, OH: 4, s: 2, p: 0 }
 
+const thin: Geometry = { N: 512, C: 1, H: 28, O: 32, K: 3, OH: 28, s: 1, p: 1 }
+
 const cases: readonly Case[] = [
   matmul(256, 256, 256),
   matmul(512, 512, 512),
@@ -196,6 +187,12 @@ const cases: readonly Case[] = [
   conv(Opcode.conv2dWeight, { ...mid, N: 50 }),
   conv(Opcode.conv2dWeight, first),
   conv(Opcode.conv2d, { ...mid, N: 1 }),
+  conv(Opcode.conv2d, { ...mid, N: 9 }),
+  conv(Opcode.conv2dInput, { ...mid, N: 1 }),
+  conv(Opcode.conv2d, thin),
+  conv(Opcode.conv2dInput, thin),
+  conv(Opcode.conv2dWeight, thin),
+  conv(Opcode.conv2d, { ...bare, N: 1568 }),
   conv(Opcode.conv2dInput, { N: 500, C: 3, H: 32, O: 16, K: 4, OH: 16, s: 2, p: 1 }),
   conv(Opcode.conv2d, { N: 16, C: 64, H: 32, O: 64, K: 3, OH: 32, s: 1, p: 1 }),
   loop(
@@ -301,21 +298,29 @@ const cases: readonly Case[] = [
 
 // ------------------------------------------------------------------------------------------------------------------ run
 
-const time = Number(argument('--time') ?? 150)
-const only = argument('--only')
-const threadCounts = (argument('--threads') ?? '1,2').split(',').map(Number)
-const flavours = [false, true].filter((relaxed) => !has(relaxed ? '--plain' : '--relaxed'))
-
-interface Row {
+export interface KernelRow {
   readonly kernel: string
   readonly threads: number
   readonly relaxed: boolean
   readonly microseconds: number
+  /** 10^9 operations a second, one multiply-add being two. */
   readonly gflops: number
+  /** Of the multiply-add peak of as many cores. */
   readonly share: number
 }
 
-const measure = async (b: Backend, c: Case): Promise<number> => {
+export interface KernelOptions {
+  readonly threads: number
+  readonly relaxed: boolean
+  /** Of `measurePeak`. */
+  readonly peak: number
+  /** Milliseconds for each kernel. */
+  readonly time: number
+  /** Only kernels whose name contains this. */
+  readonly only?: string | undefined
+}
+
+const measure = async (b: Backend, c: Case, time: number): Promise<number> => {
   const e = right(await b.compile(planOf([c.code], c.inputs, [c.output]))())
   const args = c.inputs.map((n, i) => {
     const buffer = b.alloc(n)
@@ -334,28 +339,74 @@ const measure = async (b: Backend, c: Case): Promise<number> => {
   return result.latency.min * 1e3
 }
 
-const rows: Row[] = []
-for (const relaxed of flavours) {
-  const peak = await measurePeak(relaxed)
-  if (peak === 0) {
-    if (!has('--json')) console.log('\nthis engine has no relaxed SIMD')
-    continue
+export const measureKernels = async ({
+  threads,
+  relaxed,
+  peak,
+  time,
+  only,
+}: KernelOptions): Promise<readonly KernelRow[]> => {
+  const b = await open({ threads, fastMath: relaxed })
+  const rows: KernelRow[] = []
+  for (const c of cases.filter((x) => only === undefined || x.name.includes(only))) {
+    const microseconds = await measure(b, c, time)
+    const gflops = c.flops / microseconds / 1e3
+    rows.push({ kernel: c.name, threads, relaxed, microseconds, gflops, share: gflops / peak / threads })
   }
-  if (!has('--json'))
-    console.log(`\n${relaxed ? 'relaxed' : 'plain'}: multiply-add peak ${peak.toFixed(1)} GF/s on one core`)
-  for (const threads of threadCounts) {
-    const b = await open({ threads, fastMath: relaxed })
-    for (const c of cases.filter((x) => only === undefined || x.name.includes(only))) {
-      const microseconds = await measure(b, c)
-      const gflops = c.flops / microseconds / 1e3
-      const row: Row = { kernel: c.name, threads, relaxed, microseconds, gflops, share: gflops / peak / threads }
-      rows.push(row)
-      if (!has('--json'))
-        console.log(
-          `${String(threads).padStart(2)}  ${c.name.padEnd(56)} ${microseconds.toFixed(1).padStart(10)} us ${gflops.toFixed(2).padStart(8)} GF/s ${(100 * row.share).toFixed(0).padStart(4)} %`,
-        )
-    }
-    b.dispose()
-  }
+  b.dispose()
+  return rows
 }
-if (has('--json')) console.log(JSON.stringify(rows))
+
+export interface Limits {
+  /** GF/s of multiply-adds on one core. */
+  readonly peak: number
+  /** GB/s of a copy between arrays that no cache holds, both directions counted. */
+  readonly bandwidth: number
+}
+
+export interface Dispatch {
+  /** Microseconds for each instruction of a long program of tiny ones. */
+  readonly perOp: number
+  /** Microseconds for running an empty program: what a step pays in JavaScript. */
+  readonly perRun: number
+}
+
+/** Bytes a second that a copy moves. */
+export const measureBandwidth = async (): Promise<number> => {
+  const b = await open({ threads: 1 })
+  const n = 1 << 23
+  const microseconds = await measure(b, loop('copy', [n], [[1]], []), 200)
+  b.dispose()
+  return (8 * n) / microseconds / 1e3
+}
+
+export const measureDispatch = async (threads: number): Promise<Dispatch> => {
+  const b = await open({ threads })
+  const buffers = [b.alloc(8), b.alloc(8), b.alloc(8)]
+  const tiny = encodeLoop(
+    {
+      dims: [8],
+      mode: LoopMode.map,
+      combine: Combine.sum,
+      kept: 1,
+      out: { offset: 0, strides: [1] },
+      inputs: [0, 1].map(() => ({ offset: 0, strides: [1] })),
+      temporaries: 1,
+      ops: [[Micro.add, 2, 0, 1, 0]],
+    },
+    8,
+  )
+  const best = async (instructions: number): Promise<number> => {
+    const code = Array.from({ length: instructions }, () => tiny)
+    const e = right(await b.compile(planOf(code, [8, 8], [8]))())
+    const bench = new Bench({ time: 50, warmupTime: 20 })
+    bench.add('run', () => b.run(e, buffers))
+    await bench.run()
+    b.release(e)
+    const { result } = bench.tasks[0]
+    return 'latency' in result ? result.latency.min * 1e3 : Number.NaN
+  }
+  const [empty, long] = [await best(0), await best(1000)]
+  b.dispose()
+  return { perOp: (long - empty) / 1000, perRun: empty }
+}

@@ -8,8 +8,11 @@ import type { Plan } from '../src/tape/plan.ts'
 /** One instruction of a plan, timed alone. */
 export interface Instruction {
   readonly text: string
+  readonly opcode: Opcode
   /** Estimated scalar multiply-adds. */
   readonly work: number
+  /** Bytes that it has to read or write at least once. */
+  readonly bytes: number
   readonly milliseconds: number
 }
 
@@ -26,6 +29,43 @@ const describe = (c: Int32Array): string => {
   return `${name} ${LoopMode[mode]} ${dims.join('x')} ${inputs.join(' ')} ${ops.join(' ') || 'copy'}`
 }
 
+const product = (dims: readonly number[]): number => dims.reduce((n, d) => n * d, 1)
+
+/** Elements that the operands of an instruction have, each counted once. */
+const elements = (c: Int32Array, plan: Plan): number => {
+  const lengths = (slots: readonly number[]) => slots.reduce((n, s) => n + plan.slots[s].length, 0)
+  switch (c[0] as Opcode) {
+    case Opcode.loop: {
+      const [, , , d, , , , nIn] = c
+      const dims = [...c.subarray(12, 12 + d)]
+      const walked = (at: number) => product(dims.filter((_, i) => c[at + i] !== 0))
+      const inputs = Array.from({ length: nIn }, (_, k) => walked(14 + 2 * d + k * (2 + d)))
+      return inputs.reduce((n, x) => n + x, walked(12 + d))
+    }
+    case Opcode.fill:
+      return c[5]
+    case Opcode.matmul:
+    case Opcode.conv2d:
+    case Opcode.conv2dInput:
+    case Opcode.conv2dWeight:
+    case Opcode.gather:
+    case Opcode.scatterAdd:
+      return lengths([c[3], c[4], c[5]])
+    default:
+      return lengths([c[3], c[4]])
+  }
+}
+
+/**
+ * Milliseconds on a clock that other processes do not move: the CPU time of this one while a single thread computes, the wall
+ * otherwise.
+ */
+export const now = (backend: Backend): number => {
+  if (backend.threads > 1 || backend.name === 'webgpu') return performance.now()
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1e3
+}
+
 /** Times each instruction of a plan on its own (median of `repeats`), with zeros for arguments; slowest first. */
 export const profile =
   (backend: Backend, repeats = 5) =>
@@ -38,14 +78,20 @@ export const profile =
       if (E.isLeft(compiled)) return raise(compiled.left)
       const times: number[] = []
       for (let i = 0; i <= repeats; i++) {
-        const begun = performance.now()
+        const begun = now(backend)
         backend.run(compiled.right, args)
         await backend.sync()
-        if (i > 0) times.push(performance.now() - begun)
+        if (i > 0) times.push(now(backend) - begun)
       }
       backend.release(compiled.right)
       times.sort((a, b) => a - b)
-      result.push({ text: describe(one), work: one[2], milliseconds: times[times.length >> 1] })
+      result.push({
+        text: describe(one),
+        opcode: one[0],
+        work: one[2],
+        bytes: 4 * elements(one, plan),
+        milliseconds: times[times.length >> 1],
+      })
     }
     for (const b of args) backend.free(b)
     return result.sort((a, b) => b.milliseconds - a.milliseconds)

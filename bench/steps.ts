@@ -1,90 +1,214 @@
-import { cpus } from 'node:os'
-import Table from 'cli-table3'
 import { Bench } from 'tinybench'
 import type { Backend } from '../src/backend/backend.ts'
 import { device } from '../src/backend/device.ts'
 import { openRegion } from '../src/backend/region.ts'
 import { fold, key } from '../src/core/key.ts'
+import { Opcode } from '../src/core/lowering.ts'
+import * as S from '../src/core/shape.ts'
 import { labelsOf, pixels } from '../src/data/dataset.ts'
 import { digits } from '../src/data/digits.ts'
 import { crossEntropy } from '../src/loss/criterion.ts'
-import type { Loss } from '../src/loss/loss.ts'
-import { sampled } from '../src/loss/loss.ts'
+import { type Loss, sampled } from '../src/loss/loss.ts'
 import * as L from '../src/loss/objective.ts'
 import { type NetworkName, networks } from '../src/nn/networks.ts'
 import type { Host } from '../src/ops/index.ts'
 import * as B from '../src/robust/bounds.ts'
 import { evaluator } from '../src/robust/metric.ts'
+import type { Plan } from '../src/tape/plan.ts'
 import { adam } from '../src/train/optimizer.ts'
 import { trainer } from '../src/train/step.ts'
+import type { Limits } from './kernels.ts'
+import { now, profile } from './profile.ts'
 
 const only = (method: B.Bounder) => L.robust(method, L.worstCase(crossEntropy))
 
-/** One optimizer update each, by the loss named; the robust ones without a natural term but for MixTrain. */
-const losses: Readonly<Record<string, Loss>> = {
-  natural: L.natural(crossEntropy),
-  'pgd-40': L.adversarial(40),
-  ibp: only(B.ibp),
-  'crown-ibp': only(B.crownIbp),
-  'mixtrain k=1': L.mixTrain({ k: 1, weight: 0.5 }),
-  'mixtrain k=5': L.mixTrain({ k: 5, weight: 0.5 }),
-  'symbolic k=1': sampled(1)(only(B.symbolic)),
-  symbolic: only(B.symbolic),
+export interface StepKind {
+  readonly name: string
+  readonly loss: Loss
+  /** Images of a batch whose bounds are computed. */
+  readonly bounded: (batch: number) => number
 }
-/** What a large network's step would need more than the memory or patience of a bench for. */
-const tooLarge = new Set(['symbolic', 'pgd-40', 'crown-ibp', 'mixtrain k=5'])
 
-interface Row {
+const all = (batch: number): number => batch
+const none = (): number => 0
+
+export const mixtrain = (k: number): StepKind => ({
+  name: `mixtrain k=${k}`,
+  loss: L.mixTrain({ k, weight: 0.5 }),
+  bounded: () => k,
+})
+
+/** One optimizer update each, by the loss named; the robust ones without a natural term but for MixTrain. */
+export const stepKinds = {
+  natural: { name: 'natural', loss: L.natural(crossEntropy), bounded: none },
+  pgd: { name: 'pgd-40', loss: L.adversarial(40), bounded: none },
+  ibp: { name: 'ibp', loss: only(B.ibp), bounded: all },
+  crownIbp: { name: 'crown-ibp', loss: only(B.crownIbp), bounded: all },
+  mixtrain: mixtrain(1),
+  symbolicOne: { name: 'symbolic k=1', loss: sampled(1)(only(B.symbolic)), bounded: () => 1 },
+  symbolic: { name: 'symbolic', loss: only(B.symbolic), bounded: all },
+} as const satisfies Readonly<Record<string, StepKind>>
+
+export interface StepOptions {
+  readonly network: NetworkName
+  readonly kind: StepKind
+  readonly batch: number
+  readonly epsilon: number
+  readonly threads: number
+  readonly fastMath?: boolean
+  /** Milliseconds to measure for. */
+  readonly time: number
+}
+
+/** The instructions of one family within a step. */
+export interface Phase {
+  readonly phase: string
+  readonly milliseconds: number
+  readonly gflops: number
+  /** Time that arithmetic at the peak, or the bytes at the bandwidth of memory, would take at least; whichever is more, of the time taken. */
+  readonly roofline: number
+}
+
+export interface StepRow {
   readonly network: string
   readonly step: string
+  readonly batch: number
   readonly threads: number
+  readonly fastMath: boolean
+  /** Medians: the clock on the wall, and the CPU time of this process, which others do not move. */
   readonly milliseconds: number
+  readonly cpu: number
+  readonly gflops: number
+  /** Of the multiply-add peak of as many cores, by CPU time. */
+  readonly share: number
+  readonly instructions: number
   readonly scratchMB: number
+  readonly peakMB: number
+  /** Bounds of hidden neurons and margins, a second. */
+  readonly boundsPerSecond: number
+  readonly phases: readonly Phase[]
 }
 
-const steps = async (backend: Backend, name: NetworkName, batch: number, epsilon: number): Promise<readonly Row[]> => {
+const median = (x: readonly number[]): number => [...x].sort((a, b) => a - b)[x.length >> 1]
+
+const isDense = (opcode: Opcode): boolean => opcode >= Opcode.matmul && opcode <= Opcode.conv2dWeight
+
+/** Multiply-adds of the products and convolutions, and how many instructions there are. */
+const content = (plan: Plan): { readonly work: number; readonly instructions: number } => {
+  let [work, instructions] = [0, 0]
+  for (let at = 0; plan.code[at] !== Opcode.halt; at += plan.code[at + 1]) {
+    if (isDense(plan.code[at])) work += plan.code[at + 2]
+    instructions++
+  }
+  return { work, instructions }
+}
+
+const phasesOf = async (backend: Backend, plan: Plan, { peak, bandwidth }: Limits): Promise<readonly Phase[]> => {
+  const rows = await profile(backend, 3)(plan)
+  const names = [...new Set(rows.map((r) => Opcode[r.opcode]))]
+  return names
+    .map((phase) => {
+      const own = rows.filter((r) => Opcode[r.opcode] === phase)
+      const total = (f: (r: (typeof rows)[number]) => number) => own.reduce((n, r) => n + f(r), 0)
+      const milliseconds = total((r) => r.milliseconds)
+      const flops = (r: (typeof rows)[number]) => (isDense(r.opcode) ? 2 * r.work : r.work)
+      const least = total((r) => Math.max(flops(r) / peak / backend.threads, r.bytes / bandwidth) / 1e6)
+      return { phase, milliseconds, gflops: total(flops) / milliseconds / 1e6, roofline: least / milliseconds }
+    })
+    .filter((p) => p.milliseconds > 0)
+    .sort((a, b) => b.milliseconds - a.milliseconds)
+}
+
+/** Hidden neurons of the paper's networks on 28 x 28 images. */
+const NEURONS: Readonly<Record<NetworkName, number>> = { small: 4804, large: 48064 }
+const MARGINS = 9
+
+/** Measures one kind of step, on a backend of its own. `limits`: profile the plan as well. */
+export const measureStep = async (
+  { network: name, kind, batch, epsilon, threads, fastMath = false, time }: StepOptions,
+  limits?: Limits,
+): Promise<StepRow> => {
+  const real = await device({ device: 'wasm', threads, fastMath })
+  let plan: Plan | undefined
+  const backend: Backend = {
+    ...real,
+    compile: (p) => {
+      plan = p
+      return real.compile(p)
+    },
+  }
   const network = networks[name]({ input: [1, 28, 28], classes: 10 })
   const { train } = await digits()
-  const indices = Array.from({ length: batch }, (_, i) => i)
+  const indices = Array.from({ length: batch }, (_, i) => i % train.count)
   const [x, y] = [pixels(train, indices), labelsOf(train, indices)]
-  const rows: Row[] = []
-  for (const [step, loss] of Object.entries(losses)) {
-    if (name !== 'small' && tooLarge.has(step)) continue
-    const { region, close } = openRegion(backend)
-    const parameters = network.init(key(0))
-    const run = await trainer(region)(
-      { network, loss, optimizer: adam({ lr: 1e-4 }), batchSize: batch, range: [0, 1] },
-      { parameters, slots: {} },
-    )
-    let count = 0
-    const once = async () => {
-      const host: Host = { count, epoch: 0, progress: 0, epsilon, balance: 0.5, key: fold(key(1), count++) }
-      await run.step(x, y, host)
-      await backend.sync()
-    }
-    await once()
-    const bench = new Bench({ time: 400, iterations: 5, warmup: false })
-    bench.add(step, once)
-    const [{ result }] = await bench.run()
-    if (result.state !== 'completed') throw new Error(`${step} did not complete`)
-    rows.push({
-      network: name,
-      step,
-      threads: backend.threads,
-      milliseconds: result.latency.p50,
-      scratchMB: run.scratchBytes() / 1e6,
-    })
-    close()
+  const { region, close } = openRegion(backend)
+  const run = await trainer(region)(
+    { network, loss: kind.loss, optimizer: adam({ lr: 1e-4 }), batchSize: batch, range: [0, 1] },
+    { parameters: network.init(key(0)), slots: {} },
+  )
+  let count = 0
+  const cpu: number[] = []
+  const used = () => {
+    const { user, system } = process.cpuUsage()
+    return (user + system) / 1e3
   }
-  return rows
+  const once = async () => {
+    const host: Host = { count, epoch: 0, progress: 0, epsilon, balance: 0.5, key: fold(key(1), count++) }
+    const begun = used()
+    await run.step(x, y, host)
+    await backend.sync()
+    cpu.push(used() - begun)
+  }
+  await once()
+  cpu.length = 0
+  const bench = new Bench({ time, iterations: 3, warmup: false })
+  bench.add(kind.name, once)
+  const [{ result }] = await bench.run()
+  if (result.state !== 'completed' || plan === undefined) throw new Error(`${kind.name} did not complete`)
+  const { work, instructions } = content(plan)
+  const busy = median(cpu)
+  const row: StepRow = {
+    network: name,
+    step: kind.name,
+    batch,
+    threads,
+    fastMath,
+    milliseconds: result.latency.p50,
+    cpu: busy,
+    gflops: (2 * work) / result.latency.p50 / 1e6,
+    share: limits === undefined ? Number.NaN : (2 * work) / busy / 1e6 / limits.peak,
+    instructions,
+    scratchMB: run.scratchBytes() / 1e6,
+    peakMB: backend.stats().peak / 1e6,
+    boundsPerSecond: (kind.bounded(batch) * (NEURONS[name] + MARGINS) * 1e3) / result.latency.p50,
+    phases: limits === undefined ? [] : await phasesOf(backend, plan, limits),
+  }
+  close()
+  real.dispose()
+  return row
 }
 
-/** Images verified per second, and the plan's scratch. */
-const verification = async (backend: Backend, epsilon: number): Promise<readonly Row[]> => {
+export interface VerifyRow {
+  readonly method: string
+  readonly images: number
+  readonly threads: number
+  readonly milliseconds: number
+  readonly cpu: number
+  readonly imagesPerSecond: number
+  readonly peakMB: number
+}
+
+/** Verifying test images with `small` at initialisation. */
+export const measureVerification = async (
+  threads: number,
+  epsilon: number,
+  images = 50,
+): Promise<readonly VerifyRow[]> => {
   const network = networks.small({ input: [1, 28, 28], classes: 10 })
   const { test } = await digits()
-  const rows: Row[] = []
+  const rows: VerifyRow[] = []
   for (const [name, method] of Object.entries(B.methods)) {
+    const backend = await device({ device: 'wasm', threads })
     const { region, close } = openRegion(backend)
     const e = await evaluator(region)({
       network,
@@ -95,44 +219,30 @@ const verification = async (backend: Backend, epsilon: number): Promise<readonly
       memory: 2 ** 31,
     })
     const parameters = Object.fromEntries(Object.entries(network.init(key(0))).map(([k, d]) => [k, region.from(d)]))
-    const images = {
-      count: 50,
+    const set = {
+      count: images,
       pixels: (i: ArrayLike<number>) => pixels(test, i),
       labels: (i: ArrayLike<number>) => labelsOf(test, i),
     }
-    await e.run(parameters, images, epsilon)
-    const begun = performance.now()
-    await e.run(parameters, images, epsilon)
+    await e.run(parameters, set, epsilon)
+    const [wall, busy] = [performance.now(), now(backend)]
+    await e.run(parameters, set, epsilon)
+    const milliseconds = performance.now() - wall
     rows.push({
-      network: 'small',
-      step: `verify 50 images, ${name}`,
-      threads: backend.threads,
-      milliseconds: performance.now() - begun,
-      scratchMB: backend.stats().peak / 1e6,
+      method: name,
+      images,
+      threads,
+      milliseconds,
+      cpu: now(backend) - busy,
+      imagesPerSecond: (images * 1e3) / milliseconds,
+      peakMB: backend.stats().peak / 1e6,
     })
     close()
+    backend.dispose()
   }
   return rows
 }
 
-const main = async () => {
-  const json = process.argv.includes('--json')
-  const all: Row[] = []
-  for (const threads of cpus().length > 1 ? [1, cpus().length] : [1]) {
-    const backend = await device({ device: 'wasm', threads })
-    all.push(...(await steps(backend, 'small', 50, 0.3)))
-    all.push(...(await verification(backend, 0.1)))
-    all.push(...(await steps(backend, 'large', 50, 0.1)))
-    backend.dispose()
-  }
-  if (json)
-    return console.log(
-      JSON.stringify({ machine: cpus()[0].model, cores: cpus().length, node: process.version, rows: all }, null, 2),
-    )
-  const table = new Table({ head: ['network', 'step (batch 50)', 'threads', 'ms (median)', 'scratch MB'] })
-  for (const r of all) table.push([r.network, r.step, r.threads, r.milliseconds.toFixed(2), r.scratchMB.toFixed(1)])
-  console.log(`${cpus()[0].model}, ${cpus().length} cores, Node ${process.version}`)
-  console.log(table.toString())
-}
-
-await main()
+/** Trainable numbers of a network. */
+export const parameterCount = (name: NetworkName): number =>
+  Object.values(networks[name]({ input: [1, 28, 28], classes: 10 }).parameters).reduce((n, p) => n + S.size(p.shape), 0)

@@ -2,7 +2,15 @@
 
 // ---- devices, and running graphs on them ------------------------------------------------------------------------------------
 export type { Backend, Buffer, Data as BufferData, Stats } from './backend/backend.ts'
-export { type Device, type DeviceName, type DeviceOptions, device, deviceNames, openDevice } from './backend/device.ts'
+export {
+  type Device,
+  type DeviceName,
+  type DeviceOptions,
+  device,
+  deviceNames,
+  openDevice,
+  withFallback,
+} from './backend/device.ts'
 export { reference } from './backend/reference.ts'
 export { openRegion, type Region, withRegion } from './backend/region.ts'
 export { type WasmOptions, wasm } from './backend/wasm.ts'
@@ -140,6 +148,7 @@ export {
   transpose,
   zeros,
 } from './ops/index.ts'
+export { type AlphaOptions, alphaCrown } from './robust/alpha-crown.ts'
 export { type Attack, fgsm, type Pgd, pgd } from './robust/attack.ts'
 export {
   type Bounder,
@@ -153,6 +162,7 @@ export {
   methods,
   symbolic,
 } from './robust/bounds.ts'
+export { type PropertyOptions, type Verification, verifyProperty } from './robust/branch-and-bound.ts'
 // ---- metrics: ACC, ERA and VRA --------------------------------------------------------------------------------------------------
 export { type AttackOptions, evaluator, type Images, rates, type Verdicts } from './robust/metric.ts'
 export { ball, type Range } from './robust/perturbation.ts'
@@ -171,7 +181,7 @@ export {
   restore as restoreCheckpoint,
   type Settings,
 } from './train/checkpoint.ts'
-export type { Checkpoint, EpochRecord, FitOptions, Progress } from './train/fit.ts'
+export type { Checkpoint, EpochRecord, Failure, FitOptions, Progress, TrainedEpoch } from './train/fit.ts'
 export { type Adam, adam, clipGradients, type Optimizer, sgd } from './train/optimizer.ts'
 export { fit, holdOut, type QuickOptions } from './train/quick.ts'
 export { pgdAttack, type Recipe, type RecipeOptions, recipe } from './train/recipe.ts'

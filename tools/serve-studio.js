@@ -53,7 +53,8 @@ const fileOf = (url) => {
 }
 
 const server = createServer((request, response) => {
-  if (request.method !== 'GET' && request.method !== 'HEAD') return response.writeHead(405, { Allow: 'GET, HEAD' }).end()
+  if (request.method !== 'GET' && request.method !== 'HEAD')
+    return response.writeHead(405, { Allow: 'GET, HEAD' }).end()
   const file = fileOf(request.url ?? '/')
   if (file === undefined) return response.writeHead(404, { 'Content-Type': 'text/plain' }).end('not found\n')
   response.writeHead(200, {
@@ -66,7 +67,9 @@ const server = createServer((request, response) => {
   if (request.method === 'HEAD') return response.end()
   createReadStream(file).pipe(response)
 })
-server.on('error', (e) => fail(e.code === 'EADDRINUSE' ? `port ${port} is in use: choose another with --port` : e.message))
+server.on('error', (e) =>
+  fail(e.code === 'EADDRINUSE' ? `port ${port} is in use: choose another with --port` : e.message),
+)
 server.listen(port, '127.0.0.1', () => {
   process.stdout.write(`studio: http://127.0.0.1:${server.address().port}/\n`)
 })

@@ -37,6 +37,8 @@ export interface Backend {
   /** What is running, for reports: threads, lanes, adapter. */
   readonly description: string
   readonly threads: number
+  /** Whether products and convolutions of a plan may add biases and apply relu themselves (`plan`'s option of that name). */
+  readonly epilogue?: boolean
   readonly alloc: (length: number) => Buffer
   /** @throws when the buffer was freed already or belongs to another backend. */
   readonly free: (buffer: Buffer) => void
@@ -47,6 +49,11 @@ export interface Backend {
   readonly run: (executable: Executable, args: readonly Buffer[]) => void
   readonly sync: () => Promise<void>
   readonly stats: () => Stats
+  /**
+   * Where work may go on when this backend fails for good: a GPU can be lost at any time. Present where `auto` chose a GPU. Always the
+   * same backend, which belongs to this one and ends with it.
+   */
+  readonly fallback?: TaskEither<MixtrainError, Backend>
   /** Frees everything, stops threads. Idempotent. */
   readonly dispose: () => void
 }

@@ -16,6 +16,8 @@ export interface DeviceOptions {
   readonly threads?: number | undefined
   /** Fused multiply-adds where the engine has them: faster, and the bits then depend on the engine. */
   readonly fastMath?: boolean | undefined
+  /** Whether WASM takes over when a GPU fails in mid-training. Default: on `auto`. */
+  readonly fallback?: boolean | undefined
 }
 
 /** A backend and why it was chosen, for reports. */
@@ -38,30 +40,49 @@ const checkedGpu = (accept: 'real' | 'any'): TE.TaskEither<MixtrainError, Backen
 
 const named = (backend: Backend): Device => ({ backend, reason: 'asked for by name' })
 
+/** The same backend with one that takes over when it fails, opened when it is first asked for. */
+export const withFallback = (backend: Backend, open: TE.TaskEither<MixtrainError, Backend>): Backend => {
+  let opened: Promise<E.Either<MixtrainError, Backend>> | undefined
+  return {
+    ...backend,
+    fallback: () => {
+      opened ??= open()
+      return opened
+    },
+    dispose: () => {
+      backend.dispose()
+      void opened?.then(E.map((b) => b.dispose()))
+    },
+  }
+}
+
 /** What an error says, without the name of the device that the reader knows. */
 const message = (e: MixtrainError): string => (e.kind === 'device' ? e.message : show(e))
 
 /**
  * Opens the device asked for by name. `auto` takes WebGPU where a real GPU answers and computes a known result, WASM otherwise;
- * a software adapter is slower than WASM and is only used when `webgpu` is asked for. An error says why there is no such device.
+ * a software adapter is slower than WASM and is only used when `webgpu` is asked for. An error says why there is no such device. What
+ * `auto` chose carries a `fallback` where it is a GPU.
  */
 export const openDevice = ({
   device = 'auto',
   threads,
   fastMath,
+  fallback = device === 'auto',
 }: DeviceOptions = {}): TE.TaskEither<MixtrainError, Device> => {
+  const guarded = (gpu: Backend): Backend => (fallback ? withFallback(gpu, wasm({ threads, fastMath })) : gpu)
   switch (device) {
     case 'reference':
       return TE.right(named(reference()))
     case 'wasm':
       return TE.map(named)(wasm({ threads, fastMath }))
     case 'webgpu':
-      return TE.map(named)(checkedGpu('any'))
+      return TE.map((gpu: Backend) => named(guarded(gpu)))(checkedGpu('any'))
     case 'auto':
       return async () => {
         const gpu = await checkedGpu('real')()
         if (E.isRight(gpu))
-          return E.right({ backend: gpu.right, reason: 'a GPU answers and computes a known result correctly' })
+          return E.right({ backend: guarded(gpu.right), reason: 'a GPU answers and computes a known result correctly' })
         const reason = `no WebGPU: ${message(gpu.left)}; WebAssembly SIMD works here`
         return TE.map((backend: Backend): Device => ({ backend, reason }))(wasm({ threads, fastMath }))()
       }

@@ -82,6 +82,10 @@ const reach = (a: Access, dims: readonly number[]): Touch => {
 
 const whole = (slot: number, n: number): Touch => ({ slot, low: 0, high: n - 1 })
 
+/** The bias that the epilogue at word `at` reads, if there is one. */
+const biasTouch = (c: readonly number[], at: number, n: number): readonly Touch[] =>
+  (c[at] ?? 0) > 0 ? [whole(c[at] - 1, n)] : []
+
 /** What one instruction touches; undefined for an unknown opcode. */
 const touches = (c: readonly number[]): readonly Touch[] | undefined => {
   switch (c[0] as Opcode) {
@@ -96,7 +100,12 @@ const touches = (c: readonly number[]): readonly Touch[] | undefined => {
     case Opcode.matmul: {
       const [a, b, out, m, k, n, , , batch, strideA, strideB, strideOut] = c.slice(3)
       const last = (stride: number, size: number) => (batch === 0 ? 0 : (batch - 1) * stride + size)
-      return [whole(a, last(strideA, m * k)), whole(b, last(strideB, k * n)), whole(out, last(strideOut, m * n))]
+      return [
+        whole(a, last(strideA, m * k)),
+        whole(b, last(strideB, k * n)),
+        whole(out, last(strideOut, m * n)),
+        ...biasTouch(c, 15, n),
+      ]
     }
     case Opcode.conv2d:
     case Opcode.conv2dInput:
@@ -106,7 +115,8 @@ const touches = (c: readonly number[]): readonly Touch[] | undefined => {
       const w = O * C * KH * KW
       const y = N * O * OH * OW
       const sizes = c[0] === Opcode.conv2d ? [x, w, y] : c[0] === Opcode.conv2dInput ? [y, w, x] : [x, y, w]
-      return [a, b, out].map((slot, i) => whole(slot, sizes[i]))
+      const bias = c[0] === Opcode.conv2dWeight ? [] : biasTouch(c, 21, c[0] === Opcode.conv2d ? O : C)
+      return [...[a, b, out].map((slot, i) => whole(slot, sizes[i])), ...bias]
     }
     case Opcode.gather:
       return [whole(c[3], c[7] * c[8]), whole(c[4], c[6]), whole(c[5], c[6] * c[8])]

@@ -325,6 +325,7 @@ const backendOf = (started: Started): Backend => {
     dtype: 'f32',
     description: `WebAssembly SIMD, ${threads} thread${threads === 1 ? '' : 's'}${relaxed ? ', fast math' : ''}`,
     threads,
+    epilogue: true,
     alloc: (length) => {
       if (disposed) raise(deviceError('wasm', 'the backend was disposed'))
       const address = heap.take(length * 4)

@@ -10,6 +10,7 @@ import { devicesCommand } from './devices.ts'
 import { evaluateCommand } from './evaluate.ts'
 import { Interrupted, openShell, type Shell } from './shell.ts'
 import { trainCommand } from './train.ts'
+import { verifyCommand } from './verify.ts'
 import { VERSION } from './version.ts'
 
 const SUCCESS = 0
@@ -17,7 +18,13 @@ const FAILURE = 1
 const USAGE = 2
 const INTERRUPTED = 130
 
-const commands = [define(trainCommand), define(evaluateCommand), define(boundsCommand), define(devicesCommand)]
+const commands = [
+  define(trainCommand),
+  define(evaluateCommand),
+  define(boundsCommand),
+  define(verifyCommand),
+  define(devicesCommand),
+]
 
 const programOf = (shell: Shell, decide: (outcome: Outcome) => void): Command => {
   const program = new Command('mixtrain')

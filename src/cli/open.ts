@@ -57,16 +57,18 @@ export interface Machine {
   readonly device: string | undefined
   readonly threads: number | undefined
   readonly fastMath: boolean
+  /** Whether WASM takes over from a GPU that fails in mid-training. Default: on `auto`. */
+  readonly fallback?: boolean | undefined
 }
 
 const isAvailable = (name: string): name is DeviceName => (deviceNames as readonly string[]).includes(name)
 
 /** Opens the device for `use` and closes it, however that ends. */
 export const withDevice =
-  ({ device = 'auto', threads, fastMath }: Machine) =>
+  ({ device = 'auto', threads, fastMath, fallback }: Machine) =>
   <A>(use: (device: Device) => TE.TaskEither<MixtrainError, A>): TE.TaskEither<MixtrainError, A> =>
     isAvailable(device)
-      ? using(openDevice({ device, threads, fastMath }), use, ({ backend }) => backend.dispose())
+      ? using(openDevice({ device, threads, fastMath, fallback }), use, ({ backend }) => backend.dispose())
       : TE.left(deviceError(device, 'this version has no such device'))
 
 /** A budget in bytes from megabytes. */

@@ -118,6 +118,12 @@ export const keep =
       TE.chain(() => append(join(folder, FILES.log), utf8(lines(checkpoint.history.slice(-1))))),
     )
 
+/** Keeps a checkpoint within an epoch, which is not logged yet. */
+export const keepPart =
+  (folder: string, network: Network, settings: Settings) =>
+  (checkpoint: Checkpoint): TE.TaskEither<MixtrainError, void> =>
+    writeAtomic(join(folder, FILES.checkpoint), encodeCheckpoint(network, checkpoint, settings))
+
 export const write =
   (folder: string) =>
   (name: (typeof FILES)[keyof typeof FILES], content: string | Uint8Array): TE.TaskEither<MixtrainError, void> =>

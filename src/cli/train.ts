@@ -12,8 +12,8 @@ import { type ObjectiveName, objectives } from '../loss/objective.ts'
 import { type Network, type NetworkName, networks } from '../nn/networks.ts'
 import { methods } from '../robust/bounds.ts'
 import { restore, type Settings } from '../train/checkpoint.ts'
-import { type Checkpoint, fit } from '../train/fit.ts'
-import { completed } from '../train/quick.ts'
+import { type Checkpoint, type Failure, fit } from '../train/fit.ts'
+import { completed, holdOut } from '../train/quick.ts'
 import { numbersOf, REPORT_ATTACK, recipe } from '../train/recipe.ts'
 import { verify } from '../train/verify.ts'
 import type { Command } from './command.ts'
@@ -21,7 +21,7 @@ import { drawCurves } from './curves.ts'
 import { bytesOf, loadData, sourceOf, withDevice } from './open.ts'
 import { count, dataOption, fraction, integer, limits, name, positive, radius, text, type Values } from './options.ts'
 import { epochLine, json, reportOf, reportTable } from './report.ts'
-import { claim, FILES, fresh, heal, keep, type RunFolder, shown, stored, write } from './run-folder.ts'
+import { claim, FILES, fresh, heal, keep, keepPart, type RunFolder, shown, stored, write } from './run-folder.ts'
 import { attempt, get, Interrupted, type Shell } from './shell.ts'
 import { VERSION } from './version.ts'
 
@@ -125,9 +125,13 @@ const begun = (given: Partial<Settings>): Settings => {
   }
 }
 
-/** The settings of a stored run, unless something else is asked for: its schedules and its random numbers would not go on. */
+/**
+ * The settings of a stored run, unless something else is asked for: its schedules and its random numbers would not go on. From a GPU,
+ * whose bits are not promised, a run may go on elsewhere.
+ */
 const continued = (folder: string, settings: Settings, given: Partial<Settings>): E.Either<MixtrainError, Settings> => {
-  const wanted: Partial<Settings> = { ...given, mixtrain: VERSION }
+  const { device, ...others } = given
+  const wanted: Partial<Settings> = { ...(settings.device === 'webgpu' ? others : given), mixtrain: VERSION }
   const different = (Object.keys(wanted) as (keyof Settings)[]).filter((k) => wanted[k] !== settings[k])
   return different.length === 0
     ? E.right(settings)
@@ -139,6 +143,24 @@ const continued = (folder: string, settings: Settings, given: Partial<Settings>)
         ),
       )
 }
+
+/** Steps of a run that a checkpoint has behind it. */
+const stepsOf = ({ history, within }: Checkpoint, { train }: Data, { batchSize }: Settings): number =>
+  history.length * Math.floor(holdOut(train).train.count / batchSize) + (within?.steps ?? 0)
+
+/** The settings as they are on a device: a stored run that another one began tells so. */
+const settled = (
+  { fallback: _, ...settings }: Settings,
+  { backend }: Device,
+  before?: { readonly steps: number; readonly reason: string },
+): Settings => ({
+  ...settings,
+  device: backend.name,
+  ...(backend.fallback === undefined ? {} : { fallback: 'wasm' }),
+  ...(before === undefined || settings.device === backend.name
+    ? {}
+    : { moved: [...(settings.moved ?? []), { device: settings.device, ...before }] }),
+})
 
 const limited = ({ train, test }: Data, { trainLimit, testLimit }: Settings): Data => ({
   train: trainLimit === null ? train : take(trainLimit)(train),
@@ -164,7 +186,11 @@ const recipeOf = ({ loss, epsilon, epochs, batchSize, k, balance, lr }: Settings
   recipe(loss as ObjectiveName, { epsilon, epochs, batchSize, k, balance, lr })
 
 /** What is left of the run, epoch by epoch. */
-const epochsOf = ({ settings, network, data, device, resume, memory }: Run, shell: Shell) => {
+const epochsOf = (
+  { settings, network, data, device, resume, memory }: Run,
+  failed: (f: Failure) => Promise<void>,
+  shell: Shell,
+) => {
   const { numbers, k: _, ...planned } = recipeOf(settings)
   return fit(
     completed({
@@ -178,6 +204,7 @@ const epochsOf = ({ settings, network, data, device, resume, memory }: Run, shel
       resume,
       progress: ({ phase, epoch, done, total }) =>
         shell.progress(`epoch ${epoch + 1}/${settings.epochs} ${phase}`, done, total),
+      failed,
     }),
   )(device.backend)
 }
@@ -185,7 +212,10 @@ const epochsOf = ({ settings, network, data, device, resume, memory }: Run, shel
 /** Writes what a finished run leaves: the model, its report on the test images, its curves. */
 const conclude = async (run: Run, { state, history }: Checkpoint, shell: Shell): Promise<void> => {
   const { settings, network, data, folder, device } = run
-  const { epsilon, loss, seed, arithmetic } = settings
+  const { epsilon, loss, seed } = settings
+  // Fast math is what depends on the engine, and a GPU is one.
+  const onGpu = settings.device === 'webgpu' || (settings.moved ?? []).some((m) => m.device === 'webgpu' && m.steps > 0)
+  const arithmetic = onGpu ? 'fast-math' : settings.arithmetic
   const { method } = recipeOf(settings).numbers
   const model: SavedModel = {
     network,
@@ -230,17 +260,33 @@ const conclude = async (run: Run, { state, history }: Checkpoint, shell: Shell):
   )
 }
 
-/** Trains, keeping every epoch, and concludes; whatever stops it, the user is told how to go on. */
-const execute = async (run: Run, shell: Shell): Promise<void> => {
-  const { folder, network, settings, resume } = run
-  const say = run.json ? shell.note : shell.print
-  const keepEpoch = keep(folder.path, network, settings)
+/**
+ * Trains, keeping every epoch, and concludes; whatever stops it, the user is told how to go on. When a GPU fails, the run goes on where
+ * the device says that it may; otherwise what there is is kept within the epoch, and the run stops.
+ */
+const execute = async (begun: Run, shell: Shell): Promise<void> => {
+  const { folder, network, settings, resume } = begun
+  const say = begun.json ? shell.note : shell.print
+  let run = begun
   let last = resume
+  const failed = async ({ error, from, to, steps, kept, checkpoint }: Failure): Promise<void> => {
+    shell.clear()
+    if (to === undefined) {
+      await get(keepPart(folder.path, network, run.settings)(checkpoint))
+      last = checkpoint
+      return
+    }
+    const device: Device = { backend: to, reason: `${from.name} failed after ${steps} steps` }
+    run = { ...run, device, settings: settled(run.settings, device, { steps: kept, reason: show(error) }) }
+    const repeated = steps === kept ? '' : `; ${steps - kept} of them are repeated`
+    shell.note(`${show(error)}
+Training goes on after these ${steps} steps on ${to.description}${repeated}.`)
+  }
   try {
     if (resume !== undefined) await get(heal(folder.path, resume.history))
-    for await (const epoch of epochsOf(run, shell)) {
+    for await (const epoch of epochsOf(run, failed, shell)) {
       shell.clear()
-      await get(keepEpoch(epoch.checkpoint))
+      await get(keep(folder.path, network, run.settings)(epoch.checkpoint))
       last = epoch.checkpoint
       say(epochLine(epoch, settings.epochs))
     }
@@ -256,7 +302,9 @@ const execute = async (run: Run, shell: Shell): Promise<void> => {
     const hint = `go on with: mixtrain train --resume ${shown(folder.path)}`
     if (cause instanceof Interrupted)
       throw new Interrupted(`Interrupted after ${last.history.length} of ${settings.epochs} epochs; ${hint}`)
-    shell.note(`Stopped after ${last.history.length} of ${settings.epochs} epochs; ${hint}`)
+    const part = last.within === undefined ? '' : ` and ${last.within.steps} steps`
+    const elsewhere = run.settings.device === 'webgpu' ? ', with --device wasm to go on there' : ''
+    shell.note(`Stopped after ${last.history.length} of ${settings.epochs} epochs${part}; ${hint}${elsewhere}`)
     throw cause
   }
 }
@@ -306,34 +354,45 @@ export const trainCommand: Command<typeof options, never> = {
         ),
       ),
       TE.chain(({ settings, data, network, checkpoint }) =>
-        withDevice({ device: settings.device, threads: o.threads, fastMath: settings.arithmetic === 'fast-math' })(
-          (device) =>
-            pipe(
-              resume !== undefined
-                ? TE.right({ path: resume, made: false })
-                : output === undefined
-                  ? fresh(new Date())
-                  : claim(output),
-              TE.chain((folder) =>
-                attempt(() =>
-                  shell.interruptible(() =>
-                    execute(
-                      {
-                        settings: { ...settings, device: device.backend.name },
-                        network,
-                        data,
-                        folder,
+        withDevice({
+          device: o.device === undefined || o.device === 'auto' ? settings.device : o.device,
+          threads: o.threads,
+          fastMath: settings.arithmetic === 'fast-math',
+          fallback: o.device === 'webgpu' || resume === undefined ? undefined : settings.fallback !== undefined,
+        })((device) =>
+          pipe(
+            resume !== undefined
+              ? TE.right({ path: resume, made: false })
+              : output === undefined
+                ? fresh(new Date())
+                : claim(output),
+            TE.chain((folder) =>
+              attempt(() =>
+                shell.interruptible(() =>
+                  execute(
+                    {
+                      settings: settled(
+                        settings,
                         device,
-                        resume: checkpoint,
-                        memory: o.memory,
-                        json: o.json,
-                      },
-                      shell,
-                    ),
+                        checkpoint && {
+                          steps: stepsOf(checkpoint, data, settings),
+                          reason: 'resumed on another device',
+                        },
+                      ),
+                      network,
+                      data,
+                      folder,
+                      device,
+                      resume: checkpoint,
+                      memory: o.memory,
+                      json: o.json,
+                    },
+                    shell,
                   ),
                 ),
               ),
             ),
+          ),
         ),
       ),
     )

@@ -16,7 +16,7 @@ export interface Provenance {
   readonly epsilon: number
   readonly loss: string
   readonly seed: number
-  /** `exact`: the same bits on every engine; `fast-math`: trained with fused multiply-adds where the engine has them. */
+  /** `exact`: the same bits on every engine; `fast-math`: trained on a GPU, or with fused multiply-adds where the engine has them. */
   readonly arithmetic: 'exact' | 'fast-math'
 }
 

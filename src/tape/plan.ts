@@ -1,5 +1,5 @@
 import { raise } from '../core/error.ts'
-import { Combine, LoopMode, type Lowering, type Micro, Opcode, type ReferenceKernel } from '../core/lowering.ts'
+import { Combine, LoopMode, type Lowering, Micro, Opcode, type ReferenceKernel } from '../core/lowering.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { type ConstantAttrs, chooseOp, constantOp, inputOp } from '../ops/index.ts'
@@ -41,6 +41,13 @@ export interface Plan {
   readonly values: number
   readonly constantIds: readonly { readonly id: number; readonly data: Float64Array }[]
   readonly outputIds: readonly number[]
+}
+
+export interface PlanOptions {
+  /** Chains of elementwise ops become single loops. */
+  readonly fuse?: boolean | undefined
+  /** Products and convolutions add biases and apply relu themselves; for backends that say so (`Backend.epilogue`). */
+  readonly epilogue?: boolean | undefined
 }
 
 /** Limits of one fused loop, as the instruction set has them. */
@@ -85,7 +92,15 @@ type Step =
       readonly lowering: Extract<Lowering, { kind: 'kernel' }>
       readonly inputs: readonly Tensor[]
       readonly out: Tensor
+      /** Set when the kernel finishes its result itself; a bias is the last of the inputs. */
+      readonly epilogue: Epilogue | undefined
     }
+
+/** What a kernel does to its result before it is stored: a bias for each channel or column is added, relu follows. */
+interface Epilogue {
+  readonly bias: boolean
+  readonly relu: boolean
+}
 
 const loweringOf = (x: Tensor): Lowering => {
   const { kernel } = x.op
@@ -109,10 +124,14 @@ const iteration = (consumer: Tensor, how: Lowering, read: Tensor): S.Shape | und
  * single loops; other ops are kernels. Scratch is laid out by liveness in one arena, so that its size is known before anything runs.
  * @throws a shape or unsupported error for an input missing from `inputs` or an undecided choice.
  */
-export const plan = (outputs: readonly Tensor[], inputs: readonly Tensor[], { fuse = true } = {}): Plan => {
-  const { nodes, outputs: roots } = tape(outputs)
-  const index = new Map(nodes.map((x, i) => [x, i]))
-  for (const x of nodes) {
+export const plan = (
+  outputs: readonly Tensor[],
+  inputs: readonly Tensor[],
+  { fuse = true, epilogue = false }: PlanOptions = {},
+): Plan => {
+  const { nodes: taped, outputs: roots } = tape(outputs)
+  const index = new Map(taped.map((x, i) => [x, i]))
+  for (const x of taped) {
     if (x.op === chooseOp)
       raise({ kind: 'unsupported', what: 'planning an undecided choice', reason: 'stage the graph first' })
     if (x.op === inputOp && !inputs.includes(x))
@@ -122,11 +141,13 @@ export const plan = (outputs: readonly Tensor[], inputs: readonly Tensor[], { fu
         reason: 'it is not among the inputs of the plan',
       })
   }
-  const how = new Map(nodes.filter((x) => !isLeaf(x)).map((x) => [x, loweringOf(x)]))
-  const users = new Map<Tensor, Tensor[]>(nodes.map((x) => [x, []]))
-  for (const x of nodes) for (const i of x.inputs) (users.get(i) as Tensor[]).push(x)
   const isOutput = new Set(roots)
-
+  const how = new Map(taped.filter((x) => !isLeaf(x)).map((x) => [x, loweringOf(x)]))
+  const { nodes, inputsOf, epilogues } = epilogue
+    ? absorb(taped, how, isOutput)
+    : { nodes: taped, inputsOf: (x: Tensor) => x.inputs, epilogues: new Map<Tensor, Epilogue>() }
+  const users = new Map<Tensor, Tensor[]>(nodes.map((x) => [x, []]))
+  for (const x of nodes) for (const i of inputsOf(x)) (users.get(i) as Tensor[]).push(x)
   // ---- what is fused into its consumer -----------------------------------------------------------------------------
   const inlined = new Set<Tensor>()
   const folded = new Set<Tensor>()
@@ -144,7 +165,7 @@ export const plan = (outputs: readonly Tensor[], inputs: readonly Tensor[], { fu
     if (h === undefined || !isLoop(x)) continue
     let { ops, leaves } = { ops: h.kind === 'map' ? 1 : 0, leaves: 0 }
     const candidates: Tensor[] = []
-    for (const i of new Set(x.inputs)) {
+    for (const i of new Set(inputsOf(x))) {
       const hi = how.get(i)
       const w = weight.get(i)
       const only = (users.get(i) as Tensor[]).length === 1
@@ -195,7 +216,7 @@ export const plan = (outputs: readonly Tensor[], inputs: readonly Tensor[], { fu
     const value = (x: Tensor): number => {
       if (!inlined.has(x) && !(x === root && how.get(x)?.kind === 'map' && target.out === x))
         return inputRegister(access(x, shape))
-      const args = x.inputs.map(value)
+      const args = inputsOf(x).map(value)
       for (const a of new Set(args)) if (a < 0) free.push(a)
       const dst = free.pop() ?? -++temporaries
       program.push({ micro: (how.get(x) as { micro: Micro }).micro, dst, args })
@@ -265,7 +286,7 @@ export const plan = (outputs: readonly Tensor[], inputs: readonly Tensor[], { fu
         break
       }
       case 'kernel':
-        steps.push({ kind: 'kernel', lowering: h, inputs: x.inputs, out: x })
+        steps.push({ kind: 'kernel', lowering: h, inputs: inputsOf(x), out: x, epilogue: epilogues.get(x) })
         break
       default:
         h satisfies never
@@ -295,7 +316,62 @@ export const plan = (outputs: readonly Tensor[], inputs: readonly Tensor[], { fu
         reduce: undefined,
       })
   })
-  return finish(steps, inputs, nodes, roots, root, outputOf, index)
+  return finish(steps, inputs, taped, roots, root, outputOf, index)
+}
+
+/** Kernels that have an epilogue, by which axis from the end their bias runs along. */
+const BIASED: ReadonlyMap<Opcode, number> = new Map([
+  [Opcode.matmul, 1],
+  [Opcode.conv2d, 3],
+  [Opcode.conv2dInput, 3],
+])
+
+/**
+ * The nodes without those that a kernel finishes itself: x -> add(x, bias) -> relu becomes the last of them, computed from the
+ * inputs of x and the bias. What stands between must not be needed elsewhere; the derivative of relu does not count, as its step
+ * function has the same value on the argument of relu and on the result. Lowerings in `how` are replaced accordingly.
+ */
+const absorb = (taped: readonly Tensor[], how: Map<Tensor, Lowering>, isOutput: ReadonlySet<Tensor>) => {
+  const users = new Map<Tensor, Tensor[]>(taped.map((x) => [x, []]))
+  for (const x of taped) for (const i of x.inputs) (users.get(i) as Tensor[]).push(x)
+  const isMap = (x: Tensor, micro: Micro) => {
+    const h = how.get(x)
+    return h?.kind === 'map' && h.micro === micro
+  }
+  const gone = new Set<Tensor>()
+  const changed = new Map<Tensor, readonly Tensor[]>()
+  const epilogues = new Map<Tensor, Epilogue>()
+  for (const x of taped) {
+    const kernel = how.get(x)
+    const axis = kernel?.kind === 'kernel' ? BIASED.get(kernel.opcode) : undefined
+    if (kernel === undefined || axis === undefined) continue
+    /** The bias that the only consumer of x adds. */
+    const biasOf = (sum: Tensor): Tensor | undefined => {
+      const other = sum.inputs[0] === x ? sum.inputs[1] : sum.inputs[0]
+      const extent = x.shape[x.shape.length - axis]
+      const runs = S.size(other.shape) === extent && (extent === 1 || other.shape.at(-axis) === extent)
+      return other !== x && runs && S.equals(sum.shape, x.shape) ? other : undefined
+    }
+    const [sum, ...more] = isOutput.has(x) ? [] : (users.get(x) as Tensor[])
+    const bias = sum !== undefined && more.length === 0 && isMap(sum, Micro.add) ? biasOf(sum) : undefined
+    const argument = bias === undefined ? x : (sum as Tensor)
+    const consumers = isOutput.has(argument) ? [] : (users.get(argument) as Tensor[])
+    const rectified = consumers.filter((u) => isMap(u, Micro.relu))
+    const steps = consumers.filter((u) => isMap(u, Micro.step))
+    const relu = rectified.length === 1 && steps.length + 1 === consumers.length ? rectified[0] : undefined
+    const out = relu ?? argument
+    if (out === x) continue
+    if (relu !== undefined) for (const u of steps) changed.set(u, [relu])
+    for (const y of [x, argument]) if (y !== out) gone.add(y)
+    how.set(out, kernel)
+    changed.set(out, bias === undefined ? x.inputs : [...x.inputs, bias])
+    epilogues.set(out, { bias: bias !== undefined, relu: relu !== undefined })
+  }
+  return {
+    nodes: taped.filter((x) => !gone.has(x)),
+    inputsOf: (x: Tensor): readonly Tensor[] => changed.get(x) ?? x.inputs,
+    epilogues,
+  }
 }
 
 /**
@@ -419,10 +495,13 @@ const finish = (
       const n = S.size(s.out.shape)
       const k = copyTarget(s.out) ?? outputOf.get(s.out)
       inPlace = k === undefined ? dying[t].find((x) => x !== s.out && overwrites(s, x, root)) : undefined
-      const offset = inPlace === undefined ? undefined : (slots[slotOf.get(inPlace) as number] as { offset: number }).offset
+      const offset =
+        inPlace === undefined ? undefined : (slots[slotOf.get(inPlace) as number] as { offset: number }).offset
       addSlot(
         s.out,
-        k === undefined ? { at: 'arena', offset: offset ?? take(align(n)), length: n } : { at: 'output', index: k, length: n },
+        k === undefined
+          ? { at: 'arena', offset: offset ?? take(align(n)), length: n }
+          : { at: 'output', index: k, length: n },
       )
     }
     for (const x of dying[t]) {
@@ -501,7 +580,10 @@ const encode = (s: Step, slot: (x: Tensor) => number, code: number[]): void => {
       break
     case 'kernel': {
       const { opcode, ints, work } = s.lowering
-      emit(opcode, work, [...s.inputs.map(slot), slot(s.out), ...ints])
+      const { bias, relu } = s.epilogue ?? { bias: false, relu: false }
+      const operands = s.inputs.map(slot)
+      const added = bias ? (operands.pop() as number) + 1 : 0
+      emit(opcode, work, [...operands, slot(s.out), ...ints, ...(s.epilogue ? [added, Number(relu)] : [])])
       break
     }
     case 'loop': {

@@ -18,7 +18,7 @@ export interface Compiled {
 export const compile =
   (backend: Backend) =>
   async (outputs: readonly Tensor[], inputs: readonly Tensor[]): Promise<Compiled> => {
-    const executable = await backend.compile(plan(outputs, inputs))()
+    const executable = await backend.compile(plan(outputs, inputs, { epilogue: backend.epilogue }))()
     if (E.isLeft(executable)) return raise(executable.left)
     const e = executable.right
     return { run: (args) => backend.run(e, args), scratchBytes: e.bytes, release: () => backend.release(e) }

@@ -6,7 +6,7 @@ import type { Shape } from '../core/shape.ts'
 import { decode, encode, expectTensors, type Safetensors } from '../format/safetensors.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
-import type { Checkpoint, EpochRecord } from './fit.ts'
+import type { Checkpoint, EpochRecord, Within } from './fit.ts'
 
 const fraction = z.number().min(0).max(1)
 const natural = z.int().nonnegative()
@@ -36,6 +36,10 @@ export const Settings = z.strictObject({
   testLimit: positive.nullable(),
   device: z.string(),
   arithmetic: z.enum(['exact', 'fast-math']),
+  /** The device that takes over when this one fails; present where `--device auto` took a GPU. */
+  fallback: z.literal('wasm').optional(),
+  /** The devices that did the first steps of the run, if another one went on. */
+  moved: z.array(z.strictObject({ device: z.string(), steps: natural, reason: z.string() })).optional(),
 })
 export type Settings = z.infer<typeof Settings>
 
@@ -56,19 +60,27 @@ const History = z
   .array(Epoch)
   .refine((history) => history.every(({ epoch }, i) => epoch === i), 'expected the epochs 0, 1, 2, ...')
 
+/** A checkpoint within an epoch: `Within`, with the names of its tensors instead of their content. */
+const Part = z.strictObject({ steps: natural, seconds: z.number().min(0), terms: z.array(z.string()) })
+type Part = z.infer<typeof Part>
+
 /** A decoded checkpoint whose tensors still have to be matched with a network. */
 export interface StoredRun {
   readonly settings: Settings
   readonly history: readonly EpochRecord[]
+  readonly part: Part | undefined
   readonly file: Safetensors
 }
 
 const VERSION = '1'
 const PARAMETER = 'parameter'
 const SLOT = 'slot'
+const TERM = 'term'
 
 const shapesOf = (network: Network): Named<Shape> =>
   Object.fromEntries(Object.entries(network.parameters).map(([name, p]) => [name, p.shape]))
+
+const partOf = ({ steps, seconds, terms }: Within): Part => ({ steps, seconds, terms: Object.keys(terms) })
 
 /** A record of the log: exactly these fields, in this order. */
 export const logged = (r: EpochRecord): EpochRecord => ({
@@ -85,9 +97,13 @@ export const logged = (r: EpochRecord): EpochRecord => ({
 
 /**
  * A run after an epoch, as one safetensors file: tensors `parameter.NAME` and `slot.SLOT.NAME` (the optimizer's state), history and
- * settings as JSON in the metadata.
+ * settings as JSON in the metadata. Within an epoch, `term.NAME` ([sum, count] of a loss term) and `within` in the metadata come with them.
  */
-export const encodeCheckpoint = (network: Network, { state, history }: Checkpoint, settings: Settings): Uint8Array => {
+export const encodeCheckpoint = (
+  network: Network,
+  { state, history, within }: Checkpoint,
+  settings: Settings,
+): Uint8Array => {
   const shapes = Object.entries(shapesOf(network))
   const under = (prefix: string, values: Named<Float32Array>) =>
     shapes.map(([name, shape]) => [`${prefix}.${name}`, { shape, data: values[name] }] as const)
@@ -95,12 +111,14 @@ export const encodeCheckpoint = (network: Network, { state, history }: Checkpoin
     new Map([
       ...under(PARAMETER, state.parameters),
       ...Object.entries(state.slots).flatMap(([slot, values]) => under(`${SLOT}.${slot}`, values)),
+      ...Object.entries(within?.terms ?? {}).map(([name, data]) => [`${TERM}.${name}`, { shape: [2], data }] as const),
     ]),
     {
       format: 'mixtrain-checkpoint',
       version: VERSION,
       history: JSON.stringify(history.map(logged)),
       settings: JSON.stringify(settings),
+      ...(within === undefined ? {} : { within: JSON.stringify(partOf(within)) }),
     },
   )
 }
@@ -134,12 +152,15 @@ export const decodeCheckpoint = (bytes: Uint8Array, path: string): E.Either<Mixt
     }),
     E.bind('settings', ({ file }) => parse(Settings, 'settings', file.metadata.settings)),
     E.bind('history', ({ file }) => parse(History, 'history', file.metadata.history)),
+    E.bind('part', ({ file: { metadata } }) =>
+      metadata.within === undefined ? E.right(undefined) : parse(Part, 'within', metadata.within),
+    ),
   )
 }
 
 /** The checkpoint of a stored run, if its tensors are those of the network and the optimizer's slots. */
 export const restore = (
-  { file, history }: StoredRun,
+  { file, history, part }: StoredRun,
   network: Network,
   slots: readonly string[],
 ): E.Either<MixtrainError, Checkpoint> => {
@@ -147,18 +168,26 @@ export const restore = (
   const under = (prefix: string) =>
     Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [`${prefix}.${name}`, shape]))
   return pipe(
-    expectTensors(file, Object.assign(under(PARAMETER), ...slots.map((slot) => under(`${SLOT}.${slot}`)))),
+    expectTensors(
+      file,
+      Object.assign(
+        under(PARAMETER),
+        ...slots.map((slot) => under(`${SLOT}.${slot}`)),
+        Object.fromEntries((part?.terms ?? []).map((name) => [`${TERM}.${name}`, [2]])),
+      ),
+    ),
     E.map((tensors) => {
-      const values = (prefix: string): Named<Float32Array> =>
-        Object.fromEntries(
-          Object.keys(shapes).map((name) => [name, tensors.get(`${prefix}.${name}`)?.data ?? new Float32Array()]),
-        )
+      const values = (prefix: string, names: readonly string[] = Object.keys(shapes)): Named<Float32Array> =>
+        Object.fromEntries(names.map((name) => [name, tensors.get(`${prefix}.${name}`)?.data ?? new Float32Array()]))
       return {
         state: {
           parameters: values(PARAMETER),
           slots: Object.fromEntries(slots.map((slot) => [slot, values(`${SLOT}.${slot}`)])),
         },
         history,
+        ...(part === undefined
+          ? {}
+          : { within: { steps: part.steps, terms: values(TERM, part.terms), seconds: part.seconds } }),
       }
     }),
   )

@@ -57,8 +57,10 @@ export interface Failure {
   readonly from: Backend
   /** Where training goes on; undefined where it ends here, with the error. */
   readonly to: Backend | undefined
-  /** Steps of the run that were done; those after the checkpoint are done again, with the same batches and the same keys. */
+  /** Steps of the run that were done. */
   readonly steps: number
+  /** Steps that the checkpoint has behind it; those since are done again, with the same batches and the same keys. */
+  readonly kept: number
   /** What training goes on from, or could. */
   readonly checkpoint: Checkpoint
 }
@@ -141,6 +143,13 @@ const pacer = (every: number | undefined) => {
       due = performance.now() + Math.max(COPY_PAUSE_MS, COPY_SHARE * ms)
     },
   }
+}
+
+/** A run before its first step: random parameters, and slots that start at 0. */
+const beginning = ({ network, optimizer, seed }: FitOptions): Checkpoint => {
+  const parameters = network.init(fold(keyOf(seed), 'init'))
+  const zeros = () => Object.fromEntries(Object.entries(parameters).map(([k, p]) => [k, new Float32Array(p.length)]))
+  return { state: { parameters, slots: Object.fromEntries(optimizer.slots.map((s) => [s, zeros()])) }, history: [] }
 }
 
 /** Follows a run from outside: where to go on when its backend fails. */
@@ -252,7 +261,7 @@ const trainOn = (options: FitOptions) =>
  */
 export const fit = (options: FitOptions) =>
   async function* (backend: Backend): AsyncGenerator<TrainedEpoch, void, undefined> {
-    const { network, train, monitor, epsilon, batchSize, seed, resume, snapshotEvery } = options
+    const { train, monitor, epsilon, batchSize, resume, snapshotEvery } = options
     const perEpoch = Math.floor(train.count / batchSize)
     if (perEpoch < 1) raise(usage(`${train.count} training images do not fill one batch of ${batchSize}`))
     if (!(epsilon >= 0 && epsilon <= 1)) raise(usage(`epsilon must lie in [0, 1], in pixel units; got ${epsilon}`))
@@ -261,8 +270,9 @@ export const fit = (options: FitOptions) =>
       raise(usage(`snapshotEvery must be a positive integer, not ${snapshotEvery}`))
     if ((resume?.within?.steps ?? 0) > perEpoch)
       raise(usage(`the checkpoint is ${resume?.within?.steps} steps into an epoch, which has ${perEpoch}`))
-    let last = resume ?? { state: { parameters: network.init(fold(keyOf(seed), 'init')), slots: {} }, history: [] }
-    let steps = last.history.length * perEpoch + (last.within?.steps ?? 0)
+    let last = resume ?? beginning(options)
+    const stepsOf = ({ history, within }: Checkpoint) => history.length * perEpoch + (within?.steps ?? 0)
+    let steps = stepsOf(last)
     const follower: Follower = {
       keep: (checkpoint) => {
         last = checkpoint
@@ -279,7 +289,7 @@ export const fit = (options: FitOptions) =>
         if (error === undefined || !canBeLost(current)) throw cause
         const next = await current.fallback?.()
         const to = next !== undefined && E.isRight(next) ? next.right : undefined
-        await options.failed?.({ error, from: current, to, steps, checkpoint: last })
+        await options.failed?.({ error, from: current, to, steps, kept: stepsOf(last), checkpoint: last })
         if (to === undefined) throw cause
         current = to
       }

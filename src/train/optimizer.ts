@@ -1,3 +1,4 @@
+import { power } from '../core/number.ts'
 import type { Tensor } from '../core/tensor.ts'
 import type { Schedule } from '../loss/loss.ts'
 import type { Named } from '../nn/layers.ts'
@@ -23,16 +24,6 @@ const rate = (lr: number | Schedule): Tensor => fed('learningRate', typeof lr ==
 
 const mapNamed = <A, B>(named: Named<A>, f: (a: A, name: string) => B): Named<B> =>
   Object.fromEntries(Object.entries(named).map(([k, a]) => [k, f(a, k)]))
-
-/** x^n by squaring: the same bits on every engine, unlike Math.pow. */
-export const power = (x: number, n: number): number => {
-  let [result, base] = [1, x]
-  for (let e = n; e > 0; e = Math.floor(e / 2)) {
-    if (e % 2 === 1) result *= base
-    base *= base
-  }
-  return result
-}
 
 /** Stochastic gradient descent: v <- momentum v + g, p <- p - lr v. */
 export const sgd = ({

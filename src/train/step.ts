@@ -30,6 +30,12 @@ export interface TrainState {
   readonly slots: Slots<Float32Array>
 }
 
+/** A state between two steps of an epoch. */
+export interface Snapshot extends TrainState {
+  /** `[sum, count]` of each named loss term since the means were last asked for. */
+  readonly terms: Named<Float32Array>
+}
+
 /** A training step made ready on a backend; it owns the state while it trains. */
 export interface Trainer {
   /** Enqueues one update on a batch: inputs `[batch, ...shape]`, labels `[batch]`. */
@@ -37,6 +43,7 @@ export interface Trainer {
   /** Means of the named loss terms since the last call, over the steps in which each took part. */
   readonly terms: () => Promise<Named<number>>
   readonly state: () => Promise<TrainState>
+  readonly snapshot: () => Promise<Snapshot>
   /** The live parameter buffers, in the order of the network's parameters; valid until the next step. */
   readonly parameters: () => Named<Buffer>
   /** Plans compiled so far: one for each combination of the host's choices that came up. */
@@ -67,7 +74,10 @@ interface Variant {
  */
 export const trainer =
   (region: Region) =>
-  async ({ network, loss, optimizer, batchSize, range }: TrainerOptions, start: TrainState): Promise<Trainer> => {
+  async (
+    { network, loss, optimizer, batchSize, range }: TrainerOptions,
+    start: TrainState & Partial<Snapshot>,
+  ): Promise<Trainer> => {
     const { backend } = region
     const names = Object.keys(network.parameters)
     const inputs = input('inputs', [batchSize, ...network.input])
@@ -105,7 +115,7 @@ export const trainer =
       Object.fromEntries(
         optimizer.slots.map((s) => [s, Object.fromEntries(names.map((k) => [k, start.slots[s]?.[k] ?? zeros(k)]))]),
       ),
-      Object.fromEntries(termNames.map((t) => [t, new Float32Array(2)])),
+      Object.fromEntries(termNames.map((t) => [t, start.terms?.[t] ?? new Float32Array(2)])),
     )
     names.forEach((k) => {
       if (start.parameters[k]?.length !== S.size(network.parameters[k].shape))
@@ -141,6 +151,14 @@ export const trainer =
       }
     }
 
+    const copied = (buffers: readonly Buffer[]): Promise<readonly Float32Array[]> =>
+      Promise.all(buffers.map(async (b) => Float32Array.from(await backend.read(b))))
+    const stateSize = names.length * (1 + optimizer.slots.length)
+    const stateOf = (data: readonly Float32Array[]): TrainState => {
+      const at = (i: number) => Object.fromEntries(names.map((k, j) => [k, data[i * names.length + j]]))
+      return { parameters: at(0), slots: Object.fromEntries(optimizer.slots.map((s, i) => [s, at(i + 1)])) }
+    }
+
     return {
       step: async (x, y, host) => {
         const key = staging.key(host)
@@ -162,11 +180,10 @@ export const trainer =
         }
         return means
       },
-      state: async () => {
-        const data: Float32Array[] = []
-        for (const b of front) data.push(Float32Array.from(await backend.read(b)))
-        const at = (i: number) => Object.fromEntries(names.map((k, j) => [k, data[i * names.length + j]]))
-        return { parameters: at(0), slots: Object.fromEntries(optimizer.slots.map((s, i) => [s, at(i + 1)])) }
+      state: async () => stateOf(await copied(front.slice(0, stateSize))),
+      snapshot: async () => {
+        const data = await copied(front)
+        return { ...stateOf(data), terms: Object.fromEntries(termNames.map((t, i) => [t, data[stateSize + i]])) }
       },
       parameters: () => Object.fromEntries(names.map((k, i) => [k, front[i]])),
       variants: () => variants.size,

@@ -4,11 +4,12 @@ import * as assert from 'uvu/assert'
 import type { Backend } from '../../src/backend/backend.ts'
 import { reference } from '../../src/backend/reference.ts'
 import { Combine, LoopMode, Micro, Opcode } from '../../src/core/lowering.ts'
-import { node } from '../../src/core/op.ts'
 import * as S from '../../src/core/shape.ts'
-import * as O from '../../src/ops/index.ts'
-import { evaluate } from '../../src/tape/run.ts'
+import { plan } from '../../src/tape/plan.ts'
 import { entries } from '../ops/examples.ts'
+import { check, numbers } from '../ops/property.ts'
+import { dags, JUMPS, runPlan as runGraph } from '../tape/dag.ts'
+import { gradientsOf, valuesOf } from './portable.ts'
 import {
   arity,
   encodeLoop,
@@ -470,28 +471,43 @@ if (gpu !== undefined) {
   })
 
   // ---- the registry --------------------------------------------------------------------------------------------------
-  const oracle = reference()
-  for (const { op, examples } of entries)
-    test(`op ${op.name} agrees with the reference`, async () => {
-      for (const [e, x] of examples.entries()) {
-        const inputs = x.inputs.map((s, i) => O.input(`x${i}`, s.shape))
-        const out = node(op, inputs, x.attrs)
-        const feeds = inputs.map((t, i) => {
-          const { low, high, integer } = x.inputs[i]
-          const draw = random(97 * e + i + 1)
-          const value = () => Math.fround(low + (high - low) * draw())
-          return [
-            t,
-            Float32Array.from({ length: S.size(t.shape) }, () => (integer ? Math.floor(value()) : value())),
-          ] as const
-        })
-        const [want] = await evaluate(oracle)([out], new Map(feeds.map(([t, d]) => [t, Float64Array.from(d)])))
-        const [got] = await evaluate(gpu)([out], new Map(feeds))
-        const far = firstFar(got, want, 2e-5)
-        assert.is(far, -1, `${x.label}: element ${far} is ${got[far]}, not ${want[far]}`)
-      }
+  for (const entry of entries) {
+    test(`op ${entry.op.name} agrees with the reference`, async () => {
+      assert.equal(await valuesOf(gpu, entry), [])
       assert.is(gpu.stats().live, 0)
     })
+    test(`gradients of op ${entry.op.name} agree with the reference`, async () => {
+      assert.equal(await gradientsOf(gpu, entry), [])
+      assert.is(gpu.stats().live, 0)
+    })
+  }
+
+  test('random graphs, fused as plans fuse them, agree with the reference', () =>
+    check(
+      12,
+      dags(12, JUMPS).chain((dag) =>
+        fc.tuple(fc.constant(dag), fc.tuple(...dag.inputs.map((x) => numbers(S.size(x.shape), -1.5, 1.5)))),
+      ),
+      async ([dag, data]) => {
+        const oracle = reference()
+        const exact = data.map((d) => Float64Array.from(Float32Array.from(d)))
+        const all = await runGraph(oracle, plan(dag.nodes, dag.inputs), exact)
+        const scale = all.reduce((m, x) => Math.max(m, ...Array.from(x, Math.abs)), 1)
+        if (!(scale < 1e30)) return
+        const want = await runGraph(oracle, plan(dag.outputs, dag.inputs), exact)
+        const got = await runGraph(
+          gpu,
+          plan(dag.outputs, dag.inputs),
+          data.map((d) => Float32Array.from(d)),
+        )
+        want.forEach((w, k) => {
+          w.forEach((v, i) => {
+            if (!(Math.abs(got[k][i] - v) <= 1e-4 * scale))
+              throw new Error(`${dag.text}: output ${k} element ${i} is ${got[k][i]}, the reference ${v}`)
+          })
+        })
+      },
+    ))
 }
 
 test.run()

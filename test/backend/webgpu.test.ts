@@ -3,30 +3,22 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Backend } from '../../src/backend/backend.ts'
 import { deviceNames, openDevice } from '../../src/backend/device.ts'
-import { openRegion } from '../../src/backend/region.ts'
 import { type WebGpuOptions, webgpu } from '../../src/backend/webgpu.ts'
 import { openGpu } from '../../src/backend/webgpu-adapter.ts'
 import { wrongResult } from '../../src/backend/webgpu-check.ts'
 import { programOf } from '../../src/backend/webgpu-program.ts'
 import { MixtrainException, show } from '../../src/core/error.ts'
-import { fold, key } from '../../src/core/key.ts'
 import { Combine, LoopMode, Micro } from '../../src/core/lowering.ts'
 import { interval } from '../../src/core/op.ts'
-import { labelsOf, pixels } from '../../src/data/dataset.ts'
-import { digits } from '../../src/data/digits.ts'
-import { mixTrain } from '../../src/loss/objective.ts'
-import { conv, dense, flatten, relu, sequential } from '../../src/nn/layers.ts'
-import { network } from '../../src/nn/networks.ts'
 import { add, constant, input, maximum, minimum, sub } from '../../src/ops/index.ts'
 import { type Bounder, boundsOf, crown, crownIbp, ibp, symbolic } from '../../src/robust/bounds.ts'
 import { margins } from '../../src/robust/specification.ts'
 import { linearBounds } from '../../src/tape/linear-bounds.ts'
 import type { Plan } from '../../src/tape/plan.ts'
 import { evaluate } from '../../src/tape/run.ts'
-import { sgd } from '../../src/train/optimizer.ts'
-import { trainer } from '../../src/train/step.ts'
 import { golden, mnistTest, networks, weights } from '../golden.ts'
 import { left, right, skipped } from '../shared.ts'
+import { twentySteps } from './portable.ts'
 import { encodeLoop, type LoopSpec, open as openWasm, planOf, randomArray, runPlan } from './wasm-programs.ts'
 import { openOrSkip } from './webgpu-open.ts'
 
@@ -340,42 +332,9 @@ else {
   }
 
   test('twenty MixTrain steps give the losses of WASM', async () => {
-    const { train } = await digits()
-    // The paper's small network with a quarter of its channels: a software adapter has to train it.
-    const layers = sequential(conv(4, 4, 2, 1), relu, conv(8, 4, 2, 1), relu, flatten, dense(25), relu, dense(10))
-    const quarter = network('quarter of small', layers, { input: [1, 28, 28], classes: 10 })
-    const losses = async (backend: Backend): Promise<readonly number[]> => {
-      const { region, close } = openRegion(backend)
-      const options = {
-        network: quarter,
-        loss: mixTrain({ k: 1 }),
-        optimizer: sgd({ lr: 0.05 }),
-        batchSize: 4,
-        range: [0, 1] as const,
-      }
-      const state = { parameters: quarter.init(fold(key(1), 'init')), slots: {} }
-      const t = await trainer(region)(options, state)
-      const seen: number[] = []
-      for (let i = 0; i < 20; i++) {
-        const images = [0, 1, 2, 3].map((j) => i * 4 + j)
-        const host = {
-          count: i,
-          epoch: 0,
-          progress: i / 20,
-          epsilon: 0.01,
-          balance: 0.5,
-          key: fold(fold(key(2), 'step'), i),
-        }
-        await t.step(pixels(train, images), labelsOf(train, images), host)
-        const { natural, robust } = await t.terms()
-        seen.push(natural, robust)
-      }
-      close()
-      assert.is(backend.stats().live, 0)
-      return seen
-    }
     const wasm = await openWasm({ threads: 1 })
-    const [a, b] = [await losses(gpu), await losses(wasm)]
+    const [a, b] = [await twentySteps(gpu), await twentySteps(wasm)]
+    assert.equal([gpu.stats().live, wasm.stats().live], [0, 0])
     wasm.dispose()
     assert.is(a.length, 40)
     a.forEach((v, i) => {

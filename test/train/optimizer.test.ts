@@ -2,11 +2,12 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Data } from '../../src/backend/backend.ts'
 import { key, uniform } from '../../src/core/key.ts'
+import { power } from '../../src/core/number.ts'
 import { cosine } from '../../src/loss/schedule.ts'
 import type { Named } from '../../src/nn/layers.ts'
 import { constant, type Host, input, mul, sub, sum } from '../../src/ops/index.ts'
 import { grad } from '../../src/tape/vjp.ts'
-import { adam, clipGradients, type Optimizer, power, type Slots, sgd } from '../../src/train/optimizer.ts'
+import { adam, clipGradients, type Optimizer, type Slots, sgd } from '../../src/train/optimizer.ts'
 import { host, run } from '../loss/harness.ts'
 
 // The quadratic sum of h (p - t)^2 / 2, of two parameters of different shapes.

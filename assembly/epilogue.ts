@@ -1,0 +1,37 @@
+import { word } from './lanes'
+
+/**
+ * What a product or convolution does to its result before it is stored: out = max(sum + bias, floor), the same
+ * roundings as the loop that it saves. Two optional words at `at` of the instruction: slot of the bias plus 1 (0: none),
+ * and whether relu follows.
+ */
+
+/** Address of the bias, 0 when there is none. */
+export function biasOf(ip: usize, at: i32, slots: usize): usize {
+  if (word(ip, 1) <= at || word(ip, at) == 0) return 0
+  return load<usize>(slots + ((<usize>(word(ip, at) - 1)) << 2))
+}
+
+/** Whether relu follows. */
+export function reluOf(ip: usize, at: i32): bool {
+  return word(ip, 1) > at && word(ip, at + 1) != 0
+}
+
+// What follows is asked for when the sums are complete: held in registers during a sum, it would push sums to memory.
+
+/** One bias for all lanes; without one -0, which changes nothing (0 would turn -0 into 0). */
+@inline
+export function splatBias(bias: usize): v128 {
+  return bias ? v128.load32_splat(bias) : f32x4.splat(-0.0)
+}
+
+/** 0 for relu; without it -inf, which changes nothing. */
+@inline
+export function floorOf(relu: bool): v128 {
+  return f32x4.splat(relu ? 0 : -Infinity)
+}
+
+@inline
+export function finish(v: v128, bias: v128, floor: v128): v128 {
+  return f32x4.max(f32x4.add(v, bias), floor)
+}

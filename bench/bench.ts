@@ -1,0 +1,217 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { cpus, loadavg, totalmem } from 'node:os'
+import Table from 'cli-table3'
+import {
+  type Dispatch,
+  type KernelRow,
+  type Limits,
+  measureBandwidth,
+  measureDispatch,
+  measureKernels,
+  measurePeak,
+} from './kernels.ts'
+import { costCurves, draw, type Point } from './plot.ts'
+import {
+  measureStep,
+  measureVerification,
+  mixtrain,
+  parameterCount,
+  type StepKind,
+  type StepOptions,
+  type StepRow,
+  stepKinds,
+  type VerifyRow,
+} from './steps.ts'
+
+/**
+ * The speed of everything, in one run: kernels and loops (best sample, in GF/s and as a share of the multiply-add peak of the
+ * same run), whole training steps with the time and roofline of their phases, verification, dispatch, and cost curves.
+ *
+ *   npm run bench -- [--json] [--quick] [--threads 1,2] [--fast-math] [--only kernels|steps|curves] [--match TEXT] [--time MS]
+ *
+ * Writes bench/results/bench.json, and curves.svg when the curves were measured.
+ */
+const argument = (name: string): string | undefined => {
+  const i = process.argv.indexOf(name)
+  return i < 0 ? undefined : process.argv[i + 1]
+}
+const has = (name: string): boolean => process.argv.includes(name)
+
+const json = has('--json')
+const quick = has('--quick')
+const fastMath = has('--fast-math')
+const part = argument('--only')
+const match = argument('--match')
+const cores = cpus().length
+const threadCounts = (argument('--threads') ?? (cores > 1 ? `1,${cores}` : '1')).split(',').map(Number)
+const time = Number(argument('--time') ?? (quick ? 60 : 400))
+
+const wants = (name: string): boolean => part === undefined || part === name
+const say = (text: string) => {
+  if (!json) console.log(text)
+}
+const progress = (text: string) => process.stderr.write(`${text}\n`)
+const percent = (x: number): string => `${(100 * x).toFixed(0)} %`
+
+interface Results {
+  readonly environment: Readonly<Record<string, unknown>>
+  readonly limits: Limits & { readonly relaxedPeak: number }
+  readonly dispatch: readonly (Dispatch & { readonly threads: number })[]
+  readonly kernels: readonly KernelRow[]
+  readonly steps: readonly StepRow[]
+  readonly verification: readonly VerifyRow[]
+  readonly curves: readonly Point[]
+}
+
+const kernels = async (peak: number, relaxedPeak: number): Promise<readonly KernelRow[]> => {
+  const rows: KernelRow[] = []
+  for (const relaxed of relaxedPeak > 0 ? [false, true] : [false])
+    for (const threads of threadCounts) {
+      progress(`kernels, ${threads} thread${threads > 1 ? 's' : ''}${relaxed ? ', fast math' : ''}`)
+      const options = { threads, relaxed, peak: relaxed ? relaxedPeak : peak, time: quick ? 20 : 100, only: match }
+      rows.push(...(await measureKernels(options)))
+    }
+  const table = new Table({ head: ['kernel', 'threads', 'math', 'us', 'GF/s', 'of peak'] })
+  for (const r of rows)
+    table.push([
+      r.kernel,
+      r.threads,
+      r.relaxed ? 'fast' : 'default',
+      r.microseconds.toFixed(1),
+      r.gflops.toFixed(1),
+      percent(r.share),
+    ])
+  say(table.toString())
+  return rows
+}
+
+const SMALL = { network: 'small', epsilon: 0.3 } as const
+const LARGE = { network: 'large', epsilon: 0.1 } as const
+type Setting = Pick<StepOptions, 'network' | 'epsilon' | 'kind'>
+
+const k = stepKinds
+/** What `large` would need more than the memory or patience of a bench for is left out. */
+const settings: readonly Setting[] = [
+  ...[k.natural, k.pgd, k.ibp, k.crownIbp, k.mixtrain, k.symbolicOne, k.symbolic].map((kind) => ({ ...SMALL, kind })),
+  ...[k.natural, k.ibp, k.mixtrain, k.symbolicOne].map((kind) => ({ ...LARGE, kind })),
+]
+
+const steps = async (limits: Limits): Promise<readonly StepRow[]> => {
+  const rows: StepRow[] = []
+  for (const threads of threadCounts)
+    for (const s of settings) {
+      if (match !== undefined && !`${s.network} ${s.kind.name}`.includes(match)) continue
+      progress(`step ${s.network} ${s.kind.name}, ${threads} thread${threads > 1 ? 's' : ''}`)
+      rows.push(await measureStep({ ...s, batch: 50, threads, fastMath, time }, limits))
+    }
+  const table = new Table({
+    head: ['network', 'step (batch 50)', 'threads', 'ms', 'CPU ms', 'GF/s', 'of peak', 'ops', 'peak MB', 'bounds/s'],
+  })
+  for (const r of rows)
+    table.push([
+      r.network,
+      r.step,
+      r.threads,
+      r.milliseconds.toFixed(2),
+      r.cpu.toFixed(2),
+      r.gflops.toFixed(1),
+      percent(r.share),
+      r.instructions,
+      r.peakMB.toFixed(0),
+      r.boundsPerSecond > 0 ? r.boundsPerSecond.toExponential(2) : '',
+    ])
+  say(table.toString())
+  const phases = new Table({ head: ['network', 'step', 'threads', 'phase', 'ms', 'of step', 'GF/s', 'of roofline'] })
+  for (const r of rows) {
+    const total = r.phases.reduce((n, p) => n + p.milliseconds, 0)
+    for (const p of r.phases.filter((x) => x.milliseconds > 0.005 * total))
+      phases.push([
+        r.network,
+        r.step,
+        r.threads,
+        p.phase,
+        p.milliseconds.toFixed(2),
+        percent(p.milliseconds / total),
+        p.gflops.toFixed(1),
+        percent(p.roofline),
+      ])
+  }
+  say(phases.toString())
+  return rows
+}
+
+const verification = async (): Promise<readonly VerifyRow[]> => {
+  const rows: VerifyRow[] = []
+  for (const threads of threadCounts) rows.push(...(await measureVerification(threads, 0.1)))
+  const table = new Table({ head: ['verifying small at 0.1', 'threads', 'ms', 'images/s', 'peak MB'] })
+  for (const r of rows)
+    table.push([r.method, r.threads, r.milliseconds.toFixed(0), r.imagesPerSecond.toFixed(0), r.peakMB.toFixed(0)])
+  say(table.toString())
+  return rows
+}
+
+const curves = async (): Promise<readonly Point[]> => {
+  const points: Point[] = []
+  const point = async (curve: Point['curve'], at: number, kind: StepKind, rest: Omit<StepOptions, 'kind' | 'time'>) => {
+    progress(`curve ${curve} = ${at}, ${kind.name}`)
+    const row = await measureStep({ ...rest, kind, time: time / 2 })
+    const step = curve === 'k' ? 'mixtrain' : kind.name
+    points.push({ curve, step, at, milliseconds: rest.threads === 1 ? row.cpu : row.milliseconds })
+  }
+  const cheap = [k.natural, k.ibp, k.mixtrain]
+  for (const batch of quick ? [10, 50] : [10, 25, 50, 100, 200])
+    for (const kind of [...cheap, k.crownIbp]) await point('batch', batch, kind, { ...SMALL, batch, threads: 1 })
+  for (const s of [SMALL, LARGE])
+    for (const kind of cheap)
+      await point('parameters', parameterCount(s.network), kind, { ...s, batch: 50, threads: 1 })
+  for (const n of quick ? [1, 5] : [1, 2, 5, 10, 20])
+    await point('k', n, mixtrain(n), { ...SMALL, batch: 50, threads: 1 })
+  for (const threads of Array.from({ length: cores }, (_, i) => i + 1))
+    for (const kind of [...cheap, k.crownIbp]) await point('threads', threads, kind, { ...SMALL, batch: 50, threads })
+  return points
+}
+
+const main = async () => {
+  const [peak, relaxedPeak] = [await measurePeak(false), await measurePeak(true)]
+  const limits = { peak, relaxedPeak, bandwidth: await measureBandwidth() }
+  const environment = {
+    date: new Date().toISOString(),
+    machine: cpus()[0].model,
+    cores,
+    memoryGB: Math.round(totalmem() / 1e9),
+    node: process.version,
+    platform: `${process.platform} ${process.arch}`,
+    load: loadavg(),
+    fastMath,
+  }
+  say(`${environment.machine}, ${cores} cores, Node ${process.version}, load ${environment.load[0].toFixed(1)}`)
+  say(
+    `peak of one core ${peak.toFixed(1)} GF/s, with fused multiply-adds ${relaxedPeak > 0 ? relaxedPeak.toFixed(1) : '-'}; copy ${limits.bandwidth.toFixed(1)} GB/s`,
+  )
+  const dispatch: (Dispatch & { readonly threads: number })[] = []
+  for (const threads of threadCounts) {
+    const d = await measureDispatch(threads)
+    dispatch.push({ ...d, threads })
+    say(`dispatch, ${threads} thread(s): ${d.perOp.toFixed(3)} us an op, ${d.perRun.toFixed(2)} us a run`)
+  }
+  const results: Results = {
+    environment,
+    limits,
+    dispatch,
+    kernels: wants('kernels') ? await kernels(peak, relaxedPeak) : [],
+    steps: wants('steps') ? await steps(fastMath && relaxedPeak > 0 ? { ...limits, peak: relaxedPeak } : limits) : [],
+    verification: wants('steps') && match === undefined ? await verification() : [],
+    curves: wants('curves') ? await curves() : [],
+  }
+  const folder = new URL('../../bench/results/', import.meta.url)
+  await mkdir(folder, { recursive: true })
+  await writeFile(new URL('bench.json', folder), `${JSON.stringify(results, null, 1)}\n`)
+  if (results.curves.length > 0) {
+    const subtitle = `${environment.machine}, ${cores} cores, Node ${process.version}, ${environment.date.slice(0, 10)}`
+    await writeFile(new URL('curves.svg', folder), await draw(costCurves(results.curves, subtitle)))
+  }
+  if (json) console.log(JSON.stringify(results))
+  else say('written to bench/results/')
+}
+
+await main()

@@ -1,0 +1,305 @@
+import type { Buffer, Data } from '../backend/backend.ts'
+import type { Region } from '../backend/region.ts'
+import { power } from '../core/number.ts'
+import { interval } from '../core/op.ts'
+import * as S from '../core/shape.ts'
+import type { Interval, Tensor } from '../core/tensor.ts'
+import {
+  add,
+  broadcastTo,
+  clamp,
+  constant,
+  div,
+  greater,
+  input,
+  leakyReluOp,
+  mul,
+  neg,
+  reluOp,
+  reshape,
+  select,
+  sqrt,
+  step,
+  stopGradient,
+  sum,
+  transpose,
+} from '../ops/index.ts'
+import type { Boxes } from '../tape/ibp.ts'
+import { anatomy, type Bounded, linearBounds } from '../tape/linear-bounds.ts'
+import { compileIn } from '../tape/run.ts'
+import { order } from '../tape/tape.ts'
+import { grad } from '../tape/vjp.ts'
+
+/**
+ * alpha-CROWN (arXiv:2011.13824): the lower line of an unstable ReLU, a x with any a in [0, 1], is a choice, and each choice gives sound
+ * bounds. The choice is made by projected gradient ascent of the bound itself, on the graph of the bound.
+ */
+export interface AlphaOptions {
+  /** Updates of the slopes; each costs a walk and its gradient. */
+  readonly steps: number
+  /** Step size of Adam; slopes live in [0, 1]. */
+  readonly lr: number
+}
+
+// ---- free slopes -----------------------------------------------------------------------------------------------------
+
+export const isRelu = (x: Tensor): boolean => x.op === reluOp || x.op === leakyReluOp
+
+/** Slope of a ReLU on the negative side: 0 but for a leaky one. */
+export const leak = (x: Tensor): number => (x.op === leakyReluOp ? (x.attrs as { readonly slope: number }).slope : 0)
+
+/** Hidden walks have slopes for each of their rows up to so many numbers, and beyond that one for all rows. */
+const PER_ROW = 2 ** 18
+
+/** The slope of one ReLU in the walk from one node. */
+interface Site {
+  readonly relu: Tensor
+  /** `[rows, n, ...relu]`, or `[n, ...relu]`: one for all rows. */
+  readonly shape: S.Shape
+}
+
+/** A walk whose slopes are free: to one side of a hidden node, or from the specification. */
+interface Walk {
+  readonly from: Tensor
+  readonly side: 'lower' | 'upper'
+  readonly sites: readonly Site[]
+}
+
+/** A bound with free slopes. */
+export interface Relaxation {
+  /** Shapes of the slopes and the least value of each; the greatest is 1. */
+  readonly slopes: readonly { readonly shape: S.Shape; readonly low: number }[]
+  /** How many of them, the last ones, belong to the walk from the output: `[rows, n, ...relu]`, one for each of `relus`. */
+  readonly relus: readonly Tensor[]
+  /** CROWN's adaptive slopes. */
+  readonly start: readonly Tensor[]
+  /** Nodes with a box of their own, and their boxes by CROWN. */
+  readonly hidden: readonly Tensor[]
+  readonly crown: Boxes
+  /** Lower bounds `[rows, n]` of the specification, and the boxes on the way, by these slopes: sound for slopes in their range. */
+  readonly bound: (slopes: readonly Tensor[]) => { readonly lower: Tensor; readonly hidden: Boxes }
+}
+
+/**
+ * The graph of a bound of `spec` (`[rows, n, ...output]`) with every slope free: those of the walk from the output, for each row and image, and
+ * those of the walks that bound hidden nodes, each side its own.
+ */
+export const relaxation = (output: Tensor, boxes: Boxes, spec: Tensor): Relaxation => {
+  const { boxed, hidden } = anatomy(output, boxes)
+  const images = ([...boxes.values()][0] as Interval).shape[0]
+  const rows = spec.shape[0]
+  const below = (x: Tensor) => order([x]).filter((y) => isRelu(y) && boxed.has(y) && !boxes.has(y))
+  const walkOf = (from: Tensor, side: 'lower' | 'upper'): Walk => ({
+    from,
+    side,
+    sites: below(from).map((relu) => {
+      const own = [images, ...relu.shape.slice(1)]
+      const count = S.size(from.shape.slice(1))
+      // Convolutions walk in patches, which have no row of their own.
+      const perRow = from.shape.length === 2 && count * S.size(own) <= PER_ROW
+      return { relu, shape: from === output ? [rows, ...own] : perRow ? [count, ...own] : own }
+    }),
+  })
+  const walks = [
+    ...hidden.filter((h) => below(h).length > 0).flatMap((h) => [walkOf(h, 'lower'), walkOf(h, 'upper')]),
+    walkOf(output, 'lower'),
+  ]
+  const sites = walks.flatMap((w) => w.sites)
+  const crown = linearBounds({ slope: 'adaptive', hidden: 'own' })(output, boxes)
+  return {
+    slopes: sites.map(({ relu, shape }) => ({ shape, low: leak(relu) })),
+    relus: walks[walks.length - 1].sites.map((s) => s.relu),
+    start: sites.map(({ relu, shape }) => {
+      const { lower, upper } = crown.node(relu.inputs[0])
+      const a = leak(relu)
+      return broadcastTo(add(a, mul(1 - a, step(add(lower, upper)))), shape)
+    }),
+    hidden,
+    crown: new Map(hidden.map((h) => [h, crown.node(h)])),
+    bound: (values) => {
+      const given = new Map<Tensor, Interval>()
+      let at = 0
+      const bounded = ({ from, sites: own }: Walk): Bounded => {
+        const slope = new Map(own.map(({ relu }, i) => [relu, values[at + i]]))
+        at += own.length
+        return linearBounds({ slope, hidden: 'own', given: new Map(given) })(from, boxes)
+      }
+      let lower: Tensor | undefined
+      for (const walk of walks.slice(0, -1)) {
+        const box = bounded(walk).output()
+        if (walk.side === 'lower') lower = box.lower
+        else given.set(walk.from, interval(lower as Tensor, box.upper))
+      }
+      const last = bounded(walks[walks.length - 1])
+      const bounds = last.rows(spec)
+      return { lower: bounds.lower, hidden: new Map(hidden.map((h) => [h, last.node(h)])) }
+    },
+  }
+}
+
+// ---- ascent ----------------------------------------------------------------------------------------------------------
+
+const [BETA1, BETA2, TINY] = [0.9, 0.999, 1e-8]
+
+/** A tensor to be chosen from [low, high], and its own share of the step size. */
+export interface Free {
+  readonly shape: S.Shape
+  readonly low: number
+  readonly high: number
+  readonly rate?: number
+}
+
+interface State {
+  readonly values: readonly Tensor[]
+  readonly first: readonly Tensor[]
+  readonly second: readonly Tensor[]
+}
+
+/** One update of projected ascent with Adam (arXiv:1412.6980): x <- clamp(x + lr m' / (sqrt(v') + eps)). */
+const ascend = (
+  free: readonly Free[],
+  { values, first, second }: State,
+  gradients: readonly Tensor[],
+  lr: Tensor | number,
+  corrections: readonly [Tensor | number, Tensor | number],
+): State => {
+  const m = first.map((x, i) => add(mul(BETA1, x), mul(1 - BETA1, gradients[i])) as Tensor)
+  const v = second.map((x, i) => add(mul(BETA2, x), mul(1 - BETA2, mul(gradients[i], gradients[i]))) as Tensor)
+  return {
+    values: values.map((x, i) => {
+      const direction = div(mul(m[i], corrections[0]), add(sqrt(mul(v[i], corrections[1])), TINY))
+      return clamp(add(x, mul(mul(lr, free[i].rate ?? 1), direction)) as Tensor, free[i].low, free[i].high)
+    }),
+    first: m,
+    second: v,
+  }
+}
+
+/** Bias corrections of update t = 1, 2, ... */
+const correctionsAt = (t: number): readonly [number, number] => [1 / (1 - power(BETA1, t)), 1 / (1 - power(BETA2, t))]
+
+/** The larger of two, and the one that is a number where the other is none. */
+const best = (x: Tensor, sofar: Tensor): Tensor => select(greater(x, sofar), x, sofar)
+
+const zerosOf = ({ shape }: { readonly shape: S.Shape }): Tensor => broadcastTo(constant([0], []), shape)
+
+/**
+ * alpha-CROWN as a bound like the others: a graph with the updates unrolled, starting at CROWN. Each row's bound is the best of all
+ * iterates, so it is never below CROWN's. Boxes of hidden nodes (`node`) are CROWN's. Gradients flow through the bounds, not through
+ * the choice of the slopes.
+ */
+export const alphaCrown =
+  ({ steps, lr }: AlphaOptions) =>
+  (output: Tensor, boxes: Boxes): Bounded => {
+    const crown = linearBounds({ slope: 'adaptive', hidden: 'own' })(output, boxes)
+    const lowerOf = (spec: Tensor): Tensor => {
+      const { slopes, start, bound } = relaxation(output, boxes, spec)
+      const free = slopes.map((s) => ({ ...s, high: 1 }))
+      let found = crown.rows(spec).lower
+      if (free.length === 0) return found
+      let state: State = { values: start.map(stopGradient), first: free.map(zerosOf), second: free.map(zerosOf) }
+      for (let t = 0; ; t++) {
+        const { lower } = bound(state.values)
+        found = best(lower, found)
+        if (t >= steps) return found
+        const next = ascend(free, state, grad(sum(lower), state.values), lr, correctionsAt(t + 1))
+        state = { ...next, values: next.values.map(stopGradient) }
+      }
+    }
+    const rows = (spec: Tensor): Interval => interval(lowerOf(spec), neg(lowerOf(neg(spec))))
+    return {
+      rows,
+      node: crown.node,
+      output: () => {
+        const shape = output.shape.slice(1)
+        const count = S.size(shape)
+        const eye = Float64Array.from({ length: count * count }, (_, i) => Number(i % (count + 1) === 0))
+        const { lower, upper } = rows(constant(eye, [count, 1, ...shape]))
+        const back = (x: Tensor) => reshape(transpose(x, [1, 0]), output.shape)
+        return interval(back(lower), back(upper))
+      },
+    }
+  }
+
+// ---- ascent on a device ----------------------------------------------------------------------------------------------
+
+/** What is maximised, as a function of the free tensors. */
+export interface Ascent {
+  readonly free: readonly Free[]
+  /** Other arguments of the graph. */
+  readonly inputs: readonly Tensor[]
+  /** The sum of `objective` is raised; `outputs` are read beside it. */
+  readonly graph: (values: readonly Tensor[]) => { readonly objective: Tensor; readonly outputs: readonly Tensor[] }
+}
+
+/** A compiled update: one plan, run many times, with the free tensors and their moments as its arguments. */
+export interface Ascending {
+  /** Arguments besides the free tensors, to be written by the caller. */
+  readonly inputs: readonly Buffer[]
+  /** Values at the last run, before its update. */
+  readonly outputs: readonly Buffer[]
+  /** Puts the free tensors to these values, and the moments to 0. */
+  readonly start: (values: readonly Data[]) => void
+  /** Computes the outputs and then updates by `lr`. Enqueues. */
+  readonly run: (lr: number) => void
+  /** The free tensors after the last update. */
+  readonly values: () => Promise<readonly Data[]>
+}
+
+const ordered = <A>({ values, first, second }: { readonly [K in keyof State]: readonly A[] }): readonly A[] => [
+  ...values,
+  ...first,
+  ...second,
+]
+
+/** The update as a graph: its arguments and results in the order in which `ascending` binds them. */
+export const ascentGraph = ({ free, inputs, graph }: Ascent) => {
+  const named = (name: string) => free.map(({ shape }, i) => input(`${name}.${i}`, shape))
+  const state: State = { values: named('value'), first: named('first'), second: named('second') }
+  const [lr, correction1, correction2] = ['lr', 'correction1', 'correction2'].map((name): Tensor => input(name, []))
+  const { objective, outputs } = graph(state.values)
+  const next = ascend(free, state, grad(sum(objective), state.values), lr, [correction1, correction2])
+  return {
+    arguments: [...inputs, lr, correction1, correction2, ...ordered(state)],
+    results: [...outputs, ...ordered(next)],
+  }
+}
+
+/** Compiles the update of an ascent. */
+export const ascending =
+  (region: Region) =>
+  async (ascent: Ascent): Promise<Ascending> => {
+    const { backend } = region
+    const { free } = ascent
+    const { arguments: given, results } = ascentGraph(ascent)
+    const { run } = await compileIn(region)(results, given)
+    const alloc = (x: { readonly shape: S.Shape }) => region.alloc(S.size(x.shape))
+    const state = () => [...free, ...free, ...free].map(alloc)
+    const inputs = ascent.inputs.map(alloc)
+    const scalars = [0, 0, 0].map(() => region.alloc(1))
+    const outputs = results.slice(0, results.length - 3 * free.length).map(alloc)
+    // Two banks of state take turns: no output is an input.
+    let [front, back] = [state(), state()]
+    let count = 0
+    return {
+      inputs,
+      outputs,
+      start: (values) => {
+        count = 0
+        front.forEach((b, i) => {
+          backend.write(b, i < free.length ? values[i] : new Float32Array(b.length))
+        })
+      },
+      run: (lr) => {
+        count++
+        for (const [i, x] of [lr, ...correctionsAt(count)].entries()) backend.write(scalars[i], Float64Array.of(x))
+        run([...inputs, ...scalars, ...front, ...outputs, ...back])
+        ;[front, back] = [back, front]
+      },
+      values: async () => {
+        const data: Data[] = []
+        for (const b of front.slice(0, free.length)) data.push(await backend.read(b))
+        return data
+      },
+    }
+  }

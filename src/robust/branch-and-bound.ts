@@ -1,0 +1,524 @@
+import type { Backend } from '../backend/backend.ts'
+import { openRegion } from '../backend/region.ts'
+import { raise, usage } from '../core/error.ts'
+import { fold, key as keyOf } from '../core/key.ts'
+import * as S from '../core/shape.ts'
+import {
+  type Attacker,
+  attacker,
+  type Counterexample,
+  judge,
+  roundDown,
+  roundUp,
+  type Subject,
+  starts,
+  type UnsafeCase,
+  type UnsafeProperty,
+} from './counterexample.ts'
+import { inputBrancher, inputBytes } from './input-splits.ts'
+import { queue } from './queue.ts'
+import { excess, hasRelus, reluBrancher, reluBytes } from './relu-splits.ts'
+import { type Root, rootOf } from './root-bounds.ts'
+
+/**
+ * How far above 0 a bound must be to count, as a share of |bound| + sum |c_i y_i| at the centre of the box. Bounds are computed in the arithmetic
+ * of the device, rounded to nearest: the share is a margin against its errors, not a proof that they are smaller.
+ */
+export const SAFETY = 1e-5
+
+/** How a property came out. `unsat`: it holds. `sat`: it has a counterexample. */
+export type Verdict = 'unsat' | 'sat' | 'unknown' | 'timeout'
+
+export interface Progress {
+  readonly phase: 'attack' | 'bounds' | 'search'
+  /** Case of the property, from 0. */
+  readonly at: number
+  /** Subproblems bounded so far, in all cases. */
+  readonly bounded: number
+  /** Subproblems that wait. */
+  readonly open: number
+  /** Least bound of what is open. */
+  readonly lower: number
+  readonly seconds: number
+}
+
+export interface PropertyOptions extends Subject {
+  readonly property: UnsafeProperty
+  /** Seconds. Looked at between runs of the device. */
+  readonly timeout?: number
+  /** Scratch bytes of one run, and bytes of the queue. */
+  readonly memory?: number
+  /** Subproblems at once, fewer where the memory is too small. */
+  readonly batchSize?: number
+  /** `auto`: inputs up to 20 of them, ReLUs otherwise. A network without ReLUs is always split at its inputs. */
+  readonly split?: 'auto' | 'relus' | 'inputs'
+  /** Runs of the first attack for each conjunction. 0: no attack. */
+  readonly restarts?: number
+  readonly seed?: number
+  readonly progress?: (p: Progress) => void | Promise<void>
+}
+
+export interface Verification {
+  readonly verdict: Verdict
+  readonly counterexample: Counterexample | undefined
+  /**
+   * Lower bound, over the inputs of all cases, of how far each is from a counterexample: the largest excess of a constraint, less the safety
+   * margin. Above 0 iff the verdict is unsat; -infinity while a case was not looked at.
+   */
+  readonly lower: number
+  /** Subproblems bounded. */
+  readonly bounded: number
+  readonly seconds: number
+  /** Why a verdict is unknown. */
+  readonly reason: string | undefined
+}
+
+const DEFAULTS = { timeout: 300, memory: 2 ** 30, batchSize: 64, restarts: 8, seed: 0 }
+/** Inputs up to which `auto` splits inputs. */
+const FEW_INPUTS = 20
+/** Rows bounded at once at the root. */
+const ROOT_ROWS = 128
+const BRANCH = { steps: 16, lr: 0.2, candidates: 4 }
+/** `runs`: the most of the first attack on a case; `share`: of the time-out, after which no other case is attacked first. */
+const ATTACK = { images: 32, steps: 20, runs: 100, share: 0.25 }
+/** Share of the time that attacks may take while branching. */
+const ATTACK_SHARE = 0.15
+
+/** An end of the search, thrown through the loops below. */
+class Ended {
+  constructor(
+    readonly verdict: Exclude<Verdict, 'unsat'>,
+    readonly lower: number,
+    readonly counterexample?: Counterexample,
+    readonly reason?: string,
+  ) {}
+}
+
+/** What all cases share: the device, plans made once, the clock. */
+interface Session {
+  readonly subject: Subject
+  readonly options: Pick<Required<PropertyOptions>, 'memory' | 'restarts' | 'seed'>
+  /** Constraints of the largest conjunction. */
+  readonly rows: number
+  readonly late: () => boolean
+  readonly note: (p: Omit<Progress, 'seconds' | 'bounded'>) => Promise<void>
+  readonly count: (bounded: number) => void
+  readonly attack: () => Promise<Attacker>
+  readonly root: () => Promise<Root>
+  readonly relus: () => Promise<Awaited<ReturnType<ReturnType<typeof reluBrancher>>> & { readonly batch: number }>
+  readonly inputs: () => Promise<Awaited<ReturnType<ReturnType<typeof inputBrancher>>> & { readonly batch: number }>
+  readonly check: (c: UnsafeCase, x: ArrayLike<number>) => Promise<Counterexample | undefined>
+  readonly outputs: (x: Float64Array) => Promise<Float64Array>
+}
+
+const lazily = <A>(make: () => Promise<A>): (() => Promise<A>) => {
+  let made: Promise<A> | undefined
+  return () => {
+    made ??= make()
+    return made
+  }
+}
+
+// ---- one case --------------------------------------------------------------------------------------------------------
+
+/** A case as float32 arguments: its box rounded outward, its conjunctions filled up to `rows` constraints each. */
+const groundOf = async (session: Session, c: UnsafeCase) => {
+  const { rows, subject } = session
+  const box = {
+    lower: Float32Array.from(c.outward.lower, roundDown),
+    upper: Float32Array.from(c.outward.upper, roundUp),
+  }
+  const centre = await session.outputs(Float64Array.from(c.lower, (l, i) => 0.5 * (l + c.upper[i])))
+  const repeated = c.unsafe.map((conjunction) =>
+    Array.from({ length: rows }, (_, k) => conjunction[k % conjunction.length]),
+  )
+  return {
+    box,
+    spec: repeated.map((all) => {
+      const out = new Float32Array(rows * subject.outputs)
+      all.forEach(({ coefficients }, k) => {
+        out.set(coefficients, k * subject.outputs)
+      })
+      return out
+    }),
+    bound: repeated.map((all) => Float32Array.from(all, ({ outward }) => roundUp(outward))),
+    tolerance: repeated.map((all) =>
+      Float32Array.from(
+        all,
+        ({ coefficients, bound }) =>
+          SAFETY * coefficients.reduce((n, a, i) => n + Math.abs(a * centre[i]), Math.abs(bound)),
+      ),
+    ),
+  }
+}
+
+type Prepared = Awaited<ReturnType<typeof groundOf>>
+
+/** Conjunctions attacked from many starts. Throws a checked counterexample. */
+const attackAll = async (session: Session, c: UnsafeCase, ground: Prepared, at: number): Promise<void> => {
+  const { restarts, seed } = session.options
+  if (restarts === 0) return
+  const attack = await session.attack()
+  const { images } = attack
+  const jobs = Math.min(c.unsafe.length * restarts, ATTACK.runs * images)
+  for (let from = 0; from < jobs && !session.late(); from += images) {
+    await session.note({ phase: 'attack', at, open: jobs - from, lower: Number.NEGATIVE_INFINITY })
+    const conjunction = (i: number) => (from + i) % c.unsafe.length
+    const restart = (i: number) => Math.floor((from + i) / c.unsafe.length)
+    const start = starts(fold(fold(keyOf(seed), at), from), restart, images, ground.box.lower.length)
+    await attackAt(
+      session,
+      c,
+      ground,
+      Array.from({ length: images }, (_, i) => ({ conjunction: conjunction(i), box: ground.box })),
+      start,
+    )
+  }
+}
+
+interface Aim {
+  readonly conjunction: number
+  readonly box: { readonly lower: Float32Array; readonly upper: Float32Array }
+}
+
+/** One run of the attack; each point that looks like a counterexample is judged in doubles. Throws the first that is one. */
+const attackAt = async (
+  session: Session,
+  c: UnsafeCase,
+  { spec, bound, tolerance }: Prepared,
+  aims: readonly Aim[],
+  start: Float32Array,
+): Promise<void> => {
+  const attack = await session.attack()
+  const { images, rows } = attack
+  const size = S.size(session.subject.input)
+  const aim = (i: number) => aims[i % aims.length]
+  const fill = (f: (a: Aim, j: number) => number) => {
+    const out = new Float32Array(images * size)
+    for (let i = 0; i < images; i++) for (let j = 0; j < size; j++) out[i * size + j] = f(aim(i), j)
+    return out
+  }
+  const specs = new Float32Array(rows * images * session.subject.outputs)
+  const bounds = new Float32Array(rows * images)
+  const width = session.subject.outputs
+  for (let k = 0; k < rows; k++)
+    for (let i = 0; i < images; i++) {
+      specs.set(spec[aim(i).conjunction].subarray(k * width, (k + 1) * width), (k * images + i) * width)
+      bounds[k * images + i] = bound[aim(i).conjunction][k]
+    }
+  const found = await attack.run(
+    {
+      centre: fill(({ box }, j) => 0.5 * (box.lower[j] + box.upper[j])),
+      radius: fill(({ box }, j) => 0.5 * (box.upper[j] - box.lower[j])),
+    },
+    { spec: specs, bound: bounds },
+    start,
+  )
+  const near = Array.from({ length: Math.min(images, aims.length) }, (_, i) => i)
+    .filter((i) => found.violation[i] <= Math.max(...tolerance[aim(i).conjunction]))
+    .sort((i, j) => found.violation[i] - found.violation[j])
+  for (const i of near.slice(0, 8))
+    await confirm(
+      session,
+      c,
+      Array.from({ length: size }, (_, j) => found.x[i * size + j]),
+    )
+}
+
+/** Throws the point if it is a counterexample. */
+const confirm = async (session: Session, c: UnsafeCase, x: ArrayLike<number>): Promise<void> => {
+  const found = await session.check(c, x)
+  if (found !== undefined) throw new Ended('sat', Number.NEGATIVE_INFINITY, found)
+}
+
+/** A subproblem as the search sees it, whatever is split. */
+interface Part {
+  readonly conjunction: number
+  readonly box: { readonly lower: Float32Array; readonly upper: Float32Array }
+  readonly lower: number
+  readonly point: Float32Array
+  readonly violation: number
+}
+
+/** The point of a part that waits: it was looked at when the part was bounded. */
+const FORGOTTEN = new Float32Array(0)
+
+/** How parts of one kind are bounded and split. */
+interface Brancher<P extends Part> {
+  readonly batch: number
+  readonly bytes: (part: P) => number
+  readonly bound: (parts: readonly P[]) => Promise<readonly P[]>
+  /** Smaller parts that cover the part; none where it cannot be split. */
+  readonly split: (part: P, levels: number) => readonly P[]
+}
+
+/** Attacks the parts that are not proved, from the points where their bounds are least. */
+const attackParts = async (
+  session: Session,
+  c: UnsafeCase,
+  ground: Prepared,
+  parts: readonly Part[],
+): Promise<void> => {
+  const aims = parts.filter((p) => !(p.lower > 0)).sort((p, q) => p.violation - q.violation)
+  if (aims.length === 0) return
+  const { images } = await session.attack()
+  const chosen = aims.slice(0, images)
+  const size = ground.box.lower.length
+  const start = new Float32Array(images * size)
+  chosen.forEach(({ box: { lower, upper }, point }, b) => {
+    for (let j = 0; j < size; j++)
+      if (upper[j] > lower[j])
+        start[b * size + j] = Math.min(1, Math.max(-1, (2 * point[j] - lower[j] - upper[j]) / (upper[j] - lower[j])))
+  })
+  await attackAt(session, c, ground, chosen, start)
+}
+
+/**
+ * Best-first branch and bound (arXiv:1711.00455): the parts of the least bounds are split, a batch of halves is bounded at once,
+ * and a part above 0 is done. When the queue is nearly full, parts of large bounds go first: they need the fewest splits. Returns the
+ * least bound of the parts that were done; throws any other end.
+ */
+const search = async <P extends Part>(
+  session: Session,
+  c: UnsafeCase,
+  ground: Prepared,
+  at: number,
+  roots: readonly P[],
+  brancher: Brancher<P>,
+): Promise<number> => {
+  const { memory, restarts } = session.options
+  const open = queue<P>()
+  let [proved, stuck] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]
+  let [bytes, attacking] = [0, 0]
+  const begun = performance.now()
+  const lower = (parts: readonly P[] = []) => Math.min(open.least(), stuck, ...parts.map((p) => p.lower))
+  const take = async (parts: readonly P[]): Promise<void> => {
+    for (let i = 0; i < parts.length; i += brancher.batch) {
+      if (session.late()) throw new Ended('timeout', lower(parts.slice(i)))
+      const some = await brancher.bound(parts.slice(i, i + brancher.batch))
+      session.count(some.length)
+      for (const p of some) {
+        if (p.lower > 0) {
+          proved = Math.min(proved, p.lower)
+          continue
+        }
+        if (p.violation <= Math.max(...ground.tolerance[p.conjunction])) await confirm(session, c, p.point)
+        open.push(p.lower, { ...p, point: FORGOTTEN })
+        bytes += brancher.bytes(p)
+      }
+      const before = performance.now()
+      if (restarts === 0 || attacking > ATTACK_SHARE * (before - begun)) continue
+      await attackParts(session, c, ground, some)
+      attacking += performance.now() - before
+    }
+  }
+  await take(roots)
+  while (open.size() > 0) {
+    await session.note({ phase: 'search', at, open: open.size(), lower: lower() })
+    if (bytes > memory) throw new Ended('unknown', lower(), undefined, 'the queue of subproblems is full (--memory)')
+    // With few parts open, each is split several times at once, so that a batch is full.
+    const levels = Math.max(1, Math.floor(Math.log2(brancher.batch / open.size())))
+    const some: P[] = []
+    while (open.size() > 0 && some.length < Math.max(1, brancher.batch >> levels)) {
+      const p = (bytes > 0.75 * memory ? open.popEasy() : open.pop()) as P
+      bytes -= brancher.bytes(p)
+      some.push(p)
+    }
+    const halves = some.map((p) => brancher.split(p, levels))
+    for (const [i, parts] of halves.entries()) if (parts.length === 0) stuck = Math.min(stuck, some[i].lower)
+    await take(halves.flat())
+  }
+  if (stuck < Number.POSITIVE_INFINITY)
+    throw new Ended('unknown', stuck, undefined, 'a part is undecided whose inputs have no float32 between them')
+  return proved
+}
+
+/** Branch and bound over the inputs, for the whole case. */
+const searchInputs = async (session: Session, c: UnsafeCase, ground: Prepared, at: number): Promise<number> => {
+  const brancher = await session.inputs()
+  const bytes = 16 * ground.box.lower.length + 200
+  return search(
+    session,
+    c,
+    ground,
+    at,
+    c.unsafe.map((_, i) => brancher.root(i, ground.box)),
+    { ...brancher, bytes: () => bytes, bound: (cells) => brancher.bound(ground, cells) },
+  )
+}
+
+/** alpha-CROWN of the whole box, a chunk of conjunctions at a time, and branch and bound over ReLUs for those not proved by it. */
+const searchRelus = async (session: Session, c: UnsafeCase, ground: Prepared, at: number): Promise<number> => {
+  const { rows, subject, late } = session
+  const root = await session.root()
+  const each = Math.floor(root.rows / rows)
+  let proved = Number.POSITIVE_INFINITY
+  for (let from = 0; from < c.unsafe.length; from += each) {
+    const chunk = Array.from({ length: Math.min(each, c.unsafe.length - from) }, (_, i) => from + i)
+    // Rows that are not needed repeat the first conjunction.
+    const own = (row: number) => chunk[Math.floor(row / rows)] ?? from
+    const spec = new Float32Array(root.rows * subject.outputs)
+    const bound = new Float32Array(root.rows)
+    const width = subject.outputs
+    for (let r = 0; r < root.rows; r++) {
+      spec.set(ground.spec[own(r)].subarray((r % rows) * width, ((r % rows) + 1) * width), r * width)
+      bound[r] = ground.bound[own(r)][r % rows]
+    }
+    await session.note({ phase: 'bounds', at, open: chunk.length, lower: Number.NEGATIVE_INFINITY })
+    const marginOf = (lower: Float32Array, i: number) =>
+      excess(lower.subarray(i * rows, (i + 1) * rows), ground.tolerance[chunk[i]])
+    const done = (lower: Float32Array) => chunk.map((_, i) => marginOf(lower, i) > 0)
+    const found = await root.run(
+      ground.box,
+      spec,
+      bound,
+      (lower) => {
+        const proofs = done(lower)
+        return Array.from({ length: root.rows }, (_, r) => proofs[Math.floor(r / rows)] ?? true)
+      },
+      late,
+    )
+    session.count(1)
+    const margins = chunk.map((_, i) => marginOf(found.lower, i))
+    for (const m of margins) if (m > 0) proved = Math.min(proved, m)
+    const left = chunk.filter((_, i) => !(margins[i] > 0))
+    if (left.length === 0) continue
+    const rest = from + each < c.unsafe.length ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY
+    if (late()) throw new Ended('timeout', Math.min(rest, ...margins))
+    if (Math.min(...margins) === Number.NEGATIVE_INFINITY)
+      throw new Ended('unknown', Number.NEGATIVE_INFINITY, undefined, 'bounds are not finite')
+    const brancher = await session.relus()
+    const shared = { ...ground, hidden: found.hidden }
+    const roots = left.map((conjunction) => {
+      const first = (conjunction - from) * rows
+      const slopes = Array.from({ length: rows }, (_, k) => found.slopes(first + k))
+      return { ...brancher.root(conjunction, ground.box, slopes), lower: margins[conjunction - from] }
+    })
+    try {
+      const least = await search(session, c, ground, at, roots, {
+        ...brancher,
+        bytes: (b) => b.alphas.length + 4 * b.betas.length + 8 * b.splits.length + 200,
+        bound: (branches) => brancher.bound(shared, branches, late),
+      })
+      proved = Math.min(proved, least)
+    } catch (e) {
+      if (!(e instanceof Ended)) throw e
+      throw new Ended(e.verdict, Math.min(rest, e.lower), e.counterexample, e.reason)
+    }
+  }
+  return proved
+}
+
+// ---- the property ----------------------------------------------------------------------------------------------------
+
+/** The largest batch, at most `wanted` and a power of 2, whose plan fits. */
+const fitting = (wanted: number, memory: number, bytes: (batch: number) => number): number => {
+  for (let batch = 2 ** Math.floor(Math.log2(Math.max(2, wanted))); ; batch /= 2) {
+    const needed = bytes(batch)
+    if (needed <= memory) return batch
+    if (batch === 2) return raise({ kind: 'memory', needed, budget: memory, what: 'bounding two subproblems' })
+  }
+}
+
+const checked = ({ property, input: shape, outputs }: PropertyOptions): void => {
+  if (property.inputs !== S.size(shape))
+    raise(usage(`the property is about ${property.inputs} inputs, but the network takes ${S.show(shape)}`))
+  if (property.outputs !== outputs)
+    raise(usage(`the property is about ${property.outputs} outputs, but the network has ${outputs}`))
+}
+
+/**
+ * Decides a property of a network: attack first, then branch and bound. A case is a box and a disjunction of unsafe conjunctions; it
+ * holds iff for every conjunction and every part of the box some constraint c . y <= b is refuted by a bound c . y - b > 0.
+ *
+ * - Up to 20 inputs are bisected (ReluVal, arXiv:1804.10829) and bounded by CROWN with intersected hidden boxes.
+ * - Otherwise the box is bounded by alpha-CROWN (arXiv:2011.13824) with all hidden slopes optimised, and split at ReLUs with
+ *   beta-CROWN (arXiv:2103.06624); neurons are chosen by the intercepts of their relaxations, the first few by trial (arXiv:2104.06718).
+ *
+ * `sat` comes with a point that lies in the box and whose output in doubles, by the f64 reference backend, satisfies the constraints exactly.
+ * `unsat` means bounds above `SAFETY` in the arithmetic of the device, rounded to nearest: it is no proof about real numbers. A bound that
+ * is NaN or infinite never counts. What is neither is `unknown` or, past the limit, `timeout`.
+ * @throws usage errors where property and network do not fit; unsupported and memory errors; device errors.
+ */
+export const verifyProperty =
+  (given: PropertyOptions) =>
+  async (backend: Backend): Promise<Verification> => {
+    checked(given)
+    const { property, progress = () => undefined, ...rest } = given
+    const options = { ...DEFAULTS, split: 'auto' as const, ...rest }
+    const { memory, batchSize } = options
+    const begun = performance.now()
+    const seconds = () => (performance.now() - begun) / 1000
+    const late = () => seconds() >= options.timeout
+    const subject: Subject = { network: given.network, input: given.input, outputs: given.outputs }
+    const rows = Math.max(1, ...property.cases.flatMap(({ unsafe }) => unsafe.map((u) => u.length)))
+    const most = Math.max(1, ...property.cases.map(({ unsafe }) => unsafe.length))
+    const width = backend.dtype === 'f32' ? 4 : 8
+    const { region, close } = openRegion(backend)
+    const referee = await judge(subject)
+    let bounded = 0
+    const session: Session = {
+      subject,
+      options,
+      rows,
+      late,
+      note: async (p) => progress({ ...p, bounded, seconds: seconds() }),
+      count: (n) => {
+        bounded += n
+      },
+      attack: lazily(() => attacker(region)(subject, ATTACK.images, rows, ATTACK.steps)),
+      root: lazily(() =>
+        rootOf(region, subject, rows * Math.max(1, Math.min(most, Math.floor(ROOT_ROWS / rows))), memory),
+      ),
+      relus: lazily(async () => {
+        const batch = fitting(batchSize, memory, (n) => reluBytes(subject, { rows, batch: n }, width))
+        return { batch, ...(await reluBrancher(region)(subject, { rows, batch, ...BRANCH })) }
+      }),
+      inputs: lazily(async () => {
+        const batch = fitting(batchSize, memory, (n) => inputBytes(subject, { rows, batch: n }, width))
+        return { batch, ...(await inputBrancher(region)(subject, { rows, batch })) }
+      }),
+      check: referee.check,
+      outputs: referee.outputs,
+    }
+    const wanted = options.split === 'auto' ? (property.inputs <= FEW_INPUTS ? 'inputs' : 'relus') : options.split
+    const split = hasRelus(subject) ? wanted : 'inputs'
+    const found = (ended: Ended, lower: number): Verification => {
+      const { verdict, counterexample, reason } = ended
+      return { verdict, counterexample, lower, bounded, seconds: seconds(), reason }
+    }
+    try {
+      const grounds: Prepared[] = []
+      for (const [at, c] of property.cases.entries()) {
+        const ground = await groundOf(session, c)
+        grounds.push(ground)
+        if (seconds() < ATTACK.share * options.timeout) await attackAll(session, c, ground, at)
+      }
+      let lower = Number.POSITIVE_INFINITY
+      let undecided: Ended | undefined
+      for (const [at, c] of property.cases.entries()) {
+        if (late()) throw new Ended('timeout', Number.NEGATIVE_INFINITY)
+        try {
+          const least = await (split === 'inputs' ? searchInputs : searchRelus)(session, c, grounds[at], at)
+          lower = Math.min(lower, least)
+        } catch (e) {
+          if (!(e instanceof Ended)) throw e
+          // Another case may have a counterexample yet.
+          lower = Math.min(lower, e.lower)
+          if (e.verdict !== 'unknown') {
+            const all = at === property.cases.length - 1
+            throw new Ended(e.verdict, all ? lower : Number.NEGATIVE_INFINITY, e.counterexample)
+          }
+          undecided ??= e
+        }
+      }
+      if (undecided !== undefined) return found(undecided, lower)
+      return { verdict: 'unsat', counterexample: undefined, lower, bounded, seconds: seconds(), reason: undefined }
+    } catch (e) {
+      if (!(e instanceof Ended)) throw e
+      return found(e, e.lower)
+    } finally {
+      referee.close()
+      close()
+    }
+  }

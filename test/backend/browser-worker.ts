@@ -1,0 +1,3 @@
+import { wasmHash } from './portable.ts'
+
+addEventListener('message', async ({ data }: MessageEvent<number>) => postMessage(await wasmHash(data)))

@@ -1,0 +1,54 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { root } from './shared.ts'
+
+const readme = readFileSync(join(root, 'README.md'), 'utf8')
+const examples = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map((m) => m[1])
+
+test('the README has examples, and each compiles against the package as a user imports it', () => {
+  assert.ok(examples.length >= 1)
+  // Inside the package, so that its own name resolves to its own exports.
+  const folder = mkdtempSync(fileURLToPath(new URL('readme-', import.meta.url)))
+  try {
+    const files = examples.map((code, i) => {
+      const file = join(folder, `example-${i}.mts`)
+      writeFileSync(file, code)
+      return file
+    })
+    const options = [
+      '--noEmit',
+      '--strict',
+      '--skipLibCheck',
+      '--module',
+      'nodenext',
+      '--target',
+      'es2022',
+      '--types',
+      'node',
+    ]
+    const tsc = join(root, 'node_modules/typescript/bin/tsc')
+    execFileSync(process.execPath, [tsc, '--ignoreConfig', ...options, ...files], {
+      cwd: root,
+      encoding: 'utf8',
+      stdio: 'pipe',
+    })
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
+
+test('every npm script and every file that the README names exists', () => {
+  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    scripts: Record<string, string>
+  }
+  const named = [...readme.matchAll(/npm run ([a-z:-]+)/g)].map((m) => m[1])
+  for (const name of named) assert.ok(name in scripts, `npm run ${name}`)
+  for (const [, path] of readme.matchAll(/`((?:src|test|bench|assembly|tools)\/[\w./-]+\.(?:ts|js|json|svg|jsonl))`/g))
+    assert.not.throws(() => readFileSync(join(root, path)), `${path}`)
+})
+
+test.run()
