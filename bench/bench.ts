@@ -29,7 +29,7 @@ import {
  *
  *   npm run bench -- [--json] [--quick] [--threads 1,2] [--fast-math] [--only kernels|steps|curves] [--match TEXT] [--time MS]
  *
- * Writes bench/results/bench.json, and curves.svg when the curves were measured.
+ * Writes bench/results/bench.json (bench-PART.json with --only), and curves.svg when the curves were measured.
  */
 const argument = (name: string): string | undefined => {
   const i = process.argv.indexOf(name)
@@ -45,6 +45,9 @@ const match = argument('--match')
 const cores = cpus().length
 const threadCounts = (argument('--threads') ?? (cores > 1 ? `1,${cores}` : '1')).split(',').map(Number)
 const time = Number(argument('--time') ?? (quick ? 60 : 400))
+
+/** No colours, no rules between rows: a table that reads in a log. */
+const PLAIN = { head: [], border: [], compact: true }
 
 const wants = (name: string): boolean => part === undefined || part === name
 const say = (text: string) => {
@@ -71,7 +74,7 @@ const kernels = async (peak: number, relaxedPeak: number): Promise<readonly Kern
       const options = { threads, relaxed, peak: relaxed ? relaxedPeak : peak, time: quick ? 20 : 100, only: match }
       rows.push(...(await measureKernels(options)))
     }
-  const table = new Table({ head: ['kernel', 'threads', 'math', 'us', 'GF/s', 'of peak'] })
+  const table = new Table({ style: PLAIN, head: ['kernel', 'threads', 'math', 'us', 'GF/s', 'of peak'] })
   for (const r of rows)
     table.push([
       r.kernel,
@@ -105,6 +108,7 @@ const steps = async (limits: Limits): Promise<readonly StepRow[]> => {
       rows.push(await measureStep({ ...s, batch: 50, threads, fastMath, time }, limits))
     }
   const table = new Table({
+    style: PLAIN,
     head: ['network', 'step (batch 50)', 'threads', 'ms', 'CPU ms', 'GF/s', 'of peak', 'ops', 'peak MB', 'bounds/s'],
   })
   for (const r of rows)
@@ -121,7 +125,10 @@ const steps = async (limits: Limits): Promise<readonly StepRow[]> => {
       r.boundsPerSecond > 0 ? r.boundsPerSecond.toExponential(2) : '',
     ])
   say(table.toString())
-  const phases = new Table({ head: ['network', 'step', 'threads', 'phase', 'ms', 'of step', 'GF/s', 'of roofline'] })
+  const phases = new Table({
+    style: PLAIN,
+    head: ['network', 'step', 'threads', 'phase', 'ms', 'of step', 'GF/s', 'of roofline'],
+  })
   for (const r of rows) {
     const total = r.phases.reduce((n, p) => n + p.milliseconds, 0)
     for (const p of r.phases.filter((x) => x.milliseconds > 0.005 * total))
@@ -143,7 +150,7 @@ const steps = async (limits: Limits): Promise<readonly StepRow[]> => {
 const verification = async (): Promise<readonly VerifyRow[]> => {
   const rows: VerifyRow[] = []
   for (const threads of threadCounts) rows.push(...(await measureVerification(threads, 0.1)))
-  const table = new Table({ head: ['verifying small at 0.1', 'threads', 'ms', 'images/s', 'peak MB'] })
+  const table = new Table({ style: PLAIN, head: ['verifying small at 0.1', 'threads', 'ms', 'images/s', 'peak MB'] })
   for (const r of rows)
     table.push([r.method, r.threads, r.milliseconds.toFixed(0), r.imagesPerSecond.toFixed(0), r.peakMB.toFixed(0)])
   say(table.toString())
@@ -205,7 +212,7 @@ const main = async () => {
   }
   const folder = new URL('../../bench/results/', import.meta.url)
   await mkdir(folder, { recursive: true })
-  await writeFile(new URL('bench.json', folder), `${JSON.stringify(results, null, 1)}\n`)
+  await writeFile(new URL(part === undefined ? 'bench.json' : `bench-${part}.json`, folder), `${JSON.stringify(results, null, 1)}\n`)
   if (results.curves.length > 0) {
     const subtitle = `${environment.machine}, ${cores} cores, Node ${process.version}, ${environment.date.slice(0, 10)}`
     await writeFile(new URL('curves.svg', folder), await draw(costCurves(results.curves, subtitle)))

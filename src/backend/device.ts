@@ -56,6 +56,18 @@ export const withFallback = (backend: Backend, open: TE.TaskEither<MixtrainError
   }
 }
 
+/** The error of a device that failed; undefined where the program did. */
+export const failureOf = (cause: unknown): MixtrainError | undefined =>
+  cause instanceof MixtrainException && (cause.error.kind === 'device' || cause.error.kind === 'memory')
+    ? cause.error
+    : undefined
+
+/** The backend that takes over from one that failed, if there is one and it can be opened. */
+export const successor = async (backend: Backend): Promise<Backend | undefined> => {
+  const next = await backend.fallback?.()
+  return next !== undefined && E.isRight(next) ? next.right : undefined
+}
+
 /** What an error says, without the name of the device that the reader knows. */
 const message = (e: MixtrainError): string => (e.kind === 'device' ? e.message : show(e))
 

@@ -2,7 +2,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { show } from '../core/error.ts'
 import { Combine, LoopMode, Micro, Opcode } from '../core/lowering.ts'
 import type { Plan } from '../tape/plan.ts'
-import type { Backend } from './backend.ts'
+import type { Backend, Buffer } from './backend.ts'
 
 const SIZE = 24
 const N = SIZE * SIZE
@@ -51,8 +51,9 @@ export const wrongResult = async (backend: Backend): Promise<string | undefined>
   if (E.isLeft(compiled)) return show(compiled.left)
   const a = Float32Array.from({ length: N }, (_, i) => ((i * 7) % 11) - 5)
   const b = Float32Array.from({ length: N }, (_, i) => ((i * 5) % 13) - 6)
-  const buffers = [N, N, SIZE].map((n) => backend.alloc(n))
+  const buffers: Buffer[] = []
   try {
+    for (const n of [N, N, SIZE]) buffers.push(backend.alloc(n))
     backend.write(buffers[0], a)
     backend.write(buffers[1], b)
     backend.run(compiled.right, buffers)

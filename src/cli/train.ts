@@ -2,7 +2,7 @@ import { join, resolve } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import type { Device } from '../backend/device.ts'
+import { type Device, failureOf, successor } from '../backend/device.ts'
 import { type MixtrainError, show, usage } from '../core/error.ts'
 import { unknownName } from '../core/names.ts'
 import { type Data, take } from '../data/dataset.ts'
@@ -260,6 +260,21 @@ const conclude = async (run: Run, { state, history }: Checkpoint, shell: Shell):
   )
 }
 
+/** `conclude`, on the device that takes over if this one fails. */
+const concludeSomewhere = async (run: Run, last: Checkpoint, shell: Shell): Promise<void> => {
+  const { backend } = run.device
+  try {
+    await conclude(run, last, shell)
+  } catch (cause) {
+    const error = failureOf(cause)
+    const to = error && (await successor(backend))
+    if (error === undefined || to === undefined) throw cause
+    shell.clear()
+    shell.note(`${show(error)}\nThe test images are evaluated on ${to.description}.`)
+    await conclude({ ...run, device: { backend: to, reason: `${backend.name} failed after training` } }, last, shell)
+  }
+}
+
 /**
  * Trains, keeping every epoch, and concludes; whatever stops it, the user is told how to go on. When a GPU fails, the run goes on where
  * the device says that it may; otherwise what there is is kept within the epoch, and the run stops.
@@ -279,8 +294,7 @@ const execute = async (begun: Run, shell: Shell): Promise<void> => {
     const device: Device = { backend: to, reason: `${from.name} failed after ${steps} steps` }
     run = { ...run, device, settings: settled(run.settings, device, { steps: kept, reason: show(error) }) }
     const repeated = steps === kept ? '' : `; ${steps - kept} of them are repeated`
-    shell.note(`${show(error)}
-Training goes on after these ${steps} steps on ${to.description}${repeated}.`)
+    shell.note(`${show(error)}\nTraining goes on after these ${steps} steps on ${to.description}${repeated}.`)
   }
   try {
     if (resume !== undefined) await get(heal(folder.path, resume.history))
@@ -290,7 +304,7 @@ Training goes on after these ${steps} steps on ${to.description}${repeated}.`)
       last = epoch.checkpoint
       say(epochLine(epoch, settings.epochs))
     }
-    if (last !== undefined) await conclude(run, last, shell)
+    if (last !== undefined) await concludeSomewhere(run, last, shell)
   } catch (cause) {
     shell.clear()
     if (last === undefined) {

@@ -1,7 +1,7 @@
-import * as E from 'fp-ts/lib/Either.js'
 import type { Backend } from '../backend/backend.ts'
+import { failureOf, successor } from '../backend/device.ts'
 import { openRegion } from '../backend/region.ts'
-import { type MixtrainError, MixtrainException, raise, usage } from '../core/error.ts'
+import { type MixtrainError, raise, usage } from '../core/error.ts'
 import { fold, key as keyOf } from '../core/key.ts'
 import type { Augment } from '../data/augment.ts'
 import { batches, type Dataset, labelsOf, pixels } from '../data/dataset.ts'
@@ -123,12 +123,6 @@ export interface TrainedEpoch extends EpochRecord {
 
 /** Whether a backend can be lost while nothing is wrong with the program: host copies of the state are worth their time there. */
 const canBeLost = (backend: Backend): boolean => backend.name === 'webgpu' || backend.fallback !== undefined
-
-/** The error of a device that failed, not one of the program. */
-const failureOf = (cause: unknown): MixtrainError | undefined =>
-  cause instanceof MixtrainException && (cause.error.kind === 'device' || cause.error.kind === 'memory')
-    ? cause.error
-    : undefined
 
 /** Time from one copy to the next: so many times as long as a copy takes, and this long at least. */
 const COPY_SHARE = 20
@@ -287,8 +281,7 @@ export const fit = (options: FitOptions) =>
       } catch (cause) {
         const error = failureOf(cause)
         if (error === undefined || !canBeLost(current)) throw cause
-        const next = await current.fallback?.()
-        const to = next !== undefined && E.isRight(next) ? next.right : undefined
+        const to = await successor(current)
         await options.failed?.({ error, from: current, to, steps, kept: stepsOf(last), checkpoint: last })
         if (to === undefined) throw cause
         current = to

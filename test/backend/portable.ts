@@ -213,8 +213,10 @@ export const survival = async (): Promise<Survival> => {
   const backend = withFallback(right(await webgpu({ device })()), wasm({ threads: 1 }))
   try {
     let failures = 0
-    const want = await trained(alone)
+    const optimizer = sgd({ lr: 0.05 })
+    const want = await trained(alone, { optimizer })
     const got = await trained(backend, {
+      optimizer,
       progress: async ({ phase, epoch, done }) => {
         if (phase === 'training' && epoch === 1 && done === 2) device.destroy()
         await new Promise((resolve) => setTimeout(resolve))

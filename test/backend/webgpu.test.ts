@@ -64,10 +64,12 @@ test('an adapter that is refused is an error value; auto then says why it took W
   if (E.isLeft(real)) {
     assert.is(real.left.kind, 'device')
     assert.is(auto.backend.name, 'wasm')
+    assert.is(auto.backend.fallback, undefined)
     assert.match(auto.reason, 'no WebGPU: ')
     assert.match(show(real.left), auto.reason.slice('no WebGPU: '.length).split(';')[0])
   } else {
     assert.is(auto.backend.name, 'webgpu')
+    assert.ok(auto.backend.fallback)
     real.right.dispose()
   }
   auto.backend.dispose()
@@ -141,6 +143,7 @@ else {
     const byName = right(await openDevice({ device: 'webgpu' })())
     assert.is(byName.backend.name, 'webgpu')
     assert.is(byName.reason, 'asked for by name')
+    assert.is(byName.backend.fallback, undefined)
     byName.backend.dispose()
   })
 

@@ -76,7 +76,7 @@ test('uniform is uniform', () => {
   assert.ok(
     chiSquare(
       tally(
-        u.map(x => Math.floor(x * 64)),
+        u.map((x) => Math.floor(x * 64)),
         64,
       ),
     ) < limit(64),
@@ -92,7 +92,7 @@ test('integers are unbiased', () => {
   for (const below of [1, 2, 3, 10, 100])
     assert.ok(chiSquare(tally(K.integers(K.key(below), 30_000, below), below)) < limit(below))
   const below = 3 * 2 ** 30
-  const thirds = K.integers(K.key(5), 30_000, below).map(v => Math.floor(v / 2 ** 30))
+  const thirds = K.integers(K.key(5), 30_000, below).map((v) => Math.floor(v / 2 ** 30))
   assert.ok(chiSquare(tally(thirds, 3)) < limit(3))
   assert.equal(K.integers(K.key(5), 4, 2 ** 32), K.bits(K.key(5), 4))
   assert.throws(() => K.integers(K.key(5), 4, 0), /the bound of random integers must be an integer from 1/)
@@ -117,15 +117,15 @@ test('every permutation and every choice is as likely', () => {
   const keys = K.split(K.key(9), 24_000)
   const code = (digits: Iterable<number>) => [...digits].reduce((c, d) => c * 4 + d, 0)
   const orders = tally(
-    keys.map(k => code(K.permutation(k, 4))),
+    keys.map((k) => code(K.permutation(k, 4))),
     256,
-  ).filter(c => c > 0)
+  ).filter((c) => c > 0)
   assert.is(orders.length, 24)
   assert.ok(chiSquare(orders) < limit(24))
   const choices = tally(
-    keys.map(k => code(K.choose(k, 4, 2))),
+    keys.map((k) => code(K.choose(k, 4, 2))),
     16,
-  ).filter(c => c > 0)
+  ).filter((c) => c > 0)
   assert.is(choices.length, 12)
   assert.ok(chiSquare(choices) < limit(12))
 })
@@ -133,7 +133,7 @@ test('every permutation and every choice is as likely', () => {
 test('bernoulli has its probability', () => {
   const keys = K.split(K.key(13), 20_000)
   for (const p of [0, 0.01, 0.5, 0.8, 1]) {
-    const hits = keys.filter(k => K.bernoulli(k, p)).length
+    const hits = keys.filter((k) => K.bernoulli(k, p)).length
     assert.ok(Math.abs(hits - keys.length * p) <= 5 * Math.sqrt(keys.length * p * (1 - p)))
   }
   for (const p of [-0.1, 1.1, Number.NaN]) assert.throws(() => K.bernoulli(K.key(0), p), /a probability must be in/)
@@ -171,7 +171,7 @@ test('the normal quantile is accurate, odd and increasing', () => {
 
 test('normal is normal', () => {
   const z = K.normal(K.key(17), 100_000)
-  const moment = (k: number) => mean(z.map(x => x ** k))
+  const moment = (k: number) => mean(z.map((x) => x ** k))
   const bound = (variance: number) => 5 * Math.sqrt(variance / z.length)
   assert.ok(Math.abs(moment(1)) < bound(1))
   assert.ok(Math.abs(moment(2) - 1) < bound(2))
@@ -181,7 +181,7 @@ test('normal is normal', () => {
   assert.ok(
     chiSquare(
       tally(
-        z.map(x => edges.filter(e => e <= x).length),
+        z.map((x) => edges.filter((e) => e <= x).length),
         32,
       ),
     ) < limit(32),
@@ -195,10 +195,10 @@ test('children are different from each other, from their parent and from what it
     ...K.split(parent, 5000),
     ...Array.from({ length: 5000 }, (_, i) => K.fold(parent, i - 2500)),
     ...Array.from({ length: 5000 }, (_, i) => K.fold(parent, String(i))),
-    ...['', 'a', 'b', 'ab', 'ba', '\u0000', 'a\u0000'].map(s => K.fold(parent, s)),
+    ...['', 'a', 'b', 'ab', 'ba', '\u0000', 'a\u0000'].map((s) => K.fold(parent, s)),
     ...Array.from({ length: 5000 }, (_, i) => [...K.bits(parent, 10_000).subarray(2 * i, 2 * i + 2)]),
   ]
-  assert.is(new Set(derived.map(k => k.join())).size, derived.length)
+  assert.is(new Set(derived.map((k) => k.join())).size, derived.length)
   assert.equal(K.split(parent, 3), K.split(parent, 7).slice(0, 3))
   assert.throws(() => K.fold(parent, 0.5), /a folded number must be an integer/)
 })
@@ -206,11 +206,11 @@ test('children are different from each other, from their parent and from what it
 test('streams of children do not correlate', () => {
   const n = 20_000
   const keys = [...K.split(K.key(23), 4), K.fold(K.key(23), 0), K.fold(K.key(23), 1), K.key(23), K.key(24)]
-  const streams = keys.map(k => K.uniform(k, n).map(u => (u - 0.5) * Math.sqrt(12)))
+  const streams = keys.map((k) => K.uniform(k, n).map((u) => (u - 0.5) * Math.sqrt(12)))
   for (let i = 0; i < streams.length; i++)
     for (let j = 0; j < i; j++)
       assert.ok(Math.abs(mean(streams[i].map((u, t) => u * streams[j][t]))) < 5 / Math.sqrt(n), `streams ${i}, ${j}`)
-  const first = K.split(K.key(29), 20_000).map(k => K.bits(k, 1)[0] >>> 26)
+  const first = K.split(K.key(29), 20_000).map((k) => K.bits(k, 1)[0] >>> 26)
   assert.ok(chiSquare(tally(first, 64)) < limit(64))
 })
 

@@ -15,11 +15,11 @@ import { mixTrain } from '../../src/loss/objective.ts'
 import { cosine, linear } from '../../src/loss/schedule.ts'
 import { conv, dense, flatten, relu, sequential } from '../../src/nn/layers.ts'
 import { network } from '../../src/nn/networks.ts'
-import { symbolic } from '../../src/robust/bounds.ts'
+import { ibp, symbolic } from '../../src/robust/bounds.ts'
 import { adaptive } from '../../src/train/balance.ts'
 import { decodeCheckpoint, encodeCheckpoint, restore, type Settings } from '../../src/train/checkpoint.ts'
 import { type Checkpoint, type Failure, type FitOptions, fit, type TrainedEpoch } from '../../src/train/fit.ts'
-import { adam, clipGradients } from '../../src/train/optimizer.ts'
+import { adam, clipGradients, type Optimizer, sgd } from '../../src/train/optimizer.ts'
 import { right, skipped } from '../shared.ts'
 
 /** A backend that fails in mid-training: training goes on elsewhere, or stops with a checkpoint. */
@@ -179,10 +179,10 @@ const settings: Settings = {
 }
 
 /** What comes back from the file of a checkpoint. */
-const filed = (checkpoint: Checkpoint): Checkpoint => {
+const filed = (checkpoint: Checkpoint, { slots }: Optimizer = options.optimizer): Checkpoint => {
   const stored = right(decodeCheckpoint(encodeCheckpoint(tiny, checkpoint, settings), 'c'))
   assert.equal(stored.settings, settings)
-  return right(restore(stored, tiny, options.optimizer.slots))
+  return right(restore(stored, tiny, slots))
 }
 
 /** Runs to the error that it must end with. */
@@ -286,12 +286,14 @@ if (E.isLeft(probe)) skipped('a GPU lost in mid-training', show(probe.left))
 else {
   probe.right.device.destroy()
   /** The least that a software adapter can train. */
-  const quick: Partial<FitOptions> = {
+  const quick = {
+    loss: mixTrain({ k: 2 }),
+    optimizer: sgd({ lr: 0.05, momentum: 0.5 }),
+    method: ibp,
     attack: undefined,
     epochs: 2,
     monitor: slice(200, 205)(data.train),
-    evaluationBatch: 5,
-  }
+  } satisfies Partial<FitOptions>
 
   /** A WebGPU backend whose device is destroyed when training has come to a step. */
   const doomed = async (step: number) => {
@@ -349,7 +351,7 @@ else {
     backend.dispose()
     const again = right(await openDevice({ device: 'webgpu' })())
     assert.is(again.backend.fallback, undefined)
-    const rest = await collect(again.backend, { ...quick, resume: filed(failures[0].checkpoint) })
+    const rest = await collect(again.backend, { ...quick, resume: filed(failures[0].checkpoint, quick.optimizer) })
     close(rest[0].checkpoint, want[1].checkpoint, 1e-3)
     again.backend.dispose()
   })
