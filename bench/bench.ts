@@ -212,7 +212,10 @@ const main = async () => {
   }
   const folder = new URL('../../bench/results/', import.meta.url)
   await mkdir(folder, { recursive: true })
-  await writeFile(new URL(part === undefined ? 'bench.json' : `bench-${part}.json`, folder), `${JSON.stringify(results, null, 1)}\n`)
+  await writeFile(
+    new URL(part === undefined ? 'bench.json' : `bench-${part}.json`, folder),
+    `${JSON.stringify(results, null, 1)}\n`,
+  )
   if (results.curves.length > 0) {
     const subtitle = `${environment.machine}, ${cores} cores, Node ${process.version}, ${environment.date.slice(0, 10)}`
     await writeFile(new URL('curves.svg', folder), await draw(costCurves(results.curves, subtitle)))

@@ -93,7 +93,8 @@ const under = <A>(prefix: string, named: Named<A>): Named<A> =>
 export const sequential =
   (...layers: readonly Layer[]): Layer =>
   (input) => {
-    const built = layers.reduce<readonly Built[]>((done, f) => [...done, f(done[done.length - 1]?.output ?? input)], [])
+    const built: Built[] = []
+    for (const layer of layers) built.push(layer(built[built.length - 1]?.output ?? input))
     return {
       output: built[built.length - 1]?.output ?? input,
       parameters: Object.assign({}, ...built.map((b, i) => prefixed(String(i), b.parameters))) as Named<Parameter>,

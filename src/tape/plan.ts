@@ -559,15 +559,16 @@ interface Dim {
 }
 
 /** Drops unit dims and joins neighbours that every operand walks through contiguously. */
-const compress = (dims: readonly Dim[]): readonly Dim[] =>
-  dims
-    .filter((d) => d.extent !== 1)
-    .reduce<readonly Dim[]>((done, d) => {
-      const p = done[done.length - 1]
-      const joins =
-        p !== undefined && p.reduced === d.reduced && p.strides.every((s, i) => s === d.strides[i] * d.extent)
-      return joins ? [...done.slice(0, -1), { ...d, extent: p.extent * d.extent }] : [...done, d]
-    }, [])
+const compress = (dims: readonly Dim[]): readonly Dim[] => {
+  const joined: Dim[] = []
+  for (const d of dims.filter((x) => x.extent !== 1)) {
+    const p = joined[joined.length - 1]
+    const joins = p !== undefined && p.reduced === d.reduced && p.strides.every((s, i) => s === d.strides[i] * d.extent)
+    if (joins) joined[joined.length - 1] = { ...d, extent: p.extent * d.extent }
+    else joined.push(d)
+  }
+  return joined
+}
 
 const MAX_WORK = 2 ** 31 - 1
 

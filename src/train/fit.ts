@@ -209,7 +209,7 @@ const trainOn = (options: FitOptions) =>
             await backend.sync()
             const copying = performance.now()
             const { terms, ...state }: Snapshot = await loop.snapshot()
-            // A copy counts once nothing that went wrong before it can still become known.
+            // A copy, like an epoch, counts once nothing that went wrong before it can still become known.
             await backend.sync()
             copies.took(performance.now() - copying)
             keep({ state, history, within: { steps: i + 1, terms, seconds: elapsed() } })
@@ -236,6 +236,7 @@ const trainOn = (options: FitOptions) =>
         }
         history = [...history, record]
         const checkpoint = { state: await loop.state(), history }
+        if (copies !== undefined) await backend.sync()
         keep(checkpoint)
         yield { ...record, device: backend.name, checkpoint }
       }
