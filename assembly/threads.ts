@@ -19,10 +19,10 @@ export const SCRATCH_BYTES: usize = 140
 const STOP: usize = 144
 
 /**
- * Loads before a waiting thread sleeps: some 10 us, a fraction of what waking it costs; then the core may have better
+ * Loads before a waiting thread sleeps: some 50 us, about what waking it costs; then the core may have better
  * things to do.
  */
-const SPINS: i32 = 20000
+const SPINS: i32 = 100000
 
 let control: usize = 0
 let me: i32 = 0
