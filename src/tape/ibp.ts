@@ -25,7 +25,7 @@ export const propagate = (
 }
 
 /** The interval rule of one node. */
-export const intervalOf = (x: Tensor, operands: readonly Operand[]): Interval =>
+const intervalOf = (x: Tensor, operands: readonly Operand[]): Interval =>
   'unsupported' in x.op.interval
     ? raise({ kind: 'unsupported', what: `${x.op.name} of interval tensors`, reason: x.op.interval.unsupported })
     : x.op.interval(operands, x.attrs)
