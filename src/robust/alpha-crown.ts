@@ -24,8 +24,9 @@ import {
   sum,
   transpose,
 } from '../ops/index.ts'
+import { anatomy } from '../tape/anatomy.ts'
 import type { Boxes } from '../tape/ibp.ts'
-import { anatomy, type Bounded, linearBounds } from '../tape/linear-bounds.ts'
+import { type Bounded, linearBounds } from '../tape/linear-bounds.ts'
 import { compileIn } from '../tape/run.ts'
 import { order } from '../tape/tape.ts'
 import { grad } from '../tape/vjp.ts'

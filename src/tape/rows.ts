@@ -1,0 +1,45 @@
+import type { Slope } from '../core/op.ts'
+import * as S from '../core/shape.ts'
+import type { Interval, Tensor } from '../core/tensor.ts'
+import { add, type Conv } from '../ops/index.ts'
+
+/** Rows of coefficients of a linear functional of one node. `lower === upper` (one node) while nothing has told them apart. */
+export interface Rows {
+  readonly lower: Tensor
+  readonly upper: Tensor
+  /** Set when rows are those of a convolution kept as patches: `[o, n, P, c, p, q]`, one window of the node for each of P places. */
+  readonly patch?: Patch
+}
+
+export interface Patch {
+  /** Windows of the node's map (x) for a grid (y) of places. */
+  readonly g: Conv
+  /** Coefficients outside the map are 0 already. */
+  readonly masked: boolean
+}
+
+/** Bounds of the rows: `[rows, n]`, or `[o, n, P]` for patches. */
+export interface Ends {
+  readonly lower: Tensor
+  readonly upper: Tensor
+}
+
+/** What every walk of one graph shares. */
+export interface Context {
+  readonly images: number
+  /** Nodes that depend on a box. */
+  readonly boxed: ReadonlySet<Tensor>
+  /** The box of a node that a relaxation asks for. */
+  readonly bounds: (x: Tensor) => Interval
+  readonly slope: (x: Tensor) => Slope
+}
+
+export const both = (rows: Rows, f: (a: Tensor) => Tensor): Rows => {
+  const lower = f(rows.lower)
+  return { ...rows, lower, upper: rows.upper === rows.lower ? lower : f(rows.upper) }
+}
+
+export const plus = (a: Tensor | undefined, b: Tensor | undefined): Tensor | undefined =>
+  a && b ? add(a, b) : (a ?? b)
+
+export const describe = (x: Tensor): string => `${x.op.name}(${x.inputs.map((y) => S.show(y.shape)).join(', ')})`

@@ -1,0 +1,237 @@
+import { raise } from '../core/error.ts'
+import type { Affine, Reduction, Relax } from '../core/op.ts'
+import * as S from '../core/shape.ts'
+import type { Interval, Operand, Tensor } from '../core/tensor.ts'
+import {
+  type Axes,
+  absRowDot,
+  add,
+  addOp,
+  broadcastOp,
+  broadcastTo,
+  centre,
+  conv2dOp,
+  div,
+  divOp,
+  full,
+  type Matmul,
+  matmulOp,
+  mul,
+  mulOp,
+  neg,
+  negOp,
+  radius,
+  reshape,
+  reshapeOp,
+  rowDot,
+  splitMul,
+  sub,
+  subOp,
+  sumTail,
+  transposeOp,
+  zeros,
+} from '../ops/index.ts'
+import { isNonlinear, SCALE } from './anatomy.ts'
+import { atPlaces, mergePatches, patchThroughConv } from './patches.ts'
+import { both, type Context, describe, type Ends, plus, type Rows } from './rows.ts'
+import { order } from './tape.ts'
+
+/** Coefficients times a value of the node, and with magnitudes. */
+const dot = (rows: Rows, node: Tensor, a: Tensor, v: Tensor, product: (a: Tensor, v: Tensor) => Tensor): Tensor =>
+  rows.patch === undefined ? product(a, v) : product(a, atPlaces(v, node, rows.patch))
+
+const sumRows = (rows: Rows, x: Tensor): Tensor => sumTail(x, rows.patch === undefined ? 2 : 3)
+
+/** What lower and upper rows contribute where the node's value is the point v. */
+const pointEnds = (rows: Rows, node: Tensor, v: Tensor): Ends => {
+  const at = (a: Tensor) => sumRows(rows, dot(rows, node, a, v, mul))
+  const lower = at(rows.lower)
+  return { lower, upper: rows.upper === rows.lower ? lower : at(rows.upper) }
+}
+
+/** A c - |A| r and A c + |A| r over the box of the node. */
+const concretize = (rows: Rows, node: Tensor, box: Interval): Ends => {
+  const [c, r] = [centre(box), radius(box)]
+  const tail = rows.patch === undefined ? 2 : 3
+  const value = (a: Tensor) => dot(rows, node, a, c, (x, v) => rowDot(x, v, tail))
+  const spread = (a: Tensor) => dot(rows, node, a, r, (x, v) => absRowDot(x, v, tail))
+  return { lower: sub(value(rows.lower), spread(rows.lower)), upper: add(value(rows.upper), spread(rows.upper)) }
+}
+
+/** Rows carried through a relaxation, one set for each boxed operand, and the intercepts' share of the offset. */
+const throughRelaxation = (
+  rows: Rows,
+  x: Tensor,
+  ctx: Context,
+): { readonly to: readonly (Rows | undefined)[]; readonly ends: Ends | undefined } => {
+  const { relax: rule } = x.op
+  if (rule === 'linear' || 'unsupported' in rule)
+    return raise({
+      kind: 'unsupported',
+      what: `linear bounds of ${x.op.name}`,
+      reason: rule === 'linear' ? '' : rule.unsupported,
+    })
+  const reduction = typeof rule === 'object' && 'lift' in rule ? (rule as Reduction<unknown>) : undefined
+  const made =
+    typeof rule === 'object' && 'bilinear' in rule ? rule.bilinear : (reduction?.relax ?? (rule as Relax<unknown>))
+  if (typeof made !== 'function')
+    return raise({ kind: 'unsupported', what: `linear bounds of ${x.op.name}`, reason: made.unsupported })
+  requireImages(x, ctx)
+  const operands: readonly Operand[] = x.inputs.map((i) => (ctx.boxed.has(i) ? ctx.bounds(i) : i))
+  const { lower, upper } = made(operands, x.attrs, ctx.slope(x))
+  const lifted =
+    reduction === undefined ? rows : both(rows, (a) => reduction.lift(perImage(a, x, ctx), x.inputs, x.attrs))
+  const place = (v: Tensor) => (rows.patch === undefined ? v : atPlaces(v, x, rows.patch))
+  const to = x.inputs.map((i, k): Rows | undefined => {
+    if (!ctx.boxed.has(i)) return undefined
+    const [p, q] = [place(lower.slopes[k]), place(upper.slopes[k])]
+    const same = lower.slopes[k] === upper.slopes[k]
+    const l = splitMul(lifted.lower, p, same ? p : q)
+    const u = same && rows.upper === rows.lower ? l : splitMul(lifted.upper, same ? p : q, p)
+    const narrow = (a: Tensor) => (reduction === undefined ? unbroadcastRows(a, x, i) : a)
+    return {
+      lower: narrow(l),
+      upper: l === u ? narrow(l) : narrow(u),
+      ...(rows.patch && { patch: { ...rows.patch, masked: true } }),
+    }
+  })
+  const line = ({ intercept }: Affine) => place(intercept ?? full([], 0))
+  const zero = lower.intercept === undefined && upper.intercept === undefined
+  const share = (a: Tensor, p: Affine, q: Affine) =>
+    sumRows(rows, p === q ? mul(a, line(p)) : splitMul(a, line(p), line(q)))
+  return {
+    to,
+    ends: zero ? undefined : { lower: share(rows.lower, lower, upper), upper: share(rows.upper, upper, lower) },
+  }
+}
+
+/** Sums row coefficients over what operand i was repeated to, leaving rows and images alone. */
+export const unbroadcastRows = (a: Tensor, x: Tensor, i: Tensor): Tensor => {
+  if (S.equals(x.shape, i.shape)) return a
+  return raise({
+    kind: 'unsupported',
+    what: `linear bounds of ${describe(x)}`,
+    reason: 'an interval operand is broadcast; broadcast it explicitly with broadcastTo',
+  }) as Tensor
+}
+
+const merge = (a: Rows | undefined, b: Rows): Rows => {
+  if (a === undefined) return b
+  if (a.patch !== undefined) return mergePatches(a, b)
+  const lower = add(a.lower, b.lower)
+  return { lower, upper: a.upper === a.lower && b.upper === b.lower ? lower : add(a.upper, b.upper) }
+}
+
+/**
+ * Bounds of rows of `root` by the walk; it ends at nodes whose box `terminal` knows.
+ */
+export const walk = (root: Tensor, start: Rows, ctx: Context, terminal: (x: Tensor) => Interval | undefined): Ends => {
+  const rowsOf = new Map<Tensor, Rows>([[root, start]])
+  let offset: { readonly lower: Tensor | undefined; readonly upper: Tensor | undefined } = {
+    lower: undefined,
+    upper: undefined,
+  }
+  const collect = (ends: Ends | undefined) => {
+    offset = { lower: plus(offset.lower, ends?.lower), upper: plus(offset.upper, ends?.upper) }
+  }
+  for (const x of [...order([root])].reverse()) {
+    const rows = rowsOf.get(x)
+    if (rows === undefined) continue
+    const box = terminal(x)
+    if (box !== undefined) {
+      collect(concretize(rows, x, box))
+      continue
+    }
+    if (!ctx.boxed.has(x)) {
+      collect(pointEnds(rows, x, x))
+      continue
+    }
+    const to = isNonlinear(x, ctx.boxed) ? nonlinear(rows, x, ctx, collect) : linear(rows, x, ctx, collect)
+    x.inputs.forEach((i, k) => {
+      const r = to[k]
+      if (r !== undefined) rowsOf.set(i, merge(rowsOf.get(i), r))
+    })
+  }
+  const zero = full([1, 1], 0)
+  return { lower: offset.lower ?? zero, upper: offset.upper ?? zero }
+}
+
+/** Rows are per image, so each image of a node must depend on the same image of its boxed operands alone. */
+const requireImages = (x: Tensor, ctx: Context): void => {
+  const { axes, permutation, transA } = (x.attrs ?? {}) as Partial<Axes & Matmul & { permutation: readonly number[] }>
+  const kept = [x, ...x.inputs.filter((i) => ctx.boxed.has(i))].every((i) => i.shape[0] === ctx.images)
+  const moved =
+    axes?.includes(0) ||
+    (permutation !== undefined && permutation[0] !== 0) ||
+    (x.op === matmulOp && x.shape.length === 2 && transA) ||
+    (x.op === broadcastOp && x.shape.length !== x.inputs[0].shape.length)
+  if (!kept || moved)
+    raise({
+      kind: 'unsupported',
+      what: `linear bounds of ${describe(x)}`,
+      reason: 'it mixes or moves the images of a batch, and bounds are taken per image',
+    })
+}
+
+const nonlinear = (rows: Rows, x: Tensor, ctx: Context, collect: (e: Ends | undefined) => void) => {
+  const { to, ends } = throughRelaxation(rows, x, ctx)
+  collect(ends)
+  return to
+}
+
+/** Rows through an op that is linear in its boxed operands; point operands go into the offset. */
+const linear = (rows: Rows, x: Tensor, ctx: Context, collect: (e: Ends) => void): readonly (Rows | undefined)[] => {
+  requireImages(x, ctx)
+  const isBoxed = x.inputs.map((i) => ctx.boxed.has(i))
+  if (x.op.relax === 'linear' && isBoxed.includes(false)) {
+    // The value of the op with its boxed operands at 0.
+    const point = x.op === addOp || x.op === subOp ? pointTerm(x, isBoxed) : rebuilt(x, isBoxed)
+    collect(pointEnds(rows, x, point))
+  }
+  if (rows.patch !== undefined && x.op === conv2dOp) return [patchThroughConv(rows, x, x.inputs[0]), undefined]
+  if (rows.patch !== undefined && (x.op === mulOp || x.op === divOp)) {
+    const k = isBoxed.indexOf(true)
+    const other = x.inputs[1 - k]
+    const factor = atPlaces(x.op === mulOp ? other : div(1, other), x, rows.patch)
+    const scaled = both(rows, (a) => mul(a, factor))
+    const out: Rows = { ...scaled, patch: { ...rows.patch, masked: true } }
+    return k === 0 ? [out, undefined] : [undefined, out]
+  }
+  if (x.op === reshapeOp)
+    return [both(rows, (a) => reshape(a, [...a.shape.slice(0, 2), ...x.inputs[0].shape.slice(1)]))]
+  if (SCALE.has(x.op)) x.inputs.forEach((i, k) => isBoxed[k] && unbroadcastRows(rows.lower, x, i))
+  if (x.op === addOp || x.op === subOp)
+    return isBoxed.map((is, k) => (is ? (x.op === subOp && k === 1 ? both(rows, neg) : rows) : undefined))
+  const ct = (a: Tensor) => x.op.vjp(perImage(a, x, ctx), x.inputs, x, x.attrs)
+  const lower = ct(rows.lower)
+  const upper = rows.upper === rows.lower ? lower : ct(rows.upper)
+  return x.inputs.map((_, k) => {
+    const [l, u] = [lower[k], upper[k]]
+    if (!isBoxed[k]) return undefined
+    return l !== undefined && u !== undefined
+      ? { ...rows, lower: l, upper: u }
+      : raise({
+          kind: 'unsupported',
+          what: `linear bounds of ${describe(x)}`,
+          reason: `operand ${k} is an interval, and rows of coefficients are known for operand 0 only`,
+        })
+  })
+}
+
+/** Ops whose vjp takes coefficients with one image in place of n (a product of stacks does not). */
+const IMAGE_FREE = new Set<unknown>([addOp, subOp, negOp, mulOp, matmulOp, conv2dOp, transposeOp])
+
+const perImage = (a: Tensor, x: Tensor, ctx: Context): Tensor =>
+  IMAGE_FREE.has(x.op) && !(x.op === matmulOp && x.shape.length === 3)
+    ? a
+    : broadcastTo(a, [a.shape[0], ctx.images, ...a.shape.slice(2)])
+
+const pointTerm = (x: Tensor, isBoxed: readonly boolean[]): Tensor => {
+  const k = isBoxed.indexOf(false)
+  return x.op === subOp && k === 1 ? sub(0, x.inputs[1]) : x.inputs[k]
+}
+
+const rebuilt = (x: Tensor, isBoxed: readonly boolean[]): Tensor => ({
+  ...x,
+  inputs: x.inputs.map((i, k) => (isBoxed[k] ? zeros(i.shape) : i)),
+})
