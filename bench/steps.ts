@@ -50,7 +50,7 @@ export const stepKinds = {
 } as const satisfies Readonly<Record<string, StepKind>>
 
 export interface StepOptions {
-  readonly network: NetworkName
+  readonly network: 'small' | 'large'
   readonly kind: StepKind
   readonly batch: number
   readonly epsilon: number
@@ -120,7 +120,7 @@ const phasesOf = async (backend: Backend, plan: Plan, { peak, bandwidth }: Limit
 }
 
 /** Hidden neurons of the paper's networks on 28 x 28 images. */
-const NEURONS: Readonly<Record<NetworkName, number>> = { small: 4804, large: 48064 }
+const NEURONS: Readonly<Record<StepOptions['network'], number>> = { small: 4804, large: 48064 }
 const MARGINS = 9
 
 /** Measures one kind of step, on a backend of its own. `limits`: profile the plan as well. */

@@ -4,8 +4,8 @@ import { z } from 'zod'
 import { fileError, type MixtrainError, MixtrainException, show } from '../core/error.ts'
 import { unknownName } from '../core/names.ts'
 import { type Shape, show as showShape } from '../core/shape.ts'
-import type { Named } from '../nn/layers.ts'
-import { type Network, networks } from '../nn/networks.ts'
+import type { Named, Normalisation } from '../nn/layers.ts'
+import { type Network, networks, type Task } from '../nn/networks.ts'
 import { input } from '../ops/index.ts'
 import { decodeOnnx, encodeOnnx, type OnnxModel } from './onnx.ts'
 import { decode, encode, expectTensors, type Metadata } from './safetensors.ts'
@@ -20,7 +20,7 @@ export interface Provenance {
   readonly arithmetic: 'exact' | 'fast-math'
 }
 
-/** A network with its weights, as a file holds it. Inputs are pixels in [0, 1]: there is no other normalisation. */
+/** A network with its weights, as a file holds it. Inputs are pixels in [0, 1]; what the network normalises, it does itself. */
 export interface SavedModel {
   readonly network: Network
   readonly parameters: Named<Float32Array>
@@ -37,7 +37,7 @@ const metadataOf = (model: SavedModel): Metadata => ({
   network: model.network.name,
   input: JSON.stringify(model.network.input),
   classes: String(model.network.classes),
-  normalisation: 'none',
+  normalisation: model.network.normalisation === undefined ? 'none' : JSON.stringify(model.network.normalisation),
   ...(model.provenance === undefined
     ? {}
     : {
@@ -62,6 +62,25 @@ const Provenance = z.object({
   arithmetic: z.enum(['exact', 'fast-math']),
 })
 
+const perChannel = z.array(z.number()).max(1024)
+const Normalised = z.strictObject({ mean: perChannel, std: perChannel })
+
+/** `none`, or `{"mean":[...],"std":[...]}` with one number per channel. */
+const normalisation = z
+  .string()
+  .max(100_000)
+  .transform((text, context): Normalisation | undefined => {
+    if (text === 'none') return undefined
+    try {
+      const parsed = Normalised.safeParse(JSON.parse(text))
+      if (parsed.success) return parsed.data
+    } catch {
+      // Not JSON: the same message as for other JSON.
+    }
+    context.addIssue({ code: 'custom', message: 'expected none, or mean and std per channel as JSON' })
+    return z.NEVER
+  })
+
 const About = z.object({
   format: z.literal('mixtrain'),
   version: number.pipe(z.int().min(1).max(VERSION)),
@@ -73,17 +92,17 @@ const About = z.object({
     .transform((text) => JSON.parse(text) as number[])
     .pipe(z.array(extent).max(4)),
   classes: number.pipe(z.int().min(2).max(65536)),
-  normalisation: z.literal('none'),
+  normalisation,
 })
 
 const firstIssue = ({ issues: [{ path, message }] }: z.ZodError): string =>
   path.length === 0 ? message : `${path.map(String).join('.')}: ${message}`
 
-const built = (name: string, shape: Shape, classes: number, path: string): E.Either<MixtrainError, Network> => {
+const built = (name: string, task: Task, path: string): E.Either<MixtrainError, Network> => {
   if (!Object.hasOwn(networks, name))
     return E.left(fileError(path, unknownName('network', name, Object.keys(networks)), 'metadata'))
   try {
-    return E.right(networks[name as keyof typeof networks]({ input: shape, classes }))
+    return E.right(networks[name as keyof typeof networks](task))
   } catch (cause) {
     if (cause instanceof MixtrainException) return E.left(fileError(path, show(cause.error), 'metadata'))
     throw cause
@@ -118,7 +137,7 @@ const decodeSafetensors = (bytes: Uint8Array, path: string): E.Either<MixtrainEr
       const parsed = Provenance.safeParse(file.metadata)
       return parsed.success ? E.right(parsed.data) : E.left(fileError(path, firstIssue(parsed.error), 'metadata'))
     }),
-    E.bind('network', ({ about }) => built(about.network, about.input, about.classes, path)),
+    E.bind('network', ({ about }) => built(about.network, about, path)),
     E.bind('tensors', ({ file, network }) => expectTensors(file, shapesOf(network))),
     E.map(({ network, tensors, provenance }) => ({
       network,
@@ -137,6 +156,7 @@ const networkOf = (model: OnnxModel): Network => ({
   ),
   init: () => Object.fromEntries([...model.parameters].map(([name, { data }]) => [name, data])),
   apply: (parameters) => model.network(new Map(Object.entries(parameters))),
+  statistics: () => () => ({}),
 })
 
 const decodeForeign = (bytes: Uint8Array, path: string): E.Either<MixtrainError, SavedModel> =>

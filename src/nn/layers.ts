@@ -1,8 +1,8 @@
 import { raise } from '../core/error.ts'
-import { fold, type Key, uniform } from '../core/key.ts'
+import { fold, type Key, normal, uniform } from '../core/key.ts'
 import * as S from '../core/shape.ts'
 import type { Apply, Operand, Tensor } from '../core/tensor.ts'
-import { add, conv2d, matmul, relu as reluOp, reshape } from '../ops/index.ts'
+import { add, constant, conv2d, div, matmul, mean, mul, relu as reluOp, reshape, sqrt, sub } from '../ops/index.ts'
 
 /** Named values, the shape of everything that belongs to parameters: tensors, arrays, gradients, optimizer state. */
 export type Named<A> = Readonly<Record<string, A>>
@@ -11,6 +11,22 @@ export type Named<A> = Readonly<Record<string, A>>
 export interface Parameter {
   readonly shape: S.Shape
   readonly fanIn: number
+  /** Start value of every element, where the initialiser has no say: 1 for a scale. */
+  readonly start?: number
+  /** `statistic`: not trained, but measured on images (`Network.statistics`). */
+  readonly role?: 'statistic'
+}
+
+export const isTrained = ({ role }: Parameter): boolean => role !== 'statistic'
+
+/** The parameters that an optimizer moves. */
+export const trainedOf = (parameters: Named<Parameter>): Named<Parameter> =>
+  Object.fromEntries(Object.entries(parameters).filter(([, p]) => isTrained(p)))
+
+/** What a layer makes of a batch, and the statistics that it measured on the way. */
+export interface Observed {
+  readonly output: Tensor
+  readonly statistics: Named<Tensor>
 }
 
 /** A layer for inputs of one shape (without the image axis). Parameter names are unique within the layer. */
@@ -18,7 +34,15 @@ export interface Built {
   readonly output: S.Shape
   readonly parameters: Named<Parameter>
   readonly apply: (parameters: Named<Tensor>) => Apply
+  /** Measures the layer's statistics on a batch and applies them to it; absent where there are none. */
+  readonly observe?: (parameters: Named<Tensor>) => (x: Tensor) => Observed
 }
+
+/** `observe`, also of a layer without statistics. */
+export const observed =
+  ({ apply, observe }: Built) =>
+  (parameters: Named<Tensor>): ((x: Tensor) => Observed) =>
+    observe?.(parameters) ?? ((x) => ({ output: apply(parameters)(x), statistics: {} }))
 
 /** A layer, given the shape of its input. */
 export type Layer = (input: S.Shape) => Built
@@ -81,6 +105,81 @@ export const conv =
     }
   }
 
+/** Added to a variance before its root (the default of PyTorch and ONNX). */
+const VARIANCE_FLOOR = 1e-5
+
+/** Per channel: `[c]` as it meets `[n, c, h, w]`, or `[d]` as it meets `[n, d]`. */
+const perChannel = (v: Tensor, rank: number): Tensor =>
+  reshape(v, [v.shape[0], ...Array.from({ length: rank - 1 }, () => 1)])
+
+/**
+ * Batch normalisation (arXiv:1502.03167), per channel: x gamma / sqrt(var + 1e-5) + (beta - mean gamma / sqrt(var + 1e-5)), an affine op with
+ * `mean` and `var` as parameters that are not trained. Within a training step they are those of the *clean* batch, for every pass of the step
+ * (clean, attacked, interval), and gradients flow through them; otherwise those over the training set. var is the biased variance.
+ */
+export const batchNorm: Layer = (input) => {
+  const [c] = input
+  const rank = input.length
+  const one = (start: number): Parameter => ({ shape: [c], fanIn: 1, start })
+  const apply =
+    ({ scale, shift, mean: m, var: v }: Named<Tensor>): Apply =>
+    (x) => {
+      const slope = div(scale, sqrt(add(v, VARIANCE_FLOOR)))
+      const scaled = mul(x as Operand, perChannel(slope, rank))
+      return add(scaled, perChannel(sub(shift, mul(m, slope)), rank)) as unknown as typeof x
+    }
+  return {
+    output: input,
+    parameters: {
+      scale: one(1),
+      shift: one(0),
+      mean: { ...one(0), role: 'statistic' },
+      var: { ...one(1), role: 'statistic' },
+    },
+    apply,
+    observe: (parameters) => (x) => {
+      const axes = [...x.shape.keys()].filter((a) => a !== 1)
+      const m = mean(x, axes)
+      const d = sub(x, perChannel(m, rank))
+      const statistics = { mean: m, var: mean(mul(d, d), axes) }
+      return { output: apply({ ...parameters, ...statistics })(x), statistics }
+    },
+  }
+}
+
+/** Mean and standard deviation of the pixels of a data set, one number per channel, pixels in [0, 1]. */
+export interface Normalisation {
+  readonly mean: readonly number[]
+  readonly std: readonly number[]
+}
+
+/**
+ * (x - mean) / std per channel, as an affine op of its own in front of a network: epsilon and boxes stay in pixels, and bounds through
+ * it are exact. Folded into a convolution with zero padding it would be another function at the border, where 0 stands for the mean.
+ */
+export const normalise =
+  ({ mean: m, std }: Normalisation): Layer =>
+  (input) => {
+    const channels = input[0]
+    if (m.length !== channels || std.length !== channels || !std.every((s) => s > 0) || !m.every(Number.isFinite))
+      return raise({
+        kind: 'shape',
+        op: 'normalise',
+        message: `takes a finite mean and a std above 0 for each of ${channels} channels, not ${S.show(m)} and ${S.show(std)}`,
+      })
+    const rank = input.length
+    const channel = (values: readonly number[]) => perChannel(constant(values, [channels]), rank)
+    return {
+      output: input,
+      parameters: {},
+      apply: () => (x) =>
+        add(
+          mul(x as Operand, channel(std.map((s) => 1 / s))),
+          channel(m.map((v, i) => -v / std[i])),
+        ) as unknown as typeof x,
+    }
+  }
+
 const prefixed = <A>(prefix: string, named: Named<A>): Named<A> =>
   Object.fromEntries(Object.entries(named).map(([k, v]) => [`${prefix}.${k}`, v]))
 
@@ -102,6 +201,24 @@ export const sequential =
         const fs = built.map((b, i) => b.apply(under(String(i), parameters)))
         return (x) => fs.reduce((y, f) => f(y), x)
       },
+      ...(built.some((b) => b.observe)
+        ? {
+            observe: (parameters: Named<Tensor>) => {
+              const fs = built.map((b, i) => observed(b)(under(String(i), parameters)))
+              return (x: Tensor) =>
+                fs.reduce<Observed>(
+                  ({ output, statistics }, f, i) => {
+                    const next = f(output)
+                    return {
+                      output: next.output,
+                      statistics: { ...statistics, ...prefixed(String(i), next.statistics) },
+                    }
+                  },
+                  { output: x, statistics: {} },
+                )
+            },
+          }
+        : {}),
     }
   }
 
@@ -123,6 +240,20 @@ export const residual =
         const [f, g] = [b.apply(under('body', parameters)), s.apply(under('skip', parameters))]
         return (x) => add(f(x) as Operand, g(x) as Operand) as unknown as typeof x
       },
+      ...(b.observe || s.observe
+        ? {
+            observe: (parameters: Named<Tensor>) => {
+              const [f, g] = [observed(b)(under('body', parameters)), observed(s)(under('skip', parameters))]
+              return (x: Tensor) => {
+                const [p, q] = [f(x), g(x)]
+                return {
+                  output: add(p.output, q.output),
+                  statistics: { ...prefixed('body', p.statistics), ...prefixed('skip', q.statistics) },
+                }
+              }
+            },
+          }
+        : {}),
     }
   }
 
@@ -141,10 +272,24 @@ export const kaimingInit: Initialiser = (key, { shape, fanIn }) => {
   return shape.length === 1 ? new Float32Array(shape[0]) : uniform(key, S.size(shape), -bound, bound)
 }
 
-/** Start values of all parameters, each from its own name's randomness. */
+/**
+ * Normal weights of standard deviation sqrt(2 pi) / fanIn, biases 0 (Fast-IBP, arXiv:2103.17268, section 3.2): the mean width of interval
+ * bounds then stays the same from layer to layer at the start, where the usual initialisers make it explode with the fan-in.
+ */
+export const ibpInit: Initialiser = (key, { shape, fanIn }) =>
+  shape.length === 1
+    ? new Float32Array(shape[0])
+    : normal(key, S.size(shape)).map((v) => (v * Math.sqrt(2 * Math.PI)) / fanIn)
+
+/** Start values of all parameters, each from its own name's randomness, or its `start`. */
 export const initialise = (
   key: Key,
   parameters: Named<Parameter>,
   init: Initialiser = uniformInit,
 ): Named<Float32Array> =>
-  Object.fromEntries(Object.entries(parameters).map(([name, p]) => [name, init(fold(key, name), p)]))
+  Object.fromEntries(
+    Object.entries(parameters).map(([name, p]) => [
+      name,
+      p.start === undefined ? init(fold(key, name), p) : new Float32Array(S.size(p.shape)).fill(p.start),
+    ]),
+  )

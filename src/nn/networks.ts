@@ -3,6 +3,7 @@ import type { Key } from '../core/key.ts'
 import { type Shape, show } from '../core/shape.ts'
 import type { Apply, Tensor } from '../core/tensor.ts'
 import {
+  batchNorm,
   conv,
   dense,
   flatten,
@@ -10,8 +11,12 @@ import {
   initialise,
   type Layer,
   type Named,
+  type Normalisation,
+  normalise,
+  observed,
   type Parameter,
   relu,
+  residual,
   sequential,
 } from './layers.ts'
 
@@ -20,42 +25,66 @@ export interface Network {
   readonly name: string
   readonly input: Shape
   readonly classes: number
+  /** What its first op does to the pixels; absent where it takes them as they are. */
+  readonly normalisation?: Normalisation | undefined
   readonly parameters: Named<Parameter>
   readonly init: (key: Key) => Named<Float32Array>
   /** Logits `[n, classes]` of a batch `[n, c, h, w]`; on an interval tensor, interval logits. */
   readonly apply: (parameters: Named<Tensor>) => Apply
+  /**
+   * Statistics of a batch by name (parameters of role `statistic`), layer by layer, each measured on what the layers before make of the
+   * batch with statistics of their own; `{}` in a network without batch norm.
+   */
+  readonly statistics: (parameters: Named<Tensor>) => (x: Tensor) => Named<Tensor>
 }
 
 export interface Task {
   readonly input: Shape
   readonly classes: number
+  /** Default: pixels are taken as they are. */
+  readonly normalisation?: Normalisation | undefined
 }
 
 /** A network from its layers, for inputs of one shape. */
-export const network = (name: string, layer: Layer, { input, classes }: Task, init?: Initialiser): Network => {
+export const network = (
+  name: string,
+  layer: Layer,
+  { input, classes, normalisation }: Task,
+  init?: Initialiser,
+): Network => {
   const built = layer(input)
   if (built.output.length !== 1 || built.output[0] !== classes)
     return raise(usage(`network ${name} gives ${show(built.output)} for ${show(input)}, expected [${classes}]`))
+  const front: Apply = normalisation === undefined ? (x) => x : normalise(normalisation)(input).apply({})
   return {
     name,
     input,
     classes,
+    ...(normalisation === undefined ? {} : { normalisation }),
     parameters: built.parameters,
     init: (key) => initialise(key, built.parameters, init),
-    apply: built.apply,
+    apply: (parameters) => {
+      const behind = built.apply(parameters)
+      return (x) => behind(front(x))
+    },
+    statistics: (parameters) => {
+      const behind = observed(built)(parameters)
+      return (x) => behind(front(x)).statistics
+    },
   }
 }
 
 /** conv 16,4,2,1 - conv 32,4,2,1 - fc 100: the paper's small network (MNIST 4,804 ReLUs, 166,406 parameters; CIFAR 6,244). */
-export const small = (task: Task): Network =>
+export const small = (task: Task, init?: Initialiser): Network =>
   network(
     'small',
     sequential(conv(16, 4, 2, 1), relu, conv(32, 4, 2, 1), relu, flatten, dense(100), relu, dense(task.classes)),
     task,
+    init,
   )
 
-/** conv 32,3,1,1 - 32,4,2,1 - 64,3,1,1 - 64,4,2,1 - fc 512 - fc 512: the paper's large network (MNIST 48,064 ReLUs). */
-export const large = (task: Task): Network =>
+/** conv 32,3,1,1 - 32,4,2,1 - 64,3,1,1 - 64,4,2,1 - fc 512 - fc 512: the paper's large network (ReLUs: MNIST 48,064, CIFAR 62,464). */
+export const large = (task: Task, init?: Initialiser): Network =>
   network(
     'large',
     sequential(
@@ -63,8 +92,56 @@ export const large = (task: Task): Network =>
       ...[flatten, dense(512), relu, dense(512), relu, dense(task.classes)],
     ),
     task,
+    init,
   )
 
+/** relu(body + skip): 4x4 and 2x2 windows of stride 2, or 3x3 and 1x1 ones. */
+const block = (channels: number, stride: 1 | 2): Layer =>
+  sequential(
+    residual(
+      sequential(stride === 2 ? conv(channels, 4, 2, 1) : conv(channels, 3, 1, 1), relu, conv(channels, 3, 1, 1)),
+      stride === 2 ? conv(channels, 2, 2) : conv(channels, 1),
+    ),
+    relu,
+  )
+
+/** Images from this height on get the stem of the ImageNet network. */
+const LARGE_IMAGE = 64
+
+/**
+ * The paper's residual networks, without batch norm: a stem, blocks 16 (stride 2), 16, 32 (stride 2), 64 (stride 2), one hidden fc. Stem
+ * conv 16,3,1,1 and fc 1000 (CIFAR: 39,912 ReLUs), or from 64 pixels on conv 16,7,2,3 and fc 512 (ImageNet-200: 39,424 ReLUs).
+ */
+export const resnet = (task: Task, init?: Initialiser): Network => {
+  const wide = task.input[1] >= LARGE_IMAGE
+  return network(
+    'resnet',
+    sequential(
+      ...[wide ? conv(16, 7, 2, 3) : conv(16, 3, 1, 1), relu, block(16, 2), block(16, 1), block(32, 2), block(64, 2)],
+      ...[flatten, dense(wide ? 512 : 1000), relu, dense(task.classes)],
+    ),
+    task,
+    init,
+  )
+}
+
+/**
+ * conv 64,3,1,1 - 64,3,1,1 - 128,3,2,1 - 128,3,1,1 - 128,3,1,1 - fc 512, batch norm before each ReLU: what the field certifies now (CNN7
+ * of arXiv:2102.06700, 2103.17268, 2305.13991).
+ */
+export const cnn7 = (task: Task, init?: Initialiser): Network => {
+  const stage = (channels: number, stride: number) => [conv(channels, 3, stride, 1), batchNorm, relu]
+  return network(
+    'cnn7',
+    sequential(
+      ...[stage(64, 1), stage(64, 1), stage(128, 2), stage(128, 1), stage(128, 1)].flat(),
+      ...[flatten, dense(512), batchNorm, relu, dense(task.classes)],
+    ),
+    task,
+    init,
+  )
+}
+
 /** The networks by name. */
-export const networks = { small, large } as const
+export const networks = { small, large, resnet, cnn7 } as const
 export type NetworkName = keyof typeof networks

@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { fileError, type MixtrainError } from '../core/error.ts'
 import type { Shape } from '../core/shape.ts'
 import { decode, encode, expectTensors, type Safetensors } from '../format/safetensors.ts'
-import type { Named } from '../nn/layers.ts'
+import { type Named, type Parameter, trainedOf } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import type { Checkpoint, EpochRecord, Within } from './fit.ts'
 
@@ -77,8 +77,8 @@ const PARAMETER = 'parameter'
 const SLOT = 'slot'
 const TERM = 'term'
 
-const shapesOf = (network: Network): Named<Shape> =>
-  Object.fromEntries(Object.entries(network.parameters).map(([name, p]) => [name, p.shape]))
+const shapesOf = (parameters: Named<Parameter>): Named<Shape> =>
+  Object.fromEntries(Object.entries(parameters).map(([name, p]) => [name, p.shape]))
 
 const partOf = ({ steps, seconds, terms }: Within): Part => ({ steps, seconds, terms: Object.keys(terms) })
 
@@ -96,7 +96,7 @@ export const logged = (r: EpochRecord): EpochRecord => ({
 })
 
 /**
- * A run after an epoch, as one safetensors file: tensors `parameter.NAME` and `slot.SLOT.NAME` (the optimizer's state), history and
+ * A run after an epoch, as one safetensors file: tensors `parameter.NAME` (statistics among them) and `slot.SLOT.NAME` (the optimizer's state), history and
  * settings as JSON in the metadata. Within an epoch, `term.NAME` ([sum, count] of a loss term) and `within` in the metadata come with them.
  */
 export const encodeCheckpoint = (
@@ -104,13 +104,15 @@ export const encodeCheckpoint = (
   { state, history, within }: Checkpoint,
   settings: Settings,
 ): Uint8Array => {
-  const shapes = Object.entries(shapesOf(network))
-  const under = (prefix: string, values: Named<Float32Array>) =>
-    shapes.map(([name, shape]) => [`${prefix}.${name}`, { shape, data: values[name] }] as const)
+  const under = (prefix: string, values: Named<Float32Array>, parameters: Named<Parameter>) =>
+    Object.entries(shapesOf(parameters)).map(
+      ([name, shape]) => [`${prefix}.${name}`, { shape, data: values[name] }] as const,
+    )
+  const trained = trainedOf(network.parameters)
   return encode(
     new Map([
-      ...under(PARAMETER, state.parameters),
-      ...Object.entries(state.slots).flatMap(([slot, values]) => under(`${SLOT}.${slot}`, values)),
+      ...under(PARAMETER, state.parameters, network.parameters),
+      ...Object.entries(state.slots).flatMap(([slot, values]) => under(`${SLOT}.${slot}`, values, trained)),
       ...Object.entries(within?.terms ?? {}).map(([name, data]) => [`${TERM}.${name}`, { shape: [2], data }] as const),
     ]),
     {
@@ -164,25 +166,25 @@ export const restore = (
   network: Network,
   slots: readonly string[],
 ): E.Either<MixtrainError, Checkpoint> => {
-  const shapes = shapesOf(network)
-  const under = (prefix: string) =>
-    Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [`${prefix}.${name}`, shape]))
+  const trained = trainedOf(network.parameters)
+  const under = (prefix: string, parameters: Named<Parameter>) =>
+    Object.fromEntries(Object.entries(shapesOf(parameters)).map(([name, shape]) => [`${prefix}.${name}`, shape]))
   return pipe(
     expectTensors(
       file,
       Object.assign(
-        under(PARAMETER),
-        ...slots.map((slot) => under(`${SLOT}.${slot}`)),
+        under(PARAMETER, network.parameters),
+        ...slots.map((slot) => under(`${SLOT}.${slot}`, trained)),
         Object.fromEntries((part?.terms ?? []).map((name) => [`${TERM}.${name}`, [2]])),
       ),
     ),
     E.map((tensors) => {
-      const values = (prefix: string, names: readonly string[] = Object.keys(shapes)): Named<Float32Array> =>
+      const values = (prefix: string, names: readonly string[]): Named<Float32Array> =>
         Object.fromEntries(names.map((name) => [name, tensors.get(`${prefix}.${name}`)?.data ?? new Float32Array()]))
       return {
         state: {
-          parameters: values(PARAMETER),
-          slots: Object.fromEntries(slots.map((slot) => [slot, values(`${SLOT}.${slot}`)])),
+          parameters: values(PARAMETER, Object.keys(network.parameters)),
+          slots: Object.fromEntries(slots.map((slot) => [slot, values(`${SLOT}.${slot}`, Object.keys(trained))])),
         },
         history,
         ...(part === undefined

@@ -6,7 +6,7 @@ import { fold, key as keyOf } from '../core/key.ts'
 import type { Augment } from '../data/augment.ts'
 import { batches, type Dataset, labelsOf, pixels } from '../data/dataset.ts'
 import type { Loss, Schedule } from '../loss/loss.ts'
-import type { Named } from '../nn/layers.ts'
+import { type Named, trainedOf } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import type { Host } from '../ops/index.ts'
 import type { Bounder } from '../robust/bounds.ts'
@@ -142,8 +142,20 @@ const pacer = (every: number | undefined) => {
 /** A run before its first step: random parameters, and slots that start at 0. */
 const beginning = ({ network, optimizer, seed }: FitOptions): Checkpoint => {
   const parameters = network.init(fold(keyOf(seed), 'init'))
-  const zeros = () => Object.fromEntries(Object.entries(parameters).map(([k, p]) => [k, new Float32Array(p.length)]))
+  const zeros = () =>
+    Object.fromEntries(
+      Object.keys(trainedOf(network.parameters)).map((k) => [k, new Float32Array(parameters[k].length)]),
+    )
   return { state: { parameters, slots: Object.fromEntries(optimizer.slots.map((s) => [s, zeros()])) }, history: [] }
+}
+
+/** The images of a set in complete batches, in its own order, as they are. */
+function* inTurn(set: Dataset, batchSize: number): Generator<Float32Array> {
+  for (let at = 0; at + batchSize <= set.count; at += batchSize)
+    yield pixels(
+      set,
+      Array.from({ length: batchSize }, (_, i) => at + i),
+    )
 }
 
 /** Follows a run from outside: where to go on when its backend fails. */
@@ -219,6 +231,7 @@ const trainOn = (options: FitOptions) =>
         await backend.sync()
         const seconds = elapsed()
         const terms = await loop.terms()
+        await loop.calibrate(inTurn(train, batchSize))
         const verdicts = await judge.run(loop.parameters(), imagesOf(monitor), epsilon, (done) =>
           report({ phase: 'evaluating', epoch, done, total: monitor.count }),
         )

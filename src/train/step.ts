@@ -4,7 +4,7 @@ import { raise, usage } from '../core/error.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import type { Loss } from '../loss/loss.ts'
-import type { Named } from '../nn/layers.ts'
+import { isTrained, type Named, trainedOf } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import {
   add,
@@ -40,11 +40,16 @@ export interface Snapshot extends TrainState {
 export interface Trainer {
   /** Enqueues one update on a batch: inputs `[batch, ...shape]`, labels `[batch]`. */
   readonly step: (inputs: Data, labels: Data, host: Host) => Promise<void>
+  /**
+   * Sets the network's statistics to the mean, over batches `[batch, ...shape]` in their order, of each batch's own: what an evaluation
+   * of the parameters as they are now needs. Nothing happens in a network without statistics.
+   */
+  readonly calibrate: (batches: Iterable<Data>) => Promise<void>
   /** Means of the named loss terms since the last call, over the steps in which each took part. */
   readonly terms: () => Promise<Named<number>>
   readonly state: () => Promise<TrainState>
   readonly snapshot: () => Promise<Snapshot>
-  /** The live parameter buffers, in the order of the network's parameters; valid until the next step. */
+  /** The live parameter buffers, statistics among them, in the order of the network's parameters; valid until the next step. */
   readonly parameters: () => Named<Buffer>
   /** Plans compiled so far: one for each combination of the host's choices that came up. */
   readonly variants: () => number
@@ -79,7 +84,8 @@ export const trainer =
     start: TrainState & Partial<Snapshot>,
   ): Promise<Trainer> => {
     const { backend } = region
-    const names = Object.keys(network.parameters)
+    const names = Object.keys(trainedOf(network.parameters))
+    const statisticNames = Object.keys(network.parameters).filter((k) => !isTrained(network.parameters[k]))
     const inputs = input('inputs', [batchSize, ...network.input])
     const labels = input('labels', [batchSize])
     const parameterOf = Object.fromEntries(names.map((k) => [k, input(k, network.parameters[k].shape)]))
@@ -89,8 +95,10 @@ export const trainer =
         Object.fromEntries(names.map((k) => [k, input(`${s}.${k}`, network.parameters[k].shape)])),
       ]),
     )
+    // Every pass of a step uses the statistics of its clean batch; gradients flow through them.
+    const statistics = network.statistics(parameterOf)(inputs)
     const objective = loss({ inputs, labels, classes: network.classes, epsilon: epsilonFeed(), range })({
-      logits: network.apply(parameterOf),
+      logits: network.apply({ ...parameterOf, ...statistics }),
       parameters: parameterOf,
     })
     const probeName = (x: Tensor) => (x.attrs as { readonly name: string }).name
@@ -117,13 +125,14 @@ export const trainer =
       ),
       Object.fromEntries(termNames.map((t) => [t, start.terms?.[t] ?? new Float32Array(2)])),
     )
-    names.forEach((k) => {
+    Object.keys(network.parameters).forEach((k) => {
       if (start.parameters[k]?.length !== S.size(network.parameters[k].shape))
         raise(
           usage(`parameter ${k} of network ${network.name} must have ${S.size(network.parameters[k].shape)} elements`),
         )
     })
     let [front, back] = [initial.map((d) => region.from(d)), initial.map((d) => region.alloc(d.length))]
+    const statisticBuffers = statisticNames.map((k) => region.from(start.parameters[k]))
     const [inputBuffer, labelBuffer] = [region.alloc(S.size(inputs.shape)), region.alloc(batchSize)]
     const staging = stage([objective])
     const variants = new Map<string, Variant>()
@@ -154,9 +163,24 @@ export const trainer =
     const copied = (buffers: readonly Buffer[]): Promise<readonly Float32Array[]> =>
       Promise.all(buffers.map(async (b) => Float32Array.from(await backend.read(b))))
     const stateSize = names.length * (1 + optimizer.slots.length)
-    const stateOf = (data: readonly Float32Array[]): TrainState => {
+    const inOrder = <A>(named: Named<A>): Named<A> =>
+      Object.fromEntries(Object.keys(network.parameters).map((k) => [k, named[k]]))
+    const stateOf = (data: readonly Float32Array[], statistics: readonly Float32Array[]): TrainState => {
       const at = (i: number) => Object.fromEntries(names.map((k, j) => [k, data[i * names.length + j]]))
-      return { parameters: at(0), slots: Object.fromEntries(optimizer.slots.map((s, i) => [s, at(i + 1)])) }
+      const measured = Object.fromEntries(statisticNames.map((k, i) => [k, statistics[i]]))
+      return {
+        parameters: inOrder({ ...at(0), ...measured }),
+        slots: Object.fromEntries(optimizer.slots.map((s, i) => [s, at(i + 1)])),
+      }
+    }
+
+    let measuring: Promise<Compiled> | undefined
+    const measure = (): Promise<Compiled> => {
+      measuring ??= compileIn(region)(
+        statisticNames.map((k) => statistics[k]),
+        [...names.map((k) => parameterOf[k]), inputs],
+      )
+      return measuring
     }
 
     return {
@@ -170,6 +194,29 @@ export const trainer =
         variant.compiled.run([...front, inputBuffer, labelBuffer, ...variant.feeds.map((f) => f.buffer), ...back])
         ;[front, back] = [back, front]
       },
+      calibrate: async (batches) => {
+        if (statisticNames.length === 0) return
+        const compiled = await measure()
+        const sums = statisticNames.map((k) => new Float64Array(S.size(network.parameters[k].shape)))
+        let count = 0
+        for (const x of batches) {
+          backend.write(inputBuffer, x)
+          compiled.run([...front.slice(0, names.length), inputBuffer, ...statisticBuffers])
+          for (const [i, b] of statisticBuffers.entries()) {
+            const values = await backend.read(b)
+            values.forEach((v, j) => {
+              sums[i][j] += v
+            })
+          }
+          count++
+        }
+        statisticBuffers.forEach((b, i) => {
+          backend.write(
+            b,
+            Float32Array.from(sums[i], (v) => v / count),
+          )
+        })
+      },
       terms: async () => {
         const at = front.length - termNames.length
         const means: Record<string, number> = {}
@@ -180,12 +227,21 @@ export const trainer =
         }
         return means
       },
-      state: async () => stateOf(await copied(front.slice(0, stateSize))),
+      state: async () => stateOf(await copied(front.slice(0, stateSize)), await copied(statisticBuffers)),
       snapshot: async () => {
         const data = await copied(front)
-        return { ...stateOf(data), terms: Object.fromEntries(termNames.map((t, i) => [t, data[stateSize + i]])) }
+        return {
+          ...stateOf(data, await copied(statisticBuffers)),
+          terms: Object.fromEntries(termNames.map((t, i) => [t, data[stateSize + i]])),
+        }
       },
-      parameters: () => Object.fromEntries(names.map((k, i) => [k, front[i]])),
+      parameters: () =>
+        inOrder(
+          Object.fromEntries([
+            ...names.map((k, i) => [k, front[i]] as const),
+            ...statisticNames.map((k, i) => [k, statisticBuffers[i]] as const),
+          ]),
+        ),
       variants: () => variants.size,
       scratchBytes: () => Math.max(0, ...[...variants.values()].map((v) => v.compiled.scratchBytes)),
     }

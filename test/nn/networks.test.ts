@@ -18,7 +18,7 @@ import {
   sequential,
   uniformInit,
 } from '../../src/nn/layers.ts'
-import { large, type Network, network, networks, small, type Task } from '../../src/nn/networks.ts'
+import { cnn7, large, type Network, network, networks, resnet, small, type Task } from '../../src/nn/networks.ts'
 import { add, constant, input, reluOp } from '../../src/ops/index.ts'
 import { ball } from '../../src/robust/perturbation.ts'
 import { evaluate } from '../../src/tape/run.ts'
@@ -46,11 +46,37 @@ test('the networks of the paper have its numbers of parameters and ReLUs', () =>
   assert.is(relus(large(mnist)), 48_064)
   assert.is(relus(small(cifar)), 6_244)
   assert.is(relus(large(cifar)), 62_464)
+  assert.is(relus(resnet(cifar)), 39_912)
+  assert.is(relus(resnet({ input: [3, 64, 64], classes: 200 })), 39_424)
   assert.equal(
     Object.keys(small(mnist).parameters),
     ['0', '2', '5', '7'].flatMap((i) => [`${i}.weight`, `${i}.bias`]),
   )
   for (const [name, make] of Object.entries(networks)) assert.is(make(mnist).name, name)
+})
+
+test('cnn7 has 5 convolutions and 2 products, and batch norm behind all but the last', () => {
+  const { parameters } = cnn7(cifar)
+  const [convolutions, products, norms] = [
+    Object.values(parameters).filter((p) => p.shape.length === 4),
+    Object.values(parameters).filter((p) => p.shape.length === 2),
+    Object.keys(parameters).filter((k) => k.endsWith('.mean')),
+  ]
+  assert.equal([convolutions.length, products.length, norms.length], [5, 2, 6])
+  assert.equal(
+    products.map((p) => p.shape),
+    [
+      [512, 128 * 16 * 16],
+      [10, 512],
+    ],
+  )
+  // Counted by hand: 3x3 kernels with biases, two fc layers, scale and shift of 1024 channels.
+  const kernels = 9 * (3 * 64 + 64 * 64 + 64 * 128 + 2 * 128 * 128) + 2 * 64 + 3 * 128
+  const trained = Object.values(parameters).filter((p) => p.role !== 'statistic')
+  assert.is(
+    trained.reduce((n, p) => n + S.size(p.shape), 0),
+    kernels + 32768 * 512 + 512 + 5120 + 10 + 2 * (2 * 64 + 3 * 128 + 512),
+  )
 })
 
 test('a batch goes through as a batch, on tensors and on interval tensors', () => {
