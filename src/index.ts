@@ -29,11 +29,13 @@ export {
   type Dataset,
   dataset,
   labelsOf,
+  type Normalisation,
   pixels,
   select as selectImages,
   slice as sliceImages,
   split as splitImages,
   take,
+  type Variants,
 } from './data/dataset.ts'
 export { digits } from './data/digits.ts'
 export { type FileReader, files } from './data/files.ts'

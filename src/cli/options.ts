@@ -104,7 +104,8 @@ export const common = {
 
 export const dataOption = {
   flags: '--data <digits|FOLDER>',
-  about: 'images: the embedded digits, or a folder with the official files of MNIST or Fashion-MNIST (default: digits)',
+  about:
+    'images: the embedded digits, or a folder with the official files of MNIST, Fashion-MNIST, CIFAR-10 (binary) or Tiny-ImageNet (default: digits)',
   read: text,
 }
 

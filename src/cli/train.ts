@@ -182,8 +182,8 @@ interface Run {
   readonly json: boolean
 }
 
-const recipeOf = ({ loss, epsilon, epochs, batchSize, k, balance, lr }: Settings) =>
-  recipe(loss as ObjectiveName, { epsilon, epochs, batchSize, k, balance, lr })
+const recipeOf = ({ loss, epsilon, epochs, batchSize, k, balance, lr }: Settings, { train }: Data) =>
+  recipe(loss as ObjectiveName, { epsilon, epochs, batchSize, k, balance, lr, variants: train.variants })
 
 /** What is left of the run, epoch by epoch. */
 const epochsOf = (
@@ -191,7 +191,7 @@ const epochsOf = (
   failed: (f: Failure) => Promise<void>,
   shell: Shell,
 ) => {
-  const { numbers, k: _, ...planned } = recipeOf(settings)
+  const { numbers, k: _, ...planned } = recipeOf(settings, data)
   return fit(
     completed({
       data,
@@ -216,7 +216,7 @@ const conclude = async (run: Run, { state, history }: Checkpoint, shell: Shell):
   // Fast math is what depends on the engine, and a GPU is one.
   const onGpu = settings.device === 'webgpu' || (settings.moved ?? []).some((m) => m.device === 'webgpu' && m.steps > 0)
   const arithmetic = onGpu ? 'fast-math' : settings.arithmetic
-  const { method } = recipeOf(settings).numbers
+  const { method } = recipeOf(settings, data).numbers
   const model: SavedModel = {
     network,
     parameters: state.parameters,
@@ -362,9 +362,11 @@ export const trainCommand: Command<typeof options, never> = {
       TE.bind('network', ({ build, data: { train } }) =>
         attempt(async () => build({ input: train.shape, classes: train.classes })),
       ),
-      TE.bind('checkpoint', ({ before, settings, network }) =>
+      TE.bind('checkpoint', ({ before, settings, data, network }) =>
         TE.fromEither(
-          before === undefined ? E.right(undefined) : restore(before, network, recipeOf(settings).optimizer.slots),
+          before === undefined
+            ? E.right(undefined)
+            : restore(before, network, recipeOf(settings, data).optimizer.slots),
         ),
       ),
       TE.chain(({ settings, data, network, checkpoint }) =>

@@ -1,4 +1,5 @@
 import { fold, integers, type Key } from '../core/key.ts'
+import type { Variants } from './dataset.ts'
 
 /** Random variants of images `[n, c, h, w]` (row-major), a pure function of a key. */
 export type Augment = (pixels: Float32Array, shape: readonly [number, number, number], key: Key) => Float32Array
@@ -38,3 +39,7 @@ export const compose =
   (...augments: readonly Augment[]): Augment =>
   (pixels, shape, key) =>
     augments.reduce((p, f, i) => f(p, shape, fold(key, i)), pixels)
+
+/** The variants that keep the class of an image, drawn at random; undefined if there are none but the image itself. */
+export const varied = ({ crop: by, mirror }: Variants): Augment | undefined =>
+  by > 0 ? (mirror ? compose(flip, crop(by)) : crop(by)) : mirror ? flip : undefined

@@ -3,6 +3,18 @@ import type { Key } from '../core/key.ts'
 import * as K from '../core/key.ts'
 import { size } from '../core/shape.ts'
 
+/** Mean and standard deviation of each channel, in pixel units ([0, 1]): a network's first op is (x - mean) / std. */
+export interface Normalisation {
+  readonly mean: readonly number[]
+  readonly std: readonly number[]
+}
+
+/** Random variants of an image that keep its class: moved by up to `crop` pixels, mirrored left to right. */
+export interface Variants {
+  readonly crop: number
+  readonly mirror: boolean
+}
+
 /**
  * Labelled images. Pixels are bytes, channel by channel, row by row; image i has the bytes [i c h w, (i+1) c h w) of
  * `inputs`.
@@ -18,6 +30,10 @@ export interface Dataset {
   readonly classes: number
   readonly count: number
   readonly licence?: string
+  /** Absent: pixels go into the network as they are. */
+  readonly normalisation?: Normalisation
+  /** What training on such images varies; absent: nothing is known about them. */
+  readonly variants?: Variants
 }
 
 /** What a data source gives: two sets of images of one shape and the same classes. */

@@ -30,6 +30,7 @@ export const digits = async (): Promise<Data> => {
       shape: [1, 28, 28],
       classes: 10,
       licence,
+      variants: { crop: 1, mirror: false },
     }),
   )
   return { train, test }

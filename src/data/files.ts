@@ -11,6 +11,8 @@ export interface FileReader {
   readonly read: (path: string) => TE.TaskEither<MixtrainError, Uint8Array>
   /** Names of the entries of a folder, in order of code units. */
   readonly list: (path: string) => TE.TaskEither<MixtrainError, readonly string[]>
+  /** Keeps a file entirely or not at all; absent where nothing can be kept. */
+  readonly write?: (path: string, bytes: Uint8Array) => TE.TaskEither<MixtrainError, void>
 }
 
 /** Imported when first used, so that a browser can load this module. */
@@ -36,16 +38,6 @@ const effect = <A>(path: string, run: () => Promise<A>): TE.TaskEither<MixtrainE
   TE.tryCatch(run, (cause) =>
     fileError(path, REASONS[codeOf(cause) ?? ''] ?? (cause instanceof Error ? cause.message : String(cause))),
   )
-
-/** The file system of Node and Deno. */
-export const files: FileReader = {
-  read: (path) =>
-    effect(path, async () => {
-      const { buffer, byteOffset, length } = await (await fs()).readFile(path)
-      return new Uint8Array(buffer, byteOffset, length)
-    }),
-  list: (path) => effect(path, async () => (await (await fs()).readdir(path)).sort()),
-}
 
 export const exists = (path: string): TE.TaskEither<MixtrainError, boolean> =>
   effect(path, async () =>
@@ -84,6 +76,17 @@ export const writeAtomic = (path: string, bytes: Uint8Array): TE.TaskEither<Mixt
       throw cause
     }
   })
+
+/** The file system of Node and Deno. */
+export const files: Required<FileReader> = {
+  read: (path) =>
+    effect(path, async () => {
+      const { buffer, byteOffset, length } = await (await fs()).readFile(path)
+      return new Uint8Array(buffer, byteOffset, length)
+    }),
+  list: (path) => effect(path, async () => (await (await fs()).readdir(path)).sort()),
+  write: writeAtomic,
+}
 
 /** Adds bytes to the end of a file, which is made if it is absent. */
 export const append = (path: string, bytes: Uint8Array): TE.TaskEither<MixtrainError, void> =>

@@ -4,26 +4,36 @@ import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { fileError, type MixtrainError } from '../core/error.ts'
 import { equals, show } from '../core/shape.ts'
+import { decodeCifar } from './cifar.ts'
 import type { Data, Dataset } from './dataset.ts'
 import type { FileReader } from './files.ts'
 import { type Idx, pair, readIdx } from './idx.ts'
+import { loadTinyImagenet } from './tiny-imagenet.ts'
 
 /** How a data set lies in a folder, and how it is read. */
 interface Recogniser<Part extends string> {
   readonly name: string
   /** The files (or folders) it consists of, each with the names it goes by; the first one present is taken. */
   readonly parts: Readonly<Record<Part, readonly string[]>>
-  /** `found` has the path of every part. */
-  readonly load: (reader: FileReader, found: Readonly<Record<Part, string>>) => TE.TaskEither<MixtrainError, Data>
+  /** `found` has the path of every part in `folder`. */
+  readonly load: (
+    reader: FileReader,
+    found: Readonly<Record<Part, string>>,
+    folder: string,
+  ) => TE.TaskEither<MixtrainError, Data>
 }
 
 /**
  * MNIST and Fashion-MNIST use the same file names; the first ten training labels tell which one it is, and so its
  * licence.
  */
-const KNOWN: Readonly<Record<string, Pick<Dataset, 'name' | 'licence'>>> = {
-  '5041921314': { name: 'mnist', licence: 'CC BY-SA 3.0 (Yann LeCun, Corinna Cortes)' },
-  '9003027255': { name: 'fashion-mnist', licence: 'MIT (Zalando SE)' },
+const KNOWN: Readonly<Record<string, Pick<Dataset, 'name' | 'licence' | 'variants'>>> = {
+  '5041921314': {
+    name: 'mnist',
+    licence: 'CC BY-SA 3.0 (Yann LeCun, Corinna Cortes)',
+    variants: { crop: 1, mirror: false },
+  },
+  '9003027255': { name: 'fashion-mnist', licence: 'MIT (Zalando SE)', variants: { crop: 1, mirror: true } },
 }
 
 const spellings = (stem: string, rank: number): readonly string[] =>
@@ -70,7 +80,44 @@ const idx: Recogniser<'trainImages' | 'trainLabels' | 'testImages' | 'testLabels
   },
 }
 
-const RECOGNISERS: readonly Recogniser<string>[] = [idx]
+type CifarPart = 'batch1' | 'batch2' | 'batch3' | 'batch4' | 'batch5' | 'test'
+const cifar: Recogniser<CifarPart> = {
+  name: 'CIFAR-10 (binary version)',
+  parts: {
+    batch1: ['data_batch_1.bin'],
+    batch2: ['data_batch_2.bin'],
+    batch3: ['data_batch_3.bin'],
+    batch4: ['data_batch_4.bin'],
+    batch5: ['data_batch_5.bin'],
+    test: ['test_batch.bin'],
+  },
+  load: (reader, found) => {
+    const decoded = (parts: readonly CifarPart[]) =>
+      pipe(
+        parts,
+        TE.traverseSeqArray((part) =>
+          pipe(
+            reader.read(found[part]),
+            TE.map((bytes) => ({ path: found[part], bytes })),
+          ),
+        ),
+        TE.chainEitherK(decodeCifar),
+      )
+    return pipe(
+      TE.Do,
+      TE.bind('train', () => decoded(['batch1', 'batch2', 'batch3', 'batch4', 'batch5'])),
+      TE.bind('test', () => decoded(['test'])),
+    )
+  },
+}
+
+const tinyImagenet: Recogniser<'train' | 'val' | 'wnids'> = {
+  name: 'Tiny-ImageNet',
+  parts: { train: ['train'], val: ['val'], wnids: ['wnids.txt'] },
+  load: (reader, _, folder) => loadTinyImagenet(reader, folder),
+}
+
+const RECOGNISERS: readonly Recogniser<string>[] = [idx, cifar, tinyImagenet]
 
 /** The entry whose name is nearest to one of `names` (Levenshtein), if it is near at all. */
 const nearest = (names: readonly string[], entries: readonly string[]): string | undefined =>
@@ -89,9 +136,9 @@ const explain = (recogniser: Recogniser<string>, entries: readonly string[]): st
     .join('; ')
 
 /**
- * Loads a data set from a folder that holds its official files: MNIST and Fashion-MNIST (IDX, plain or gzip).
- * Errors: a folder that cannot be read, no data set in it (the message says which files were looked for), every error
- * of the files.
+ * Loads a data set from a folder that holds its official files: MNIST and Fashion-MNIST (IDX, plain or gzip), CIFAR-10 (binary
+ * version), Tiny-ImageNet. Errors: a folder that cannot be read, no data set in it (the message says which files were looked for,
+ * of the sets that some are there of, or of all), every error of the files.
  */
 export const loadFolder =
   (reader: FileReader) =>
@@ -108,15 +155,15 @@ export const loadFolder =
           return { recogniser, found, missing: Object.keys(recogniser.parts).length - found.length }
         })
         const complete = attempts.find((attempt) => attempt.missing === 0)
-        return complete !== undefined
-          ? complete.recogniser.load(reader, Object.fromEntries(complete.found))
-          : TE.left(
-              fileError(
-                path,
-                `expected the files of a data set. ${attempts
-                  .map((a) => `For ${a.recogniser.name} there is no ${explain(a.recogniser, entries)}`)
-                  .join('. ')}`,
-              ),
-            )
+        if (complete !== undefined) return complete.recogniser.load(reader, Object.fromEntries(complete.found), folder)
+        const begun = attempts.filter((attempt) => attempt.found.length > 0)
+        return TE.left(
+          fileError(
+            path,
+            `expected the files of a data set. ${(begun.length > 0 ? begun : attempts)
+              .map((a) => `For ${a.recogniser.name} there is no ${explain(a.recogniser, entries)}`)
+              .join('. ')}`,
+          ),
+        )
       }),
     )

@@ -121,7 +121,7 @@ const ranked =
  * `classes`.
  */
 export const pair =
-  (about: Pick<Dataset, 'name' | 'classes' | 'licence'>) =>
+  (about: Pick<Dataset, 'name' | 'classes' | 'licence' | 'variants'>) =>
   (images: Idx, labels: Idx): E.Either<MixtrainError, Dataset> =>
     pipe(
       ranked(3, 'images')(images),

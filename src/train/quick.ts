@@ -22,7 +22,15 @@ export interface QuickOptions extends Partial<FitOptions> {
 
 /** All options, the missing ones as the recipe of MixTrain has them: small network, symbolic bounds, seed 0. */
 export const completed = ({ data, ...given }: QuickOptions): FitOptions => {
-  const { numbers, k: _, ...rest } = recipe('mixtrain', { epsilon: given.epsilon, epochs: given.epochs })
+  const {
+    numbers,
+    k: _,
+    ...rest
+  } = recipe('mixtrain', {
+    epsilon: given.epsilon,
+    epochs: given.epochs,
+    variants: data.train.variants,
+  })
   return {
     network: networks.small({ input: data.train.shape, classes: data.train.classes }),
     ...holdOut(data.train),

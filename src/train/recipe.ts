@@ -1,4 +1,5 @@
-import { type Augment, crop as randomCrop } from '../data/augment.ts'
+import { type Augment, varied } from '../data/augment.ts'
+import type { Variants } from '../data/dataset.ts'
 import type { Loss, Schedule } from '../loss/loss.ts'
 import { type ObjectiveName, objectives } from '../loss/objective.ts'
 import { cosine, linear } from '../loss/schedule.ts'
@@ -21,8 +22,9 @@ interface Numbers {
   /** The radius grows linearly from this share of the full one, until this share of the training. */
   readonly epsilonStart: number
   readonly epsilonUntil: number
-  /** Each training image is moved by up to so many pixels, anew in each step. */
+  /** Each training image is moved by up to so many pixels and mirrored or not, anew in each step. */
   readonly crop: number
+  readonly mirror: boolean
   /** The bound that VRA is measured with. */
   readonly method: MethodName
 }
@@ -37,6 +39,7 @@ const DEFAULTS: Numbers = {
   epsilonStart: 0.1,
   epsilonUntil: 0.35,
   crop: 1,
+  mirror: false,
   method: 'symbolic',
 }
 
@@ -60,6 +63,8 @@ type Adjustable = Pick<Numbers, 'epochs' | 'batchSize' | 'k' | 'balance' | 'lr'>
 export type RecipeOptions = { readonly [N in keyof Adjustable]?: Adjustable[N] | undefined } & {
   /** Full l-inf radius in pixel units. */
   readonly epsilon: number
+  /** The data set's own: what of its images may vary. */
+  readonly variants?: Variants | undefined
 }
 
 /** A training run but for network and data: numbers for its record, and the functions that they stand for. */
@@ -76,8 +81,12 @@ export interface Recipe {
 }
 
 /** The numbers of a recipe: the objective's defaults under the options. */
-export const numbersOf = (name: ObjectiveName, { epsilon: _, ...given }: Partial<RecipeOptions> = {}): Numbers => ({
+export const numbersOf = (
+  name: ObjectiveName,
+  { epsilon: _, variants, ...given }: Partial<RecipeOptions> = {},
+): Numbers => ({
   ...DEFAULTS,
+  ...variants,
   ...BY_LOSS[name],
   ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
 })
@@ -85,7 +94,7 @@ export const numbersOf = (name: ObjectiveName, { epsilon: _, ...given }: Partial
 /** How an objective of that name is trained. */
 export const recipe = (name: ObjectiveName, options: RecipeOptions): Recipe => {
   const numbers = numbersOf(name, options)
-  const { epochs, batchSize, k, balance, lr, decayFrom, epsilonStart, epsilonUntil, crop } = numbers
+  const { epochs, batchSize, k, balance, lr, decayFrom, epsilonStart, epsilonUntil } = numbers
   const { epsilon } = options
   return {
     numbers,
@@ -93,7 +102,7 @@ export const recipe = (name: ObjectiveName, options: RecipeOptions): Recipe => {
     optimizer: adam({ lr: cosine(lr, 0, decayFrom) }),
     epsilonSchedule: linear(epsilonStart * epsilon, epsilon, 0, epsilonUntil),
     balance: balance === 'adaptive' ? adaptive(ADAPTIVE) : fixed(balance),
-    augment: crop > 0 ? randomCrop(crop) : undefined,
+    augment: varied(numbers),
     epochs,
     batchSize,
     k,

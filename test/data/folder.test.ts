@@ -68,6 +68,8 @@ test('missing files are named, with the nearest one', async () => {
   const message = left(await loadFolder(memory({ 'cat.jpg': found }))('data')())
   for (const stem of ['train-images-idx3', 'train-labels-idx1', 't10k-images-idx3', 't10k-labels-idx1'])
     assert.ok(message.includes(`${stem}-ubyte or ${stem}-ubyte.gz`))
+  for (const text of ['no data_batch_1.bin; data_batch_2.bin', 'For Tiny-ImageNet there is no train; val; wnids.txt'])
+    assert.ok(message.includes(text), message)
   assert.not.ok(message.includes('cat.jpg'))
   assert.is(left(await loadFolder(memory({}))('elsewhere')()), 'elsewhere: absent')
 })
@@ -86,6 +88,29 @@ test('test images of another size are refused', async () => {
     left(await loadFolder(memory(content))('data')()),
     'data/t10k-images-idx3-ubyte (bytes 8-15): ' +
       'expected images [1,2,3] as in data/train-images-idx3-ubyte, found [1,3,3]',
+  )
+})
+
+test('CIFAR-10 lies in five batches and one for tests', async () => {
+  const batch = (...labels: readonly number[]) =>
+    Uint8Array.from(labels.flatMap((label) => [label, ...new Uint8Array(3072)]))
+  const content = {
+    ...Object.fromEntries([1, 2, 3, 4, 5].map((i) => [`data_batch_${i}.bin`, batch(i, i + 1)])),
+    'test_batch.bin': batch(7),
+    'batches.meta.txt': new Uint8Array(),
+  }
+  const { train, test } = right(await loadFolder(memory(content))('data')())
+  assert.equal([...train.labels], [1, 2, 2, 3, 3, 4, 4, 5, 5, 6])
+  assert.equal([...test.labels], [7])
+  const { 'data_batch_3.bin': _, ...rest } = content as Record<string, Uint8Array>
+  assert.is(
+    left(await loadFolder(memory(rest))('data')()),
+    'data: expected the files of a data set. For CIFAR-10 (binary version) there is no data_batch_3.bin ' +
+      '(the nearest file is "data_batch_1.bin")',
+  )
+  assert.match(
+    left(await loadFolder(memory({ ...content, 'data_batch_2.bin': batch(1).subarray(1) }))('data')()),
+    /^data\/data_batch_2.bin \(byte 0\): expected records of 3073 bytes/,
   )
 })
 

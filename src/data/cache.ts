@@ -1,0 +1,91 @@
+import * as O from 'fp-ts/lib/Option.js'
+import { z } from 'zod'
+import { type Data, dataset } from './dataset.ts'
+
+/**
+ * Decoded images in one file: magic (16 bytes), digest of all that follows (32), length of the header (uint32, little-endian), header
+ * (JSON), then labels and pixels of the training images, labels and pixels of the test images, one byte each.
+ */
+const MAGIC = new TextEncoder().encode('mixtrain images1')
+const DIGEST = 32
+const START = MAGIC.length + DIGEST
+const PIECE = 2 ** 24
+
+const count = z.int().nonnegative()
+const channels = z.array(z.number())
+const Header = z.strictObject({
+  /** What the images were decoded from: another source makes a cache stale. */
+  source: z.string(),
+  name: z.string(),
+  licence: z.string().optional(),
+  shape: z.tuple([count, count, count]),
+  classes: z.int().min(1).max(256),
+  normalisation: z.strictObject({ mean: channels, std: channels }),
+  variants: z.strictObject({ crop: count, mirror: z.boolean() }),
+  train: count,
+  test: count,
+})
+
+/** What a cache is about: everything but labels and pixels. */
+export type About = z.infer<typeof Header>
+
+const sha256 = async (bytes: Uint8Array): Promise<Uint8Array> =>
+  new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>))
+
+/** SHA-256 of the SHA-256 of pieces of 16 MB: no second copy of a file of gigabytes in memory. */
+const digest = async (bytes: Uint8Array): Promise<Uint8Array> => {
+  const digests: number[] = []
+  for (let at = 0; at < bytes.length; at += PIECE) digests.push(...(await sha256(bytes.subarray(at, at + PIECE))))
+  return sha256(Uint8Array.from(digests))
+}
+
+/** SHA-256 of texts in hexadecimal digits. */
+export const fingerprint = async (texts: readonly string[]): Promise<string> => {
+  const bytes = await sha256(new TextEncoder().encode(JSON.stringify(texts)))
+  return Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('')
+}
+
+/** The data sets whose labels and pixels lie in the bytes from `at` on: views, not checked. */
+const views = ({ source: _, train, test, ...about }: About, bytes: Uint8Array, at: number) => {
+  const size = about.shape[0] * about.shape[1] * about.shape[2]
+  const part = (from: number, n: number) => ({
+    labels: bytes.subarray(from, from + n),
+    inputs: bytes.subarray(from + n, from + n * (1 + size)),
+  })
+  const split = at + train * (1 + size)
+  return { about, train: part(at, train), test: part(split, test), length: split + test * (1 + size) }
+}
+
+/** Room for a cache: `train` and `test` are views of `bytes`, to be filled. */
+export const room = (header: About) => {
+  const text = new TextEncoder().encode(JSON.stringify(header))
+  const at = START + 4 + text.length
+  const bytes = new Uint8Array(views(header, new Uint8Array(), at).length)
+  bytes.set(MAGIC)
+  new DataView(bytes.buffer).setUint32(START, text.length, true)
+  bytes.set(text, START + 4)
+  return { bytes, ...views(header, bytes, at) }
+}
+
+/** Writes the digest into a cache that has been filled. */
+export const seal = async (bytes: Uint8Array): Promise<void> =>
+  bytes.set(await digest(bytes.subarray(START)), MAGIC.length)
+
+/** The data sets of a filled room. */
+export const dataOf = ({ about: { licence, ...about }, train, test }: ReturnType<typeof views>): Data => {
+  const rest = licence === undefined ? about : { ...about, licence }
+  return { train: dataset({ ...rest, ...train }), test: dataset({ ...rest, ...test }) }
+}
+
+/** The images of a cache; none if it is not one, was made from another source, or any bit of it has changed. */
+export const openCache = async (bytes: Uint8Array, source: string): Promise<O.Option<Data>> => {
+  if (bytes.length < START + 4 || !MAGIC.every((b, i) => bytes[i] === b)) return O.none
+  const found = await digest(bytes.subarray(START))
+  if (!found.every((b, i) => bytes[MAGIC.length + i] === b)) return O.none
+  const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(START, true)
+  const at = START + 4 + length
+  const header = Header.safeParse(JSON.parse(new TextDecoder().decode(bytes.subarray(START + 4, at))))
+  if (!header.success || header.data.source !== source) return O.none
+  const parts = views(header.data, bytes, at)
+  return parts.length === bytes.length ? O.some(dataOf(parts)) : O.none
+}
