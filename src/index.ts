@@ -21,7 +21,15 @@ export { fold as foldKey, type Key, key, split as splitKey } from './core/key.ts
 // ---- tensors, interval tensors and ops: each takes tensors or interval tensors and returns the same kind ---------------
 export { interval } from './core/op.ts'
 export { type Shape, size } from './core/shape.ts'
-export { type Apply, type Interval, isInterval, type Operand, type Tensor } from './core/tensor.ts'
+export {
+  type Apply,
+  type Ball,
+  type Interval,
+  isInterval,
+  type Norm,
+  type Operand,
+  type Tensor,
+} from './core/tensor.ts'
 // ---- data -----------------------------------------------------------------------------------------------------------------------
 export {
   batches,
@@ -160,6 +168,8 @@ export {
   crownIbp,
   ibp,
   intersect,
+  type LayerBounds,
+  layerBounds,
   type MethodName,
   methods,
   symbolic,
@@ -167,7 +177,7 @@ export {
 export { type PropertyOptions, type Verification, verifyProperty } from './robust/branch-and-bound.ts'
 // ---- metrics: ACC, ERA and VRA --------------------------------------------------------------------------------------------------
 export { type AttackOptions, evaluator, type Images, rates, type Verdicts } from './robust/metric.ts'
-export { ball, type Range } from './robust/perturbation.ts'
+export { ball, norms, type Range } from './robust/perturbation.ts'
 export { margins, oneHot, rivals, type Specification } from './robust/specification.ts'
 export { type Bounded, linearBounds } from './tape/linear-bounds.ts'
 // ---- transforms of graphs: differentiate, bound, print, plan --------------------------------------------------------------

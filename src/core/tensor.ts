@@ -25,6 +25,18 @@ export interface Interval<S extends Shape = Shape> {
   readonly lower: Tensor<S>
   readonly upper: Tensor<S>
   readonly shape: S
+  /** A ball that its tensors lie in besides. Who does not know about it sees the interval, which is sound; ops give results without one. */
+  readonly ball?: Ball
+}
+
+/** The norms of balls: largest magnitude, root of the sum of squares, sum of magnitudes, over all elements of an image. */
+export type Norm = 'linf' | 'l2' | 'l1'
+
+/** Each image x with || (x - centre) / radius || <= 1; the radius is positive and broadcasts to the centre. */
+export interface Ball {
+  readonly norm: Exclude<Norm, 'linf'>
+  readonly centre: Tensor
+  readonly radius: Tensor
 }
 
 /** What a public op takes: a tensor, or an interval tensor for a sound enclosure of the same function. */

@@ -26,7 +26,7 @@ import {
 } from '../ops/index.ts'
 import { anatomy } from '../tape/anatomy.ts'
 import type { Boxes } from '../tape/ibp.ts'
-import { type Bounded, linearBounds } from '../tape/linear-bounds.ts'
+import { type Bounded, type Bounder, linearBounds } from '../tape/linear-bounds.ts'
 import { compileIn } from '../tape/run.ts'
 import { order } from '../tape/tape.ts'
 import { grad } from '../tape/vjp.ts'
@@ -83,9 +83,9 @@ export interface Relaxation {
 
 /**
  * The graph of a bound of `spec` (`[rows, n, ...output]`) with every slope free: those of the walk from the output, for each row and image, and
- * those of the walks that bound hidden nodes, each side its own.
+ * those of the walks that bound hidden nodes, each side its own, but for those whose box is `known`.
  */
-export const relaxation = (output: Tensor, boxes: Boxes, spec: Tensor): Relaxation => {
+export const relaxation = (output: Tensor, boxes: Boxes, spec: Tensor, known: Boxes = new Map()): Relaxation => {
   const { boxed, hidden } = anatomy(output, boxes)
   const images = ([...boxes.values()][0] as Interval).shape[0]
   const rows = spec.shape[0]
@@ -102,11 +102,13 @@ export const relaxation = (output: Tensor, boxes: Boxes, spec: Tensor): Relaxati
     }),
   })
   const walks = [
-    ...hidden.filter((h) => below(h).length > 0).flatMap((h) => [walkOf(h, 'lower'), walkOf(h, 'upper')]),
+    ...hidden
+      .filter((h) => !known.has(h) && below(h).length > 0)
+      .flatMap((h) => [walkOf(h, 'lower'), walkOf(h, 'upper')]),
     walkOf(output, 'lower'),
   ]
   const sites = walks.flatMap((w) => w.sites)
-  const crown = linearBounds({ slope: 'adaptive', hidden: 'own' })(output, boxes)
+  const crown = linearBounds({ slope: 'adaptive', hidden: 'own' })(output, boxes, known)
   return {
     slopes: sites.map(({ relu, shape }) => ({ shape, low: leak(relu) })),
     relus: walks[walks.length - 1].sites.map((s) => s.relu),
@@ -118,12 +120,12 @@ export const relaxation = (output: Tensor, boxes: Boxes, spec: Tensor): Relaxati
     hidden,
     crown: new Map(hidden.map((h) => [h, crown.node(h)])),
     bound: (values) => {
-      const given = new Map<Tensor, Interval>()
+      const given = new Map<Tensor, Interval>(known)
       let at = 0
       const bounded = ({ from, sites: own }: Walk): Bounded => {
         const slope = new Map(own.map(({ relu }, i) => [relu, values[at + i]]))
         at += own.length
-        return linearBounds({ slope, hidden: 'own', given: new Map(given) })(from, boxes)
+        return linearBounds({ slope, hidden: 'own' })(from, boxes, new Map(given))
       }
       let lower: Tensor | undefined
       for (const walk of walks.slice(0, -1)) {
@@ -190,11 +192,11 @@ const zerosOf = ({ shape }: { readonly shape: S.Shape }): Tensor => broadcastTo(
  * the choice of the slopes.
  */
 export const alphaCrown =
-  ({ steps, lr }: AlphaOptions) =>
-  (output: Tensor, boxes: Boxes): Bounded => {
-    const crown = linearBounds({ slope: 'adaptive', hidden: 'own' })(output, boxes)
+  ({ steps, lr }: AlphaOptions): Bounder =>
+  (output, boxes, given) => {
+    const crown = linearBounds({ slope: 'adaptive', hidden: 'own' })(output, boxes, given)
     const lowerOf = (spec: Tensor): Tensor => {
-      const { slopes, start, bound } = relaxation(output, boxes, spec)
+      const { slopes, start, bound } = relaxation(output, boxes, spec, given)
       const free = slopes.map((s) => ({ ...s, high: 1 }))
       let found = crown.rows(spec).lower
       if (free.length === 0) return found

@@ -1,31 +1,58 @@
 import { interval } from '../core/op.ts'
 import type { Apply, Interval, Tensor } from '../core/tensor.ts'
 import { add, input, intersection, mul, sub } from '../ops/index.ts'
+import { anatomy } from '../tape/anatomy.ts'
 import type { Boxes } from '../tape/ibp.ts'
-import { type Bounded, ibp, linearBounds } from '../tape/linear-bounds.ts'
+import { type Bounded, type Bounder, ibp, linearBounds } from '../tape/linear-bounds.ts'
+import { order } from '../tape/tape.ts'
+import { alphaCrown } from './alpha-crown.ts'
 
-/** A way to bound: an output as a function of boxed nodes -> bounds of it, of rows of it, of nodes on the way. */
-export type Bounder = (output: Tensor, boxes: Boxes) => Bounded
+export type { Bounder }
 
 const combine =
   (f: (a: Interval, b: Interval) => Interval) =>
+  (p: Bounded, q: Bounded): Bounded => ({
+    output: () => f(p.output(), q.output()),
+    rows: (spec) => f(p.rows(spec), q.rows(spec)),
+    node: (x) => f(p.node(x), q.node(x)),
+  })
+
+/**
+ * The boxes of all hidden nodes, inputs before users, each the intersection of what two methods make of it, given those before it:
+ * l = max(l_a, l_b), u = min(u_a, u_b).
+ */
+export const intersected =
+  (a: Bounder, b: Bounder) =>
+  (output: Tensor, boxes: Boxes, given: Boxes = new Map()): Boxes =>
+    anatomy(output, boxes).hidden.reduce<Boxes>(
+      (known, h) =>
+        known.has(h)
+          ? known
+          : new Map(known).set(h, intersection(a(h, boxes, known).node(h), b(h, boxes, known).node(h))),
+      given,
+    )
+
+/**
+ * The tighter of two bounds, element by element, at every hidden node and at the output: both are sound, so their intersection is. `intersect(symbolic, ibp)` is
+ * what MixTrain's authors call mix. Commutative, and idempotent but for methods whose slopes depend on more than boxes.
+ */
+export const intersect =
   (a: Bounder, b: Bounder): Bounder =>
-  (output, boxes) => {
-    const [p, q] = [a(output, boxes), b(output, boxes)]
-    return {
-      output: () => f(p.output(), q.output()),
-      rows: (spec) => f(p.rows(spec), q.rows(spec)),
-      node: (x) => f(p.node(x), q.node(x)),
-    }
+  (output, boxes, given) => {
+    const known = intersected(a, b)(output, boxes, given)
+    return combine(intersection)(a(output, boxes, known), b(output, boxes, known))
   }
 
-/** The tighter of two bounds, element by element: both are sound, so their intersection is. */
-export const intersect = combine(intersection)
-
-/** (1 - beta) a + beta b of the ends: sound, being a convex combination of sound bounds. beta in [0, 1], a number or a scalar node. */
+/**
+ * (1 - beta) a + beta b of the ends: sound, being a convex combination of sound bounds, each with hidden boxes of its own. beta in [0, 1], a number or a
+ * scalar node.
+ */
 export const blend = (beta: Tensor | number) => {
   const mixed = (x: Tensor, y: Tensor) => add(mul(sub(1, beta), x), mul(beta, y)) as Tensor
-  return combine((x, y) => interval(mixed(x.lower, y.lower), mixed(x.upper, y.upper)))
+  const both = combine((x, y) => interval(mixed(x.lower, y.lower), mixed(x.upper, y.upper)))
+  return (a: Bounder, b: Bounder): Bounder =>
+    (output, boxes, given) =>
+      both(a(output, boxes, given), b(output, boxes, given))
 }
 
 export { ibp }
@@ -36,12 +63,22 @@ export const crown: Bounder = linearBounds({ slope: 'adaptive', hidden: 'own' })
 /** CROWN-IBP (arXiv:1906.06316): hidden bounds by interval propagation, one walk from the output. */
 export const crownIbp: Bounder = linearBounds({ slope: 'adaptive', hidden: 'ibp' })
 
-/** The named methods, as the command line has them. */
-export const methods = { ibp, symbolic, 'crown-ibp': crownIbp, crown } as const
+/** alpha-CROWN as the command line has it. */
+export const ALPHA = { steps: 20, lr: 0.25 }
+
+/** The named methods, as the command line has them; `intersect` is that of symbolic and interval bounds. */
+export const methods = {
+  ibp,
+  symbolic,
+  'crown-ibp': crownIbp,
+  crown,
+  'alpha-crown': alphaCrown(ALPHA),
+  intersect: intersect(symbolic, ibp),
+} as const
 export type MethodName = keyof typeof methods
 
 /**
- * Bounds of a network's output over a box. The network is traced once on a placeholder; what comes back are graphs in the box's
+ * Bounds of a network's output over a box or ball. The network is traced once on a placeholder; what comes back are graphs in the box's
  * ends, differentiable like any other.
  */
 export const boundsOf =
@@ -49,4 +86,40 @@ export const boundsOf =
   (network: Apply, box: Interval): Bounded => {
     const x: Tensor = input('x', box.shape)
     return method(network(x), new Map([[x, box]]))
+  }
+
+/** The bounds of one layer. */
+export interface LayerBounds {
+  /** `relu2.input` is what the second ReLU sees (in the order of the graph), `output` the network's output. */
+  readonly name: string
+  readonly node: Tensor
+  /** `[n, ...]`, of the layer's shape. */
+  readonly bounds: Interval
+}
+
+/**
+ * Bounds of every layer: of each hidden node, that is each boxed operand of a nonlinear op, as the method's relaxations see it, and of the output. A node that feeds
+ * several nonlinear ops is named after the first.
+ */
+export const layerBounds =
+  (method: Bounder) =>
+  (output: Tensor, boxes: Boxes): readonly LayerBounds[] => {
+    const { hidden } = anatomy(output, boxes)
+    const wanted = new Set(hidden)
+    const counts = new Map<string, number>()
+    const names = new Map<Tensor, string>()
+    for (const { op, inputs } of order([output])) {
+      const own = inputs.filter((i) => wanted.has(i))
+      if (own.length === 0 || op.relax === 'linear') continue
+      const count = (counts.get(op.name) ?? 0) + 1
+      counts.set(op.name, count)
+      own.forEach((i, k) => {
+        if (!names.has(i)) names.set(i, `${op.name}${count}.input${own.length > 1 ? k + 1 : ''}`)
+      })
+    }
+    const bounded = method(output, boxes)
+    return [
+      ...hidden.map((node) => ({ name: names.get(node) as string, node, bounds: bounded.node(node) })),
+      { name: 'output', node: output, bounds: bounded.output() },
+    ]
   }

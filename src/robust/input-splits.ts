@@ -1,15 +1,15 @@
 import type { Region } from '../backend/region.ts'
 import { interval } from '../core/op.ts'
 import * as S from '../core/shape.ts'
-import { type Interval, isInterval, type Tensor } from '../core/tensor.ts'
-import { add, greater, input, intersection, max, maximum, mul, neg, select, sub, sum, zeros } from '../ops/index.ts'
-import { anatomy } from '../tape/anatomy.ts'
-import { type Boxes, propagate } from '../tape/ibp.ts'
+import type { Tensor } from '../core/tensor.ts'
+import { add, greater, input, max, maximum, mul, neg, select, sub, sum, zeros } from '../ops/index.ts'
+import type { Boxes } from '../tape/ibp.ts'
 import { linearBounds } from '../tape/linear-bounds.ts'
 import { plan } from '../tape/plan.ts'
 import { compileIn } from '../tape/run.ts'
 import { substitute } from '../tape/tape.ts'
 import { grad } from '../tape/vjp.ts'
+import { crown, ibp, intersected } from './bounds.ts'
 import { outputOf, type Subject, violation } from './counterexample.ts'
 import { excess, type Ground } from './relu-splits.ts'
 
@@ -39,21 +39,12 @@ const graphOf = (subject: Subject, { rows, batch }: InputOptions) => {
   const [lower, upper] = [input('lower', x.shape), input('upper', x.shape)]
   const boxes: Boxes = new Map([[x, interval(lower, upper)]])
   const [spec, bound] = [input('spec', [rows, batch, subject.outputs]), input('bound', [rows, batch])]
-  const given = new Map<Tensor, Interval>()
-  for (const h of anatomy(y, boxes).hidden) {
-    const naive = propagate([h], new Map([...boxes, ...given])).get(h)
-    if (naive === undefined || !isInterval(naive)) continue
-    const isFirst = anatomy(h, boxes).hidden.length === 0
-    const walk = isFirst
-      ? naive
-      : linearBounds({ slope: 'adaptive', hidden: 'own', given: new Map(given) })(h, boxes).output()
-    given.set(h, isFirst ? naive : intersection(walk, naive))
-  }
+  const given = intersected(crown, ibp)(y, boxes)
   // The last walk meets the box moved by 0: the derivative with respect to that 0 is its coefficient of the input.
   const shift = zeros(x.shape)
   const moved: Boxes = new Map([[x, interval(add(lower, shift) as Tensor, add(upper, shift) as Tensor)]])
   const ends = (['adaptive', 'same'] as const).map(
-    (slope) => linearBounds({ slope, hidden: 'own', given })(y, moved).rows(spec).lower,
+    (slope) => linearBounds({ slope, hidden: 'own' })(y, moved, given).rows(spec).lower,
   )
   const margin = sub(maximum(ends[0], ends[1]), bound) as Tensor
   const top = sum(max(margin, 0))

@@ -1,16 +1,29 @@
+import { raise, usage } from '../core/error.ts'
 import { interval } from '../core/op.ts'
-import type { Interval, Tensor } from '../core/tensor.ts'
-import { add, maximum, minimum, sub } from '../ops/index.ts'
+import type { Interval, Norm, Tensor } from '../core/tensor.ts'
+import { add, maximum, minimum, scalar, sub } from '../ops/index.ts'
 
 /** Range of valid inputs, [lowest, highest]; pixels are [0, 1]. */
 export type Range = readonly [number, number]
 
+/** The norms by name. */
+export const norms = ['linf', 'l2', 'l1'] as const satisfies readonly Norm[]
+
 /**
- * The l-inf ball of radius epsilon (input units) round x, cut to the valid range: lower = max(x - epsilon, low),
- * upper = min(x + epsilon, high). `range: undefined` does not cut. Epsilon may be a scalar node, so that a schedule does not
- * recompile.
+ * The ball of radius epsilon (input units) round x in a norm over all elements of an image, cut to the valid range: for l-inf lower = max(x - epsilon, low),
+ * upper = min(x + epsilon, high); for l2 and l1 the same box and, within it, ||z - x|| <= epsilon, which linear bounds and the first layer of `ibp` use by the
+ * dual norm. `range: null` does not cut. Epsilon is a number, a scalar node (so that a schedule does not recompile) or a tensor that broadcasts to x: limits
+ * of each pixel, and for l2 and l1 the semi-axes of an ellipsoid or its l1 counterpart.
  */
-export const ball = (x: Tensor, epsilon: Tensor | number, range: Range | undefined = [0, 1]): Interval => {
+export const ball = (
+  x: Tensor,
+  epsilon: Tensor | number,
+  range: Range | null = [0, 1],
+  norm: Norm = 'linf',
+): Interval => {
   const [l, u] = [sub(x, epsilon), add(x, epsilon)] as [Tensor, Tensor]
-  return range === undefined ? interval(l, u) : interval(maximum(l, range[0]), minimum(u, range[1]))
+  const box = range === null ? interval(l, u) : interval(maximum(l, range[0]), minimum(u, range[1]))
+  if (norm === 'linf') return box
+  if (!norms.includes(norm)) return raise(usage(`no norm ${JSON.stringify(norm)}; there are ${norms.join(', ')}`))
+  return { ...box, ball: { norm, centre: x, radius: typeof epsilon === 'number' ? scalar(epsilon) : epsilon } }
 }

@@ -123,7 +123,7 @@ const graphOf = (subject: Subject, { rows, batch }: Pick<ReluOptions, 'rows' | '
       const outputs = concat([y, ...split.map((z, i) => reshape(z, [batch, sizes[i]]))], 1)
       const coefficients = concat([spec, neg(mul(values[relus.length], signs)) as Tensor], 2)
       return sub(
-        linearBounds({ slope, hidden: 'own', given })(outputs, boxes).rows(coefficients).lower,
+        linearBounds({ slope, hidden: 'own' })(outputs, boxes, given).rows(coefficients).lower,
         bound,
       ) as Tensor
     },

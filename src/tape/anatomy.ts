@@ -34,6 +34,10 @@ export const anatomy = (output: Tensor, boxes: Boxes): Anatomy => {
   return { boxed, hidden: nodes.filter((x) => asked.has(x) && boxed.has(x)) }
 }
 
+/** Products of what a box has with points: convolutions and matrix products, which mix elements. */
+export const mixes = ({ op }: Tensor): boolean =>
+  typeof op.relax === 'object' && 'bilinear' in op.relax && !SCALE.has(op)
+
 const REARRANGE = new Set<unknown>([reshapeOp, transposeOp, sliceOp, padOp, concatOp])
 export const SCALE = new Set<unknown>([addOp, subOp, negOp, mulOp, divOp])
 

@@ -1,9 +1,9 @@
 import { raise } from '../core/error.ts'
 import { interval, type Slope } from '../core/op.ts'
 import * as S from '../core/shape.ts'
-import { type Interval, isInterval, type Tensor } from '../core/tensor.ts'
+import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import { broadcastTo } from '../ops/index.ts'
-import { dependents, exactNodes, isNonlinear } from './anatomy.ts'
+import { dependents, exactNodes, isNonlinear, mixes } from './anatomy.ts'
 import { type Boxes, propagate } from './ibp.ts'
 import type { Context, Ends, Rows } from './rows.ts'
 import { boundNode } from './starts.ts'
@@ -22,8 +22,6 @@ export interface Method {
   readonly slope: 'same' | 'adaptive' | 'zero' | ReadonlyMap<Tensor, Tensor>
   /** Pre-activation bounds: by interval propagation, or each by its own full backward walk. */
   readonly hidden: 'ibp' | 'own'
-  /** Boxes of hidden nodes that are known already (the splits of a branch, bounds of an earlier run); they are taken as they are. */
-  readonly given?: Boxes
 }
 
 /** Bounds of one output of a graph: of its elements, or of rows of a specification. */
@@ -35,6 +33,12 @@ export interface Bounded {
   /** The box of any node on the way, as the method has it. */
   readonly node: (x: Tensor) => Interval
 }
+
+/**
+ * A way to bound: an output as a function of boxed nodes -> bounds of it, of rows of it, of nodes on the way. Boxes of hidden nodes that are
+ * `given` (by another method, by the splits of a branch) are taken as they are.
+ */
+export type Bounder = (output: Tensor, boxes: Boxes, given?: Boxes) => Bounded
 
 const contextOf = (output: Tensor, boxes: Boxes) => {
   const boxed = dependents([output], boxes)
@@ -57,6 +61,27 @@ const specified = (output: Tensor, images: number, spec: Tensor, bound: (rows: R
   return interval(broadcastTo(ends.lower, shape), broadcastTo(ends.upper, shape))
 }
 
+/**
+ * Interval propagation over boxes and balls. A ball is used up by the first op that mixes its elements: such a node, whose box would be exact
+ * but for the ball, is bounded by a walk, that is by the dual norm; whatever follows only sees boxes. `given` boxes are taken as they are.
+ */
+const propagated = (
+  outputs: readonly Tensor[],
+  boxes: Boxes,
+  given: Boxes,
+  exact: ReadonlySet<Tensor>,
+  ctx: Context,
+): ReadonlyMap<Tensor, Operand> => {
+  const balls = new Map([...boxes].filter(([, box]) => box.ball !== undefined))
+  const round = dependents(outputs, balls)
+  return propagate(
+    outputs,
+    boxes,
+    (x, box) =>
+      given.get(x) ?? (round.has(x) && exact.has(x) && mixes(x) ? boundNode(x, ctx, (y) => boxes.get(y)) : box),
+  )
+}
+
 /** A relaxation is never asked for when the walk ends at every nonlinear node. */
 const never = (): never =>
   raise({ kind: 'unsupported', what: 'relaxing in interval propagation', reason: 'the walk ends at nonlinear ops' })
@@ -65,12 +90,12 @@ const never = (): never =>
  * Interval bound propagation. Rows are merged into the linear ops after the last nonlinear one before they meet a box
  * (arXiv:1810.12715, section 3): margins are tighter than differences of logit bounds.
  */
-export const ibp = (output: Tensor, boxes: Boxes): Bounded => {
+export const ibp: Bounder = (output, boxes, given = new Map()) => {
   const { boxed, images } = contextOf(output, boxes)
-  const known = propagate([output], boxes)
   const box = (x: Tensor) => known.get(x) as Interval
   const terminal = (x: Tensor) => (boxes.has(x) || (boxed.has(x) && isNonlinear(x, boxed)) ? box(x) : undefined)
   const ctx: Context = { images, boxed, bounds: box, slope: never }
+  const known = propagated([output], boxes, given, exactNodes(order([output]), boxes, boxed), ctx)
   return {
     output: () => box(output),
     rows: (spec) => specified(output, images, spec, (rows) => walk(output, rows, ctx, terminal)),
@@ -83,25 +108,25 @@ export const ibp = (output: Tensor, boxes: Boxes): Bounded => {
  * `{ slope: 'adaptive', hidden: 'own' }` CROWN, `{ slope: 'adaptive', hidden: 'ibp' }` CROWN-IBP.
  */
 export const linearBounds =
-  (method: Method) =>
-  (output: Tensor, boxes: Boxes): Bounded => {
+  (method: Method): Bounder =>
+  (output, boxes, given = new Map()) => {
     const { boxed, images } = contextOf(output, boxes)
     const nodes = order([output])
     const exact = exactNodes(nodes, boxes, boxed)
-    const byInterval = method.hidden === 'ibp' ? propagate([output], boxes) : propagate([...exact], boxes)
     const known = new Map<Tensor, Interval>()
     const terminal = (x: Tensor) => boxes.get(x)
     const bounds = (x: Tensor): Interval => {
       const seen = known.get(x)
       if (seen !== undefined) return seen
-      const given = method.given?.get(x) ?? byInterval.get(x)
-      const box = given !== undefined && isInterval(given) ? given : boundNode(x, ctx, terminal)
+      const there = given.get(x) ?? byInterval.get(x)
+      const box = there !== undefined && isInterval(there) ? there : boundNode(x, ctx, terminal)
       known.set(x, box)
       return box
     }
     const slope = (x: Tensor): Slope =>
       typeof method.slope === 'string' ? method.slope : (method.slope.get(x) ?? 'adaptive')
     const ctx: Context = { images, boxed, bounds, slope }
+    const byInterval = propagated(method.hidden === 'ibp' ? [output] : [...exact], boxes, given, exact, ctx)
     // Boxes are asked for in the order of the graph, so that a deep network does not recurse.
     const settle = () => {
       for (const x of nodes)

@@ -57,7 +57,7 @@ export const boundNode = (node: Tensor, ctx: Context, terminal: (x: Tensor) => I
   if (end !== undefined) return finish(reshape(end.lower, shape), reshape(end.upper, shape))
   if (base.op === conv2dOp && !ctx.boxed.has(base.inputs[1])) {
     const cost = patchCost(base, ctx.boxed)
-    if (cost !== undefined && cost.patches < cost.dense) {
+    if (cost !== undefined && (cost.patches < cost.dense || cost.dense === 0)) {
       const [input, w] = base.inputs
       const [o, c, p, q] = w.shape
       const a = reshape(w, [o, 1, 1, c, p, q])

