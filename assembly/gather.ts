@@ -83,3 +83,27 @@ export function argmax(ip: usize, slots: usize, id: i32, count: i32): void {
     store<f32>(out + ((<usize>u) << 2), <f32>at)
   }
 }
+
+/**
+ * Coordinates of the elements of x that are not 0, one list per dim, 0 behind the last. One thread: how many there are before an
+ * element is known only after all of those were seen.
+ */
+export function compact(ip: usize, slots: usize, id: i32): void {
+  if (id != 0) return
+  const x = address(ip, 3, slots)
+  const out = address(ip, 4, slots)
+  const n = word(ip, 5)
+  const rank = word(ip, 6)
+  fillRow(out, f32x4.splat(0), n * rank)
+  let found = 0
+  for (let i = 0; i < n; i++) {
+    if (load<f32>(x + ((<usize>i) << 2)) == 0) continue
+    let rest = i
+    for (let d = rank - 1; d >= 0; d--) {
+      const extent = word(ip, 7 + d)
+      store<f32>(out + ((<usize>(d * n + found)) << 2), <f32>(rest % extent))
+      rest /= extent
+    }
+    found++
+  }
+}

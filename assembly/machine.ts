@@ -1,6 +1,6 @@
 import { conv, convScratch, convShared } from './conv'
 import { convWeight, convWeightScratch, convWeightShared } from './conv-weight'
-import { argmax, gather, scatterAdd } from './gather'
+import { argmax, compact, gather, scatterAdd } from './gather'
 import { address, fillRow, share, word } from './lanes'
 import { loop, loopScratch, loopShared } from './loop'
 import { matmul, matmulScratch } from './matmul'
@@ -74,6 +74,9 @@ function step(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shar
     case Opcode.argmax:
       argmax(ip, slots, id, count)
       break
+    case Opcode.compact:
+      compact(ip, slots, id)
+      break
     case Opcode.unfold:
       unfold(ip, slots, id, count)
       break
@@ -85,11 +88,49 @@ function step(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shar
   }
 }
 
+/** Rounds that the `repeat` at ip asks for. */
+function roundsOf(ip: usize, slots: usize): i32 {
+  const n = load<f32>(address(ip, 3, slots))
+  const per = word(ip, 4)
+  const most = word(ip, 5)
+  if (n <= 0) return 0
+  return n <= <f32>(most - 1) * <f32>per ? (<i32>ceil<f32>(n) + per - 1) / per : most
+}
+
+/** The `end` that matches the `repeat` at ip. */
+function endOf(ip: usize): usize {
+  let open = 1
+  while (open > 0) {
+    ip += (<usize>word(ip, 1)) << 2
+    const op = word(ip, 0)
+    if (op == Opcode.repeat) open++
+    if (op == Opcode.end) open--
+  }
+  return ip
+}
+
+/** The rounds of a `repeat`; all threads have passed a barrier before, and pass one after each round. */
+function rounds(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shared: usize): void {
+  const n = roundsOf(ip, slots)
+  const at = address(ip, 6, slots)
+  for (let r = 0; r < n; r++) {
+    if (id == 0) store<f32>(at, <f32>r)
+    barrier(count)
+    walk(ip + ((<usize>word(ip, 1)) << 2), slots, id, count, scratch, shared)
+    barrier(count)
+  }
+}
+
 function walk(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shared: usize): void {
   let shareable = false
   let first = true
-  while (word(ip, 0) != Opcode.halt) {
-    if (count == 1) {
+  while (word(ip, 0) != Opcode.halt && word(ip, 0) != Opcode.end) {
+    if (word(ip, 0) == Opcode.repeat) {
+      if (!first) barrier(count)
+      rounds(ip, slots, id, count, scratch, shared)
+      ip = endOf(ip)
+      first = true
+    } else if (count == 1) {
       step(ip, slots, 0, 1, scratch, shared)
     } else {
       const wide = isShared(ip)

@@ -60,6 +60,17 @@ export enum Opcode {
    */
   unfold = 10,
   fold = 11,
+  /**
+   * The instructions up to the matching `end`, again and again: ceil(count / per) times, `most` at most (and where the count is NaN).
+   *   [3] slot of the count · [4] per · [5] most · [6] slot that holds the number of the round, from 0, while the round lasts
+   */
+  repeat = 12,
+  end = 13,
+  /**
+   * Coordinates of the elements of x: [d0, .., dk] that are not 0 (NaN is not), in row-major order, 0 behind the last:
+   * out: [k + 1, n], n all elements. [3] x · [4] out · [5] n · [6] k + 1 · dims d0 .. dk.
+   */
+  compact = 14,
 }
 
 export enum LoopMode {

@@ -39,6 +39,8 @@ export interface Backend {
   readonly threads: number
   /** Whether products and convolutions of a plan may add biases and apply relu themselves (`plan`'s option of that name). */
   readonly epilogue?: boolean
+  /** Whether it repeats part of a plan as often as a value says (`plan`'s option of that name). */
+  readonly rounds?: boolean
   readonly alloc: (length: number) => Buffer
   /** @throws when the buffer was freed already or belongs to another backend. */
   readonly free: (buffer: Buffer) => void

@@ -30,6 +30,7 @@ export const reference = (): Backend => {
     dtype: 'f64',
     description: 'f64 in JavaScript, one op at a time',
     threads: 1,
+    rounds: true,
     alloc: (length) => {
       const id = next++
       buffers.set(id, new Float64Array(length))

@@ -124,6 +124,12 @@ const touches = (c: readonly number[]): readonly Touch[] | undefined => {
       return [whole(c[3], c[6] * c[8]), whole(c[4], c[6]), whole(c[5], c[7] * c[8])]
     case Opcode.argmax:
       return [whole(c[3], c[5] * c[6] * c[7]), whole(c[4], c[5] * c[7])]
+    case Opcode.repeat:
+      return [whole(c[3], 1), whole(c[6], 1)]
+    case Opcode.end:
+      return []
+    case Opcode.compact:
+      return [whole(c[3], c[5]), whole(c[4], c[5] * c[6])]
     case Opcode.unfold:
     case Opcode.fold: {
       const [a, out, N, C, H, W, KH, KW, OH, OW] = c.slice(3)
@@ -164,6 +170,8 @@ const faultOf = (c: readonly number[]): string | undefined => {
     case Opcode.conv2dInput:
     case Opcode.conv2dWeight:
       return convFault(c)
+    case Opcode.repeat:
+      return c[4] >= 1 && c[5] >= 0 ? undefined : `${c[5]} rounds of ${c[4]}`
     default:
       return undefined
   }
@@ -172,11 +180,14 @@ const faultOf = (c: readonly number[]): string | undefined => {
 /** The instructions of a program, one array of words each, `halt` included; a message when it is malformed. */
 const split = (code: Int32Array): readonly (readonly number[])[] | string => {
   const out: number[][] = []
+  let open = 0
   for (let at = 0; at < code.length; at += code[at + 1]) {
     const length = code[at + 1]
     if (!(length >= 3) || at + length > code.length) return `instruction at word ${at} has length ${length}`
     out.push(Array.from(code.subarray(at, at + length)))
-    if (code[at] === Opcode.halt) return out
+    if (code[at] === Opcode.repeat) open++
+    if (code[at] === Opcode.end && --open < 0) return `the end at word ${at} closes no repeat`
+    if (code[at] === Opcode.halt) return open === 0 ? out : 'a repeat has no end'
   }
   return 'the program has no halt'
 }

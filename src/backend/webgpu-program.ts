@@ -7,6 +7,7 @@ import { element, elementwise, grid, type Kernel, MAX_GRID, type Scratch, type T
 import { convKernels } from './wgsl-conv.ts'
 import {
   argmaxKernel,
+  compactKernel,
   fillKernel,
   foldWindowsKernel,
   gatherKernel,
@@ -114,6 +115,8 @@ const kernelsOf = (c: readonly number[], slots: readonly Slot[], target: Target)
       return [scatterAddKernel(words)]
     case Opcode.argmax:
       return [argmaxKernel(words)]
+    case Opcode.compact:
+      return [compactKernel(words)]
     case Opcode.unfold:
       return [unfoldKernel(words)]
     case Opcode.fold:

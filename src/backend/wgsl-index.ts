@@ -1,6 +1,6 @@
 import { element, elementwise, type Kernel, type Operand } from './wgsl.ts'
 
-/** Kernels whose every element finds its own operands: fill, gather, scatterAdd, argmax, unfold, fold. */
+/** Kernels whose every element finds its own operands: fill, gather, scatterAdd, argmax, compact, unfold, fold. */
 
 const whole = (slot: number): Operand => ({ slot, offset: 0 })
 
@@ -51,6 +51,28 @@ export const argmaxKernel = ([x, out, outer, axis, inner]: readonly number[]): K
     if (broken(v) || rank(v) > rank(best)) { best = v; found = j; }
   }
   ${element(to, 'e')} = f32(found);`,
+  )
+
+/** Coordinates of the elements of x that are not 0; one invocation, as each place depends on all before. */
+export const compactKernel = ([x, out, n, , ...dims]: readonly number[]): Kernel =>
+  elementwise(
+    1,
+    [whole(out), whole(x)],
+    ([to, from]) => `  var found = 0;
+  for (var i = 0; i < ${n}; i++) {
+    let v = ${element(from, 'i')};
+    if (!broken(v) && rank(v) == 0) { continue; }
+    var rest = i;
+${dims
+  .map((d, k): readonly [number, number] => [d, k])
+  .reverse()
+  .map(([d, k]) => `    ${element(to, `${k * n} + found`)} = f32(rest % ${d});\n    rest /= ${d};`)
+  .join('\n')}
+    found++;
+  }
+  for (var i = found; i < ${n}; i++) {
+${dims.map((_, k) => `    ${element(to, `${k * n} + i`)} = 0.0;`).join('\n')}
+  }`,
   )
 
 /** Windows of x: [N, C, H, W] -> [N, OH, OW, C, KH, KW], zero outside. */

@@ -10,8 +10,7 @@ import { input } from '../ops/index.ts'
 import { boundsOf, type MethodName, methods } from '../robust/bounds.ts'
 import { ball } from '../robust/perturbation.ts'
 import { rivals } from '../robust/specification.ts'
-import { plan } from '../tape/plan.ts'
-import { compileIn } from '../tape/run.ts'
+import { compileIn, planFor } from '../tape/run.ts'
 import { DEFAULT_MEMORY, PIXELS } from '../train/fit.ts'
 import type { Command } from './command.ts'
 import { bytesOf, loadData, loadModel, matching, sourceOf, withDevice } from './open.ts'
@@ -58,7 +57,7 @@ const boundImages =
     const logitBounds = bounded.output()
     const outputs = [apply(x), logitBounds.lower, logitBounds.upper, bounded.rows(rivals(y, network.classes)).lower]
     const inputs = [...weights.map(({ node }) => node), x, y, radiusNode]
-    const needed = plan(outputs, inputs).arena * (backend.dtype === 'f32' ? 4 : 8)
+    const needed = planFor(backend)(outputs, inputs).arena * (backend.dtype === 'f32' ? 4 : 8)
     if (needed > memory) raise({ kind: 'memory', needed, budget: memory, what: 'bounding one image' })
     const { region, close } = openRegion(backend)
     try {

@@ -21,6 +21,9 @@ export type Lowering =
   /** A kernel of its own: inputs and output slots, then `ints`, as the instruction set lists them; `work` in multiply-adds. */
   | { readonly kind: 'kernel'; readonly opcode: Opcode; readonly ints: readonly number[]; readonly work: number }
 
+/** The same for what only a plan can lower: a body and how often it runs. */
+export type PlanLowering = Lowering | { readonly kind: 'rounds' }
+
 export const map = (micro: Micro): Lowering => ({ kind: 'map', micro })
 
 /** f64 evaluation on plain arrays, one call per op: the oracle that every other backend is tested against. */

@@ -96,13 +96,29 @@ export interface Bilinear<A> {
   readonly bilinear: Relax<A> | Unsupported
 }
 
-/** How the op runs: natively, or by expansion into other ops. */
+/**
+ * A sub-graph that is run round after round (tape/accumulate.ts). It refers to what surrounds it through placeholders only, so it is
+ * planned on its own.
+ */
+export interface Rounds {
+  /** Items of one round; ceil(count / per) rounds are run, `most` at most. */
+  readonly per: number
+  readonly most: number
+  /** Placeholder of the number of the round, a scalar. */
+  readonly round: Tensor
+  /** Placeholders of the op's operands after the first, which is the count. */
+  readonly captured: readonly Tensor[]
+  readonly outputs: readonly Tensor[]
+}
+
+/** How the op runs: natively, by expansion into other ops, or round after round. */
 export type Kernel<A> =
   | {
       readonly reference: ReferenceKernel<A>
       readonly lower: (inputs: readonly Shape[], out: Shape, attrs: A) => Lowering
     }
   | { readonly expand: (inputs: readonly Tensor[], attrs: A) => Tensor }
+  | { readonly reference: ReferenceKernel<A>; readonly rounds: (attrs: A) => Rounds }
 
 /**
  * Everything there is to know about one op. The tape, the backends and the tests are generic over this record.

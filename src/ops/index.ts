@@ -60,5 +60,6 @@ export const registry: readonly Op<any>[] = [
   H.probeOp,
   R.maxOp,
   R.argmaxOp,
+  R.compactOp,
   X.logSumExpOp,
 ]

@@ -113,4 +113,45 @@ export const argmaxOp: Op<{ readonly axis: number }> = {
   },
 }
 
+/** Elements up to which every index is an f32. */
+const COUNTABLE = 2 ** 24
+
+/**
+ * Coordinates of the elements that are not 0, in row-major order: `[d0, .., dk] -> [k + 1, n]`, n = all elements, 0 behind the last. How
+ * many there are is the sum of a mask. NaN is not 0.
+ */
+export const compactOp: Op<undefined> = {
+  name: 'compact',
+  shape: ([x]) =>
+    x.length > 0 && S.size(x) <= COUNTABLE
+      ? E.right([x.length, S.size(x)])
+      : E.left(`takes at least one axis and at most ${COUNTABLE} elements`),
+  vjp: () => [undefined],
+  interval: unsupported('which elements of an interval tensor are not 0 is not known'),
+  relax: unsupported('an index has no useful linear bounds'),
+  kernel: {
+    reference: (out, [x], [shape]) => {
+      out.fill(0)
+      let found = 0
+      x.forEach((v, i) => {
+        if (v === 0) return
+        let rest = i
+        for (let d = shape.length - 1; d >= 0; d--) {
+          out[d * x.length + found] = rest % shape[d]
+          rest = Math.floor(rest / shape[d])
+        }
+        found++
+      })
+    },
+    lower: ([x], out) => ({
+      kind: 'kernel',
+      opcode: Opcode.compact,
+      ints: [S.size(x), x.length, ...x],
+      work: S.size(out),
+    }),
+  },
+}
+
+export const compact = (x: Tensor): Tensor => node(compactOp, [x], undefined)
+
 export const argmax = (x: Tensor, axis = -1): Tensor => node(argmaxOp, [x], { axis: S.axisOf(axis, x.shape.length) })

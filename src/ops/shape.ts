@@ -388,6 +388,9 @@ export const scatterAddOp: Op<{ readonly rows: number }> = {
 
 export const gather = <T extends Operand>(x: T, index: Tensor): T => apply(gatherOp, [x, index], undefined) as T
 
+/** `[k, ...d], [k] -> [rows, ...d]`: rows with the same index added in order, those without one dropped. */
+export const scatterAdd = (x: Tensor, index: Tensor, rows: number): Tensor => node(scatterAddOp, [x, index], { rows })
+
 /** The value with no gradient: vjp treats it as a constant. */
 export const stopGradientOp: Op<undefined> = {
   name: 'stopGradient',

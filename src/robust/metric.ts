@@ -8,8 +8,7 @@ import { correct, crossEntropy } from '../loss/criterion.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import { input } from '../ops/index.ts'
-import { plan } from '../tape/plan.ts'
-import { type Compiled, compileIn } from '../tape/run.ts'
+import { type Compiled, compileIn, planFor } from '../tape/run.ts'
 import { pgdFrom } from './attack.ts'
 import { type Bounder, boundsOf } from './bounds.ts'
 import { ball, type Range } from './perturbation.ts'
@@ -125,7 +124,7 @@ export const evaluator =
     const wanted = Math.max(1, Math.floor(batchSize))
     const chunk = fitting(wanted, memory, (n) => {
       const { judge, attacks } = build(n)
-      return Math.max(...[judge, ...attacks].map((f) => plan(f.outputs, f.inputs).arena * width))
+      return Math.max(...[judge, ...attacks].map((f) => planFor(backend)(f.outputs, f.inputs).arena * width))
     })
     const { judge, attacks } = build(chunk)
     const compileAll = (fs: typeof attacks) => Promise.all(fs.map((f) => compileIn(region)(f.outputs, f.inputs)))

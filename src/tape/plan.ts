@@ -1,8 +1,18 @@
 import { raise } from '../core/error.ts'
-import { Combine, LoopMode, type Lowering, Micro, Opcode, type ReferenceKernel } from '../core/lowering.ts'
+import {
+  Combine,
+  LoopMode,
+  type Lowering,
+  Micro,
+  Opcode,
+  type PlanLowering,
+  type ReferenceKernel,
+} from '../core/lowering.ts'
+import type { Rounds } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { type ConstantAttrs, chooseOp, constantOp, inputOp } from '../ops/index.ts'
+import { instance, pruned, settled, unrolled } from './accumulate.ts'
 import { tape } from './tape.ts'
 
 /** Where a value lives during a run. Offsets count elements. */
@@ -48,6 +58,8 @@ export interface PlanOptions {
   readonly fuse?: boolean | undefined
   /** Products and convolutions add biases and apply relu themselves; for backends that say so (`Backend.epilogue`). */
   readonly epilogue?: boolean | undefined
+  /** Sums over rounds are repeated; false writes every round out, for backends that cannot (`Backend.rounds`). */
+  readonly rounds?: boolean | undefined
 }
 
 /** Limits of one fused loop, as the instruction set has them. */
@@ -86,6 +98,26 @@ interface Loop {
 
 type Step =
   | Loop
+  | {
+      readonly kind: 'rounds'
+      readonly count: Tensor
+      readonly per: number
+      readonly most: number
+      readonly round: Tensor
+      /** What the body reads of what surrounds it. */
+      readonly reads: readonly Tensor[]
+      readonly body: readonly Step[]
+      readonly out: Tensor
+    }
+  | {
+      readonly kind: 'repeat'
+      readonly count: Tensor
+      readonly per: number
+      readonly most: number
+      /** The number of the round, which the machine writes. */
+      readonly out: Tensor
+    }
+  | { readonly kind: 'end'; readonly reads: readonly Tensor[]; readonly out: Tensor }
   | { readonly kind: 'fill'; readonly out: Tensor; readonly value: number; readonly n: number }
   | {
       readonly kind: 'kernel'
@@ -102,8 +134,9 @@ interface Epilogue {
   readonly relu: boolean
 }
 
-const loweringOf = (x: Tensor): Lowering => {
+const loweringOf = (x: Tensor): PlanLowering => {
   const { kernel } = x.op
+  if ('rounds' in kernel) return { kind: 'rounds' }
   if ('expand' in kernel)
     return raise({ kind: 'unsupported', what: `planning ${x.op.name}`, reason: 'it was not expanded' })
   return kernel.lower(
@@ -116,7 +149,7 @@ const loweringOf = (x: Tensor): Lowering => {
 const isLeaf = (x: Tensor): boolean => x.op === inputOp || x.op === constantOp
 
 /** The shape that a consumer iterates over where it reads an input of this shape, if it reads it in a loop at all. */
-const iteration = (consumer: Tensor, how: Lowering, read: Tensor): S.Shape | undefined =>
+const iteration = (consumer: Tensor, how: PlanLowering, read: Tensor): S.Shape | undefined =>
   how.kind === 'map' ? consumer.shape : how.kind === 'reduce' || how.kind === 'place' ? read.shape : undefined
 
 /**
@@ -127,13 +160,12 @@ const iteration = (consumer: Tensor, how: Lowering, read: Tensor): S.Shape | und
 export const plan = (
   outputs: readonly Tensor[],
   inputs: readonly Tensor[],
-  { fuse = true, epilogue = false }: PlanOptions = {},
+  { fuse = true, epilogue = false, rounds = true }: PlanOptions = {},
 ): Plan => {
-  const { nodes: taped, outputs: roots } = tape(outputs)
-  const index = new Map(taped.map((x, i) => [x, i]))
+  const { nodes: taped, outputs: roots } = tape(
+    rounds ? pruned(settled(outputs, true)) : unrolled(settled(outputs, false)),
+  )
   for (const x of taped) {
-    if (x.op === chooseOp)
-      raise({ kind: 'unsupported', what: 'planning an undecided choice', reason: 'stage the graph first' })
     if (x.op === inputOp && !inputs.includes(x))
       raise({
         kind: 'unsupported',
@@ -141,8 +173,69 @@ export const plan = (
         reason: 'it is not among the inputs of the plan',
       })
   }
-  const isOutput = new Set(roots)
-  const how = new Map(taped.filter((x) => !isLeaf(x)).map((x) => [x, loweringOf(x)]))
+  const lowered: Lowered = { how: new Map(), alias: new Map(), constants: new Set() }
+  const steps = lower(taped, new Set(roots), { fuse, epilogue }, lowered)
+
+  // ---- storage -----------------------------------------------------------------------------------------------------
+  const root = (x: Tensor): Tensor => {
+    let from = x
+    for (;;) {
+      const next = lowered.how.get(from)?.kind === 'alias' ? from.inputs[0] : lowered.alias.get(from)
+      if (next === undefined) return from
+      from = next
+    }
+  }
+  const outputOf = new Map<Tensor, number>()
+  const copies = new Map<Tensor, number>()
+  roots.forEach((x, k) => {
+    const r = root(x)
+    if (!isLeaf(r) && !outputOf.has(r)) {
+      outputOf.set(r, k)
+      return
+    }
+    const out = { ...x, inputs: [r] }
+    copies.set(out, k)
+    steps.push(copyTo(out, 0, { base: r, offset: 0, strides: [1] }))
+  })
+  return finish(steps, inputs, taped, roots, root, outputOf, copies, [...lowered.constants])
+}
+
+/** What is known of the nodes of a plan, those of its bodies included. */
+interface Lowered {
+  readonly how: Map<Tensor, PlanLowering>
+  /** Placeholders of a body and what they stand for. */
+  readonly alias: Map<Tensor, Tensor>
+  readonly constants: Set<Tensor>
+}
+
+/** A flat copy of one access to `out`, from its element `offset` on; with `sum`, added to what is there. */
+const copyTo = (out: Tensor, offset: number, from: Access, n = S.size(out.shape), sum = false): Loop => ({
+  kind: 'loop',
+  shape: [n],
+  inputs: sum ? [{ base: out, offset, strides: [1] }, from] : [from],
+  program: sum ? [{ micro: Micro.add, dst: 2, args: [0, 1] }] : [],
+  registers: sum ? 3 : 1,
+  out,
+  outOffset: offset,
+  outStrides: [1],
+  reduce: undefined,
+})
+
+/** The steps of nodes in order, and what they read. Bodies are lowered in their place. */
+const lower = (
+  taped: readonly Tensor[],
+  isOutput: ReadonlySet<Tensor>,
+  options: { readonly fuse: boolean; readonly epilogue: boolean },
+  lowered: Lowered,
+): Step[] => {
+  const { fuse, epilogue } = options
+  const { how } = lowered
+  for (const x of taped) {
+    if (x.op === chooseOp)
+      raise({ kind: 'unsupported', what: 'planning an undecided choice', reason: 'stage the graph first' })
+    if (x.op === constantOp) lowered.constants.add(x)
+    if (!isLeaf(x)) how.set(x, loweringOf(x))
+  }
   const { nodes, inputsOf, epilogues } = epilogue
     ? absorb(taped, how, isOutput)
     : { nodes: taped, inputsOf: (x: Tensor) => x.inputs, epilogues: new Map<Tensor, Epilogue>() }
@@ -288,35 +381,38 @@ export const plan = (
       case 'kernel':
         steps.push({ kind: 'kernel', lowering: h, inputs: inputsOf(x), out: x, epilogue: epilogues.get(x) })
         break
+      case 'rounds':
+        steps.push(...roundSteps(x, options, lowered))
+        break
       default:
         h satisfies never
     }
   }
+  return steps
+}
 
-  // ---- storage -----------------------------------------------------------------------------------------------------
-  const root = (x: Tensor): Tensor => {
-    let from = x
-    while (how.get(from)?.kind === 'alias') from = from.inputs[0]
-    return from
-  }
-  const outputOf = new Map<Tensor, number>()
-  roots.forEach((x, k) => {
-    const r = root(x)
-    if (!isLeaf(r) && !outputOf.has(r)) outputOf.set(r, k)
-    else
-      steps.push({
-        kind: 'loop',
-        shape: [S.size(x.shape)],
-        inputs: [{ base: r, offset: 0, strides: [1] }],
-        program: [],
-        registers: 1,
-        out: { ...x, inputs: [r], op: x.op, attrs: { copyTo: k } },
-        outOffset: 0,
-        outStrides: [1],
-        reduce: undefined,
-      })
+/** A sum over rounds: zero, then the body again and again, each of its outputs added to its part of the sum. */
+const roundSteps = (
+  x: Tensor,
+  options: { readonly fuse: boolean; readonly epilogue: boolean },
+  lowered: Lowered,
+): readonly Step[] => {
+  const { per, most, round, captured, outputs } = instance(x.attrs as Rounds)
+  captured.forEach((p, k) => {
+    lowered.alias.set(p, x.inputs[k + 1])
   })
-  return finish(steps, inputs, taped, roots, root, outputOf, index)
+  const inner = tape(pruned(settled(outputs, true)))
+  const body = lower(inner.nodes, new Set(inner.outputs), options, lowered)
+  let at = 0
+  for (const y of inner.outputs) {
+    const n = S.size(y.shape)
+    if (n > 0) body.push(copyTo(x, at, { base: y, offset: 0, strides: [1] }, n, true))
+    at += n
+  }
+  return [
+    { kind: 'fill', out: x, value: 0, n: at },
+    { kind: 'rounds', count: x.inputs[0], per, most, round, reads: x.inputs, body, out: x },
+  ]
 }
 
 /** Kernels that have an epilogue, by which axis from the end their bias runs along. */
@@ -331,7 +427,7 @@ const BIASED: ReadonlyMap<Opcode, number> = new Map([
  * inputs of x and the bias. What stands between must not be needed elsewhere; the derivative of relu does not count, as its step
  * function has the same value on the argument of relu and on the result. Lowerings in `how` are replaced accordingly.
  */
-const absorb = (taped: readonly Tensor[], how: Map<Tensor, Lowering>, isOutput: ReadonlySet<Tensor>) => {
+const absorb = (taped: readonly Tensor[], how: Map<Tensor, PlanLowering>, isOutput: ReadonlySet<Tensor>) => {
   const users = new Map<Tensor, Tensor[]>(taped.map((x) => [x, []]))
   for (const x of taped) for (const i of x.inputs) (users.get(i) as Tensor[]).push(x)
   const isMap = (x: Tensor, micro: Micro) => {
@@ -422,8 +518,42 @@ const schedule = (steps: readonly Step[], root: (x: Tensor) => Tensor, kept: Rea
 }
 
 /** Reads and writes of a step, as storage roots. */
-const touched = (s: Step, root: (x: Tensor) => Tensor): readonly Tensor[] =>
-  s.kind === 'fill' ? [] : s.kind === 'loop' ? s.inputs.map((a) => root(a.base)) : s.inputs.map(root)
+const touched = (s: Step, root: (x: Tensor) => Tensor): readonly Tensor[] => {
+  switch (s.kind) {
+    case 'fill':
+      return []
+    case 'loop':
+      return s.inputs.map((a) => root(a.base))
+    case 'kernel':
+      return s.inputs.map(root)
+    case 'repeat':
+      return [root(s.count)]
+    case 'rounds':
+    case 'end':
+      return s.reads.map(root)
+    default:
+      return s satisfies never
+  }
+}
+
+/**
+ * Steps as they are executed: scheduled, bodies between `repeat` and `end`. What a body reads from outside lives until its end, what it
+ * computes within one round.
+ */
+const sequence = (
+  steps: readonly Step[],
+  root: (x: Tensor) => Tensor,
+  kept: ReadonlySet<Tensor>,
+): readonly Exclude<Step, { readonly kind: 'rounds' }>[] =>
+  schedule(steps, root, kept).flatMap((s) => {
+    if (s.kind !== 'rounds') return [s]
+    const { count, per, most, round, reads, body, out } = s
+    return [
+      { kind: 'repeat', count, per, most, out: round },
+      ...sequence(body, root, new Set([...kept, out])),
+      { kind: 'end', reads, out },
+    ]
+  })
 
 /** True if an elementwise step may write its output over x, its last use: each element is read where it is written. */
 const overwrites = (s: Step, x: Tensor, root: (x: Tensor) => Tensor): boolean =>
@@ -440,11 +570,11 @@ const finish = (
   roots: readonly Tensor[],
   root: (x: Tensor) => Tensor,
   outputOf: ReadonlyMap<Tensor, number>,
-  index: ReadonlyMap<Tensor, number>,
+  copies: ReadonlyMap<Tensor, number>,
+  constantNodes: readonly Tensor[],
 ): Plan => {
-  const copyTarget = (x: Tensor): number | undefined =>
-    index.has(x) ? undefined : (x.attrs as { copyTo: number }).copyTo
-  const steps = schedule(unordered, root, new Set([...outputOf.keys()]))
+  const copyTarget = (x: Tensor): number | undefined => copies.get(x)
+  const steps = sequence(unordered, root, new Set([...outputOf.keys()]))
   // Last step that reads each scratch value.
   const last = new Map<Tensor, number>()
   steps.forEach((s, t) => {
@@ -455,7 +585,6 @@ const finish = (
   const slotOf = new Map<Tensor, number>()
   const addSlot = (x: Tensor, slot: Slot) => slotOf.set(x, slots.push(slot) - 1)
   inputs.forEach((x, i) => addSlot(x, { at: 'input', index: i, length: S.size(x.shape) }))
-  const constantNodes = nodes.filter((x) => x.op === constantOp)
   let constantLength = 0
   const constantOffset = new Map<Tensor, number>()
   for (const x of constantNodes) {
@@ -572,7 +701,7 @@ const compress = (dims: readonly Dim[]): readonly Dim[] => {
 
 const MAX_WORK = 2 ** 31 - 1
 
-const encode = (s: Step, slot: (x: Tensor) => number, code: number[]): void => {
+const encode = (s: Exclude<Step, { readonly kind: 'rounds' }>, slot: (x: Tensor) => number, code: number[]): void => {
   const emit = (opcode: Opcode, work: number, words: readonly number[]) =>
     code.push(opcode, words.length + 3, Math.min(work, MAX_WORK), ...words)
   switch (s.kind) {
@@ -627,6 +756,12 @@ const encode = (s: Step, slot: (x: Tensor) => number, code: number[]): void => {
       ])
       break
     }
+    case 'repeat':
+      emit(Opcode.repeat, 0, [slot(s.count), s.per, s.most, slot(s.out)])
+      break
+    case 'end':
+      emit(Opcode.end, 0, [])
+      break
     default:
       s satisfies never
   }

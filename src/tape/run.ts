@@ -4,7 +4,7 @@ import type { Region } from '../backend/region.ts'
 import { raise } from '../core/error.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
-import { plan } from './plan.ts'
+import { type Plan, plan } from './plan.ts'
 
 /** A compiled function of buffers, and what it costs. */
 export interface Compiled {
@@ -14,11 +14,17 @@ export interface Compiled {
   readonly release: () => void
 }
 
+/** The plan that a backend runs. */
+export const planFor =
+  (backend: Pick<Backend, 'epilogue' | 'rounds'>) =>
+  (outputs: readonly Tensor[], inputs: readonly Tensor[]): Plan =>
+    plan(outputs, inputs, { epilogue: backend.epilogue, rounds: backend.rounds ?? false })
+
 /** Plans and compiles `outputs` as a function of `inputs` on a backend. */
 export const compile =
   (backend: Backend) =>
   async (outputs: readonly Tensor[], inputs: readonly Tensor[]): Promise<Compiled> => {
-    const executable = await backend.compile(plan(outputs, inputs, { epilogue: backend.epilogue }))()
+    const executable = await backend.compile(planFor(backend)(outputs, inputs))()
     if (E.isLeft(executable)) return raise(executable.left)
     const e = executable.right
     return { run: (args) => backend.run(e, args), scratchBytes: e.bytes, release: () => backend.release(e) }

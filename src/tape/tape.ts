@@ -161,7 +161,7 @@ const share = (outputs: readonly Tensor[]): readonly Tensor[] => {
         ? `${show(x.shape)}${[...data].map((v) => (Object.is(v, -0) ? '-0' : v))}`
         : `#${id(data)}`
     }
-    return JSON.stringify(x.attrs) ?? ''
+    return 'rounds' in x.op.kernel ? `#${id(x.attrs)}` : (JSON.stringify(x.attrs) ?? '')
   }
   return rewrite(outputs, (x, inputs) => {
     const key = `${x.op.name}#${id(x.op)}|${text(x)}|${inputs.map(id).join()}`

@@ -4,20 +4,20 @@ import type { Tensor } from '../core/tensor.ts'
 import { add, full, zeros } from '../ops/index.ts'
 import { order } from './tape.ts'
 
-/**
- * Vector-Jacobian products: for outputs y and cotangents ct, the gradients of sum(ct * y) with respect to `wrt`, as nodes. Cotangents
- * are added in reverse order of the graph, so the result is deterministic. Reverse mode on a graph of graphs: a vjp of a vjp is
- * the same function applied again.
- */
-export const vjp = (outputs: readonly Tensor[], cts: readonly Tensor[], wrt: readonly Tensor[]): readonly Tensor[] => {
+/** `vjp`, undefined where nothing flows. */
+export const cotangents = (
+  outputs: readonly Tensor[],
+  cts: readonly Tensor[],
+  wrt: readonly Tensor[],
+): readonly (Tensor | undefined)[] => {
   const nodes = order(outputs)
   // Only nodes on a path from `wrt` carry a cotangent.
   const active = new Set<Tensor>(wrt)
   for (const x of nodes) if (x.inputs.some((i) => active.has(i))) active.add(x)
-  const cotangents = new Map<Tensor, Tensor>()
+  const known = new Map<Tensor, Tensor>()
   const accumulate = (x: Tensor, ct: Tensor) => {
-    const sofar = cotangents.get(x)
-    cotangents.set(x, sofar === undefined ? ct : add(sofar, ct))
+    const sofar = known.get(x)
+    known.set(x, sofar === undefined ? ct : add(sofar, ct))
   }
   outputs.forEach((y, i) => {
     if (!equals(y.shape, cts[i].shape))
@@ -30,15 +30,23 @@ export const vjp = (outputs: readonly Tensor[], cts: readonly Tensor[], wrt: rea
   })
   for (let i = nodes.length - 1; i >= 0; i--) {
     const x = nodes[i]
-    const ct = cotangents.get(x)
+    const ct = known.get(x)
     if (ct === undefined || x.inputs.length === 0) continue
     if (!x.inputs.some((y) => active.has(y))) continue
     x.op.vjp(ct, x.inputs, x, x.attrs).forEach((c, k) => {
       if (c !== undefined && active.has(x.inputs[k])) accumulate(x.inputs[k], c)
     })
   }
-  return wrt.map((x) => cotangents.get(x) ?? zeros(x.shape))
+  return wrt.map((x) => known.get(x))
 }
+
+/**
+ * Vector-Jacobian products: for outputs y and cotangents ct, the gradients of sum(ct * y) with respect to `wrt`, as nodes. Cotangents
+ * are added in reverse order of the graph, so the result is deterministic. Reverse mode on a graph of graphs: a vjp of a vjp is
+ * the same function applied again.
+ */
+export const vjp = (outputs: readonly Tensor[], cts: readonly Tensor[], wrt: readonly Tensor[]): readonly Tensor[] =>
+  cotangents(outputs, cts, wrt).map((ct, k) => ct ?? zeros(wrt[k].shape))
 
 /** Gradients of a scalar with respect to `wrt`. */
 export const grad = (loss: Tensor, wrt: readonly Tensor[]): readonly Tensor[] =>

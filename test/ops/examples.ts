@@ -552,6 +552,20 @@ export const entries: readonly Entry[] = [
     accuracy: exact,
   },
   {
+    op: O.compactOp,
+    examples: [
+      example([index(2, [7])]),
+      example([index(2, [3, 5])]),
+      example([index(3, [2, 1, 4])]),
+      example([index(1, [6])]),
+    ],
+    wrong: [
+      { shapes: [[]], attrs: undefined },
+      { shapes: [[5000, 5000]], attrs: undefined },
+    ],
+    accuracy: exact,
+  },
+  {
     op: O.logSumExpOp,
     examples: reductions(true),
     wrong: wrongAxes,
