@@ -14,7 +14,7 @@ import {
   STRIDE_Y,
   W,
 } from './conv-words'
-import { finish, floorOf, splatBias } from './epilogue'
+import { finish, maskOf, splatBias } from './epilogue'
 import { copyRow, firstLanes, madd, share, storeUpTo, word } from './lanes'
 import { Opcode } from './opcode'
 
@@ -294,8 +294,8 @@ function packPlanes(ip: usize, planes: usize, x: usize): void {
 
 /** `n` lanes of a result to memory, `step` bytes apart, after bias and relu. */
 @inline
-function put(to: usize, v: v128, n: i32, step: usize, bias: v128, floor: v128): void {
-  const r = finish(v, bias, floor)
+function put(to: usize, v: v128, n: i32, step: usize, bias: v128, mask: v128): void {
+  const r = finish(v, bias, mask)
   if (step == 4) {
     storeUpTo(to, r, n)
   } else {
@@ -353,24 +353,24 @@ function four(
       d1 = madd(v, q, d1)
       wp += 16
     }
-    const floor = floorOf(relu)
+    const mask = maskOf(relu)
     const v0 = splatBias(bias)
     const v1 = bias ? v128.load32_splat(bias, 4) : v0
     const v2 = bias ? v128.load32_splat(bias, 8) : v0
     const v3 = bias ? v128.load32_splat(bias, 12) : v0
     let to = out + load<usize>(quads, 4)
     let n = load<i32>(quads, 8)
-    put(to, a0, n, step, v0, floor)
-    put(to + plane, b0, n, step, v1, floor)
-    put(to + plane * 2, c0, n, step, v2, floor)
-    if (m > 3) put(to + plane * 3, d0, n, step, v3, floor)
+    put(to, a0, n, step, v0, mask)
+    put(to + plane, b0, n, step, v1, mask)
+    put(to + plane * 2, c0, n, step, v2, mask)
+    if (m > 3) put(to + plane * 3, d0, n, step, v3, mask)
     if (more) {
       to = out + load<usize>(quads, 16)
       n = load<i32>(quads, 20)
-      put(to, a1, n, step, v0, floor)
-      put(to + plane, b1, n, step, v1, floor)
-      put(to + plane * 2, c1, n, step, v2, floor)
-      if (m > 3) put(to + plane * 3, d1, n, step, v3, floor)
+      put(to, a1, n, step, v0, mask)
+      put(to + plane, b1, n, step, v1, mask)
+      put(to + plane * 2, c1, n, step, v2, mask)
+      if (m > 3) put(to + plane * 3, d1, n, step, v3, mask)
     }
   }
 }
@@ -415,14 +415,14 @@ function single(
       a5 = madd(v, v128.load(x5 + at), a5)
       wp += 4
     }
-    const floor = floorOf(relu)
+    const mask = maskOf(relu)
     const v0 = splatBias(bias)
-    put(out + load<usize>(quads, 4), a0, load<i32>(quads, 8), step, v0, floor)
-    if (n > 1) put(out + load<usize>(quads, 16), a1, load<i32>(quads, 20), step, v0, floor)
-    if (n > 2) put(out + load<usize>(quads, 28), a2, load<i32>(quads, 32), step, v0, floor)
-    if (n > 3) put(out + load<usize>(quads, 40), a3, load<i32>(quads, 44), step, v0, floor)
-    if (n > 4) put(out + load<usize>(quads, 52), a4, load<i32>(quads, 56), step, v0, floor)
-    if (n > 5) put(out + load<usize>(quads, 64), a5, load<i32>(quads, 68), step, v0, floor)
+    put(out + load<usize>(quads, 4), a0, load<i32>(quads, 8), step, v0, mask)
+    if (n > 1) put(out + load<usize>(quads, 16), a1, load<i32>(quads, 20), step, v0, mask)
+    if (n > 2) put(out + load<usize>(quads, 28), a2, load<i32>(quads, 32), step, v0, mask)
+    if (n > 3) put(out + load<usize>(quads, 40), a3, load<i32>(quads, 44), step, v0, mask)
+    if (n > 4) put(out + load<usize>(quads, 52), a4, load<i32>(quads, 56), step, v0, mask)
+    if (n > 5) put(out + load<usize>(quads, 64), a5, load<i32>(quads, 68), step, v0, mask)
     quads += <usize>(n * QUAD)
   }
 }

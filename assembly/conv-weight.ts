@@ -1,236 +1,311 @@
-import { packTile } from './conv-tile'
 import { C, DILATION_X, DILATION_Y, H, KH, KW, N, O, OH, OW, PAD_LEFT, PAD_TOP, STRIDE_X, STRIDE_Y, W } from './conv-words'
-import { address, madd, share, sumLanes, word } from './lanes'
+import { address, copyRow, madd, share, storeTransposed, storeUpTo, word } from './lanes'
 import { barrier } from './threads'
 
 /**
  * conv2dWeight: w[o, c, p, q] = sum over n, i, j of y[n, o, i, j] x[n, c, i s - pad + p d, j s - pad + q d].
  *
- * Lanes are images: a block of 2 output x 4 input channels (6 x 1 when there are fewer than three input channels) of
- * one tap runs over the positions whose partner lies inside x, on tiles of four images (conv-tile.ts). Image groups are
- * cut into at most 16 chunks by the shape alone; each chunk has its own accumulators of four lanes in shared scratch,
- * which a fixed tree folds at the end. (Larger blocks do not fit the registers together with the loads that V8 hoists.)
+ * For one image a product of matrices: columns (c, p, q) x positions (i, j) of x, which are read in place from planes
+ * with zeros around them, times positions x output channels of y, transposed into panels of eight channels. A block is
+ * four columns x eight channels; its sums run over the positions in ascending order, then over the images of a chunk.
+ * Images are cut into at most 16 chunks by the shape alone; each has its own sums in shared scratch, added in ascending
+ * order at the end.
+ *
+ * Zeros stand for padding, so an image whose y is not finite would make NaN of them: it goes the slow way (see exact).
+ *
+ * Scratch of a thread: planes; panels; byte offsets of the positions; of the columns; their ranges of rows.
  */
-const LANES: i32 = 4
-const CELL: usize = 16
 
-/** Whether blocks are 6 output channels x 1 input channel. */
+const CHANNELS: i32 = 8
+const COLUMNS: i32 = 4
+/** Bytes of the sums of a block. */
+const BLOCK: usize = 128
+/** Bytes of panels and of planes of one channel that stay in the L1 cache, and the most images they are of. */
+const NEAR: i32 = 32768
+const MOST: i32 = 4
+
 @inline
-function narrow(ip: usize): bool {
-  return word(ip, C) < 3
+function align(bytes: i32): i32 {
+  return (bytes + 63) & ~63
 }
 
 @inline
-function outBlocks(ip: usize): i32 {
-  return narrow(ip) ? (word(ip, O) + 5) / 6 : (word(ip, O) + 1) >> 1
+function columnCount(ip: usize): i32 {
+  return word(ip, C) * word(ip, KH) * word(ip, KW)
 }
 
 @inline
-function inBlocks(ip: usize): i32 {
-  return narrow(ip) ? word(ip, C) : (word(ip, C) + 3) >> 2
+function columnBlocks(ip: usize): i32 {
+  return (columnCount(ip) + COLUMNS - 1) / COLUMNS
 }
 
-/** Bytes of the accumulators of one chunk: [input block][output block][tap][8] x 4 lanes. */
+@inline
+function channelBlocks(ip: usize): i32 {
+  return (word(ip, O) + CHANNELS - 1) / CHANNELS
+}
+
+@inline
+function planeRows(ip: usize): i32 {
+  return (word(ip, OH) - 1) * word(ip, STRIDE_Y) + (word(ip, KH) - 1) * word(ip, DILATION_Y) + 1
+}
+
+@inline
+function planeCols(ip: usize): i32 {
+  return (word(ip, OW) - 1) * word(ip, STRIDE_X) + (word(ip, KW) - 1) * word(ip, DILATION_X) + 1
+}
+
+@inline
+function planeBytes(ip: usize): i32 {
+  return align(word(ip, C) * planeRows(ip) * planeCols(ip) * 4)
+}
+
+@inline
+function panelBytes(ip: usize): i32 {
+  return align(channelBlocks(ip) * word(ip, OH) * word(ip, OW) * CHANNELS * 4)
+}
+
+/** Bytes of the sums of one chunk: [column block][channel block][4][8]. */
 @inline
 function chunkBytes(ip: usize): i32 {
-  return outBlocks(ip) * inBlocks(ip) * word(ip, KH) * word(ip, KW) * 128
+  return channelBlocks(ip) * columnBlocks(ip) * <i32>BLOCK
 }
 
 @inline
 function chunkCount(ip: usize): i32 {
   let n = 16
   while (n > 2 && n * chunkBytes(ip) > 1 << 25) n >>= 1
-  return max(1, min(n, (word(ip, N) + LANES - 1) / LANES))
+  return max(1, min(n, word(ip, N)))
 }
 
-/**
- * Cells between the positions of a tile: an odd number of cache lines, so that positions do not compete for a few sets.
- */
+/** Images whose sums are taken up together, so that a block is loaded and stored less often: as many as the L1 cache holds. */
 @inline
-function cellsOf(channels: i32): i32 {
-  return channels < 4 ? channels : (((channels + 3) >> 2) | 1) * 4
-}
-
-@inline
-function tileBytes(channels: i32, plane: i32): i32 {
-  return (cellsOf(channels) * plane + 16) * <i32>CELL
+function together(ip: usize): i32 {
+  return max(1, min(MOST, NEAR / (panelBytes(ip) + planeRows(ip) * planeCols(ip) * 4)))
 }
 
 export function convWeightScratch(ip: usize): i32 {
-  return tileBytes(word(ip, C), word(ip, H) * word(ip, W)) + tileBytes(word(ip, O), word(ip, OH) * word(ip, OW)) + 64
+  return (
+    together(ip) * (planeBytes(ip) + panelBytes(ip)) +
+    align(word(ip, OH) * word(ip, OW) * 4) +
+    align(columnBlocks(ip) * 16) +
+    align(columnBlocks(ip) * 8)
+  )
 }
 
 export function convWeightShared(ip: usize): i32 {
   return chunkBytes(ip) * chunkCount(ip)
 }
 
-/** The first i >= 0 with i * stride >= -offset. */
-@inline
-function firstInside(offset: i32, stride: i32): i32 {
-  return offset >= 0 ? 0 : (stride - 1 - offset) / stride
-}
-
-/** One past the last i < n with i * stride + offset < extent. */
-@inline
-function endInside(offset: i32, stride: i32, extent: i32, n: i32): i32 {
-  const room = extent - 1 - offset
-  return room < 0 ? 0 : min(n, room / stride + 1)
-}
-
-/** acc[o][c] (+)= y[o] x[c] over ni x nj positions, o in 0..2, c in 0..4. */
-function block24(
-  acc: usize,
-  first: bool,
-  x: usize,
-  xRow: usize,
-  xCol: usize,
-  y: usize,
-  yRow: usize,
-  yCol: usize,
-  ni: i32,
-  nj: i32,
-): void {
-  let s0 = f32x4.splat(0)
-  let s1 = s0
-  let s2 = s0
-  let s3 = s0
-  let s4 = s0
-  let s5 = s0
-  let s6 = s0
-  let s7 = s0
-  if (!first) {
-    s0 = v128.load(acc)
-    s1 = v128.load(acc, 16)
-    s2 = v128.load(acc, 32)
-    s3 = v128.load(acc, 48)
-    s4 = v128.load(acc, 64)
-    s5 = v128.load(acc, 80)
-    s6 = v128.load(acc, 96)
-    s7 = v128.load(acc, 112)
-  }
-  for (; ni > 0; ni--) {
-    let xp = x
-    let yp = y
-    for (let j = nj; j > 0; j--) {
-      const a = v128.load(yp)
-      const b = v128.load(yp, 16)
-      let v = v128.load(xp)
-      s0 = madd(a, v, s0)
-      s4 = madd(b, v, s4)
-      v = v128.load(xp, 16)
-      s1 = madd(a, v, s1)
-      s5 = madd(b, v, s5)
-      v = v128.load(xp, 32)
-      s2 = madd(a, v, s2)
-      s6 = madd(b, v, s6)
-      v = v128.load(xp, 48)
-      s3 = madd(a, v, s3)
-      s7 = madd(b, v, s7)
-      xp += xCol
-      yp += yCol
-    }
-    x += xRow
-    y += yRow
-  }
-  v128.store(acc, s0)
-  v128.store(acc, s1, 16)
-  v128.store(acc, s2, 32)
-  v128.store(acc, s3, 48)
-  v128.store(acc, s4, 64)
-  v128.store(acc, s5, 80)
-  v128.store(acc, s6, 96)
-  v128.store(acc, s7, 112)
-}
-
-/** acc[o] (+)= y[o] x over ni x nj positions, o in 0..6. */
-function block61(
-  acc: usize,
-  first: bool,
-  x: usize,
-  xRow: usize,
-  xCol: usize,
-  y: usize,
-  yRow: usize,
-  yCol: usize,
-  ni: i32,
-  nj: i32,
-): void {
-  let s0 = f32x4.splat(0)
-  let s1 = s0
-  let s2 = s0
-  let s3 = s0
-  let s4 = s0
-  let s5 = s0
-  if (!first) {
-    s0 = v128.load(acc)
-    s1 = v128.load(acc, 16)
-    s2 = v128.load(acc, 32)
-    s3 = v128.load(acc, 48)
-    s4 = v128.load(acc, 64)
-    s5 = v128.load(acc, 80)
-  }
-  for (; ni > 0; ni--) {
-    let xp = x
-    let yp = y
-    for (let j = nj; j > 0; j--) {
-      const v = v128.load(xp)
-      s0 = madd(v128.load(yp), v, s0)
-      s1 = madd(v128.load(yp, 16), v, s1)
-      s2 = madd(v128.load(yp, 32), v, s2)
-      s3 = madd(v128.load(yp, 48), v, s3)
-      s4 = madd(v128.load(yp, 64), v, s4)
-      s5 = madd(v128.load(yp, 80), v, s5)
-      xp += xCol
-      yp += yCol
-    }
-    x += xRow
-    y += yRow
-  }
-  v128.store(acc, s0)
-  v128.store(acc, s1, 16)
-  v128.store(acc, s2, 32)
-  v128.store(acc, s3, 48)
-  v128.store(acc, s4, 64)
-  v128.store(acc, s5, 80)
-}
-
-/** Output blocks [from, to) of all input blocks and taps for one packed image group. */
-function convGroup(ip: usize, acc: usize, first: bool, xTile: usize, yTile: usize, from: i32, to: i32): void {
-  const xCells = cellsOf(word(ip, C))
-  const yCells = cellsOf(word(ip, O))
+/** Copies one image into the planes, whose surroundings are zero already; what no tap reaches is left out. */
+function packPlanes(ip: usize, planes: usize, x: usize): void {
+  const rows = planeRows(ip)
+  const cols = planeCols(ip)
+  const height = word(ip, H)
   const width = word(ip, W)
-  const outWidth = word(ip, OW)
-  const taps = word(ip, KH) * word(ip, KW)
-  const sy = word(ip, STRIDE_Y)
-  const sx = word(ip, STRIDE_X)
-  const blocks = outBlocks(ip)
-  const thin = narrow(ip)
-  const xRow = <usize>(sy * width * xCells) * CELL
-  const xCol = <usize>(sx * xCells) * CELL
-  const yRow = <usize>(outWidth * yCells) * CELL
-  const yCol = <usize>yCells * CELL
-  for (let ci = 0; ci < inBlocks(ip); ci++) {
-    for (let oi = from; oi < to; oi++) {
-      let at = acc + <usize>((ci * blocks + oi) * taps) * 128
-      for (let p = 0; p < word(ip, KH); p++) {
-        const dy = p * word(ip, DILATION_Y) - word(ip, PAD_TOP)
-        const i0 = firstInside(dy, sy)
-        const ni = endInside(dy, sy, word(ip, H), word(ip, OH)) - i0
-        for (let q = 0; q < word(ip, KW); q++) {
-          const dx = q * word(ip, DILATION_X) - word(ip, PAD_LEFT)
-          const j0 = firstInside(dx, sx)
-          const nj = endInside(dx, sx, width, outWidth) - j0
-          const xCell = ((i0 * sy + dy) * width + j0 * sx + dx) * xCells + (thin ? ci : ci * 4)
-          const yCell = (i0 * outWidth + j0) * yCells + (thin ? oi * 6 : oi * 2)
-          const x = xTile + <usize>xCell * CELL
-          const y = yTile + <usize>yCell * CELL
-          // No loop runs where ni or nj is not positive; the sums are stored all the same.
-          if (thin) block61(at, first, x, xRow, xCol, y, yRow, yCol, ni, nj)
-          else block24(at, first, x, xRow, xCol, y, yRow, yCol, ni, nj)
-          at += 128
+  const top = word(ip, PAD_TOP)
+  const left = word(ip, PAD_LEFT)
+  const used = min(height, rows - top)
+  const usedCols = min(width, cols - left)
+  if (usedCols <= 0) return
+  for (let c = 0; c < word(ip, C); c++) {
+    let src = x + ((<usize>(c * height * width)) << 2)
+    let dst = planes + ((<usize>((c * rows + top) * cols + left)) << 2)
+    for (let i = 0; i < used; i++) {
+      copyRow(dst, src, 1, usedCols)
+      src += (<usize>width) << 2
+      dst += (<usize>cols) << 2
+    }
+  }
+}
+
+/** y: [channels, positions] -> panels [channel block][position][8], zeros past the last channel; whether all are finite. */
+function packPanels(panels: usize, y: usize, channels: i32, positions: i32): bool {
+  const zero = f32x4.splat(0)
+  const step = (<usize>positions) << 2
+  let sum = zero
+  for (let o = 0; o < channels; o += 4) {
+    const n = channels - o
+    let src = y + <usize>o * step
+    let dst = panels + ((<usize>((o & ~7) * positions + (o & 4))) << 2)
+    for (let p = positions; p > 0; p -= 4) {
+      const v0 = v128.load(src)
+      const v1 = n > 1 ? v128.load(src + step) : zero
+      const v2 = n > 2 ? v128.load(src + step * 2) : zero
+      const v3 = n > 3 ? v128.load(src + step * 3) : zero
+      if (p >= 4) {
+        sum = f32x4.add(sum, f32x4.mul(f32x4.add(f32x4.abs(v0), f32x4.abs(v1)), zero))
+        sum = f32x4.add(sum, f32x4.mul(f32x4.add(f32x4.abs(v2), f32x4.abs(v3)), zero))
+        storeTransposed(dst, 32, v0, v1, v2, v3)
+      } else {
+        for (let k = 0; k < p; k++) {
+          const at = (<usize>k) << 2
+          const a = load<f32>(src + at)
+          const b = n > 1 ? load<f32>(src + step + at) : <f32>0
+          const c = n > 2 ? load<f32>(src + step * 2 + at) : <f32>0
+          const d = n > 3 ? load<f32>(src + step * 3 + at) : <f32>0
+          const v = f32x4(a, b, c, d)
+          sum = f32x4.add(sum, f32x4.mul(v, zero))
+          v128.store(dst + (at << 3), v)
         }
       }
+      src += 16
+      dst += 128
     }
+  }
+  return !v128.any_true(f32x4.ne(sum, sum))
+}
+
+/**
+ * sums[column][channel] (+)= x y over positions t..end of some images; x0..x3: the columns, t: offsets of the positions,
+ * y: a panel at the first of them; planes and panels of an image follow those of the last.
+ */
+function block(
+  sums: usize,
+  first: bool,
+  images: i32,
+  x0: usize,
+  x1: usize,
+  x2: usize,
+  x3: usize,
+  planes: usize,
+  t: usize,
+  end: usize,
+  panel: usize,
+  panels: usize,
+): void {
+  let a0 = f32x4.splat(0)
+  let a1 = a0
+  let b0 = a0
+  let b1 = a0
+  let c0 = a0
+  let c1 = a0
+  let d0 = a0
+  let d1 = a0
+  if (!first) {
+    a0 = v128.load(sums)
+    a1 = v128.load(sums, 16)
+    b0 = v128.load(sums, 32)
+    b1 = v128.load(sums, 48)
+    c0 = v128.load(sums, 64)
+    c1 = v128.load(sums, 80)
+    d0 = v128.load(sums, 96)
+    d1 = v128.load(sums, 112)
+  }
+  const neighbours = x1 == x0 + 4 && x2 == x0 + 8 && x3 == x0 + 12
+  for (; images > 0; images--) {
+    let y = panel
+    if (neighbours) {
+      for (let s = t; s < end; s += 4) {
+        const x = x0 + load<usize>(s)
+        const y0 = v128.load(y)
+        const y1 = v128.load(y, 16)
+        let v = v128.load32_splat(x)
+        a0 = madd(v, y0, a0)
+        a1 = madd(v, y1, a1)
+        v = v128.load32_splat(x, 4)
+        b0 = madd(v, y0, b0)
+        b1 = madd(v, y1, b1)
+        v = v128.load32_splat(x, 8)
+        c0 = madd(v, y0, c0)
+        c1 = madd(v, y1, c1)
+        v = v128.load32_splat(x, 12)
+        d0 = madd(v, y0, d0)
+        d1 = madd(v, y1, d1)
+        y += 32
+      }
+    } else {
+      for (let s = t; s < end; s += 4) {
+        const at = load<usize>(s)
+        const y0 = v128.load(y)
+        const y1 = v128.load(y, 16)
+        let v = v128.load32_splat(x0 + at)
+        a0 = madd(v, y0, a0)
+        a1 = madd(v, y1, a1)
+        v = v128.load32_splat(x1 + at)
+        b0 = madd(v, y0, b0)
+        b1 = madd(v, y1, b1)
+        v = v128.load32_splat(x2 + at)
+        c0 = madd(v, y0, c0)
+        c1 = madd(v, y1, c1)
+        v = v128.load32_splat(x3 + at)
+        d0 = madd(v, y0, d0)
+        d1 = madd(v, y1, d1)
+        y += 32
+      }
+    }
+    x0 += planes
+    x1 += planes
+    x2 += planes
+    x3 += planes
+    panel += panels
+  }
+  v128.store(sums, a0)
+  v128.store(sums, a1, 16)
+  v128.store(sums, b0, 32)
+  v128.store(sums, b1, 48)
+  v128.store(sums, c0, 64)
+  v128.store(sums, c1, 80)
+  v128.store(sums, d0, 96)
+  v128.store(sums, d1, 112)
+}
+
+/** The same of one image where it lies, padding left out: columns and channels from the ones given on. */
+function exact(ip: usize, sums: usize, x: usize, y: usize, column: i32, channel: i32): void {
+  const taps = word(ip, KH) * word(ip, KW)
+  const height = word(ip, H)
+  const width = word(ip, W)
+  for (let k = 0; k < COLUMNS && column + k < columnCount(ip); k++) {
+    const tap = (column + k) % taps
+    const plane = x + ((<usize>(((column + k) / taps) * height * width)) << 2)
+    const dy = (tap / word(ip, KW)) * word(ip, DILATION_Y) - word(ip, PAD_TOP)
+    const dx = (tap % word(ip, KW)) * word(ip, DILATION_X) - word(ip, PAD_LEFT)
+    for (let o = 0; o < CHANNELS && channel + o < word(ip, O); o++) {
+      let from = y + ((<usize>((channel + o) * word(ip, OH) * word(ip, OW))) << 2)
+      const to = sums + ((<usize>(k * CHANNELS + o)) << 2)
+      let sum = load<f32>(to)
+      for (let i = 0; i < word(ip, OH); i++) {
+        const r = i * word(ip, STRIDE_Y) + dy
+        for (let j = 0; j < word(ip, OW); j++) {
+          const c = j * word(ip, STRIDE_X) + dx
+          if (r >= 0 && r < height && c >= 0 && c < width) {
+            sum += load<f32>(plane + ((<usize>(r * width + c)) << 2)) * load<f32>(from)
+          }
+          from += 4
+        }
+      }
+      store<f32>(to, sum)
+    }
+  }
+}
+
+/**
+ * Writes the byte offsets of the positions and of the columns within the planes (left-over columns repeat the first), and
+ * for each block of columns the first and the end of the rows of y that any of them takes to a row of x.
+ */
+function writeTables(ip: usize, positions: usize, columns: usize, ranges: usize): void {
+  const rows = planeRows(ip)
+  const cols = planeCols(ip)
+  for (let i = 0; i < word(ip, OH); i++) {
+    for (let j = 0; j < word(ip, OW); j++) {
+      store<i32>(positions, (i * word(ip, STRIDE_Y) * cols + j * word(ip, STRIDE_X)) << 2)
+      positions += 4
+    }
+  }
+  const taps = word(ip, KH) * word(ip, KW)
+  for (let k = 0; k < columnBlocks(ip) * COLUMNS; k++) {
+    const tap = k % taps
+    const p = (tap / word(ip, KW)) * word(ip, DILATION_Y)
+    const q = (tap % word(ip, KW)) * word(ip, DILATION_X)
+    store<i32>(columns, k < columnCount(ip) ? (((k / taps) * rows + p) * cols + q) << 2 : 0)
+    columns += 4
+    const dy = p - word(ip, PAD_TOP)
+    const from = dy >= 0 ? 0 : (word(ip, STRIDE_Y) - 1 - dy) / word(ip, STRIDE_Y)
+    const room = word(ip, H) - 1 - dy
+    const to = room < 0 ? 0 : min(word(ip, OH), room / word(ip, STRIDE_Y) + 1)
+    const first = (k & 3) == 0
+    store<i32>(ranges, first ? from : min(from, load<i32>(ranges)))
+    store<i32>(ranges, first ? to : max(to, load<i32>(ranges, 4)), 4)
+    if ((k & 3) == 3) ranges += 8
   }
 }
 
@@ -239,48 +314,113 @@ export function convWeight(ip: usize, slots: usize, id: i32, count: i32, scratch
   const y = address(ip, 4, slots)
   const out = address(ip, 5, slots)
   const n = word(ip, N)
-  const ins = word(ip, C)
   const outs = word(ip, O)
-  const xPlane = word(ip, H) * word(ip, W)
-  const yPlane = word(ip, OH) * word(ip, OW)
-  const xTile = scratch
-  const yTile = scratch + <usize>((tileBytes(ins, xPlane) + 63) & ~63)
-  const groups = (n + LANES - 1) / LANES
+  const area = word(ip, OH) * word(ip, OW)
+  const xImage = (<usize>(word(ip, C) * word(ip, H) * word(ip, W))) << 2
+  const yImage = (<usize>(outs * area)) << 2
+  const images = together(ip)
+  const planes = <usize>planeBytes(ip)
+  const panels = <usize>panelBytes(ip)
+  const panel0 = scratch + <usize>images * planes
+  const positions = panel0 + <usize>images * panels
+  const columns = positions + <usize>align(area * 4)
+  const ranges = columns + <usize>align(columnBlocks(ip) * 16)
   const chunks = chunkCount(ip)
   const bytes = <usize>chunkBytes(ip)
-  const blocks = outBlocks(ip)
-  // With fewer chunks than threads the output blocks of a chunk are shared out as well.
+  const across = channelBlocks(ip)
+  const blocks = columnBlocks(ip)
+  // With fewer chunks than threads the column blocks of a chunk are shared out as well.
   const parts = min(blocks, (count + chunks - 1) / chunks)
-  // Blocks reach into cells without a channel; what stands there is dropped, but must not be subnormal, which is slow.
-  memory.fill(scratch, 0, <usize>convWeightScratch(ip))
   const last = share(chunks * parts, id + 1, count)
-  for (let item = share(chunks * parts, id, count); item < last; item++) {
+  const begin = share(chunks * parts, id, count)
+  if (begin < last) {
+    memory.fill(scratch, 0, <usize>images * (planes + panels))
+    writeTables(ip, positions, columns, ranges)
+  }
+  for (let item = begin; item < last; item++) {
     const chunk = item / parts
     const part = item - chunk * parts
-    const acc = shared + <usize>chunk * bytes
-    const g0 = share(groups, chunk, chunks)
-    const g1 = share(groups, chunk + 1, chunks)
-    for (let g = g0; g < max(g1, g0 + 1); g++) {
-      const images = max(0, min(LANES, n - g * LANES))
-      packTile(xTile, x + ((<usize>(g * LANES * ins * xPlane)) << 2), images, ins, xPlane, cellsOf(ins), LANES)
-      packTile(yTile, y + ((<usize>(g * LANES * outs * yPlane)) << 2), images, outs, yPlane, cellsOf(outs), LANES)
-      convGroup(ip, acc, g == g0, xTile, yTile, share(blocks, part, parts), share(blocks, part + 1, parts))
+    const start = share(n, chunk, chunks)
+    const stop = share(n, chunk + 1, chunks)
+    const to = share(blocks, part + 1, parts)
+    for (let e = start; e < stop; e += images) {
+      const group = min(images, stop - e)
+      let finite = true
+      for (let k = 0; k < group; k++) {
+        packPlanes(ip, scratch + <usize>k * planes, x + <usize>(e + k) * xImage)
+        if (!packPanels(panel0 + <usize>k * panels, y + <usize>(e + k) * yImage, outs, area)) finite = false
+      }
+      let sums = shared + <usize>chunk * bytes + <usize>(share(blocks, part, parts) * across) * BLOCK
+      for (let k = share(blocks, part, parts); k < to; k++) {
+        const offset = columns + ((<usize>k) << 4)
+        const range = ranges + ((<usize>k) << 3)
+        const from = load<i32>(range) * word(ip, OW)
+        const end = max(from, load<i32>(range, 4) * word(ip, OW))
+        for (let o = 0; o < across; o++) {
+          if (finite) {
+            block(
+              sums,
+              e == start,
+              group,
+              scratch + load<usize>(offset),
+              scratch + load<usize>(offset, 4),
+              scratch + load<usize>(offset, 8),
+              scratch + load<usize>(offset, 12),
+              planes,
+              positions + ((<usize>from) << 2),
+              positions + ((<usize>end) << 2),
+              panel0 + ((<usize>(o * area + from)) << 5),
+              panels,
+            )
+          } else {
+            if (e == start) memory.fill(sums, 0, BLOCK)
+            for (let g = e; g < e + group; g++) {
+              exact(ip, sums, x + <usize>g * xImage, y + <usize>g * yImage, k * COLUMNS, o * CHANNELS)
+            }
+          }
+          sums += BLOCK
+        }
+      }
     }
   }
   barrier(count)
-  const taps = word(ip, KH) * word(ip, KW)
-  const end = share(outs, id + 1, count)
-  for (let o = share(outs, id, count); o < end; o++) {
-    for (let c = 0; c < ins; c++) {
-      const place = narrow(ip)
-        ? ((c * blocks + o / 6) * taps) * 8 + (o % 6)
-        : (((c >> 2) * blocks + (o >> 1)) * taps) * 8 + (o & 1) * 4 + (c & 3)
-      for (let t = 0; t < taps; t++) {
-        const acc = shared + ((<usize>(place + t * 8)) << 4)
-        let sum = v128.load(acc)
-        for (let k = 1; k < chunks; k++) sum = f32x4.add(sum, v128.load(acc + <usize>k * bytes))
-        store<f32>(out + ((<usize>((o * ins + c) * taps + t)) << 2), sumLanes(sum))
-      }
+  const end = share(blocks * across, id + 1, count)
+  for (let b = share(blocks * across, id, count); b < end; b++) {
+    addChunks(ip, shared + <usize>b * BLOCK, n > 0 ? chunks : 0, bytes, out, (b / across) * COLUMNS, (b % across) * CHANNELS)
+  }
+}
+
+/** Adds the sums of a block over the chunks and stores them in the order of the weights. */
+function addChunks(ip: usize, sums: usize, chunks: i32, bytes: usize, out: usize, column: i32, channel: i32): void {
+  const total = columnCount(ip)
+  const cols = total - column
+  const step = (<usize>total) << 2
+  for (let h: usize = 0; h < 2; h++) {
+    let a = f32x4.splat(0)
+    let b = a
+    let c = a
+    let d = a
+    let from = sums + (h << 4)
+    for (let k = 0; k < chunks; k++) {
+      a = f32x4.add(a, v128.load(from))
+      b = f32x4.add(b, v128.load(from, 32))
+      c = f32x4.add(c, v128.load(from, 64))
+      d = f32x4.add(d, v128.load(from, 96))
+      from += bytes
     }
+    const left = word(ip, O) - channel - (<i32>h << 2)
+    const to = out + <usize>(channel + (<i32>h << 2)) * step + ((<usize>column) << 2)
+    if (left >= 4 && cols >= 4) {
+      storeTransposed(to, step, a, b, c, d)
+      continue
+    }
+    const t0 = v128.shuffle<f32>(a, b, 0, 4, 1, 5)
+    const t1 = v128.shuffle<f32>(a, b, 2, 6, 3, 7)
+    const t2 = v128.shuffle<f32>(c, d, 0, 4, 1, 5)
+    const t3 = v128.shuffle<f32>(c, d, 2, 6, 3, 7)
+    if (left > 0) storeUpTo(to, v128.shuffle<f32>(t0, t2, 0, 1, 4, 5), cols)
+    if (left > 1) storeUpTo(to + step, v128.shuffle<f32>(t0, t2, 2, 3, 6, 7), cols)
+    if (left > 2) storeUpTo(to + step * 2, v128.shuffle<f32>(t1, t3, 0, 1, 4, 5), cols)
+    if (left > 3) storeUpTo(to + step * 3, v128.shuffle<f32>(t1, t3, 2, 3, 6, 7), cols)
   }
 }

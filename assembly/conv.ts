@@ -18,7 +18,7 @@ import {
   W,
 } from './conv-words'
 import { direct, directScratch, directShared, isFinite, packDirect } from './conv-direct'
-import { biasOf, finish, floorOf, reluOf, splatBias } from './epilogue'
+import { biasOf, finish, maskOf, reluOf, splatBias } from './epilogue'
 import { address, madd, share, word } from './lanes'
 import { Opcode } from './opcode'
 import { barrier } from './threads'
@@ -339,19 +339,19 @@ function four(x: usize, row: usize, col: usize, w: usize, out: usize, bias: usiz
     }
     row += 8
   }
-  const floor = floorOf(relu)
+  const mask = maskOf(relu)
   let v = splatBias(bias)
-  v128.store(out, finish(a0, v, floor))
-  v128.store(out, finish(a1, v, floor), 16)
+  v128.store(out, finish(a0, v, mask))
+  v128.store(out, finish(a1, v, mask), 16)
   if (bias) v = v128.load32_splat(bias, 4)
-  v128.store(out, finish(b0, v, floor), 32)
-  v128.store(out, finish(b1, v, floor), 48)
+  v128.store(out, finish(b0, v, mask), 32)
+  v128.store(out, finish(b1, v, mask), 48)
   if (bias) v = v128.load32_splat(bias, 8)
-  v128.store(out, finish(c0, v, floor), 64)
-  v128.store(out, finish(c1, v, floor), 80)
+  v128.store(out, finish(c0, v, mask), 64)
+  v128.store(out, finish(c1, v, mask), 80)
   if (bias) v = v128.load32_splat(bias, 12)
-  v128.store(out, finish(d0, v, floor), 96)
-  v128.store(out, finish(d1, v, floor), 112)
+  v128.store(out, finish(d0, v, mask), 96)
+  v128.store(out, finish(d1, v, mask), 112)
 }
 
 /**
@@ -403,19 +403,19 @@ function single(
     }
     row += 8
   }
-  const floor = floorOf(relu)
+  const mask = maskOf(relu)
   const v = splatBias(bias)
-  v128.store(out, finish(a0, v, floor))
-  v128.store(out, finish(a1, v, floor), 16)
+  v128.store(out, finish(a0, v, mask))
+  v128.store(out, finish(a1, v, mask), 16)
   if (members > 1) {
     out += outStep
-    v128.store(out, finish(b0, v, floor))
-    v128.store(out, finish(b1, v, floor), 16)
+    v128.store(out, finish(b0, v, mask))
+    v128.store(out, finish(b1, v, mask), 16)
   }
   if (members > 2) {
     out += outStep
-    v128.store(out, finish(c0, v, floor))
-    v128.store(out, finish(c1, v, floor), 16)
+    v128.store(out, finish(c0, v, mask))
+    v128.store(out, finish(c1, v, mask), 16)
   }
 }
 

@@ -1,7 +1,7 @@
 import { word } from './lanes'
 
 /**
- * What a product or convolution does to its result before it is stored: out = max(sum + bias, floor), the same
+ * What a product or convolution does to its result before it is stored: out = sum + bias or its relu, the same
  * roundings as the loop that it saves. Two optional words at `at` of the instruction: slot of the bias plus 1 (0: none),
  * and whether relu follows.
  */
@@ -25,13 +25,15 @@ export function splatBias(bias: usize): v128 {
   return bias ? v128.load32_splat(bias) : f32x4.splat(-0.0)
 }
 
-/** 0 for relu; without it -inf, which changes nothing. */
+/** All ones for relu; without it nothing. */
 @inline
-export function floorOf(relu: bool): v128 {
-  return f32x4.splat(relu ? 0 : -Infinity)
+export function maskOf(relu: bool): v128 {
+  return i32x4.splat(relu ? -1 : 0)
 }
 
+/** As relu of elementwise.ts: what is <= 0 is cleared, NaN stays; max would take seven instructions. */
 @inline
-export function finish(v: v128, bias: v128, floor: v128): v128 {
-  return f32x4.max(f32x4.add(v, bias), floor)
+export function finish(v: v128, bias: v128, mask: v128): v128 {
+  const r = f32x4.add(v, bias)
+  return v128.andnot(r, v128.and(f32x4.le(r, f32x4.splat(0)), mask))
 }

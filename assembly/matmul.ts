@@ -1,4 +1,4 @@
-import { biasOf, finish, floorOf, reluOf, splatBias } from './epilogue'
+import { biasOf, finish, maskOf, reluOf, splatBias } from './epilogue'
 import { address, fillRow, firstLanes, madd, share, storePart, storeTransposed, sumLanes, word } from './lanes'
 
 /**
@@ -262,15 +262,15 @@ function packA(dst: usize, a: usize, ld: i32, m: i32, k: i32): void {
 
 /** Bias and relu on rows x columns of C, while it is in the cache. */
 function finishBlock(c: usize, cs: usize, rows: i32, cols: i32, bias: usize, relu: bool): void {
-  const floor = floorOf(relu)
+  const mask = maskOf(relu)
   const none = splatBias(0)
   const whole = (<usize>(cols & ~3)) << 2
   const r = cols & 3
   for (let i = 0; i < rows; i++) {
     for (let at: usize = 0; at < whole; at += 16) {
-      v128.store(c + at, finish(v128.load(c + at), bias ? v128.load(bias + at) : none, floor))
+      v128.store(c + at, finish(v128.load(c + at), bias ? v128.load(bias + at) : none, mask))
     }
-    if (r) storePart(c + whole, finish(v128.load(c + whole), bias ? v128.load(bias + whole) : none, floor), r)
+    if (r) storePart(c + whole, finish(v128.load(c + whole), bias ? v128.load(bias + whole) : none, mask), r)
     c += cs
   }
 }
