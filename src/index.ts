@@ -37,7 +37,6 @@ export {
   type Dataset,
   dataset,
   labelsOf,
-  type Normalisation,
   pixels,
   select as selectImages,
   slice as sliceImages,
@@ -97,7 +96,7 @@ export {
   worstLogits,
 } from './loss/objective.ts'
 export * as schedules from './loss/schedule.ts'
-export type { Initialiser, Layer, Named, Parameter } from './nn/layers.ts'
+export type { Initialiser, Layer, Named, Normalisation, Parameter } from './nn/layers.ts'
 // ---- networks: layers.conv, layers.dense, ... and networks.small, networks.large -------------------------------------------
 export * as layers from './nn/layers.ts'
 export { type Network, type NetworkName, network, networks } from './nn/networks.ts'

@@ -13,7 +13,7 @@ import { type Network, type NetworkName, networks } from '../nn/networks.ts'
 import { methods } from '../robust/bounds.ts'
 import { restore, type Settings } from '../train/checkpoint.ts'
 import { type Checkpoint, type Failure, fit } from '../train/fit.ts'
-import { completed, holdOut } from '../train/quick.ts'
+import { completed, holdOut, taskOf } from '../train/quick.ts'
 import { numbersOf, REPORT_ATTACK, recipe } from '../train/recipe.ts'
 import { verify } from '../train/verify.ts'
 import type { Command } from './command.ts'
@@ -359,9 +359,7 @@ export const trainCommand: Command<typeof options, never> = {
           TE.map((data) => limited(data, settings)),
         ),
       ),
-      TE.bind('network', ({ build, data: { train } }) =>
-        attempt(async () => build({ input: train.shape, classes: train.classes })),
-      ),
+      TE.bind('network', ({ build, data: { train } }) => attempt(async () => build(taskOf(train)))),
       TE.bind('checkpoint', ({ before, settings, data, network }) =>
         TE.fromEither(
           before === undefined

@@ -1,6 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { fileError, type MixtrainError } from '../core/error.ts'
-import { type Dataset, dataset, type Normalisation, type Variants } from './dataset.ts'
+import type { Normalisation } from '../nn/layers.ts'
+import { type Dataset, dataset, type Variants } from './dataset.ts'
 
 const PLANE = 1024
 const RECORD = 1 + 3 * PLANE

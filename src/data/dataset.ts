@@ -2,12 +2,7 @@ import { raise, usage } from '../core/error.ts'
 import type { Key } from '../core/key.ts'
 import * as K from '../core/key.ts'
 import { size } from '../core/shape.ts'
-
-/** Mean and standard deviation of each channel, in pixel units ([0, 1]): a network's first op is (x - mean) / std. */
-export interface Normalisation {
-  readonly mean: readonly number[]
-  readonly std: readonly number[]
-}
+import type { Normalisation } from '../nn/layers.ts'
 
 /** Random variants of an image that keep its class: moved by up to `crop` pixels, mirrored left to right. */
 export interface Variants {
@@ -30,7 +25,7 @@ export interface Dataset {
   readonly classes: number
   readonly count: number
   readonly licence?: string
-  /** Absent: pixels go into the network as they are. */
+  /** What the first op of a network for such images does to them; absent: nothing. */
   readonly normalisation?: Normalisation
   /** What training on such images varies; absent: nothing is known about them. */
   readonly variants?: Variants

@@ -1,9 +1,12 @@
 import { raise, usage } from '../core/error.ts'
 import { type Data, type Dataset, slice } from '../data/dataset.ts'
-import { networks } from '../nn/networks.ts'
+import { networks, type Task } from '../nn/networks.ts'
 import { methods } from '../robust/bounds.ts'
 import { type FitOptions, fit as fitFully } from './fit.ts'
 import { MONITOR, MONITOR_ATTACK, recipe } from './recipe.ts'
+
+/** What a network for a data set has to be like. */
+export const taskOf = ({ shape: input, classes, normalisation }: Dataset): Task => ({ input, classes, normalisation })
 
 /** Images to train on, and those at the end of a set that are never trained on: at most 500, a tenth. */
 export const holdOut = (train: Dataset): { readonly train: Dataset; readonly monitor: Dataset } => {
@@ -32,7 +35,7 @@ export const completed = ({ data, ...given }: QuickOptions): FitOptions => {
     variants: data.train.variants,
   })
   return {
-    network: networks.small({ input: data.train.shape, classes: data.train.classes }),
+    network: networks.small(taskOf(data.train)),
     ...holdOut(data.train),
     seed: 0,
     method: methods[numbers.method],
