@@ -174,9 +174,18 @@ export {
   symbolic,
 } from './robust/bounds.ts'
 export { type PropertyOptions, type Verification, verifyProperty } from './robust/branch-and-bound.ts'
+export { intervalInsight } from './robust/interval-attack.ts'
 // ---- metrics: ACC, ERA and VRA --------------------------------------------------------------------------------------------------
-export { type AttackOptions, evaluator, type Images, rates, type Verdicts } from './robust/metric.ts'
+export { evaluator, type Images, rates, type Verdicts } from './robust/metric.ts'
 export { ball, norms, type Range } from './robust/perturbation.ts'
+export {
+  type AttackName,
+  type AttackOptions,
+  attackNames,
+  type Outcome,
+  search,
+  type TargetLoss,
+} from './robust/search.ts'
 export { margins, oneHot, rivals, type Specification } from './robust/specification.ts'
 export { type Bounded, linearBounds } from './tape/linear-bounds.ts'
 // ---- transforms of graphs: differentiate, bound, print, plan --------------------------------------------------------------

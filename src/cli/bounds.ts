@@ -4,25 +4,40 @@ import type { Backend } from '../backend/backend.ts'
 import { openRegion } from '../backend/region.ts'
 import { raise, usage } from '../core/error.ts'
 import * as S from '../core/shape.ts'
+import { type Shape, show as showShape } from '../core/shape.ts'
+import type { Norm, Tensor } from '../core/tensor.ts'
 import { type Dataset, labelsOf, pixels } from '../data/dataset.ts'
 import type { SavedModel } from '../format/model.ts'
 import { input } from '../ops/index.ts'
-import { boundsOf, type MethodName, methods } from '../robust/bounds.ts'
+import { type Bounder, layerBounds } from '../robust/bounds.ts'
 import { ball } from '../robust/perturbation.ts'
 import { rivals } from '../robust/specification.ts'
 import { compileIn, planFor } from '../tape/run.ts'
 import { DEFAULT_MEMORY, PIXELS } from '../train/fit.ts'
 import type { Command } from './command.ts'
 import { bytesOf, loadData, loadModel, matching, sourceOf, withDevice } from './open.ts'
-import { dataOption, indices, methodOption, radius, roundingOption } from './options.ts'
+import {
+  alphaOption,
+  ballOf,
+  boundOf,
+  dataOption,
+  epsilonOption,
+  indices,
+  methodOption,
+  normOption,
+  roundingOption,
+} from './options.ts'
 import { json, table } from './report.ts'
 import { attempt } from './shell.ts'
 
 const options = {
   data: dataOption,
   index: { flags: '--index <I,J,...>', about: 'test images, counted from 0 (required)', read: indices },
-  epsilon: { flags: '--epsilon <E>', about: 'l-inf radius in pixel units, 0.1 or 2/255 (required)', read: radius },
+  epsilon: epsilonOption,
+  norm: normOption,
   method: methodOption,
+  alphaSteps: alphaOption,
+  layers: { flags: '--layers', about: 'bounds of every layer too' },
   rounding: roundingOption,
 }
 
@@ -34,6 +49,16 @@ interface Bounds {
   readonly upper: readonly (readonly number[])[]
   /** Lower bounds of z_y - z_j, j != y ascending. */
   readonly margin: readonly (readonly number[])[]
+  /** Of each image, if asked for. */
+  readonly layers?: readonly (readonly Layer[])[]
+}
+
+/** Bounds of a layer for one image, row-major. */
+interface Layer {
+  readonly name: string
+  readonly shape: Shape
+  readonly lower: readonly number[]
+  readonly upper: readonly number[]
 }
 
 interface Question {
@@ -41,21 +66,29 @@ interface Question {
   readonly data: Dataset
   readonly index: readonly number[]
   readonly epsilon: number
-  readonly method: MethodName
+  readonly norm: Norm
+  readonly method: Bounder
+  readonly layers: boolean
   readonly memory: number
 }
 
 /** Bounds the images one by one with one plan: the numbers of an image do not depend on which others are asked for. */
 const boundImages =
-  ({ model: { network, parameters }, data, index, epsilon, method, memory }: Question) =>
+  ({ model: { network, parameters }, data, index, epsilon, norm, method, layers, memory }: Question) =>
   async (backend: Backend, progress: (done: number) => Promise<void>): Promise<Bounds> => {
     const label = [...labelsOf(data, index)]
     const weights = Object.entries(network.parameters).map(([name, { shape }]) => ({ name, node: input(name, shape) }))
     const [x, y, radiusNode] = [input('x', [1, ...network.input]), input('label', [1]), input('epsilon', [])]
     const apply = network.apply(Object.fromEntries(weights.map(({ name, node }) => [name, node])))
-    const bounded = boundsOf(methods[method])(apply, ball(x, radiusNode, PIXELS))
+    const placeholder: Tensor = input('box', x.shape)
+    const [logits, boxes] = [apply(placeholder), new Map([[placeholder, ball(x, radiusNode, PIXELS, norm)]])]
+    const bounded = method(logits, boxes)
     const logitBounds = bounded.output()
-    const outputs = [apply(x), logitBounds.lower, logitBounds.upper, bounded.rows(rivals(y, network.classes)).lower]
+    const named = layers ? layerBounds(method)(logits, boxes) : []
+    const outputs = [
+      ...[apply(x), logitBounds.lower, logitBounds.upper, bounded.rows(rivals(y, network.classes)).lower],
+      ...named.flatMap(({ bounds }) => [bounds.lower, bounds.upper]),
+    ]
     const inputs = [...weights.map(({ node }) => node), x, y, radiusNode]
     const needed = planFor(backend)(outputs, inputs).arena * (backend.dtype === 'f32' ? 4 : 8)
     if (needed > memory) raise({ kind: 'memory', needed, budget: memory, what: 'bounding one image' })
@@ -66,7 +99,7 @@ const boundImages =
       const [image, own] = [region.alloc(S.size(network.input)), region.alloc(1)]
       const results = outputs.map((o) => region.alloc(S.size(o.shape)))
       const scale = region.from(Float32Array.of(epsilon))
-      const rows: number[][][] = [[], [], [], []]
+      const rows: number[][][] = outputs.map(() => [])
       for (const [i, at] of index.entries()) {
         backend.write(image, pixels(data, [at]))
         backend.write(own, Float32Array.of(label[i]))
@@ -75,11 +108,35 @@ const boundImages =
         await progress(i + 1)
       }
       const [logits, lower, upper, margin] = rows
-      return { label, logits, lower, upper, margin }
+      const layersOf = (i: number) =>
+        named.map(({ name, node }, k) => ({
+          name,
+          shape: node.shape.slice(1),
+          lower: rows[4 + 2 * k][i],
+          upper: rows[5 + 2 * k][i],
+        }))
+      return { label, logits, lower, upper, margin, ...(layers ? { layers: index.map((_, i) => layersOf(i)) } : {}) }
     } finally {
       close()
     }
   }
+
+const LAYER_COLUMNS = ['layer', 'shape', 'least lower', 'greatest upper', 'mean width', 'widest', 'contain 0']
+
+/** A row about a layer: how wide its boxes are, and how many of them a ReLU would find unstable. */
+const statistics = ({ name, shape, lower, upper }: Layer): readonly string[] => {
+  const width = upper.map((u, i) => u - lower[i])
+  const most = (xs: readonly number[]) => xs.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
+  const straddling = lower.filter((l, i) => l < 0 && upper[i] > 0).length
+  return [
+    name,
+    showShape(shape),
+    ...[-most(lower.map((l) => -l)), most(upper), width.reduce((a, b) => a + b, 0) / width.length, most(width)].map(
+      (v) => v.toFixed(4),
+    ),
+    `${straddling} of ${lower.length}`,
+  ]
+}
 
 const readable = (index: readonly number[], b: Bounds): string =>
   index
@@ -91,7 +148,9 @@ const readable = (index: readonly number[], b: Bounds): string =>
         ...[b.lower[i][j], z, b.upper[i][j]].map((v) => v.toFixed(4)),
         j === b.label[i] ? '' : b.margin[i][others.indexOf(j)].toFixed(4),
       ])
-      return `image ${at}: ${verified ? 'verified' : 'not verified'}\n${table(rows, ['class', 'lower', 'logit', 'upper', 'margin >='])}`
+      const logits = table(rows, ['class', 'lower', 'logit', 'upper', 'margin >='])
+      const widths = b.layers === undefined ? '' : `\n${table(b.layers[i].map(statistics), LAYER_COLUMNS)}`
+      return `image ${at}: ${verified ? 'verified' : 'not verified'}\n${logits}${widths}`
     })
     .join('\n\n')
 
@@ -100,32 +159,43 @@ export const boundsCommand: Command<typeof options, 'MODEL'> = {
   name: 'bounds',
   summary: 'bound logits and margins of single images',
   description:
-    'Bounds the logits of a model, and its margins z_y - z_j for the label y, over the l-inf ball of radius epsilon round test images, cut to [0, 1]. An image is verified if every lower bound of a margin is above 0.',
+    'Bounds the logits of a model, and its margins z_y - z_j for the label y, over the ball of radius epsilon round test images, cut to [0, 1]. An image is verified if every lower bound of a margin is above 0.',
   takes: { MODEL: 'model.safetensors of a run, or an ONNX file' },
   options,
   examples: [
     'mixtrain bounds runs/first/model.safetensors --index 0 --epsilon 0.1',
     'mixtrain bounds model.onnx --data mnist/ --index 0,1,2 --epsilon 2/255 --method crown --json',
+    'mixtrain bounds model.onnx --index 0 --epsilon 0.5 --norm l2 --layers',
   ],
   run: ({ MODEL }, o, shell) => {
-    const { epsilon, index, method = 'symbolic' } = o
+    const { index, layers } = o
     if (index === undefined) return TE.left(usage('bounds needs --index, numbers of test images such as 0,1,2'))
-    if (epsilon === undefined) return TE.left(usage('bounds needs --epsilon, a radius in pixel units such as 0.1'))
     return pipe(
       TE.Do,
+      TE.bind('ball', () => TE.fromEither(ballOf('bounds', o))),
+      TE.bind('method', () => TE.fromEither(boundOf(o))),
       TE.bind('model', () => loadModel(MODEL)),
       TE.bind('all', () => loadData(sourceOf(o.data))),
       TE.bind('data', ({ model, all }) => TE.fromEither(matching(model, MODEL, all.test))),
-      TE.chain(({ model, data }) =>
+      TE.chain(({ ball: { epsilon, norm }, method, model, data }) =>
         withDevice(o)(({ backend }) =>
           attempt(() =>
             shell.interruptible(async () => {
-              const question = { model, data, index, epsilon, method, memory: DEFAULT_MEMORY, ...bytesOf(o.memory) }
+              const budget = { memory: DEFAULT_MEMORY, ...bytesOf(o.memory) }
+              const question = { model, data, index, epsilon, norm, method: method.bound, layers, ...budget }
               const bounds = await boundImages(question)(backend, (done) =>
                 shell.progress('bounding', done, index.length),
               )
               shell.clear()
-              const about = { model: MODEL, method, rounding: 'none', epsilon, device: backend.name, index }
+              const round = norm === 'linf' ? { epsilon } : { epsilon, norm }
+              const about = {
+                model: MODEL,
+                method: method.name,
+                rounding: 'none',
+                ...round,
+                device: backend.name,
+                index,
+              }
               shell.print(o.json ? json({ ...about, ...bounds }) : readable(index, bounds))
             }),
           ),

@@ -3,20 +3,33 @@ import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type MixtrainError, usage } from '../core/error.ts'
 import { take } from '../data/dataset.ts'
-import { methods } from '../robust/bounds.ts'
-import type { AttackOptions } from '../robust/metric.ts'
+import { type AttackName, type AttackOptions, attackNames, type TargetLoss, targetLosses } from '../robust/search.ts'
 import { pgdAttack } from '../train/recipe.ts'
 import { verify } from '../train/verify.ts'
 import type { Command } from './command.ts'
 import { bytesOf, loadData, loadModel, matching, sourceOf, withDevice } from './open.ts'
-import { count, dataOption, integer, methodOption, name, radius, roundingOption } from './options.ts'
+import {
+  alphaOption,
+  ballOf,
+  boundOf,
+  count,
+  dataOption,
+  epsilonOption,
+  integer,
+  methodOption,
+  name,
+  normOption,
+  roundingOption,
+} from './options.ts'
 import { json, reportOf, reportTable } from './report.ts'
 import { attempt } from './shell.ts'
 
 const options = {
   data: dataOption,
-  epsilon: { flags: '--epsilon <E>', about: 'l-inf radius in pixel units, 0.1 or 2/255 (required)', read: radius },
+  epsilon: epsilonOption,
+  norm: normOption,
   method: methodOption,
+  alphaSteps: alphaOption,
   limit: { flags: '--limit <N>', about: 'only the first N test images (default: all)', read: count },
   batchSize: {
     flags: '--batch-size <N>',
@@ -24,32 +37,57 @@ const options = {
     read: count,
   },
   attack: {
-    flags: '--attack <pgd>',
-    about: 'measure ERA under this attack (default: none, ERA is not measured)',
-    read: (value: string) =>
-      value === 'interval'
-        ? E.left('the interval attack is not part of this version; pgd is')
-        : name('attack', ['pgd'] as const)(value),
+    flags: '--attack <NAME>',
+    about: `measure ERA under this attack: ${attackNames.join(', ')} (default: none, ERA is not measured)`,
+    read: name('attack', attackNames),
+  },
+  targetLoss: {
+    flags: '--target-loss <NAME>',
+    about:
+      'what the attack raises: ce, the cross-entropy, or margin, the largest other logit less that of the label (default: ce)',
+    read: name('loss', targetLosses),
+  },
+  targeted: {
+    flags: '--targeted',
+    about: 'attack towards each other class in turn, by the difference of the two logits',
   },
   steps: { flags: '--steps <N>', about: 'steps of the attack (default: 40)', read: count },
-  restarts: { flags: '--restarts <N>', about: 'random starts per image (default: 1)', read: count },
+  restarts: {
+    flags: '--restarts <N>',
+    about: 'starts per image (default: 1); those of pgd are random, interval and fgsm begin at the image',
+    read: count,
+  },
   seed: { flags: '--seed <N>', about: 'of the random starts (default: 0)', read: integer },
   rounding: roundingOption,
 }
 
 interface Asked {
-  readonly attack: 'pgd' | undefined
+  readonly attack: AttackName | undefined
+  readonly targetLoss: TargetLoss | undefined
+  readonly targeted: boolean
   readonly steps: number | undefined
   readonly restarts: number | undefined
   readonly seed: number | undefined
 }
 
-const attackOf = ({ attack, steps, restarts, seed }: Asked): E.Either<MixtrainError, AttackOptions | undefined> =>
-  attack === undefined
-    ? [steps, restarts, seed].every((x) => x === undefined)
+const attackOf = (asked: Asked): E.Either<MixtrainError, AttackOptions | undefined> => {
+  const { attack, targetLoss, targeted, steps, restarts, seed } = asked
+  if (attack === undefined)
+    return !targeted && [steps, restarts, seed, targetLoss].every((x) => x === undefined)
       ? E.right(undefined)
-      : E.left(usage('--steps, --restarts and --seed are about an attack: add --attack pgd'))
-    : E.right(pgdAttack({ steps: steps ?? 40, restarts: restarts ?? 1, seed: seed ?? 0 }))
+      : E.left(usage('--steps, --restarts, --seed, --target-loss and --targeted are about an attack: add --attack pgd'))
+  return attack === 'ensemble' && targetLoss !== undefined
+    ? E.left(usage('the ensemble attacks with both losses: leave --target-loss out'))
+    : attack === 'fgsm' && [steps, restarts].some((x) => x !== undefined && x !== 1)
+      ? E.left(usage('fgsm is one step from the image: leave --steps and --restarts out'))
+      : E.right({
+          ...pgdAttack({ steps: steps ?? 40, restarts: restarts ?? 1, seed: seed ?? 0 }),
+          ...(attack === 'fgsm' ? { steps: 1, stepSize: 1 } : {}),
+          name: attack,
+          loss: targetLoss ?? 'ce',
+          targeted,
+        })
+}
 
 /** `mixtrain evaluate`: ACC, ERA and VRA of a model on test images. */
 export const evaluateCommand: Command<typeof options, 'MODEL'> = {
@@ -63,17 +101,19 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
     'mixtrain evaluate runs/first/model.safetensors --epsilon 0.1',
     'mixtrain evaluate model.onnx --data mnist/ --epsilon 0.3 --method crown --limit 1000',
     'mixtrain evaluate model.safetensors --epsilon 0.1 --attack pgd --steps 100 --restarts 5 --json',
+    'mixtrain evaluate model.onnx --epsilon 0.3 --attack interval --target-loss margin --restarts 3',
+    'mixtrain evaluate model.onnx --epsilon 1.5 --norm l2 --method intersect --attack pgd',
   ],
   run: ({ MODEL }, o, shell) => {
-    const { epsilon, method = 'symbolic' } = o
-    if (epsilon === undefined) return TE.left(usage('evaluate needs --epsilon, a radius in pixel units such as 0.1'))
     return pipe(
       TE.Do,
+      TE.bind('ball', () => TE.fromEither(ballOf('evaluate', o))),
+      TE.bind('method', () => TE.fromEither(boundOf(o))),
       TE.bind('attack', () => TE.fromEither(attackOf(o))),
       TE.bind('model', () => loadModel(MODEL)),
       TE.bind('all', () => loadData(sourceOf(o.data))),
       TE.bind('test', ({ model, all }) => TE.fromEither(matching(model, MODEL, all.test))),
-      TE.chain(({ attack, model, test }) =>
+      TE.chain(({ ball, method, attack, model, test }) =>
         withDevice(o)((device) =>
           attempt(() =>
             shell.interruptible(async () => {
@@ -82,8 +122,8 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
               const verified = await verify({
                 ...model,
                 data,
-                epsilon,
-                method: methods[method],
+                ...ball,
+                method: method.bound,
                 attack,
                 ...(o.batchSize === undefined ? {} : { batchSize: o.batchSize }),
                 ...bytesOf(o.memory),
@@ -92,7 +132,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
               shell.clear()
               const seconds = (performance.now() - begun) / 1000
               const report = reportOf(
-                { model: MODEL, count: data.count, epsilon, attack, method, device, seconds },
+                { model: MODEL, count: data.count, ...ball, attack, method: method.name, device, seconds },
                 verified,
               )
               if (verified.refuted > 0)

@@ -5,7 +5,10 @@ import * as R from 'fp-ts/lib/Record.js'
 import { type DeviceName, deviceNames } from '../backend/device.ts'
 import { type MixtrainError, usage } from '../core/error.ts'
 import { unknownName } from '../core/names.ts'
-import { type MethodName, methods } from '../robust/bounds.ts'
+import type { Norm } from '../core/tensor.ts'
+import { alphaCrown } from '../robust/alpha-crown.ts'
+import { ALPHA, type Bounder, type MethodName, methods } from '../robust/bounds.ts'
+import { norms } from '../robust/perturbation.ts'
 
 /** An option with an argument: how it is written, explained and read. */
 export interface Option<A> {
@@ -52,6 +55,12 @@ export const radius = (value: string): E.Either<string, number> => {
   const [a, b] = parts.map((p) => (decimal.test(p) ? Number(p) : Number.NaN))
   const x = parts.length === 1 ? a : parts.length === 2 ? a / b : Number.NaN
   return x >= 0 && x <= 1 ? E.right(x) : expected('a radius from 0 to 1 in pixel units, such as 0.1 or 2/255')(value)
+}
+
+/** A radius of any norm, up to the l1 distance between two images of a few million pixels. */
+export const reach = (value: string): E.Either<string, number> => {
+  const wide = numberIn('a radius from 0 on', (x) => x >= 0 && x <= 1e7)(value)
+  return E.isRight(wide) ? wide : radius(value)
 }
 
 export const name =
@@ -115,6 +124,51 @@ export const methodOption = {
   about: `how to bound: ${methodNames.join(', ')} (default: symbolic)`,
   read: name('method', methodNames),
 }
+
+export const epsilonOption = {
+  flags: '--epsilon <E>',
+  about: 'radius of the ball in pixel units, 0.1 or 2/255 (required)',
+  read: reach,
+}
+export const normOption = {
+  flags: '--norm <NAME>',
+  about: `norm of the ball over all pixels of an image: ${norms.join(', ')} (default: linf)`,
+  read: name('norm', norms),
+}
+export const alphaOption = {
+  flags: '--alpha-steps <N>',
+  about: `alpha-crown: updates of the slopes (default: ${ALPHA.steps})`,
+  read: count,
+}
+
+/** The ball that the options name; `command` for the message. */
+export const ballOf = (
+  command: string,
+  { epsilon, norm = 'linf' }: { readonly epsilon: number | undefined; readonly norm: Norm | undefined },
+): E.Either<MixtrainError, { readonly epsilon: number; readonly norm: Norm }> => {
+  if (epsilon === undefined) return E.left(usage(`${command} needs --epsilon, a radius in pixel units such as 0.1`))
+  return norm === 'linf' && epsilon > 1
+    ? E.left(
+        usage(
+          `--epsilon: expected a radius from 0 to 1 in pixel units, not "${epsilon}"; for --norm l2 and l1 it may be larger`,
+        ),
+      )
+    : E.right({ epsilon, norm })
+}
+
+/** The method that the options name. */
+export const boundOf = ({
+  method = 'symbolic',
+  alphaSteps,
+}: {
+  readonly method: MethodName | undefined
+  readonly alphaSteps: number | undefined
+}): E.Either<MixtrainError, { readonly name: MethodName; readonly bound: Bounder }> =>
+  alphaSteps === undefined
+    ? E.right({ name: method, bound: methods[method] })
+    : method === 'alpha-crown'
+      ? E.right({ name: method, bound: alphaCrown({ ...ALPHA, steps: alphaSteps }) })
+      : E.left(usage(`--alpha-steps is about the method alpha-crown, not ${method}`))
 
 /** Outward rounding is refused: a certificate must not be claimed that was not computed. */
 export const roundingOption = {

@@ -1,7 +1,8 @@
 import Table from 'cli-table3'
 import type { Device } from '../backend/device.ts'
+import type { Norm } from '../core/tensor.ts'
 import type { MethodName } from '../robust/bounds.ts'
-import type { AttackOptions } from '../robust/metric.ts'
+import type { AttackOptions } from '../robust/search.ts'
 import type { EpochRecord } from '../train/fit.ts'
 import type { Verified } from '../train/verify.ts'
 
@@ -10,6 +11,8 @@ export interface Report {
   readonly model: string
   readonly count: number
   readonly epsilon: number
+  /** Of the ball; absent for linf. */
+  readonly norm?: Norm
   readonly acc: number
   readonly era: number | null
   readonly vra: number
@@ -22,31 +25,39 @@ export interface Report {
 }
 
 interface Attack {
-  readonly name: 'pgd'
+  readonly name: AttackOptions['name']
   readonly steps: number
   readonly restarts: number
   /** In pixel units. */
   readonly stepSize: number
   readonly seed: number
+  readonly loss: 'ce' | 'margin' | 'both'
+  readonly targeted: boolean
+  /** Of the ensemble, how many images each search broke, or came closest to breaking. */
+  readonly strongest?: { readonly broken: Tally; readonly closest: Tally }
 }
+
+type Tally = Readonly<Record<string, number>>
 
 export const reportOf = (
   about: {
     readonly model: string
     readonly count: number
     readonly epsilon: number
+    readonly norm?: Norm
     readonly attack: AttackOptions | undefined
     readonly method: MethodName
     readonly device: Device
     readonly seconds: number
   },
-  { acc, era, vra }: Pick<Verified, 'acc' | 'era' | 'vra'>,
+  { acc, era, vra, ...verdicts }: Pick<Verified, 'acc' | 'era' | 'vra' | 'robust' | 'strongest'>,
 ): Report => {
-  const { model, count, epsilon, attack, method, device, seconds } = about
+  const { model, count, epsilon, norm = 'linf', attack, method, device, seconds } = about
   return {
     model,
     count,
     epsilon,
+    ...(norm === 'linf' ? {} : { norm }),
     acc,
     era,
     vra,
@@ -59,6 +70,9 @@ export const reportOf = (
             restarts: attack.restarts,
             stepSize: attack.stepSize * epsilon,
             seed: attack.seed,
+            loss: attack.name === 'ensemble' ? 'both' : (attack.loss ?? 'ce'),
+            targeted: attack.targeted ?? false,
+            ...(attack.name === 'ensemble' ? { strongest: talliesOf(verdicts) } : {}),
           },
     method,
     rounding: 'none',
@@ -66,6 +80,33 @@ export const reportOf = (
     threads: device.backend.threads,
     seconds,
   }
+}
+
+const talliesOf = ({ robust, strongest = [] }: Pick<Verified, 'robust' | 'strongest'>) => {
+  const names = [...new Set(strongest.filter((name) => name !== undefined))].sort()
+  const tally = (still: 0 | 1): Tally =>
+    Object.fromEntries(
+      names.map((name) => [name, strongest.filter((s, i) => s === name && robust?.[i] === still).length]),
+    )
+  return { broken: tally(0), closest: tally(1) }
+}
+
+/** How an attack went about it. */
+const attackLine = (a: Attack): string => {
+  const starts = `${a.restarts} ${a.name === 'pgd' ? 'random ' : ''}start${a.restarts === 1 ? '' : 's'} per image`
+  const how = [
+    a.loss === 'ce' ? '' : a.loss === 'margin' ? 'on the margin' : 'on cross-entropy and margin',
+    a.targeted ? 'towards each class' : '',
+  ].filter((s) => s !== '')
+  const broken = Object.entries(a.strongest?.broken ?? {}).map(([name, n]) => `${name} ${n}`)
+  return [
+    a.name === 'fgsm'
+      ? `FGSM, one step of ${short(a.stepSize)}`
+      : `${a.name === 'pgd' ? 'PGD' : a.name}, ${a.steps} steps of ${short(a.stepSize)} from ${starts}`,
+    ...how,
+    `seed ${a.seed}`,
+    ...(broken.length === 0 ? [] : [`broken by ${broken.join(', ')}`]),
+  ].join(', ')
 }
 
 /** A record as JSON, one member per line. NaN and infinity, which JSON lacks, are null. */
@@ -99,17 +140,11 @@ export const reportTable = (r: Report, data: string, device: Device, folder?: st
   table(
     [
       ['ACC', percent(r.acc), 'clean images'],
-      [
-        'ERA',
-        percent(r.era),
-        r.attack === null
-          ? 'not measured; --attack pgd does'
-          : `PGD, ${r.attack.steps} steps of ${short(r.attack.stepSize)} from ${r.attack.restarts} random start${r.attack.restarts === 1 ? '' : 's'} per image, seed ${r.attack.seed}`,
-      ],
+      ['ERA', percent(r.era), r.attack === null ? 'not measured; --attack pgd does' : attackLine(r.attack)],
       [
         'VRA',
         percent(r.vra),
-        `${r.method} bounds, epsilon ${short(r.epsilon)}, boxes cut to [0, 1], rounding ${r.rounding}`,
+        `${r.method} bounds, ${r.norm === undefined ? '' : `${r.norm} `}epsilon ${short(r.epsilon)}, ${r.norm === undefined ? 'boxes' : 'balls'} cut to [0, 1], rounding ${r.rounding}`,
       ],
       ['images', String(r.count), data],
       ['device', r.device, `${device.backend.description} (${device.reason})`],

@@ -1,17 +1,16 @@
 import type { Buffer } from '../backend/backend.ts'
 import type { Region } from '../backend/region.ts'
 import { raise } from '../core/error.ts'
-import { fold, type Key, key as keyOf, uniform } from '../core/key.ts'
 import * as S from '../core/shape.ts'
-import type { Tensor } from '../core/tensor.ts'
+import type { Norm } from '../core/tensor.ts'
 import { correct, crossEntropy } from '../loss/criterion.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import { input } from '../ops/index.ts'
-import { type Compiled, compileIn, planFor } from '../tape/run.ts'
-import { pgdFrom } from './attack.ts'
+import { compileIn, planFor } from '../tape/run.ts'
 import { type Bounder, boundsOf } from './bounds.ts'
 import { ball, type Range } from './perturbation.ts'
+import { type AttackOptions, search, searchGraphs } from './search.ts'
 import { rivals, worstCaseLogits } from './specification.ts'
 
 /** Labelled images by number; pixels are floats in the network's input range. */
@@ -21,20 +20,15 @@ export interface Images {
   readonly labels: (indices: ArrayLike<number>) => Float32Array
 }
 
-export interface AttackOptions {
-  readonly name: 'pgd'
-  readonly steps: number
-  readonly restarts: number
-  /** As a share of epsilon. */
-  readonly stepSize: number
-  readonly seed: number
-}
+export type { AttackOptions }
 
 /** What is asked about each image. */
 export interface Questions {
   readonly network: Network
   readonly range: Range
   readonly method: Bounder
+  /** Of the ball round each image. Default: linf. */
+  readonly norm?: Norm
   readonly attack: AttackOptions | undefined
   /** Images at once, if the memory budget allows. */
   readonly batchSize: number
@@ -47,6 +41,8 @@ export interface Verdicts {
   readonly correct: Uint8Array
   /** Correct, and still so at every point that the attack tried; absent without an attack. */
   readonly robust: Uint8Array | undefined
+  /** Of images classified correctly, the search of the attack that broke it or came closest; absent without an attack. */
+  readonly strongest: readonly (string | undefined)[] | undefined
   /** Every margin's lower bound is > 0. NaN or infinity never counts, nor does an image that the attack broke. */
   readonly verified: Uint8Array
   /** Images whose bounds claimed what the attack refuted: rounding, or a defect. Counted as not verified. */
@@ -93,7 +89,7 @@ const fitting = (wanted: number, budget: number, bytes: (n: number) => number): 
  */
 export const evaluator =
   (region: Region) =>
-  async ({ network, range, method, attack, batchSize, memory }: Questions): Promise<Evaluator> => {
+  async ({ network, range, method, norm = 'linf', attack, batchSize, memory }: Questions): Promise<Evaluator> => {
     const { backend } = region
     const width = bytesPerElement[backend.dtype]
     const names = Object.keys(network.parameters)
@@ -102,10 +98,11 @@ export const evaluator =
       const inputs = input('inputs', [n, ...network.input])
       const labels = input('labels', [n])
       const epsilon = input('epsilon', [])
-      const noise = input('noise', inputs.shape)
       const logits = network.apply(parameters)
       const clean = logits(inputs)
-      const margin = boundsOf(method)(logits, ball(inputs, epsilon, range)).rows(rivals(labels, network.classes)).lower
+      const margin = boundsOf(method)(logits, ball(inputs, epsilon, range, norm)).rows(
+        rivals(labels, network.classes),
+      ).lower
       const robustLoss = crossEntropy(worstCaseLogits(margin, labels), labels)
       const common = [...names.map((k) => parameters[k]), inputs, labels, epsilon]
       const judge = {
@@ -113,40 +110,29 @@ export const evaluator =
         inputs: common,
       }
       if (attack === undefined) return { judge, attacks: [] }
-      const target = { logits, inputs, labels, epsilon, range }
-      const attacked = (start: Tensor) => correct(logits(pgdFrom(attack, crossEntropy, start)(target)), labels)
-      return {
-        judge,
-        // Every restart begins at a random point of the ball.
-        attacks: [{ outputs: [attacked(noise)], inputs: [...common, noise] }],
-      }
+      const { stages, insight } = searchGraphs({ network, range, norm, attack, batch: n })
+      return { judge, attacks: [...stages.map((x) => x.ascent), ...(insight === undefined ? [] : [insight])] }
     }
     const wanted = Math.max(1, Math.floor(batchSize))
     const chunk = fitting(wanted, memory, (n) => {
       const { judge, attacks } = build(n)
       return Math.max(...[judge, ...attacks].map((f) => planFor(backend)(f.outputs, f.inputs).arena * width))
     })
-    const { judge, attacks } = build(chunk)
-    const compileAll = (fs: typeof attacks) => Promise.all(fs.map((f) => compileIn(region)(f.outputs, f.inputs)))
-    const [judgeRun, ...attackRuns] = (await compileAll([judge, ...attacks])) as readonly Compiled[]
+    const { judge } = build(chunk)
+    const judgeRun = await compileIn(region)(judge.outputs, judge.inputs)
+    const searching = attack && (await search(region)({ network, range, norm, attack, batch: chunk }))
     const size = S.size(network.input)
     const buffers = {
       inputs: region.alloc(chunk * size),
       labels: region.alloc(chunk),
       epsilon: region.alloc(1),
-      noise: region.alloc(attack === undefined ? 1 : chunk * size),
       correct: region.alloc(chunk),
       loss: region.alloc(chunk),
       margin: region.alloc((network.classes - 1) * chunk),
       robustLoss: region.alloc(chunk),
     }
 
-    const runChunk = async (
-      parameters: Named<Buffer>,
-      indices: readonly number[],
-      images: Images,
-      key: Key | undefined,
-    ) => {
+    const runChunk = async (parameters: Named<Buffer>, indices: readonly number[], images: Images) => {
       const filled = Array.from({ length: chunk }, (_, i) => indices[i % indices.length])
       const labels = images.labels(filled)
       backend.write(buffers.inputs, images.pixels(filled))
@@ -162,21 +148,7 @@ export const evaluator =
           (m) => m > 0 && m < Number.POSITIVE_INFINITY,
         ),
       )
-      const survived = indices.map((_, i) => clean[i] === 1)
-      if (attack !== undefined && key !== undefined)
-        for (let r = 0; r < attack.restarts; r++) {
-          for (const f of attackRuns) {
-            // By image, not by chunk: an attack does not depend on the memory budget.
-            const starts = filled.map((image) => uniform(fold(fold(key, r), image), size, -1, 1))
-            starts.forEach((start, i) => backend.write(buffers.noise, start, i * size))
-            f.run([...common, buffers.noise, buffers.correct])
-            const still = await backend.read(buffers.correct)
-            indices.forEach((_, i) => {
-              survived[i] = survived[i] && still[i] === 1
-            })
-          }
-        }
-      return { clean, loss, robustLoss, verified, survived }
+      return { clean, loss, robustLoss, verified }
     }
 
     return {
@@ -185,25 +157,33 @@ export const evaluator =
         const n = images.count
         const result = { correct: new Uint8Array(n), robust: new Uint8Array(n), verified: new Uint8Array(n) }
         let [refuted, naturalLoss, robustLoss] = [0, 0, 0]
+        // With an attack, bounding is told as the first half of the work.
+        const share = searching === undefined ? 1 : 0.5
         backend.write(buffers.epsilon, Float32Array.of(epsilon))
         for (let at = 0; at < n; at += chunk) {
           const indices = Array.from({ length: Math.min(chunk, n - at) }, (_, i) => at + i)
-          const key = attack === undefined ? undefined : keyOf(attack.seed)
-          const c = await runChunk(parameters, indices, images, key)
+          const c = await runChunk(parameters, indices, images)
           indices.forEach((image, i) => {
             result.correct[image] = Number(c.clean[i] === 1)
-            result.robust[image] = Number(c.survived[i])
-            const holds = c.verified[i] && c.survived[i]
-            result.verified[image] = Number(holds)
-            refuted += Number(c.verified[i] && !holds)
+            result.verified[image] = Number(c.verified[i])
             naturalLoss += c.loss[i]
             robustLoss += c.robustLoss[i]
           })
-          await progress(Math.min(n, at + chunk))
+          await progress(Math.floor(share * Math.min(n, at + chunk)))
         }
+        const standing = [...result.correct.keys()].filter((i) => result.correct[i] === 1)
+        const outcomes = await searching?.run(parameters, { indices: standing, ...images }, epsilon, (part) =>
+          progress(Math.floor(n * (0.5 + 0.5 * part))),
+        )
+        result.correct.forEach((right, i) => {
+          result.robust[i] = Number(right === 1 && outcomes?.get(i)?.point === undefined)
+          refuted += Number(result.verified[i] === 1 && result.robust[i] === 0)
+          result.verified[i] &= result.robust[i]
+        })
         return {
           correct: result.correct,
           robust: attack === undefined ? undefined : result.robust,
+          strongest: outcomes && Array.from({ length: n }, (_, i) => outcomes.get(i)?.strongest),
           verified: result.verified,
           refuted,
           naturalLoss: naturalLoss / n,

@@ -1,5 +1,6 @@
 import type { Backend } from '../backend/backend.ts'
 import { openRegion } from '../backend/region.ts'
+import type { Norm } from '../core/tensor.ts'
 import type { Dataset } from '../data/dataset.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
@@ -12,8 +13,10 @@ export interface VerifyOptions {
   readonly network: Network
   readonly parameters: Named<Float32Array>
   readonly data: Dataset
-  /** l-inf radius in pixel units. */
+  /** Radius in pixel units. */
   readonly epsilon: number
+  /** Default: linf. */
+  readonly norm?: Norm
   /** Default: symbolic. */
   readonly method?: Bounder
   /** Default: none, and ERA is null. */
@@ -35,13 +38,13 @@ export interface Verified extends Verdicts {
 
 /** Judges each image: classified correctly, still so under attack, verified (every margin's lower bound > 0, rounding ignored). */
 export const verify =
-  ({ network, parameters, data, epsilon, method = symbolic, attack, ...rest }: VerifyOptions) =>
+  ({ network, parameters, data, epsilon, norm = 'linf', method = symbolic, attack, ...rest }: VerifyOptions) =>
   async (backend: Backend): Promise<Verified> => {
     const { range = PIXELS, batchSize = 100, memory = DEFAULT_MEMORY, progress } = rest
     const { region, close } = openRegion(backend)
     try {
       const buffers = Object.fromEntries(Object.keys(network.parameters).map((k) => [k, region.from(parameters[k])]))
-      const judge = await evaluator(region)({ network, range, method, attack, batchSize, memory })
+      const judge = await evaluator(region)({ network, range, method, norm, attack, batchSize, memory })
       const verdicts = await judge.run(buffers, imagesOf(data), epsilon, (done) => progress?.(done, data.count))
       return { ...verdicts, ...rates(verdicts) }
     } finally {

@@ -90,7 +90,15 @@ test(
       '--batch-size',
       '7',
     ])) as Evaluated
-    assert.equal(attacked.attack, { name: 'pgd', steps: 5, restarts: 2, stepSize: 0.5 * 0.002, seed: 7 })
+    assert.equal(attacked.attack, {
+      name: 'pgd',
+      steps: 5,
+      restarts: 2,
+      stepSize: 0.5 * 0.002,
+      seed: 7,
+      loss: 'ce',
+      targeted: false,
+    })
     assert.is(attacked.acc, acc)
     assert.is(attacked.vra, vra)
     assert.ok(attacked.era !== null && vra <= attacked.era && attacked.era <= acc)

@@ -1,0 +1,92 @@
+import { reference } from '../backend/reference.ts'
+import * as S from '../core/shape.ts'
+import type { Norm } from '../core/tensor.ts'
+import { correct } from '../loss/criterion.ts'
+import type { Named } from '../nn/layers.ts'
+import type { Network } from '../nn/networks.ts'
+import { input } from '../ops/index.ts'
+import { compile } from '../tape/run.ts'
+import type { Range } from './perturbation.ts'
+
+/** A ball of doubles round an image. */
+export interface Around {
+  readonly image: ArrayLike<number>
+  readonly epsilon: number
+  readonly range: Range
+  readonly norm: Norm
+}
+
+/** How often the unit roundoff of doubles a computed norm of n elements may be off, and some. */
+const room = (n: number): number => 4 * (n + 4) * 2 ** -53
+
+/** ||d||, or its square for l2, in doubles. */
+const sizeOf = (d: Float64Array, norm: Norm): number =>
+  d.reduce((s, v) => (norm === 'l2' ? s + v * v : norm === 'l1' ? s + Math.abs(v) : Math.max(s, Math.abs(v))), 0)
+
+/**
+ * The point, moved into the ball and the valid range where float32 left it outside, in doubles: between max(x - epsilon, low) and min(x + epsilon, high) as doubles compute
+ * them, and for l2 and l1 of a norm that is at most epsilon whatever its rounding. Undefined for a point that is not finite or whose image is outside the range.
+ */
+export const inside = ({ image, epsilon, range, norm }: Around, point: ArrayLike<number>): Float64Array | undefined => {
+  const n = image.length
+  const clipped = Float64Array.from(image, (x, i) =>
+    Math.min(Math.max(point[i], Math.max(x - epsilon, range[0])), Math.min(x + epsilon, range[1])),
+  )
+  const measured = sizeOf(
+    clipped.map((v, i) => v - image[i]),
+    norm,
+  )
+  const limit = (norm === 'l2' ? epsilon * epsilon : epsilon) * (1 - room(n))
+  const ratio = norm === 'linf' || measured <= limit ? 1 : limit / measured
+  const shrink = norm === 'l2' ? Math.sqrt(ratio) * (1 - room(n)) : ratio * (1 - room(n))
+  const moved = ratio === 1 ? clipped : clipped.map((v, i) => image[i] + shrink * (v - image[i]))
+  const holds =
+    moved.every(
+      (v, i) =>
+        v >= Math.max(image[i] - epsilon, range[0]) &&
+        v <= Math.min(image[i] + epsilon, range[1]) &&
+        Number.isFinite(v),
+    ) &&
+    (norm === 'linf' ||
+      sizeOf(
+        moved.map((v, i) => v - image[i]),
+        norm,
+      ) <=
+        (norm === 'l2' ? epsilon * epsilon : epsilon) * (1 - room(n)))
+  return holds ? moved : undefined
+}
+
+/** Re-runs what an attack found on the f64 reference backend, whatever the device of the search is. */
+export interface Witness {
+  /** The point in the ball, if the network is wrong about it in doubles. */
+  readonly check: (around: Around, label: number, point: ArrayLike<number>) => Promise<Float64Array | undefined>
+  readonly close: () => void
+}
+
+export const witness = async (network: Network, parameters: Named<ArrayLike<number>>): Promise<Witness> => {
+  const backend = reference()
+  const weights = Object.entries(network.parameters).map(([name, { shape }]) => ({ name, node: input(name, shape) }))
+  const [x, y] = [input('x', [1, ...network.input]), input('label', [1])]
+  const logits = network.apply(Object.fromEntries(weights.map(({ name, node }) => [name, node])))(x)
+  const f = await compile(backend)([correct(logits, y)], [...weights.map(({ node }) => node), x, y])
+  const resident = weights.map(({ name, node }) => {
+    const b = backend.alloc(S.size(node.shape))
+    backend.write(b, Float64Array.from(parameters[name]))
+    return b
+  })
+  const [image, label, answer] = [S.size(network.input), 1, 1].map((n) => backend.alloc(n))
+  return {
+    check: async (around, own, point) => {
+      const at = inside(around, point)
+      if (at === undefined) return undefined
+      backend.write(image, at)
+      backend.write(label, Float64Array.of(own))
+      f.run([...resident, image, label, answer])
+      return (await backend.read(answer))[0] === 1 ? undefined : at
+    },
+    close: () => {
+      f.release()
+      backend.dispose()
+    },
+  }
+}
