@@ -54,6 +54,52 @@ export const costCurves = (points: readonly Point[], subtitle: string): TopLevel
   }
 }
 
+/** A finished run with a balance, on test images. */
+export interface Final {
+  readonly run: string
+  readonly acc: number
+  readonly vra: number
+}
+
+/** ACC against VRA: the line joins fixed balances in their order, by the mean over seeds; adaptive runs are squares. */
+export const balanceFrontier = (finals: readonly Final[], subtitle: string): TopLevelSpec => {
+  const fixed = finals.filter((f) => f.run !== 'adaptive')
+  const names = [...new Set(fixed.map((f) => f.run))].sort((a, b) => Number(a) - Number(b))
+  const mean = (xs: readonly number[]) => xs.reduce((a, b) => a + b, 0) / xs.length
+  const line = names.map((run, order) => {
+    const own = fixed.filter((f) => f.run === run)
+    return { run, order, acc: 100 * mean(own.map((f) => f.acc)), vra: 100 * mean(own.map((f) => f.vra)) }
+  })
+  const percent = (fs: readonly Final[]) => fs.map((f) => ({ run: f.run, acc: 100 * f.acc, vra: 100 * f.vra }))
+  const scale = { zero: false, nice: true }
+  const encoding = {
+    x: { field: 'vra', type: 'quantitative' as const, title: 'VRA, %', scale },
+    y: { field: 'acc', type: 'quantitative' as const, title: 'ACC, %', scale },
+  }
+  return {
+    $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
+    title: { text: 'Fixed balances and the adaptive rule', subtitle, anchor: 'start' },
+    background: 'white',
+    width: 420,
+    height: 300,
+    layer: [
+      { data: { values: percent(fixed) }, mark: { type: 'point', color: '#9ab' }, encoding },
+      {
+        data: { values: line },
+        mark: { type: 'line', color: '#4c78a8', point: true },
+        encoding: { ...encoding, order: { field: 'order', type: 'quantitative' } },
+      },
+      { data: { values: line }, mark: { type: 'text', dy: -10 }, encoding: { ...encoding, text: { field: 'run' } } },
+      {
+        data: { values: percent(finals.filter((f) => f.run === 'adaptive')) },
+        mark: { type: 'square', color: '#e45756', size: 80, filled: true },
+        encoding,
+      },
+    ],
+    config: { view: { stroke: null }, axis: { gridColor: '#e6e6e6', domainColor: '#6b6b6b' } },
+  }
+}
+
 /** The chart as SVG, without a browser. */
 export const draw = async (spec: TopLevelSpec): Promise<string> => {
   const [vega, { compile }] = await Promise.all([import('vega'), import('vega-lite')])

@@ -56,7 +56,9 @@ export {
   type Safetensors,
 } from './format/safetensors.ts'
 // ---- losses: an algebra (arXiv:1811.02625 and its field) ----------------------------------------------------------------------
-export { type Criterion, correct, crossEntropy, marginLoss } from './loss/criterion.ts'
+export { boostedCrossEntropy, type Criterion, correct, crossEntropy, divergence, marginLoss } from './loss/criterion.ts'
+export { fusedCrossEntropy } from './loss/fusion.ts'
+export { type Latent, latentLogits } from './loss/latent.ts'
 export {
   add as addLosses,
   alternate,
@@ -65,12 +67,18 @@ export {
   bernoulli,
   type Gate,
   gate,
+  geometric,
   getMonoid as lossMonoid,
+  type Hidden,
+  type Inputs,
   type Logits,
   type Loss,
   mix,
+  mixBounds,
   mixLogits,
   named,
+  product,
+  type Region as InputRegion,
   type Schedule,
   type Step,
   sampled,
@@ -83,21 +91,36 @@ export {
   adversarial,
   attacked,
   balance,
-  bounded,
+  ccIbp,
+  crownIbp as crownIbpLoss,
+  expIbp,
+  farStep,
+  fastIbp,
   forward,
+  hydra,
   judged,
+  madry,
+  mart,
   mixTrain,
+  mtlIbp,
   natural,
   type ObjectiveName,
   objectives,
   robust,
+  sabr,
+  staps,
+  taps,
+  trades,
   verifiable,
+  wongKolter,
   worstCase,
   worstLogits,
 } from './loss/objective.ts'
+export { at, bounded, clean, hidden, perturbed, smallBox, wholeBall } from './loss/region.ts'
+export * as regularizers from './loss/regularizer.ts'
 export * as schedules from './loss/schedule.ts'
 export type { Initialiser, Layer, Named, Normalisation, Parameter } from './nn/layers.ts'
-// ---- networks: layers.conv, layers.dense, ... and networks.small, networks.large -------------------------------------------
+// ---- networks: layers.conv, layers.dense, ... and networks.small, networks.cnn7, ... -------------------------------------------
 export * as layers from './nn/layers.ts'
 export { type Network, type NetworkName, network, networks } from './nn/networks.ts'
 export {
@@ -194,6 +217,7 @@ export { type Compiled, compile, compileIn, evaluate } from './tape/run.ts'
 export { print, type Tape, tape } from './tape/tape.ts'
 export { grad, vjp } from './tape/vjp.ts'
 // ---- training: `for await (const epoch of fit({ loss, data, epsilon: 0.1 })(await device()))` ----------------------------------
+export { averaged } from './train/average.ts'
 export { adaptive as adaptiveBalance, type Balance, fixed as fixedBalance } from './train/balance.ts'
 export {
   decodeCheckpoint,

@@ -15,11 +15,24 @@ import { restore, type Settings } from '../train/checkpoint.ts'
 import { type Checkpoint, type Failure, fit } from '../train/fit.ts'
 import { completed, holdOut, taskOf } from '../train/quick.ts'
 import { numbersOf, REPORT_ATTACK, recipe } from '../train/recipe.ts'
+import { evaluatedOf } from '../train/step.ts'
 import { verify } from '../train/verify.ts'
 import type { Command } from './command.ts'
 import { drawCurves } from './curves.ts'
 import { bytesOf, loadData, sourceOf, withDevice } from './open.ts'
-import { count, dataOption, fraction, integer, limits, name, positive, radius, text, type Values } from './options.ts'
+import {
+  count,
+  dataOption,
+  fraction,
+  integer,
+  limits,
+  name,
+  nonnegative,
+  positive,
+  radius,
+  text,
+  type Values,
+} from './options.ts'
 import { epochLine, json, reportOf, reportTable } from './report.ts'
 import { claim, FILES, fresh, heal, keep, keepPart, type RunFolder, shown, stored, write } from './run-folder.ts'
 import { attempt, get, Interrupted, type Shell } from './shell.ts'
@@ -64,6 +77,20 @@ const options = {
         : E.mapLeft((message: string) => message.replace(', not', ' or adaptive, not'))(fraction(value)),
   },
   lr: { flags: '--lr <RATE>', about: `highest learning rate of Adam (default: ${standard.lr})`, read: positive },
+  l1: {
+    flags: '--l1 <FACTOR>',
+    about: 'add so much times the sum of all |weights| to the loss (default: by loss, 0 to 1e-5)',
+    read: nonnegative,
+  },
+  weightDecay: {
+    flags: '--weight-decay <RATE>',
+    about: 'decoupled weight decay of Adam (default: 0; hydra 1e-4)',
+    read: nonnegative,
+  },
+  swa: {
+    flags: '--swa',
+    about: 'the model is the mean of the weights over the last quarter of the training (stochastic weight averaging)',
+  },
   seed: { flags: '--seed <N>', about: 'decides every random number (default: 0)', read: integer },
   limit: {
     flags: '--limit <TRAIN[,TEST]>',
@@ -93,6 +120,9 @@ const asked = (o: Given): Partial<Settings> =>
       k: o.k,
       balance: o.balance,
       lr: o.lr,
+      l1: o.l1,
+      weightDecay: o.weightDecay,
+      swa: o.swa ? true : undefined,
       seed: o.seed,
       trainLimit: o.limit?.train,
       testLimit: o.limit?.test,
@@ -104,18 +134,22 @@ const asked = (o: Given): Partial<Settings> =>
 /** The settings of a new run, but for the device, which is known when it is open. */
 const begun = (given: Partial<Settings>): Settings => {
   const loss = (given.loss ?? 'mixtrain') as ObjectiveName
-  const { epochs, batchSize, k, balance, lr } = numbersOf(loss)
+  const epsilon = given.epsilon ?? 0.1
+  const { epochs, batchSize, k, balance, lr, l1, weightDecay, swa } = numbersOf(loss, { epsilon })
   return {
     mixtrain: VERSION,
     data: sourceOf(undefined),
     network: 'small',
     loss,
-    epsilon: 0.1,
+    epsilon,
     epochs,
     batchSize,
     k,
     balance,
     lr,
+    l1,
+    weightDecay,
+    swa,
     seed: 0,
     trainLimit: null,
     testLimit: null,
@@ -182,8 +216,11 @@ interface Run {
   readonly json: boolean
 }
 
-const recipeOf = ({ loss, epsilon, epochs, batchSize, k, balance, lr }: Settings, { train }: Data) =>
-  recipe(loss as ObjectiveName, { epsilon, epochs, batchSize, k, balance, lr, variants: train.variants })
+const recipeOf = ({ loss, ...settings }: Settings, { train }: Data) => {
+  const { epsilon, epochs, batchSize, k, balance, lr, l1, weightDecay, swa } = settings
+  const options = { epsilon, epochs, batchSize, k, balance, lr, l1, weightDecay, swa, variants: train.variants }
+  return recipe(loss as ObjectiveName, options)
+}
 
 /** What is left of the run, epoch by epoch. */
 const epochsOf = (
@@ -191,7 +228,7 @@ const epochsOf = (
   failed: (f: Failure) => Promise<void>,
   shell: Shell,
 ) => {
-  const { numbers, k: _, ...planned } = recipeOf(settings, data)
+  const { numbers, k: _, init: __, ...planned } = recipeOf(settings, data)
   return fit(
     completed({
       data,
@@ -216,10 +253,11 @@ const conclude = async (run: Run, { state, history }: Checkpoint, shell: Shell):
   // Fast math is what depends on the engine, and a GPU is one.
   const onGpu = settings.device === 'webgpu' || (settings.moved ?? []).some((m) => m.device === 'webgpu' && m.steps > 0)
   const arithmetic = onGpu ? 'fast-math' : settings.arithmetic
-  const { method } = recipeOf(settings, data).numbers
+  const { numbers, optimizer } = recipeOf(settings, data)
+  const { method } = numbers
   const model: SavedModel = {
     network,
-    parameters: state.parameters,
+    parameters: evaluatedOf(optimizer, state),
     provenance: { epsilon, loss, seed, arithmetic },
   }
   const save = write(folder.path)
@@ -359,7 +397,9 @@ export const trainCommand: Command<typeof options, never> = {
           TE.map((data) => limited(data, settings)),
         ),
       ),
-      TE.bind('network', ({ build, data: { train } }) => attempt(async () => build(taskOf(train)))),
+      TE.bind('network', ({ build, settings, data }) =>
+        attempt(async () => build(taskOf(data.train), recipeOf(settings, data).init)),
+      ),
       TE.bind('checkpoint', ({ before, settings, data, network }) =>
         TE.fromEither(
           before === undefined

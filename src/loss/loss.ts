@@ -1,9 +1,23 @@
 import { getMonoid as functionMonoid } from 'fp-ts/lib/function.js'
 import type { Monoid } from 'fp-ts/lib/Monoid.js'
 import { choose as chooseIndices, bernoulli as draw, fold, integers } from '../core/key.ts'
+import { interval } from '../core/op.ts'
 import type { Apply, Interval, Tensor } from '../core/tensor.ts'
 import type { Named } from '../nn/layers.ts'
-import { add as addNodes, choose, feed, gather, type Host, mul, probe, scalar, sub } from '../ops/index.ts'
+import {
+  add as addNodes,
+  choose,
+  exp,
+  feed,
+  gather,
+  type Host,
+  log,
+  maximum,
+  mul,
+  probe,
+  scalar,
+  sub,
+} from '../ops/index.ts'
 import type { Range } from '../robust/perturbation.ts'
 import type { Specification } from '../robust/specification.ts'
 
@@ -28,9 +42,15 @@ export interface Model {
 
 /** A training objective: a scalar graph. Losses are values; the combinators below are the whole language. */
 export type Loss = (step: Step) => (model: Model) => Tensor
+/** Inputs `[n, ...shape]` inside the step's ball: clean, or as an attack proposes them. */
+export type Inputs = (step: Step) => (model: Model) => Tensor
+/** A box of inputs `[n, ...shape]`, inside the step's ball cut to the valid range. */
+export type Region = (step: Step) => (model: Model) => Interval
 /** Logits `[n, classes]` to judge: clean, under attack, or worst-case. */
 export type Logits = (step: Step) => (model: Model) => Tensor
-/** Bounds of rows of a specification `[rows, n, classes]`, as intervals `[rows, n]`, over the box of the step. */
+/** Boxes of the inputs of the nonlinear ops over a region (pre-activation bounds), in the network's order. */
+export type Hidden = (step: Step) => (model: Model) => readonly Interval[]
+/** Bounds of rows of a specification `[rows, n, classes]`, as intervals `[rows, n]`, over a region. */
 export type Bounds = (step: Step) => (model: Model) => (spec: Specification) => Interval
 
 /** A number that may follow the host's state, as pure data -> number. */
@@ -39,6 +59,12 @@ export type Weight = number | Schedule
 
 /** 1 - w. */
 export const complement = (w: Weight): Weight => (typeof w === 'number' ? 1 - w : (h) => 1 - w(h))
+
+/** a b. */
+export const timesWeight = (a: Weight, b: Weight): Weight =>
+  typeof a === 'number' && typeof b === 'number'
+    ? a * b
+    : (h) => (typeof a === 'number' ? a : a(h)) * (typeof b === 'number' ? b : b(h))
 
 const fed = (w: Schedule): Tensor => feed('weight', [], (h) => Float32Array.of(w(h)))
 
@@ -108,6 +134,51 @@ export const mixLogits =
       () => x(step)(model),
       () => y(step)(model),
     )
+
+/** `mix` on bounds, end by end: sound, as both are (CROWN-IBP's beta, arXiv:1906.06316). A bound whose weight is 0 is not computed. */
+export const mixBounds =
+  (a: Weight) =>
+  (x: Bounds, y: Bounds): Bounds =>
+  (step) =>
+  (model) => {
+    const [p, q] = [x(step)(model), y(step)(model)]
+    return (spec) => {
+      const end = (which: 'lower' | 'upper') =>
+        mixNodes(
+          a,
+          () => p(spec)[which],
+          () => q(spec)[which],
+        )
+      return interval(end('lower'), end('upper'))
+    }
+  }
+
+/** Below this, a factor of a product of powers has no gradient: log is steep there, and exactly 0 in float32 at some point. */
+const LEAST = 1e-12
+
+/**
+ * x^(1 - a) y^a of losses >= 0, a in [0, 1]: `mix` in the space of logarithms. At 0 and 1 it is x and y alone, whatever the other is;
+ * `geometric(a)(x, x) = x`.
+ */
+export const geometric =
+  (a: Weight) =>
+  (x: Loss, y: Loss): Loss =>
+  (step) =>
+  (model) => {
+    const logarithm = (loss: Loss) => log(maximum(loss(step)(model), LEAST))
+    const mean = (share: Tensor | number) =>
+      exp(addNodes(mul(sub(1, share), logarithm(x)), mul(share, logarithm(y)))) as Tensor
+    if (typeof a === 'number') return a === 0 ? x(step)(model) : a === 1 ? y(step)(model) : mean(a)
+    const branches = [x(step)(model), y(step)(model), mean(fed(a))]
+    return choose((h) => (a(h) === 0 ? 0 : a(h) === 1 ? 1 : 2), branches)
+  }
+
+/** x y. */
+export const product =
+  (x: Loss, y: Loss): Loss =>
+  (step) =>
+  (model) =>
+    mul(x(step)(model), y(step)(model))
 
 /** Whether a term takes part in a step. */
 export type Gate = (host: Host) => boolean

@@ -1,22 +1,38 @@
-import { mean } from '../ops/index.ts'
+import type { Tensor } from '../core/tensor.ts'
+import { exp, logSoftmax, mean, mul, sub, sum } from '../ops/index.ts'
 import { type Attack, pgd } from '../robust/attack.ts'
 import * as B from '../robust/bounds.ts'
-import { ball } from '../robust/perturbation.ts'
-import { rivals, worstCaseLogits } from '../robust/specification.ts'
-import { type Criterion, crossEntropy } from './criterion.ts'
+import { oneHot, rivals, worstCaseLogits } from '../robust/specification.ts'
+import { boostedCrossEntropy, type Criterion, crossEntropy, divergence } from './criterion.ts'
+import { fusedCrossEntropy } from './fusion.ts'
+import { type Latent, latentLogits } from './latent.ts'
 import {
+  add,
   always,
   type Bounds,
+  bernoulli,
+  complement,
   type Gate,
   gate,
+  geometric,
+  type Inputs,
   type Logits,
   type Loss,
   mix,
+  mixBounds,
+  mixLogits,
   named,
+  product,
+  type Region,
   type Schedule,
   sampled,
+  scale,
+  timesWeight,
   type Weight,
 } from './loss.ts'
+import { at, bounded, clean, hidden, perturbed, smallBox, wholeBall } from './region.ts'
+import { reluBalance, tightness } from './regularizer.ts'
+import { hydraWeight } from './schedule.ts'
 
 // ---- from logits to losses -----------------------------------------------------------------------------------------
 
@@ -28,15 +44,19 @@ export const judged =
   (model) =>
     mean(criterion(logits(step)(model), step.labels))
 
-/** Logits of the clean inputs. */
-export const forward: Logits = (step) => (model) => model.logits(step.inputs)
-
-/** Logits of the inputs that an attack proposes. */
-export const attacked =
-  (attack: Attack): Logits =>
+/** The mean of a criterion on two sets of logits of the same images. */
+const compared =
+  (criterion: (p: Tensor, q: Tensor, labels: Tensor) => Tensor) =>
+  (p: Logits, q: Logits): Loss =>
   (step) =>
   (model) =>
-    model.logits(attack({ ...step, logits: model.logits }))
+    mean(criterion(p(step)(model), q(step)(model), step.labels))
+
+/** Logits of the clean inputs. */
+export const forward: Logits = at(clean)
+
+/** Logits of the inputs that an attack proposes. */
+export const attacked = (attack: Attack): Logits => at(perturbed(attack))
 
 /** Worst-case logits `[n, classes]` over the step's box: m_j >= z_j - z_y for every image of it, m_y = 0. */
 export const worstLogits =
@@ -44,17 +64,6 @@ export const worstLogits =
   (step) =>
   (model) =>
     worstCaseLogits(bounds(step)(model)(rivals(step.labels, step.classes)).lower, step.labels)
-
-// ---- bounds as values of the algebra ---------------------------------------------------------------------------------
-
-/** Bounds over the step's ball by a method. */
-export const bounded =
-  (method: B.Bounder): Bounds =>
-  (step) =>
-  (model) => {
-    const box = ball(step.inputs, step.epsilon, step.range)
-    return (spec) => B.boundsOf(method)(model.logits, box).rows(spec)
-  }
 
 /** The criterion on clean inputs: mean CE(f(x), y). */
 export const natural = (criterion: Criterion): Loss => named('natural')(judged(criterion)(forward))
@@ -65,26 +74,92 @@ export const worstCase =
   (bounds: Bounds): Loss =>
     judged(criterion)(worstLogits(bounds))
 
-/** A verifiable loss: `robust(symbolic, worstCase(crossEntropy))` = mean CE(m, y), an upper bound of the loss under any attack. */
-export const robust = (method: B.Bounder, criterion: (bounds: Bounds) => Loss): Loss =>
-  named('robust')(criterion(bounded(method)))
+/** A verifiable loss: `robust(symbolic, worstCase(crossEntropy))` = mean CE(m, y), an upper bound of the loss under any attack in the region. */
+export const robust = (method: B.Bounder, criterion: (bounds: Bounds) => Loss, region: Region = wholeBall): Loss =>
+  named('robust')(criterion(bounded(method, region)))
+
+/** The robust term of most losses: worst-case cross-entropy by a method. */
+const certified = (method: B.Bounder, region: Region = wholeBall): Loss =>
+  robust(method, worstCase(crossEntropy), region)
+
+// ---- attacks of the papers -------------------------------------------------------------------------------------------
+
+/** PGD with random starts and the usual step: epsilon / 30 from 40 steps on (0.01 at 0.3), else 2.5 epsilon / steps. */
+export const madry = (steps = 40): Attack =>
+  pgd({ steps, stepSize: steps >= 40 ? 1 / 30 : 2.5 / steps, start: 'random' }, crossEntropy)
+
+/** One step from a random point to the far end of the ball (arXiv:2305.13991, its settings for MNIST: step size 10 epsilon). */
+export const farStep: Attack = pgd({ steps: 1, stepSize: 10, start: 'random' }, crossEntropy)
 
 // ---- named losses ----------------------------------------------------------------------------------------------------
 
 /** The dynamic balance of the epoch: the weight of the robust term, as the rule of the run sets it from the history. */
 export const balance: Schedule = (h) => h.balance
 
-/** CE under PGD with random starts (arXiv:1706.06083): 40 steps of epsilon / 30, 0.01 at 0.3. */
-export const adversarial = (steps = 40): Loss =>
-  named('robust')(
-    judged(crossEntropy)(
-      attacked(pgd({ steps, stepSize: steps >= 40 ? 1 / 30 : 2.5 / steps, start: 'random' }, crossEntropy)),
+/** CE under PGD with random starts (arXiv:1706.06083, section 2): mean CE(f(x*), y). */
+export const adversarial = (steps = 40, attack: Attack = madry(steps)): Loss =>
+  named('robust')(judged(crossEntropy)(attacked(attack)))
+
+/** Inputs x' in the ball that raise KL(p(x) || p(x')) from a random start: the attack of TRADES. */
+const diverging =
+  (steps: number): Inputs =>
+  (step) =>
+  (model) => {
+    const still = forward(step)(model)
+    const attack = pgd({ steps, stepSize: 2.5 / steps, start: 'random' }, (z) => divergence(still, z))
+    return perturbed(attack)(step)(model)
+  }
+
+/**
+ * TRADES (arXiv:1901.08573): mean CE(f(x), y) + beta mean max_x' KL(p(x) || p(x')), the maximum by projected gradient ascent on the
+ * divergence itself. beta = 6 in the paper; at 0 it is natural.
+ */
+export const trades = ({ beta = 6, steps = 10 }: { readonly beta?: Weight; readonly steps?: number } = {}): Loss =>
+  add(natural(crossEntropy), scale(beta)(named('robust')(compared(divergence)(forward, at(diverging(steps))))))
+
+/** KL(p || q) (1 - p_y). */
+const mistaken = (p: Tensor, q: Tensor, labels: Tensor): Tensor => {
+  const own = sum(mul(exp(logSoftmax(p, 1)), oneHot(labels, p.shape[1])), 1)
+  return mul(divergence(p, q), sub(1, own))
+}
+
+/**
+ * MART (Wang et al., Improving adversarial robustness requires revisiting misclassified examples, ICLR 2020): mean BCE(p(x*), y) + lambda mean KL(p(x) || p(x*)) (1 - p_y(x)), x* by PGD on CE: images that
+ * are misclassified already count more. lambda = 5 in the paper; at 0 it is boosted CE under attack.
+ */
+export const mart = ({ lambda = 5, steps = 10 }: { readonly lambda?: Weight; readonly steps?: number } = {}): Loss => {
+  const under = attacked(madry(steps))
+  return add(named('robust')(judged(boostedCrossEntropy)(under)), scale(lambda)(compared(mistaken)(forward, under)))
+}
+
+/**
+ * (1 - a) CE + a CE(m), m by the method on the whole batch. With IBP and a schedule for a from 0 to 1/2 it is IBP training (arXiv:1810.12715, section
+ * 3; kappa = 1 - a); with symbolic intervals it is verifiable training as MixTrain (arXiv:1811.02625) compares with.
+ */
+export const verifiable = (method: B.Bounder, weight: Weight = balance): Loss =>
+  mix(weight)(natural(crossEntropy), certified(method))
+
+export interface CrownIbp {
+  /** Weight of the bound by CROWN, 1 - beta that of interval propagation: from 1 to 0 in the paper. */
+  readonly beta?: Weight
+  readonly weight?: Weight
+  /** One backward row per image, by bounding the loss itself. */
+  readonly fused?: boolean
+}
+
+/**
+ * CROWN-IBP (arXiv:1906.06316, section 3): (1 - a) CE + a CE(m), m by (1 - beta) ibp + beta crown-ibp. With loss fusion (arXiv:2002.12920) the mean is over
+ * bounds of the loss: (1 - beta) CE(m_ibp) + beta bound(CE). At beta = 0 both are IBP, which alone is then computed.
+ */
+export const crownIbp = ({ beta = 0.5, weight = balance, fused = false }: CrownIbp = {}): Loss =>
+  mix(weight)(
+    natural(crossEntropy),
+    named('robust')(
+      fused
+        ? mix(beta)(worstCase(crossEntropy)(bounded(B.ibp)), fusedCrossEntropy())
+        : worstCase(crossEntropy)(mixBounds(beta)(bounded(B.ibp), bounded(B.crownIbp))),
     ),
   )
-
-/** (1 - balance) CE + balance CE(m), m by the method: IBP (1810.12715), CROWN-IBP (1906.06316) or symbolic on the whole batch. */
-export const verifiable = (method: B.Bounder, weight: Weight = balance): Loss =>
-  mix(weight)(natural(crossEntropy), robust(method, worstCase(crossEntropy)))
 
 export interface MixTrain {
   /** Images per batch that the sound bound is computed for. */
@@ -98,15 +173,126 @@ export interface MixTrain {
  * MixTrain (arXiv:1811.02625): mix(balance)(mean CE over the batch, mean CE(m) over k images drawn from it), m by symbolic intervals.
  */
 export const mixTrain = ({ k, weight = balance, gate: open = always, method = B.symbolic }: MixTrain): Loss =>
-  mix(weight)(natural(crossEntropy), gate(open)(sampled(k)(robust(method, worstCase(crossEntropy)))))
+  mix(weight)(natural(crossEntropy), gate(open)(sampled(k)(certified(method))))
+
+/**
+ * MixTrain as HYDRA trains it (arXiv:2002.10509, its public trainer): CE over the batch, and in a step with probability 0.8 + w mean CE(m) over k
+ * images drawn with replacement, w growing in steps to 50 (`hydraWeight`).
+ */
+export const hydra = ({
+  k,
+  weight = hydraWeight(),
+  method = B.symbolic,
+}: {
+  readonly k: number
+  readonly weight?: Weight
+  readonly method?: B.Bounder
+}): Loss =>
+  add(natural(crossEntropy), scale(weight)(gate(bernoulli(0.8))(sampled(k, 'with replacement')(certified(method)))))
+
+export interface Sabr {
+  /** Radius of the propagated box, as a share of epsilon. */
+  readonly lambda?: number
+  readonly attack?: Attack
+}
+
+/**
+ * SABR (arXiv:2210.04871): mean CE(m), m by interval propagation of a small box round an adversarial point inside the ball (`smallBox`). At
+ * lambda = 1 it is IBP.
+ */
+export const sabr = ({ lambda = 0.4, attack = madry(8) }: Sabr = {}): Loss =>
+  certified(B.ibp, smallBox(lambda, perturbed(attack)))
+
+/** What TAPS does behind the cut, by default: the last nonlinear layer, 8 steps. */
+const LATENT: Latent = { layers: 1, steps: 8, stepSize: 0.5 }
+
+/**
+ * TAPS (arXiv:2305.04574, section 3): CE(m_taps) CE(m_ibp), m_taps from an attack in the interval-propagated latent box (`latentLogits`). With nothing
+ * nonlinear behind the cut m_taps is m_ibp. `region` makes it STAPS: SABR's small box.
+ */
+export const taps = (latent: Partial<Latent> = {}, region: Region = wholeBall): Loss =>
+  product(judged(crossEntropy)(latentLogits({ ...LATENT, ...latent }, region)), certified(B.ibp, region))
+
+/** STAPS (arXiv:2305.04574): TAPS from SABR's small box. */
+export const staps = ({ lambda = 0.4, attack = madry(8), ...latent }: Sabr & Partial<Latent> = {}): Loss =>
+  taps(latent, smallBox(lambda, perturbed(attack)))
+
+export interface Expressive {
+  /** Share of the IBP bound, in [0, 1]. */
+  readonly a?: Weight
+  readonly attack?: Attack
+}
+
+/** MTL-IBP (arXiv:2305.13991, section 4): (1 - a) mean CE(f(x*), y) + a mean CE(m_ibp). At a = 0 it is adversarial training, at 1 IBP. */
+export const mtlIbp = ({ a = balance, attack = farStep }: Expressive = {}): Loss =>
+  mix(a)(judged(crossEntropy)(attacked(attack)), certified(B.ibp))
+
+/**
+ * CC-IBP (arXiv:2305.13991, section 4): mean CE((1 - a) m(x*) + a m_ibp), the mix taken of logit differences. At a = 0 it is adversarial training, at 1
+ * IBP.
+ */
+export const ccIbp = ({ a = balance, attack = farStep }: Expressive = {}): Loss =>
+  named('robust')(judged(crossEntropy)(mixLogits(a)(attacked(attack), worstLogits(bounded(B.ibp)))))
+
+/** EXP-IBP (arXiv:2305.13991, section 4): (mean CE(f(x*), y))^(1 - a) (mean CE(m_ibp))^a. At a = 0 it is adversarial training, at 1 IBP. */
+export const expIbp = ({ a = balance, attack = farStep }: Expressive = {}): Loss =>
+  geometric(a)(judged(crossEntropy)(attacked(attack)), certified(B.ibp))
+
+/**
+ * Wong-Kolter (arXiv:1711.00851, section 3): mean CE(m), m by their dual network, which equals symbolic intervals given the same
+ * pre-activation bounds; another `method` (an estimate by random projections) may take its place.
+ */
+export const wongKolter = (method: B.Bounder = B.symbolic): Loss => certified(method)
+
+/**
+ * Fast-IBP (arXiv:2103.17268): IBP with the warm-up regularisers lambda (tightness + ReLU balance), lambda from 1/2 to 0 while epsilon grows. Meant for
+ * weights that start by `ibpInit` and for networks with batch norm.
+ */
+export const fastIbp = ({
+  weight = balance,
+  warmUp = 0.5,
+}: {
+  readonly weight?: Weight
+  readonly warmUp?: Weight
+} = {}): Loss => {
+  const boxes = hidden(B.ibp)
+  return add(verifiable(B.ibp, weight), scale(warmUp)(add(tightness(boxes, wholeBall), reluBalance(boxes))))
+}
+
+/** What the recipe of a run lets an objective know. */
+export interface ObjectiveOptions {
+  /** Images per batch that MixTrain bounds. */
+  readonly k: number
+  /** From 0 to 1 while epsilon grows to its full size, then 1: how far the warm-up has come. */
+  readonly ramp?: Weight
+  /** SABR's and STAPS's share of epsilon. */
+  readonly lambda?: number
+}
+
+const ofBalance = (ramp: Weight = 1): Weight => timesWeight(balance, ramp)
 
 /** The objectives that the command line trains by name. */
 export const objectives = {
-  mixtrain: (o: { readonly k: number }) => mixTrain(o),
+  mixtrain: ({ k }: ObjectiveOptions) => mixTrain({ k }),
   natural: () => natural(crossEntropy),
   pgd: () => adversarial(),
-  ibp: () => verifiable(B.ibp),
-  'crown-ibp': () => verifiable(B.blend(0.5)(B.ibp, B.crownIbp)),
+  trades: () => trades(),
+  mart: () => mart(),
+  ibp: ({ ramp }: ObjectiveOptions) => verifiable(B.ibp, ofBalance(ramp)),
+  'fast-ibp': ({ ramp = 0 }: ObjectiveOptions) =>
+    fastIbp({ weight: ofBalance(ramp), warmUp: timesWeight(0.5, complement(ramp)) }),
+  'crown-ibp': ({ ramp }: ObjectiveOptions) =>
+    crownIbp({ weight: ofBalance(ramp), ...(ramp === undefined ? {} : { beta: complement(ramp) }) }),
+  'crown-ibp-fused': ({ ramp }: ObjectiveOptions) =>
+    crownIbp({ weight: ofBalance(ramp), fused: true, ...(ramp === undefined ? {} : { beta: complement(ramp) }) }),
   symbolic: () => verifiable(B.symbolic),
+  'wong-kolter': () => wongKolter(),
+  hydra: ({ k }: ObjectiveOptions) => hydra({ k }),
+  sabr: ({ lambda = 0.4 }: ObjectiveOptions) => sabr({ lambda }),
+  taps: () => taps(),
+  staps: ({ lambda = 0.4 }: ObjectiveOptions) => staps({ lambda }),
+  'mtl-ibp': () => mtlIbp(),
+  'cc-ibp': () => ccIbp(),
+  'exp-ibp': () => expIbp(),
 } as const
 export type ObjectiveName = keyof typeof objectives

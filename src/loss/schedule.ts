@@ -42,3 +42,17 @@ export const times =
   (a: Schedule, b: Schedule): Schedule =>
   (h) =>
     a(h) * b(h)
+
+/**
+ * The robust weight of HYDRA's MixTrain over the epochs e of E: min(most, start factor^floor(max(e - T, 0) / d)), T = E / 4, d = E / 12. With the paper's
+ * E = 60: 0.1 for 15 epochs (while epsilon grows), then 2.5 times as much every 5, at most 50 (arXiv:2002.10509).
+ */
+export const hydraWeight =
+  ({ start = 0.1, factor = 2.5, most = 50 } = {}): Schedule =>
+  ({ progress }) => {
+    // Progress is a quotient: at the beginning of an epoch it may round to just below it.
+    const times = Math.floor(Math.max(progress - 1 / 4, 0) * 12 + 1e-9)
+    let weight = start
+    for (let i = 0; i < times; i++) weight *= factor
+    return Math.min(most, weight)
+  }

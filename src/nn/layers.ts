@@ -273,7 +273,7 @@ export const kaimingInit: Initialiser = (key, { shape, fanIn }) => {
 }
 
 /**
- * Normal weights of standard deviation sqrt(2 pi) / fanIn, biases 0 (Fast-IBP, arXiv:2103.17268, section 3.2): the mean width of interval
+ * Normal weights of standard deviation sqrt(2 pi) / fanIn, biases 0 (Fast-IBP, arXiv:2103.17268, section 3): the mean width of interval
  * bounds then stays the same from layer to layer at the start, where the usual initialisers make it explode with the fan-in.
  */
 export const ibpInit: Initialiser = (key, { shape, fanIn }) =>

@@ -30,6 +30,10 @@ export const Settings = z.strictObject({
   balance: z.union([fraction, z.literal('adaptive')]),
   /** Highest learning rate. */
   lr: z.number().positive(),
+  /** Factor of the sum of all |w|; Adam's weight decay; averaged weights. Absent: as the recipe has them. */
+  l1: z.number().min(0).optional(),
+  weightDecay: z.number().min(0).optional(),
+  swa: z.boolean().optional(),
   seed: z.int(),
   /** Only so many of the first images; null is all. */
   trainLimit: positive.nullable(),

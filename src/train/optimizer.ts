@@ -12,6 +12,8 @@ export type Slots<A> = Named<Named<A>>
  */
 export interface Optimizer {
   readonly slots: readonly string[]
+  /** The slot that stands for the parameters where a model is evaluated or saved; default: the parameters. */
+  readonly evaluated?: string
   readonly update: (
     parameters: Named<Tensor>,
     gradients: Named<Tensor>,
@@ -75,7 +77,7 @@ export const adam = ({ lr, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay =
 export const clipGradients =
   (limit: number) =>
   (optimizer: Optimizer): Optimizer => ({
-    slots: optimizer.slots,
+    ...optimizer,
     update: (parameters, gradients, state) => {
       const squares = Object.values(gradients).map((g) => sum(mul(g, g)))
       const norm = sqrt(squares.reduce((a, b) => add(a, b)))

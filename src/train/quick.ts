@@ -28,6 +28,7 @@ export const completed = ({ data, ...given }: QuickOptions): FitOptions => {
   const {
     numbers,
     k: _,
+    init: __,
     ...rest
   } = recipe('mixtrain', {
     epsilon: given.epsilon,

@@ -30,6 +30,10 @@ export interface TrainState {
   readonly slots: Slots<Float32Array>
 }
 
+/** The parameters of a state as they are evaluated and saved, statistics among them. */
+export const evaluatedOf = ({ evaluated }: Optimizer, { parameters, slots }: TrainState): Named<Float32Array> =>
+  evaluated === undefined ? parameters : { ...parameters, ...slots[evaluated] }
+
 /** A state between two steps of an epoch. */
 export interface Snapshot extends TrainState {
   /** `[sum, count]` of each named loss term since the means were last asked for. */
@@ -49,7 +53,7 @@ export interface Trainer {
   readonly terms: () => Promise<Named<number>>
   readonly state: () => Promise<TrainState>
   readonly snapshot: () => Promise<Snapshot>
-  /** The live parameter buffers, statistics among them, in the order of the network's parameters; valid until the next step. */
+  /** The live buffers of the parameters to evaluate, statistics among them, in the order of the network's parameters; valid until the next step. */
   readonly parameters: () => Named<Buffer>
   /** Plans compiled so far: one for each combination of the host's choices that came up. */
   readonly variants: () => number
@@ -174,6 +178,12 @@ export const trainer =
       }
     }
 
+    /** Live buffers of the parameters that an evaluation takes. */
+    const evaluated = (): readonly Buffer[] => {
+      const from =
+        names.length * (optimizer.evaluated === undefined ? 0 : 1 + optimizer.slots.indexOf(optimizer.evaluated))
+      return front.slice(from, from + names.length)
+    }
     let measuring: Promise<Compiled> | undefined
     const measure = (): Promise<Compiled> => {
       measuring ??= compileIn(region)(
@@ -201,7 +211,7 @@ export const trainer =
         let count = 0
         for (const x of batches) {
           backend.write(inputBuffer, x)
-          compiled.run([...front.slice(0, names.length), inputBuffer, ...statisticBuffers])
+          compiled.run([...evaluated(), inputBuffer, ...statisticBuffers])
           for (const [i, b] of statisticBuffers.entries()) {
             const values = await backend.read(b)
             values.forEach((v, j) => {
@@ -238,7 +248,7 @@ export const trainer =
       parameters: () =>
         inOrder(
           Object.fromEntries([
-            ...names.map((k, i) => [k, front[i]] as const),
+            ...evaluated().map((b, i) => [names[i], b] as const),
             ...statisticNames.map((k, i) => [k, statisticBuffers[i]] as const),
           ]),
         ),

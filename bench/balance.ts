@@ -1,0 +1,146 @@
+import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
+import { parseArgs } from 'node:util'
+import {
+  device,
+  digits,
+  files,
+  fit,
+  foldKey,
+  key,
+  loadFolder,
+  methods,
+  networks,
+  pgdAttack,
+  recipe,
+  take,
+  verify,
+} from '../src/index.ts'
+import { balanceFrontier, draw } from './plot.ts'
+
+/**
+ * Whether the adaptive balance earns its place: one MixTrain run for each fixed balance and one for the rule, same data, network, schedule
+ * and seeds; ACC against VRA of the final models on test images.
+ *
+ *   npm run bench:balance -- [--data FOLDER] [--epsilon 0.1] [--epochs 12] [--train 3000] [--test 1000] [--seeds 0,1]
+ *                            [--balance 0.1,0.3,0.5,0.67,0.8,0.9,adaptive] [--k 4] [--threads N] [--output bench/results/balance]
+ *
+ * Writes OUTPUT.jsonl, one line per epoch and one (`"epoch": "final"`) per finished run, and OUTPUT.svg. A run that the file has already,
+ * under the same settings, is not trained again.
+ */
+const { values: o } = parseArgs({
+  options: {
+    data: { type: 'string' },
+    epsilon: { type: 'string', default: '0.1' },
+    epochs: { type: 'string', default: '12' },
+    train: { type: 'string', default: '3000' },
+    test: { type: 'string', default: '1000' },
+    seeds: { type: 'string', default: '0' },
+    balance: { type: 'string', default: '0.1,0.3,0.5,0.67,0.8,0.9,adaptive' },
+    k: { type: 'string', default: '4' },
+    threads: { type: 'string', default: String(Math.min(2, availableParallelism())) },
+    output: { type: 'string', default: 'bench/results/balance' },
+  },
+})
+
+/** A line of the file. ACC and VRA are fractions: of held-out training images, in the line `final` of test images. */
+export interface BalanceRow {
+  readonly run: string
+  readonly settings: string
+  readonly seed: number
+  readonly epoch: number | 'final'
+  /** Training time so far, without evaluation. */
+  readonly seconds: number
+  readonly balance: number
+  readonly acc: number
+  readonly era: number | null
+  readonly vra: number
+}
+
+const [epsilon, epochs, k] = [o.epsilon, o.epochs, o.k].map(Number)
+const settings = `${o.data ?? 'digits'} epsilon ${epsilon} epochs ${epochs} train ${o.train} test ${o.test} k ${k}`
+const path = `${o.output}.jsonl`
+
+const rowsOf = async (): Promise<readonly BalanceRow[]> => {
+  const text = await readFile(path, 'utf8').catch(() => '')
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as BalanceRow)
+}
+
+const right = <A>(e: { readonly _tag: string }): A => {
+  if (e._tag === 'Left') throw new Error(JSON.stringify(e))
+  return (e as unknown as { readonly right: A }).right
+}
+
+await mkdir(path.slice(0, path.lastIndexOf('/')), { recursive: true })
+const whole =
+  o.data === undefined ? await digits() : right<Awaited<ReturnType<typeof digits>>>(await loadFolder(files)(o.data)())
+const [train, test] = [take(Number(o.train))(whole.train), take(Number(o.test))(whole.test)]
+const backend = await device({ device: 'wasm', threads: Number(o.threads) })
+
+for (const seed of o.seeds.split(',').map(Number))
+  for (const run of o.balance.split(',')) {
+    const done = (await rowsOf()).some(
+      (r) => r.run === run && r.seed === seed && r.settings === settings && r.epoch === 'final',
+    )
+    if (done) continue
+    const keep = async (row: Omit<BalanceRow, 'run' | 'settings' | 'seed'>) => {
+      await appendFile(path, `${JSON.stringify({ run, settings, seed, ...row })}\n`)
+      process.stderr.write(
+        `${run} seed ${seed} ${row.epoch}: balance ${row.balance.toFixed(3)} ACC ${row.acc.toFixed(4)} VRA ${row.vra.toFixed(4)}\n`,
+      )
+    }
+    const network = networks.small({ input: train.shape, classes: train.classes })
+    const {
+      numbers,
+      k: _,
+      ...planned
+    } = recipe('mixtrain', {
+      epsilon,
+      epochs,
+      k,
+      balance: run === 'adaptive' ? run : Number(run),
+    })
+    let seconds = 0
+    let last: { readonly balance: number; readonly parameters: Readonly<Record<string, Float32Array>> } | undefined
+    for await (const epoch of fit({ ...planned, data: { train }, network, epsilon, seed, attack: undefined })(
+      backend,
+    )) {
+      seconds += epoch.seconds
+      last = { balance: epoch.balance, parameters: epoch.checkpoint.state.parameters }
+      await keep({
+        epoch: epoch.epoch,
+        seconds,
+        balance: epoch.balance,
+        acc: epoch.acc,
+        era: epoch.era,
+        vra: epoch.vra,
+      })
+    }
+    if (last === undefined) continue
+    const { acc, era, vra } = await verify({
+      network,
+      parameters: last.parameters,
+      data: test,
+      epsilon,
+      method: methods[numbers.method],
+      attack: pgdAttack({ steps: 40, restarts: 1, seed: foldKey(key(seed), 'attack')[0] }),
+    })(backend)
+    await keep({ epoch: 'final', seconds, balance: last.balance, acc, era, vra })
+  }
+backend.dispose()
+
+const finals = (await rowsOf()).filter((r) => r.epoch === 'final' && r.settings === settings)
+await writeFile(`${o.output}.svg`, await draw(balanceFrontier(finals, settings)))
+for (const { run, seed, seconds, balance, acc, era, vra } of finals)
+  console.log(
+    [run, `seed ${seed}`, `${seconds.toFixed(0)} s`, `last balance ${balance.toFixed(3)}`]
+      .concat([
+        `ACC ${(100 * acc).toFixed(2)}`,
+        `ERA ${(100 * Number(era)).toFixed(2)}`,
+        `VRA ${(100 * vra).toFixed(2)}`,
+      ])
+      .join('\t'),
+  )

@@ -1,0 +1,73 @@
+import { interval } from '../core/op.ts'
+import { add, input, maximum, minimum, mul, sub } from '../ops/index.ts'
+import type { Attack } from '../robust/attack.ts'
+import { type Bounder, boundsOf } from '../robust/bounds.ts'
+import { ball } from '../robust/perturbation.ts'
+import { anatomy } from '../tape/anatomy.ts'
+import type { Bounds, Hidden, Inputs, Logits, Region } from './loss.ts'
+
+/** The images of the step. */
+export const clean: Inputs = (step) => () => step.inputs
+
+/** What an attack makes of them, inside the ball of the step; no gradient flows through it. */
+export const perturbed =
+  (attack: Attack): Inputs =>
+  (step) =>
+  (model) =>
+    attack({ ...step, logits: model.logits })
+
+/** Logits of inputs. */
+export const at =
+  (inputs: Inputs): Logits =>
+  (step) =>
+  (model) =>
+    model.logits(inputs(step)(model))
+
+/** The step's whole ball. */
+export const wholeBall: Region = (step) => () => ball(step.inputs, step.epsilon, step.range)
+
+/**
+ * SABR's region (arXiv:2210.04871, section 3): the box of radius tau = lambda epsilon round an adversarial point that is moved towards
+ * x until the box fits into the ball, x' = clip(x*, x - (epsilon - tau), x + (epsilon - tau)); cut to the valid range. lambda in [0, 1]: at 1
+ * it is the whole ball, at 0 the point.
+ */
+export const smallBox =
+  (lambda: number, inputs: Inputs): Region =>
+  (step) =>
+  (model) => {
+    const room = mul(step.epsilon, 1 - lambda)
+    const centre =
+      lambda === 1 ? step.inputs : minimum(maximum(inputs(step)(model), sub(step.inputs, room)), add(step.inputs, room))
+    return ball(centre, mul(step.epsilon, lambda), step.range)
+  }
+
+/** The region that contains the points alone: bounds over it are values. */
+export const pointOf =
+  (inputs: Inputs): Region =>
+  (step) =>
+  (model) => {
+    const x = inputs(step)(model)
+    return interval(x, x)
+  }
+
+/** Bounds by a method, over the whole ball unless told otherwise. */
+export const bounded =
+  (method: Bounder, region: Region = wholeBall): Bounds =>
+  (step) =>
+  (model) => {
+    const box = region(step)(model)
+    return (spec) => boundsOf(method)(model.logits, box).rows(spec)
+  }
+
+/** Pre-activation bounds by a method. */
+export const hidden =
+  (method: Bounder, region: Region = wholeBall): Hidden =>
+  (step) =>
+  (model) => {
+    const box = region(step)(model)
+    const x = input('x', box.shape)
+    const output = model.logits(x)
+    const boxes = new Map([[x, box]])
+    const known = method(output, boxes)
+    return anatomy(output, boxes).hidden.map(known.node)
+  }
