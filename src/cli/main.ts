@@ -6,6 +6,7 @@ import { type MixtrainError, show, usage } from '../core/error.ts'
 import { unknownName } from '../core/names.ts'
 import { boundsCommand } from './bounds.ts'
 import { define, type Outcome } from './command.ts'
+import { dataCommand } from './data.ts'
 import { devicesCommand } from './devices.ts'
 import { evaluateCommand } from './evaluate.ts'
 import { Interrupted, openShell, type Shell } from './shell.ts'
@@ -23,6 +24,7 @@ const commands = [
   define(evaluateCommand),
   define(boundsCommand),
   define(verifyCommand),
+  define(dataCommand),
   define(devicesCommand),
 ]
 

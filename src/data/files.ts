@@ -34,10 +34,12 @@ const REASONS: Readonly<Record<string, string>> = {
 const codeOf = (cause: unknown): string | undefined =>
   cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : undefined
 
+/** What went wrong with a file, in words. */
+export const reasonOf = (cause: unknown): string =>
+  REASONS[codeOf(cause) ?? ''] ?? (cause instanceof Error ? cause.message : String(cause))
+
 const effect = <A>(path: string, run: () => Promise<A>): TE.TaskEither<MixtrainError, A> =>
-  TE.tryCatch(run, (cause) =>
-    fileError(path, REASONS[codeOf(cause) ?? ''] ?? (cause instanceof Error ? cause.message : String(cause))),
-  )
+  TE.tryCatch(run, (cause) => fileError(path, reasonOf(cause)))
 
 export const exists = (path: string): TE.TaskEither<MixtrainError, boolean> =>
   effect(path, async () =>

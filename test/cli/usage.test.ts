@@ -9,7 +9,7 @@ const wasm = ['--device', 'wasm']
 test('help teaches: description, defaults, examples, exit codes', async () => {
   const top = await mixtrain(['--help'])
   assert.is(top.code, 0)
-  for (const command of ['train', 'evaluate', 'bounds', 'verify', 'devices']) {
+  for (const command of ['train', 'evaluate', 'bounds', 'verify', 'data', 'devices']) {
     assert.ok(top.out.includes(`  ${command} `), command)
     const { code, out, err } = await mixtrain([command, '--help'])
     assert.is(code, 0)
