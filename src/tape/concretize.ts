@@ -18,23 +18,20 @@ import {
   sub,
   sum,
 } from '../ops/index.ts'
-import { atPlaces } from './patches.ts'
-import type { Ends, Rows } from './rows.ts'
+import { meeting } from './patches.ts'
+import type { Context, Ends, Rows } from './rows.ts'
 
 /** Axes of rows and images, in front of the axes of the node. */
 const leading = (rows: Rows): number => (rows.patch === undefined ? 2 : 3)
 
-const placed = (rows: Rows, node: Tensor, v: Tensor): Tensor =>
-  rows.patch === undefined ? v : atPlaces(v, node, rows.patch)
-
 /** A c - |A| r and A c + |A| r over the box of the node; the tighter of this and the ball's where the box has a ball. */
-export const concretize = (rows: Rows, node: Tensor, box: Interval): Ends => {
+export const concretize = (rows: Rows, node: Tensor, box: Interval, ctx: Context): Ends => {
   const [c, r] = [centre(box), radius(box)]
-  const value = (a: Tensor) => rowDot(a, placed(rows, node, c), leading(rows))
-  const spread = (a: Tensor) => absRowDot(a, placed(rows, node, r), leading(rows))
+  const value = (a: Tensor) => rowDot(a, meeting(rows, node, c, ctx), leading(rows))
+  const spread = (a: Tensor) => absRowDot(a, meeting(rows, node, r, ctx), leading(rows))
   const ends = { lower: sub(value(rows.lower), spread(rows.lower)), upper: add(value(rows.upper), spread(rows.upper)) }
   if (box.ball === undefined) return ends
-  const round = concretizeBall(rows, node, box, box.ball)
+  const round = concretizeBall(rows, node, box, box.ball, ctx)
   return { lower: maximum(ends.lower, round.lower), upper: minimum(ends.upper, round.upper) }
 }
 
@@ -43,10 +40,18 @@ export const concretize = (rows: Rows, node: Tensor, box: Interval): Ends => {
  * ends at the centre a coordinate moves one way only, and coefficients that point out of the box are dropped: for the largest A x the negative ones where
  * c is the lower end.
  */
-const concretizeBall = (rows: Rows, node: Tensor, box: Interval, { norm, centre: c, radius: r }: Ball): Ends => {
+const concretizeBall = (
+  rows: Rows,
+  node: Tensor,
+  box: Interval,
+  { norm, centre: c, radius: r }: Ball,
+  ctx: Context,
+): Ends => {
   const tail = leading(rows)
-  const value = (a: Tensor) => rowDot(a, placed(rows, node, c), tail)
-  const [up, down] = [mul(greater(box.upper, c), r), mul(greater(c, box.lower), r)].map((v) => placed(rows, node, v))
+  const value = (a: Tensor) => rowDot(a, meeting(rows, node, c, ctx), tail)
+  const [up, down] = [mul(greater(box.upper, c), r), mul(greater(c, box.lower), r)].map((v) =>
+    meeting(rows, node, v, ctx),
+  )
   const dual = (v: Tensor): Tensor => {
     const axes = [...v.shape.keys()].slice(tail)
     return norm === 'l2' ? root(sum(mul(v, v), axes)) : max(abs(v), axes)

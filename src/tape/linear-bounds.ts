@@ -2,11 +2,14 @@ import { raise } from '../core/error.ts'
 import { interval, type Slope } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
-import { broadcastTo } from '../ops/index.ts'
+import { broadcastTo, scalar, select } from '../ops/index.ts'
+import { either } from './accumulate.ts'
 import { dependents, exactNodes, isNonlinear, mixes } from './anatomy.ts'
 import { type Boxes, propagate } from './ibp.ts'
+import { boundListed, elementsOf, listable, roundOf } from './listed.ts'
 import type { Context, Ends, Rows } from './rows.ts'
-import { boundNode } from './starts.ts'
+import { PIECEWISE, screener, unstable } from './screen.ts'
+import { boundNode, peel, startOf } from './starts.ts'
 import { order } from './tape.ts'
 import { walk } from './walk.ts'
 
@@ -22,6 +25,8 @@ export interface Method {
   readonly slope: 'same' | 'adaptive' | 'zero' | ReadonlyMap<Tensor, Tensor>
   /** Pre-activation bounds: by interval propagation, or each by its own full backward walk. */
   readonly hidden: 'ibp' | 'own'
+  /** Rows of one round of a walk of listed rows; 0: all rows of a layer at once. By the size of the network unless given. */
+  readonly perRound?: number
 }
 
 /** Bounds of one output of a graph: of its elements, or of rows of a specification. */
@@ -103,6 +108,19 @@ export const ibp: Bounder = (output, boxes, given = new Map()) => {
   }
 }
 
+const memo = (f: (x: Tensor) => Interval): ((x: Tensor) => Interval) => {
+  const known = new Map<Tensor, Interval>()
+  return (x) => {
+    const box = known.get(x) ?? f(x)
+    known.set(x, box)
+    return box
+  }
+}
+
+/** Coefficients of a layer's rows from which lists of them pay: of some rows, and of all, which saves memory alone. */
+const [WORTHWHILE, LARGE] = [2 ** 18, 2 ** 25]
+const ones = (shape: S.Shape): Tensor => broadcastTo(scalar(1), shape)
+
 /**
  * The CROWN family (arXiv:1811.00866, 1804.10829, 1906.06316). `{ slope: 'same', hidden: 'own' }` is the symbolic interval of MixTrain,
  * `{ slope: 'adaptive', hidden: 'own' }` CROWN, `{ slope: 'adaptive', hidden: 'ibp' }` CROWN-IBP.
@@ -113,29 +131,52 @@ export const linearBounds =
     const { boxed, images } = contextOf(output, boxes)
     const nodes = order([output])
     const exact = exactNodes(nodes, boxes, boxed)
-    const known = new Map<Tensor, Interval>()
     const terminal = (x: Tensor) => boxes.get(x)
-    const bounds = (x: Tensor): Interval => {
-      const seen = known.get(x)
-      if (seen !== undefined) return seen
-      const there = given.get(x) ?? byInterval.get(x)
-      const box = there !== undefined && isInterval(there) ? there : boundNode(x, ctx, terminal)
-      known.set(x, box)
-      return box
+    const there = (x: Tensor): Interval | undefined => {
+      const box = given.get(x) ?? byInterval.get(x)
+      return box !== undefined && isInterval(box) ? box : undefined
     }
+    /** The box of a node as its relaxation needs it. */
+    const bounds = memo((x) => there(x) ?? needed(x) ?? full(x))
+    const full = memo((x) => there(x) ?? boundAll(x))
     const slope = (x: Tensor): Slope =>
       typeof method.slope === 'string' ? method.slope : (method.slope.get(x) ?? 'adaptive')
     const ctx: Context = { images, boxed, bounds, slope }
+    /** Bounds of the elements of a node that `mask` names, by a walk of listed rows, if it has at least so many coefficients. */
+    const boundList = (x: Tensor, mask: () => Tensor, least: number): Interval | undefined => {
+      const peeled = peel(x, ctx, terminal)
+      if (terminal(peeled.base) !== undefined || method.perRound === 0) return undefined
+      const start = startOf(peeled.base, ctx)
+      const enough = method.perRound !== undefined || elementsOf(start, ctx) >= least
+      if (!enough || !listable(start, ctx, terminal)) return undefined
+      const list = boundListed(x, peeled, start, ctx, terminal, mask(), method.perRound ?? roundOf(start, ctx))
+      const whole = boundNode(x, ctx, terminal)
+      return interval(either(list.lower, whole.lower), either(list.upper, whole.upper))
+    }
+    const boundAll = (x: Tensor): Interval =>
+      boundList(x, () => ones([images, ...x.shape.slice(1)]), LARGE) ?? boundNode(x, ctx, terminal)
+    const screen = screener(boxes, ctx)
+    const screens = given.size === 0 && [...boxes.values()].every((b) => b.ball === undefined)
+    const users = nodes.filter((x) => boxed.has(x) && isNonlinear(x, boxed))
+    /** Where only unstable neurons need rows: the screen, and their own bounds where it leaves them open. */
+    const needed = (x: Tensor): Interval | undefined => {
+      const only = users.filter((y) => y.inputs.includes(x)).every((y) => PIECEWISE.has(y.op))
+      const box = screens && only ? screen(x) : undefined
+      if (box === undefined) return undefined
+      const open = unstable(box)
+      const own = boundList(x, () => open, WORTHWHILE)
+      if (own === undefined) return undefined
+      return interval(select(open, own.lower, box.lower), select(open, own.upper, box.upper))
+    }
     const byInterval = propagated(method.hidden === 'ibp' ? [output] : [...exact], boxes, given, exact, ctx)
     // Boxes are asked for in the order of the graph, so that a deep network does not recurse.
     const settle = () => {
-      for (const x of nodes)
-        if (boxed.has(x) && isNonlinear(x, boxed)) for (const i of x.inputs) if (boxed.has(i)) bounds(i)
+      for (const x of users) for (const i of x.inputs) if (boxed.has(i)) bounds(i)
     }
     return {
       output: () => {
         settle()
-        return boundNode(output, ctx, terminal)
+        return boundAll(output)
       },
       rows: (spec) => {
         settle()
@@ -143,7 +184,7 @@ export const linearBounds =
       },
       node: (x) => {
         settle()
-        return bounds(x)
+        return full(x)
       },
     }
   }

@@ -8,6 +8,7 @@ import {
   conv2dInput,
   conv2dOp,
   full,
+  gather,
   mul,
   mulOp,
   negOp,
@@ -16,34 +17,48 @@ import {
   subOp,
   unfoldBy,
 } from '../ops/index.ts'
-import { both, type Patch, type Rows } from './rows.ts'
+import { both, type Context, type Patch, type Rows } from './rows.ts'
 import { order } from './tape.ts'
 
-/** A value of the node, at every place's window: `[n or 1, P, c, p, q]`, zero outside the map. */
-export const atPlaces = (v: Tensor, node: Tensor, { g }: Patch): Tensor => {
+/** A value of the node at every place's window: `[n or 1, P, c, p, q]`, zero outside the map. */
+const atPlaces = (v: Tensor, node: Tensor, { g }: Patch): Tensor => {
   const n = v.shape.length === 4 ? v.shape[0] : 1
   const windows = unfoldBy(broadcastTo(v, [n, ...node.shape.slice(1)]), g)
   const [, i, j, c, p, q] = windows.shape
   return reshape(windows, [n, i * j, c, p, q])
 }
 
+/** A value of the node, `[n, ...shape]` or broadcast to it, as rows of coefficients meet it: at their windows, for their images. */
+export const meeting = (rows: Rows, node: Tensor, v: Tensor, { images, list }: Context): Tensor => {
+  const { patch } = rows
+  if (patch === undefined) {
+    const varies = images > 1 && v.shape.length === node.shape.length && v.shape[0] === images
+    return list !== undefined && varies ? gather(v, list.image) : v
+  }
+  const placed = atPlaces(v, node, patch)
+  if (list?.place === undefined) return placed
+  const [n, places, ...window] = placed.shape
+  const at = n > 1 ? (add(mul(list.image, places), list.place) as Tensor) : list.place
+  return reshape(gather(reshape(placed, [n * places, ...window]), at), [list.length, 1, ...window])
+}
+
 /** Zeroes coefficients outside the map, where a convolution above saw padding. */
-export const mask = (rows: Rows, node: Tensor): Rows => {
+const mask = (rows: Rows, node: Tensor, ctx: Context): Rows => {
   const { patch } = rows
   if (patch === undefined || patch.masked) return rows
   const { g } = patch
   const inside = [0, 1].every((i) => g.pad[i] === 0 && (g.y[i] - 1) * g.stride[i] + g.w[i] <= g.x[i])
-  const ones = () => atPlaces(full([1, ...node.shape.slice(1)], 1), node, patch)
+  const ones = () => meeting(rows, node, full([1, ...node.shape.slice(1)], 1), ctx)
   return { ...(inside ? rows : both(rows, (a) => mul(a, ones()))), patch: { g, masked: true } }
 }
 
 /** Rows of a convolution's output patches carried to its input. */
-export const patchThroughConv = (rows: Rows, conv: Tensor, input: Tensor): Rows => {
+export const patchThroughConv = (rows: Rows, conv: Tensor, input: Tensor, ctx: Context): Rows => {
   const { g } = rows.patch as Patch
   const k = conv.attrs as Conv
   const grow = (i: 0 | 1) => (g.w[i] - 1) * k.stride[i] + k.w[i]
   const local: Conv = { stride: k.stride, pad: [0, 0], dilation: [1, 1], x: [grow(0), grow(1)], w: k.w, y: g.w }
-  const through = both(mask(rows, conv), (a) => conv2dInput(a, conv.inputs[1], local))
+  const through = both(mask(rows, conv, ctx), (a) => conv2dInput(a, conv.inputs[1], local))
   const wider: Conv = {
     ...g,
     stride: [g.stride[0] * k.stride[0], g.stride[1] * k.stride[1]],
@@ -77,19 +92,25 @@ export const mergePatches = (a: Rows, b: Rows): Rows => {
 
 const SAME_MAP = new Set<unknown>([addOp, subOp, negOp, mulOp])
 
-/** Window that a walk from `conv` sees at each map below it, if every op on the way keeps patches; else undefined. */
-export const patchCost = (
-  conv: Tensor,
-  boxed: ReadonlySet<Tensor>,
-): { readonly patches: number; readonly dense: number } | undefined => {
+/** What rows of a map cost, in multiply-adds for each of its channels, and the most coefficients of one row. */
+export interface PatchCost {
+  readonly patches: number
+  readonly dense: number
+  readonly largest: number
+}
+
+/** Costs of a walk from the map `root` with windows that grow, if every op on the way keeps patches; else undefined. */
+export const patchCost = (root: Tensor, boxed: ReadonlySet<Tensor>): PatchCost | undefined => {
+  if (root.shape.length !== 4) return undefined
   // Height, width and strides of the window at each node.
-  const windows = new Map<Tensor, readonly [number, number, number, number]>([[conv, [1, 1, 1, 1]]])
-  let [patches, dense] = [0, 0]
-  const places = S.size((conv.attrs as Conv).y)
-  for (const x of [...order([conv])].reverse()) {
+  const windows = new Map<Tensor, readonly [number, number, number, number]>([[root, [1, 1, 1, 1]]])
+  let [patches, dense, largest] = [0, 0, 0]
+  const places = S.size(root.shape.slice(2))
+  for (const x of [...order([root])].reverse()) {
     const w = windows.get(x)
     if (w === undefined || !boxed.has(x)) continue
     if (x.shape.length !== 4) return undefined
+    largest = Math.max(largest, x.shape[1] * w[0] * w[1])
     if (x.inputs.length === 0) continue
     let next = w
     if (x.op === conv2dOp) {
@@ -102,7 +123,7 @@ export const patchCost = (
         w[3] * k.stride[1],
       ]
       const taps = S.size(x.inputs[1].shape)
-      patches += x === conv ? 0 : places * w[0] * w[1] * taps
+      patches += x === root ? 0 : places * w[0] * w[1] * taps
       dense += places * S.size(k.y) * taps
     } else if (!SAME_MAP.has(x.op) && typeof x.op.relax !== 'function') return undefined
     for (const i of x.inputs) {
@@ -114,5 +135,5 @@ export const patchCost = (
       windows.set(i, [Math.max(old?.[0] ?? 0, next[0]), Math.max(old?.[1] ?? 0, next[1]), next[2], next[3]])
     }
   }
-  return { patches, dense }
+  return { patches, dense, largest }
 }

@@ -27,11 +27,21 @@ export interface Ends {
 /** What every walk of one graph shares. */
 export interface Context {
   readonly images: number
+  /** Set in walks of listed rows: their axis of images counts the items of a list instead. */
+  readonly list?: List | undefined
   /** Nodes that depend on a box. */
   readonly boxed: ReadonlySet<Tensor>
   /** The box of a node that a relaxation asks for. */
   readonly bounds: (x: Tensor) => Interval
   readonly slope: (x: Tensor) => Slope
+}
+
+/** Rows of several images one after the other: which image each is of, and where its patch lies. */
+export interface List {
+  readonly length: number
+  /** Numbers of images and of places, `[length]`; places of patches alone. */
+  readonly image: Tensor
+  readonly place: Tensor | undefined
 }
 
 export const both = (rows: Rows, f: (a: Tensor) => Tensor): Rows => {

@@ -8,6 +8,7 @@ import {
   type Conv,
   conv2dOp,
   equal,
+  gather,
   iota,
   type Matmul,
   matmulOp,
@@ -18,18 +19,21 @@ import {
   transpose,
   transposeLast,
 } from '../ops/index.ts'
-import { patchCost } from './patches.ts'
+import { type PatchCost, patchCost } from './patches.ts'
 import { type Context, plus, type Rows } from './rows.ts'
+import { order } from './tape.ts'
 import { walk } from './walk.ts'
 
-/**
- * Bounds of every element of a hidden node by one walk, as an interval of its shape. The walk starts at the convolution or
- * product below the biases, whose rows are the weights themselves, instead of at an identity matrix.
- */
-export const boundNode = (node: Tensor, ctx: Context, terminal: (x: Tensor) => Interval | undefined): Interval => {
-  const n = ctx.images
-  const shape = [n, ...node.shape.slice(1)]
-  // Peel point additions and reshapes: the node is base + shift, elementwise up to a reshape.
+export type Terminal = (x: Tensor) => Interval | undefined
+
+/** A node as base + shift, elementwise up to a reshape: point additions and reshapes need no walk. */
+export interface Peeled {
+  readonly base: Tensor
+  /** `[n or 1, ...shape of the node]`. */
+  readonly shift: Tensor | undefined
+}
+
+export const peel = (node: Tensor, ctx: Context, terminal: Terminal): Peeled => {
   let base = node
   let shift: Tensor | undefined
   while (terminal(base) === undefined) {
@@ -49,44 +53,94 @@ export const boundNode = (node: Tensor, ctx: Context, terminal: (x: Tensor) => I
     } else if (!(base.op === reshapeOp && base.inputs[0].shape[0] === base.shape[0])) break
     base = base.inputs[peels ? k : 0]
   }
-  const shifted = (x: Tensor) => (shift === undefined ? x : add(x, shift))
-  const finish = (lower: Tensor, upper: Tensor) =>
-    interval(broadcastTo(shifted(lower), shape), broadcastTo(shifted(upper), shape))
-
-  const end = terminal(base)
-  if (end !== undefined) return finish(reshape(end.lower, shape), reshape(end.upper, shape))
-  if (base.op === conv2dOp && !ctx.boxed.has(base.inputs[1])) {
-    const cost = patchCost(base, ctx.boxed)
-    if (cost !== undefined && (cost.patches < cost.dense || cost.dense === 0)) {
-      const [input, w] = base.inputs
-      const [o, c, p, q] = w.shape
-      const a = reshape(w, [o, 1, 1, c, p, q])
-      const rows: Rows = { lower: a, upper: a, patch: { g: base.attrs as Conv, masked: false } }
-      const ends = walk(input, rows, ctx, terminal)
-      const back = (x: Tensor) => {
-        const places = S.size((base.attrs as Conv).y)
-        return reshape(transpose(broadcastTo(x, [o, n, places]), [1, 0, 2]), shape)
-      }
-      return finish(back(ends.lower), back(ends.upper))
-    }
-  }
-  const count = S.size(node.shape.slice(1))
-  const back = (x: Tensor) => reshape(transposeLast(broadcastTo(x, [count, n])), shape)
-  const attrs = base.attrs as Matmul
-  if (base.op === matmulOp && base.shape.length === 2 && !ctx.boxed.has(base.inputs[1]) && !attrs.transA) {
-    const w = attrs.transB ? base.inputs[1] : transposeLast(base.inputs[1])
-    const a = reshape(w, [count, 1, w.shape[1]])
-    const ends = walk(base.inputs[0], { lower: a, upper: a }, ctx, terminal)
-    return finish(back(ends.lower), back(ends.upper))
-  }
-  const ends = walk(base, identity(base), ctx, terminal)
-  return finish(back(ends.lower), back(ends.upper))
+  return { base, shift }
 }
 
-/** One row for every element of the node. */
-const identity = (x: Tensor): Rows => {
-  const count = S.size(x.shape.slice(1))
-  const eye = equal(reshape(iota(count), [count, 1]), iota(count))
-  const a = reshape(eye, [count, 1, ...x.shape.slice(1)])
-  return { lower: a, upper: a }
+/** Where the walk of a node begins, and with which rows: one for every element of the base. */
+export interface Start {
+  readonly root: Tensor
+  /** Extents of the rows: all, or channels and places of patches. */
+  readonly extents: readonly [number] | readonly [number, number]
+  /** Rows for every image. */
+  readonly all: Rows
+  /** Coefficients of rows by number, of patches by channel: `[k] -> [k, ...]`. */
+  readonly some: (index: Tensor) => Tensor
+  readonly patch: Conv | undefined
+  /** The most coefficients of one row on the way. */
+  readonly largest: number
+}
+
+const oneHot = (index: Tensor, count: number): Tensor =>
+  equal(reshape(index, [index.shape[0], 1]), iota(count)) as Tensor
+
+/** Patches pay where windows stay smaller than the map; a map whose rows would start as an identity matrix gains from any. */
+const pays = (cost: PatchCost | undefined): cost is PatchCost =>
+  cost !== undefined && (cost.patches < cost.dense || cost.dense === 0)
+
+/** The walk starts at the convolution or product below the biases, whose rows are the weights themselves, or else at an identity matrix. */
+export const startOf = (base: Tensor, ctx: Context): Start => {
+  const cost = patchCost(base, ctx.boxed)
+  if (pays(cost)) {
+    const places = S.size(base.shape.slice(2))
+    const o = base.shape[1]
+    const patched = (root: Tensor, g: Conv, w: Tensor, some: Start['some']): Start => {
+      const a = reshape(w, [o, 1, 1, ...w.shape.slice(1)])
+      const patch = { g, masked: false }
+      const all: Rows = { lower: a, upper: a, patch }
+      return { root, extents: [o, places], all, some, patch: g, largest: cost.largest }
+    }
+    const [input, w] = base.inputs
+    if (base.op === conv2dOp && !ctx.boxed.has(w)) return patched(input, base.attrs as Conv, w, (k) => gather(w, k))
+    const map = base.shape.slice(2) as [number, number]
+    const g: Conv = { stride: [1, 1], pad: [0, 0], dilation: [1, 1], x: map, w: [1, 1], y: map }
+    const eye = (k: Tensor) => reshape(oneHot(k, o), [k.shape[0], o, 1, 1])
+    return patched(base, g, eye(iota(o)), eye)
+  }
+  const count = S.size(base.shape.slice(1))
+  const whole = (root: Tensor, a: Tensor, some: Start['some']): Start => ({
+    root,
+    extents: [count],
+    all: { lower: a, upper: a },
+    some,
+    patch: undefined,
+    largest: Math.max(
+      ...order([root])
+        .filter((x) => ctx.boxed.has(x))
+        .map((x) => S.size(x.shape.slice(1))),
+    ),
+  })
+  const [input, w] = base.inputs
+  const attrs = base.attrs as Matmul
+  if (base.op === matmulOp && base.shape.length === 2 && !ctx.boxed.has(w) && !attrs.transA) {
+    const rows = attrs.transB ? w : transposeLast(w)
+    return whole(input, reshape(rows, [count, 1, rows.shape[1]]), (k) => gather(rows, k))
+  }
+  const shape = base.shape.slice(1)
+  const eye = (k: Tensor) => reshape(oneHot(k, count), [k.shape[0], ...shape])
+  return whole(base, reshape(eye(iota(count)), [count, 1, ...shape]), eye)
+}
+
+/** Bounds of every element of a node, as an interval of its shape, from those of its base, `[n, elements]`. */
+export const finished = (node: Tensor, { shift }: Peeled, ctx: Context, lower: Tensor, upper: Tensor): Interval => {
+  const shape = [ctx.images, ...node.shape.slice(1)]
+  const end = (x: Tensor) => {
+    const shaped = reshape(x, shape)
+    return shift === undefined ? shaped : (add(shaped, shift) as Tensor)
+  }
+  return interval(end(lower), end(upper))
+}
+
+/** Bounds of every element of a hidden node by one walk, as an interval of its shape. */
+export const boundNode = (node: Tensor, ctx: Context, terminal: Terminal): Interval => {
+  const peeled = peel(node, ctx, terminal)
+  const end = terminal(peeled.base)
+  if (end !== undefined) return finished(node, peeled, ctx, end.lower, end.upper)
+  const { root, extents, all } = startOf(peeled.base, ctx)
+  const ends = walk(root, all, ctx, terminal)
+  const [n, [rows, places]] = [ctx.images, extents]
+  const back = (x: Tensor) =>
+    places === undefined
+      ? transposeLast(broadcastTo(x, [rows, n]))
+      : transpose(broadcastTo(x, [rows, n, places]), [1, 0, 2])
+  return finished(node, peeled, ctx, back(ends.lower), back(ends.upper))
 }

@@ -29,19 +29,16 @@ import {
 } from '../ops/index.ts'
 import { isNonlinear, SCALE } from './anatomy.ts'
 import { concretize } from './concretize.ts'
-import { atPlaces, mergePatches, patchThroughConv } from './patches.ts'
+import { meeting, mergePatches, patchThroughConv } from './patches.ts'
 import { both, type Context, describe, type Ends, plus, type Rows } from './rows.ts'
 import { order } from './tape.ts'
-
-/** Coefficients times a value of the node, and with magnitudes. */
-const dot = (rows: Rows, node: Tensor, a: Tensor, v: Tensor, product: (a: Tensor, v: Tensor) => Tensor): Tensor =>
-  rows.patch === undefined ? product(a, v) : product(a, atPlaces(v, node, rows.patch))
 
 const sumRows = (rows: Rows, x: Tensor): Tensor => sumTail(x, rows.patch === undefined ? 2 : 3)
 
 /** What lower and upper rows contribute where the node's value is the point v. */
-const pointEnds = (rows: Rows, node: Tensor, v: Tensor): Ends => {
-  const at = (a: Tensor) => sumRows(rows, dot(rows, node, a, v, mul))
+const pointEnds = (rows: Rows, node: Tensor, v: Tensor, ctx: Context): Ends => {
+  const met = meeting(rows, node, v, ctx)
+  const at = (a: Tensor) => sumRows(rows, mul(a, met))
   const lower = at(rows.lower)
   return { lower, upper: rows.upper === rows.lower ? lower : at(rows.upper) }
 }
@@ -69,7 +66,7 @@ const throughRelaxation = (
   const { lower, upper } = made(operands, x.attrs, ctx.slope(x))
   const lifted =
     reduction === undefined ? rows : both(rows, (a) => reduction.lift(perImage(a, x, ctx), x.inputs, x.attrs))
-  const place = (v: Tensor) => (rows.patch === undefined ? v : atPlaces(v, x, rows.patch))
+  const place = (v: Tensor) => meeting(rows, x, v, ctx)
   const to = x.inputs.map((i, k): Rows | undefined => {
     if (!ctx.boxed.has(i)) return undefined
     const [p, q] = [place(lower.slopes[k]), place(upper.slopes[k])]
@@ -127,11 +124,11 @@ export const walk = (root: Tensor, start: Rows, ctx: Context, terminal: (x: Tens
     if (rows === undefined) continue
     const box = terminal(x)
     if (box !== undefined) {
-      collect(concretize(rows, x, box))
+      collect(concretize(rows, x, box, ctx))
       continue
     }
     if (!ctx.boxed.has(x)) {
-      collect(pointEnds(rows, x, x))
+      collect(pointEnds(rows, x, x, ctx))
       continue
     }
     const to = isNonlinear(x, ctx.boxed) ? nonlinear(rows, x, ctx, collect) : linear(rows, x, ctx, collect)
@@ -174,15 +171,16 @@ const linear = (rows: Rows, x: Tensor, ctx: Context, collect: (e: Ends) => void)
   if (x.op.relax === 'linear' && isBoxed.includes(false)) {
     // The value of the op with its boxed operands at 0.
     const point = x.op === addOp || x.op === subOp ? pointTerm(x, isBoxed) : rebuilt(x, isBoxed)
-    collect(pointEnds(rows, x, point))
+    collect(pointEnds(rows, x, point, ctx))
   }
-  if (rows.patch !== undefined && x.op === conv2dOp) return [patchThroughConv(rows, x, x.inputs[0]), undefined]
-  if (rows.patch !== undefined && (x.op === mulOp || x.op === divOp)) {
+  if (rows.patch !== undefined && x.op === conv2dOp) return [patchThroughConv(rows, x, x.inputs[0], ctx), undefined]
+  if ((rows.patch !== undefined || ctx.list !== undefined) && (x.op === mulOp || x.op === divOp)) {
     const k = isBoxed.indexOf(true)
+    unbroadcastRows(rows.lower, x, x.inputs[k])
     const other = x.inputs[1 - k]
-    const factor = atPlaces(x.op === mulOp ? other : div(1, other), x, rows.patch)
+    const factor = meeting(rows, x, x.op === mulOp ? other : div(1, other), ctx)
     const scaled = both(rows, (a) => mul(a, factor))
-    const out: Rows = { ...scaled, patch: { ...rows.patch, masked: true } }
+    const out: Rows = rows.patch === undefined ? scaled : { ...scaled, patch: { ...rows.patch, masked: true } }
     return k === 0 ? [out, undefined] : [undefined, out]
   }
   if (x.op === reshapeOp)
@@ -212,7 +210,7 @@ const IMAGE_FREE = new Set<unknown>([addOp, subOp, negOp, mulOp, matmulOp, conv2
 const perImage = (a: Tensor, x: Tensor, ctx: Context): Tensor =>
   IMAGE_FREE.has(x.op) && !(x.op === matmulOp && x.shape.length === 3)
     ? a
-    : broadcastTo(a, [a.shape[0], ctx.images, ...a.shape.slice(2)])
+    : broadcastTo(a, [a.shape[0], ctx.list?.length ?? ctx.images, ...a.shape.slice(2)])
 
 const pointTerm = (x: Tensor, isBoxed: readonly boolean[]): Tensor => {
   const k = isBoxed.indexOf(false)

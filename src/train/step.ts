@@ -19,6 +19,7 @@ import {
   scalar,
 } from '../ops/index.ts'
 import type { Range } from '../robust/perturbation.ts'
+import { settled } from '../tape/accumulate.ts'
 import { type Compiled, compileIn } from '../tape/run.ts'
 import { order, stage } from '../tape/tape.ts'
 import { grad } from '../tape/vjp.ts'
@@ -141,7 +142,9 @@ export const trainer =
     const staging = stage([objective])
     const variants = new Map<string, Variant>()
 
-    const build = async (staged: Tensor): Promise<Variant> => {
+    const build = async (resolved: Tensor): Promise<Variant> => {
+      // Before it is differentiated: the backward pass of either form is the backward pass of the other, but at its own cost.
+      const [staged] = settled([resolved], backend.rounds ?? false)
       const gradients = grad(
         staged,
         names.map((k) => parameterOf[k]),
