@@ -15,22 +15,24 @@ export const fixed =
     value
 
 export interface Adaptive {
-  /** Balance of the first epoch. */
+  /** Balance of the first epoch: low, as a network that classifies nothing has nothing to defend. */
   readonly start: number
   readonly min: number
   readonly max: number
   /** Change of the balance from one epoch to the next. */
   readonly step: number
-  /** A metric has fallen behind when it is below its best so far by more than this: the band in which nothing moves. */
+  /** A metric has fallen behind when it is below its best so far by more than this: twice the width of the band in which nothing moves. */
   readonly tolerance: number
 }
 
 /**
- * Dynamic mixing (arXiv:1811.02625): accuracy and verified accuracy conflict late in training, so the balance moves towards the loss
- * whose metric fell behind on held-out images. With a = best ACC so far - last ACC and v = best VRA so far - last VRA:
+ * Dynamic mixing (arXiv:1811.02625): accuracy and verified accuracy conflict late in training, so the balance climbs as long as accuracy does not pay, and
+ * moves towards the loss whose metric fell behind. ACC and VRA on held-out images are smoothed over two epochs; a and v are how far each is below its
+ * best so far:
  *
  *   a > tolerance and a >= v:  balance - step      accuracy is being paid
  *   v > tolerance and v > a:   balance + step      robustness is being paid
+ *   a <= tolerance / 2:        balance + step      nothing is being paid: more robustness
  *   else:                      unchanged           (hysteresis: noise of evaluation does not move it)
  *
  * cut to [min, max]. A NaN metric moves nothing.
@@ -40,8 +42,12 @@ export const adaptive =
   (history) => {
     const last = history[history.length - 1]
     if (last === undefined) return start
-    const behind = (metric: (h: EpochMetrics) => number) => Math.max(...history.map(metric)) - metric(last)
+    const behind = (metric: (h: EpochMetrics) => number) => {
+      const smooth = history.map((h, i) => (metric(h) + metric(history[i - 1] ?? h)) / 2)
+      return Math.max(...smooth) - smooth[smooth.length - 1]
+    }
     const [a, v] = [behind((h) => h.acc), behind((h) => h.vra)]
-    const move = a > tolerance && a >= v ? -step : v > tolerance && v > a ? step : 0
+    const move =
+      a > tolerance && a >= v ? -step : v > tolerance && v > a ? step : a <= tolerance / 2 && v <= tolerance ? step : 0
     return Math.min(max, Math.max(min, last.balance + move))
   }

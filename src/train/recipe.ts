@@ -9,7 +9,7 @@ import type { MethodName } from '../robust/bounds.ts'
 import type { AttackOptions } from '../robust/metric.ts'
 import { averaged } from './average.ts'
 import { adaptive, type Balance, fixed } from './balance.ts'
-import { adam, type Optimizer } from './optimizer.ts'
+import { adam, clipGradients, type Optimizer } from './optimizer.ts'
 
 /** What a training run uses where it is not told otherwise. Shares are of the whole training. */
 interface Numbers {
@@ -32,6 +32,8 @@ interface Numbers {
   readonly l1: number
   /** Decoupled weight decay of Adam. */
   readonly weightDecay: number
+  /** Largest joint norm of the gradients; null: as they are. */
+  readonly clip: number | null
   /** Whether the mean of the parameters over the last quarter of the training is the model (SWA). */
   readonly swa: boolean
   /** Distribution of the start values. */
@@ -56,6 +58,7 @@ const DEFAULTS: Numbers = {
   lambda: 0.4,
   l1: 0,
   weightDecay: 0,
+  clip: null,
   swa: false,
   init: 'uniform',
   crop: 1,
@@ -74,9 +77,10 @@ const widened = (epsilon: number): number => [4 / 3, 2, 1, 1][setting(epsilon)]
 
 type Differences = Partial<Numbers> | ((epsilon: number) => Partial<Numbers>)
 
-/** Interval propagation as the papers train it: a learning rate of 5e-4, clear of the bounds' explosion at the start by a slow growth of epsilon. */
+/** Interval propagation as the papers train it: epsilon grows slowly from 0, and clipped gradients survive the wide bounds of the start. */
 const intervals = (epsilon: number): Partial<Numbers> => ({
   lr: 1e-3,
+  clip: 10,
   epsilonStart: 0,
   epsilonUntil: 0.5,
   decayFrom: 0.6,
@@ -135,7 +139,7 @@ const BY_LOSS: Readonly<Record<ObjectiveName, Differences>> = {
   'exp-ibp': expressive([0.5, 0.3, 0.5, 0.095], [1e-6, 1e-5, 0, 4e-6]),
 }
 
-const ADAPTIVE = { start: 0.5, min: 0.1, max: 0.9, step: 0.05, tolerance: 0.01 }
+const ADAPTIVE = { start: 0.2, min: 0.05, max: 0.9, step: 0.05, tolerance: 0.01 }
 
 /** The held-out images that each epoch is measured on: this share of the training images, at most so many. */
 export const MONITOR = { share: 0.1, most: 500 }
@@ -187,7 +191,8 @@ export const recipe = (name: ObjectiveName, options: RecipeOptions): Recipe => {
   const numbers = numbersOf(name, options)
   const { epochs, batchSize, k, balance, lr, decayFrom, epsilonStart, epsilonUntil, lambda, l1, weightDecay } = numbers
   const full = Math.min(1, numbers.epsilonFactor * options.epsilon)
-  const optimizer = adam({ lr: cosine(lr, 0, decayFrom), weightDecay })
+  const plain = adam({ lr: cosine(lr, 0, decayFrom), weightDecay })
+  const optimizer = numbers.clip === null ? plain : clipGradients(numbers.clip)(plain)
   const objective = objectives[name]({ k, lambda, ramp: linear(0, 1, 0, epsilonUntil) })
   return {
     numbers,

@@ -2,7 +2,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { root, skipped } from '../shared.ts'
+import { decode } from '../../src/format/safetensors.ts'
+import { right, root, skipped } from '../shared.ts'
 import { inFolder, json, main, mixtrain, type Running, refused, runtime, start } from './run.ts'
 
 const wasm = ['--device', 'wasm']
@@ -227,6 +228,30 @@ test(
     }
     mkdirSync(join(folder, 'empty'))
     await refused(['train', '--resume', join(folder, 'empty')], 1, 'there is no checkpoint.safetensors')
+  }),
+)
+
+test(
+  'averaged weights: the model is the average, also of a run that was resumed, under the options that it began with',
+  inFolder(async (folder) => {
+    const [whole, broken] = ['whole', 'broken'].map((name) => join(folder, name))
+    const given = ['--loss', 'sabr', '--swa', '--l1', '1e-5', '--weight-decay', '1e-3', '--threads', '1']
+    const { settings, method } = await json(['train', ...small, ...given, '--output', whole])
+    const { swa, l1, weightDecay, loss } = settings as Record<string, unknown>
+    assert.equal([swa, l1, weightDecay, loss, method], [true, 1e-5, 1e-3, 'sabr', 'crown-ibp'])
+    const tensors = (name: string) => right(decode(bytes(whole, name), name)).tensors
+    const [model, checkpoint] = [tensors('model.safetensors'), tensors('checkpoint.safetensors')]
+    for (const [name, { data }] of model) {
+      assert.equal(data, checkpoint.get(`slot.average.${name}`)?.data)
+      assert.not.equal(data, checkpoint.get(`parameter.${name}`)?.data)
+    }
+    const killed = start([...runtime, main, 'train', ...small, ...given, '--output', broken])
+    await logged(broken, 1, killed)
+    killed.kill('SIGKILL')
+    await killed.ended
+    await refused(['train', '--resume', broken, '--l1', '0'], 2, 'l1: it has 0.00001, asked for is 0')
+    await json(['train', '--resume', broken])
+    same(whole, broken)
   }),
 )
 

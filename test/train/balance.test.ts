@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { adaptive, type EpochMetrics, fixed } from '../../src/train/balance.ts'
+import { adaptive, fixed } from '../../src/train/balance.ts'
 
 const rule = { start: 0.5, min: 0.2, max: 0.8, step: 0.1, tolerance: 0.02 }
 const fraction = fc.double({ min: 0, max: 1, noNaN: true })
@@ -30,31 +30,37 @@ test('adaptive: a pure function of the history, inside its bounds, at most a ste
     else assert.ok(Math.abs(next - last.balance) <= rule.step + 1e-12)
   }))
 
-test('adaptive moves towards the loss whose metric fell behind', () => {
-  const best: EpochMetrics = { acc: 0.9, vra: 0.6, balance: 0.5 }
-  const after = (acc: number, vra: number) => adaptive(rule)([best, { acc, vra, balance: 0.5 }])
+/** Two epochs alike, so that smoothing over two changes nothing, after two of the best. */
+const after = (acc: number, vra: number, balance = 0.5, best = { acc: 0.9, vra: 0.6 }) =>
+  adaptive(rule)([
+    { ...best, balance },
+    { ...best, balance },
+    { acc, vra, balance },
+    { acc, vra, balance },
+  ])
+
+test('adaptive moves towards the loss whose metric fell behind, and towards robustness where nothing is paid', () => {
   near(after(0.85, 0.6), 0.4)
   near(after(0.9, 0.5), 0.6)
   // Both fell: the one that fell further.
   near(after(0.8, 0.55), 0.4)
   near(after(0.85, 0.4), 0.6)
-  // Within the tolerance nothing moves.
-  near(after(0.89, 0.59), 0.5)
-  near(after(0.95, 0.7), 0.5)
-  near(
-    adaptive(rule)([
-      { ...best, balance: 0.8 },
-      { acc: 0.9, vra: 0.1, balance: 0.8 },
-    ]),
-    0.8,
-  )
-  near(
-    adaptive(rule)([
-      { ...best, balance: 0.2 },
-      { acc: 0.1, vra: 0.6, balance: 0.2 },
-    ]),
-    0.2,
-  )
+  // Nothing fell, or by less than half the tolerance.
+  near(after(0.95, 0.7), 0.6)
+  near(after(0.895, 0.6), 0.6)
+  near(adaptive(rule)([{ acc: 0.1, vra: 0, balance: 0.5 }]), 0.6)
+  // Between half the tolerance and the tolerance nothing moves.
+  near(after(0.885, 0.6), 0.5)
+  near(after(0.885, 0.585), 0.5)
+  // The ends.
+  near(after(0.9, 0.1, 0.8), 0.8)
+  near(after(0.1, 0.6, 0.2), 0.2)
+})
+
+test('one bad epoch counts half', () => {
+  const good = { acc: 0.9, vra: 0.6, balance: 0.5 }
+  near(adaptive(rule)([good, good, { ...good, acc: 0.865 }]), 0.5)
+  near(adaptive(rule)([good, good, { ...good, acc: 0.85 }]), 0.4)
 })
 
 test('a NaN metric moves nothing', () => {
