@@ -77,7 +77,10 @@ test(
       },
     )
     assert.ok((vra as number) <= (era as number) && (era as number) <= (acc as number))
-    assert.equal(attack, { name: 'pgd', steps: 40, restarts: 1, stepSize: 0.02 / 30, seed: 0 })
+    assert.equal(attack, {
+      ...{ name: 'pgd', steps: 40, restarts: 1, stepSize: 0.02 / 30, seed: 0 },
+      ...{ loss: 'ce', targeted: false },
+    })
     assert.is((settings as { seed: number }).seed, 5)
     const again = await json([
       'evaluate',
