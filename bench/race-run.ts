@@ -5,13 +5,17 @@ import { VERSION } from '../src/cli/version.ts'
 import { raise, usage } from '../src/core/error.ts'
 import { fold, key } from '../src/core/key.ts'
 import { type Data, labelsOf, pixels, take } from '../src/data/dataset.ts'
-import { type ObjectiveName, objectives } from '../src/loss/objective.ts'
+import { add, scale } from '../src/loss/loss.ts'
+import { objectives } from '../src/loss/objective.ts'
+import { l1 } from '../src/loss/regularizer.ts'
+import { linear } from '../src/loss/schedule.ts'
 import { type Network, type NetworkName, networks } from '../src/nn/networks.ts'
 import * as B from '../src/robust/bounds.ts'
+import { fixed } from '../src/train/balance.ts'
 import { decodeCheckpoint, encodeCheckpoint, type Settings as RunSettings, restore } from '../src/train/checkpoint.ts'
 import { type Checkpoint, type FitOptions, fit, PIXELS } from '../src/train/fit.ts'
 import { taskOf } from '../src/train/quick.ts'
-import { REPORT_ATTACK, recipe } from '../src/train/recipe.ts'
+import { numbersOf, REPORT_ATTACK, recipe } from '../src/train/recipe.ts'
 import { trainer } from '../src/train/step.ts'
 import { verify } from '../src/train/verify.ts'
 import { type FinalRecord, type Method, type RaceRecord, replace, type Settings } from './race-records.ts'
@@ -27,9 +31,6 @@ export const nameOf = ({ method, k, seed }: Entry): string => `${method}${k === 
 
 /** Images evaluated at once. */
 const AT_ONCE = 100
-
-/** Whether this version trains a method. */
-export const isTrained = (method: Method): boolean => Object.hasOwn(objectives, method)
 
 /** The sound bound that every method is judged by: at every layer the tighter of symbolic intervals and interval arithmetic. */
 export const verifier = B.intersect(B.symbolic, B.ibp)
@@ -52,22 +53,35 @@ export interface RunOptions {
   readonly note: (text: string) => void
 }
 
-/** Loss of the method; data, network, batches, optimizer and schedules are the same for all. */
+/**
+ * Loss of the method, with the numbers that are the loss's own by its paper (its balance, lambda, L1), changing in step with epsilon; data,
+ * network, start values, batches, optimizer and schedules are the same for all.
+ */
 const optionsOf = ({ method, k, seed }: Entry, settings: Settings, data: Data): FitOptions => {
-  const { epsilon, epochs, batchSize, lr, balance } = settings
-  const numbers = { epsilon, epochs, batchSize, lr, balance, k: k ?? undefined, variants: data.train.variants }
-  const { numbers: _, k: __, ...common } = recipe('mixtrain', numbers)
+  const { epsilon, epochs, batchSize, lr } = settings
+  const {
+    numbers,
+    k: _,
+    init,
+    ...common
+  } = recipe('mixtrain', { epsilon, epochs, batchSize, lr, variants: data.train.variants })
+  const own = numbersOf(method, {
+    epsilon,
+    balance: method === 'mixtrain' || method === 'symbolic' ? settings.balance : undefined,
+  })
+  const ramp = linear(0, 1, 0, numbers.epsilonUntil)
   return {
     ...common,
-    loss: recipe(method as ObjectiveName, numbers).loss,
-    network: networks[settings.network as NetworkName](taskOf(data.train)),
+    loss: add(objectives[method]({ k: k ?? batchSize, lambda: own.lambda, ramp }), scale(own.l1)(l1)),
+    balance: fixed(typeof own.balance === 'number' ? own.balance : settings.balance),
+    network: networks[settings.network as NetworkName](taskOf(data.train), init),
     train: data.train,
     // No balance follows the monitored images, so they may be test images.
     monitor: take(settings.slice)(data.test),
     epsilon,
     seed,
     method: verifier,
-    attack: REPORT_ATTACK,
+    attack: { ...REPORT_ATTACK, checked: false },
     evaluationBatch: Math.min(AT_ONCE, settings.slice),
   }
 }

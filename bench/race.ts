@@ -25,7 +25,7 @@ import {
   withRun,
   writeLines,
 } from './race-records.ts'
-import { type Entry, isTrained, nameOf, runEntry } from './race-run.ts'
+import { type Entry, nameOf, runEntry } from './race-run.ts'
 import { summary } from './race-summary.ts'
 
 /**
@@ -110,10 +110,9 @@ const main = async (): Promise<void> => {
       usage("the full race needs MNIST's files: --data FOLDER (mixtrain data mnist FOLDER fetches them), or --quick"),
     )
   if (!Object.hasOwn(networks, given.network)) raise(usage(`--network: there is no ${given.network}`))
-  const asked = (given.methods?.split(',') ?? METHODS) as readonly Method[]
-  const unknown = asked.find((m) => !METHODS.includes(m))
+  const methods = (given.methods?.split(',') ?? METHODS) as readonly Method[]
+  const unknown = methods.find((m) => !METHODS.includes(m))
   if (unknown !== undefined) raise(usage(`--methods: there is no ${unknown}; there are ${METHODS.join(', ')}`))
-  const methods = asked.filter(isTrained)
   const command = `npm run race${process.argv.length > 2 ? ` -- ${process.argv.slice(2).join(' ')}` : ''}`
 
   if (given.fresh && !given.draw)
@@ -157,7 +156,6 @@ const main = async (): Promise<void> => {
 
   if (!given.draw) {
     replace(files.environment, `${JSON.stringify(environment, null, 1)}\n`)
-    for (const method of asked.filter((m) => !isTrained(m))) note(`${method} is not part of this version`)
     for (const entry of entries(methods, numbers(given.seeds ?? (quick ? '0' : '0,1,2')), given.single.split(','))) {
       const run = nameOf(entry)
       const finals = readLines<FinalRecord>(files.finals)
