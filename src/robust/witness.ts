@@ -19,9 +19,12 @@ export interface Around {
 /** How often the unit roundoff of doubles a computed norm of n elements may be off, and some. */
 const room = (n: number): number => 4 * (n + 4) * 2 ** -53
 
-/** ||d||, or its square for l2, in doubles. */
+/** ||d||, or its square for l2, in doubles; of squares that vanish, an upper bound. */
 const sizeOf = (d: Float64Array, norm: Norm): number =>
-  d.reduce((s, v) => (norm === 'l2' ? s + v * v : norm === 'l1' ? s + Math.abs(v) : Math.max(s, Math.abs(v))), 0)
+  d.reduce(
+    (s, v) => (norm === 'l2' ? s + v * v : norm === 'l1' ? s + Math.abs(v) : Math.max(s, Math.abs(v))),
+    norm === 'l2' ? (d.length + 2) * Number.MIN_VALUE : 0,
+  )
 
 /**
  * The point, moved into the ball and the valid range where float32 left it outside, in doubles: between max(x - epsilon, low) and min(x + epsilon, high) as doubles compute
@@ -38,7 +41,9 @@ export const inside = ({ image, epsilon, range, norm }: Around, point: ArrayLike
   )
   const limit = (norm === 'l2' ? epsilon * epsilon : epsilon) * (1 - room(n))
   const ratio = norm === 'linf' || measured <= limit ? 1 : limit / measured
-  const shrink = norm === 'l2' ? Math.sqrt(ratio) * (1 - room(n)) : ratio * (1 - room(n))
+  // What comes back is rounded to doubles near x, which counts where epsilon is small.
+  const rounding = room(n) + (n * 2 ** -52 * Math.max(Math.abs(range[0]), Math.abs(range[1]))) / epsilon
+  const shrink = (norm === 'l2' ? Math.sqrt(ratio) : ratio) * Math.max(0, 1 - rounding)
   const moved = ratio === 1 ? clipped : clipped.map((v, i) => image[i] + shrink * (v - image[i]))
   const holds =
     moved.every(

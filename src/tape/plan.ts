@@ -440,7 +440,8 @@ const absorb = (taped: readonly Tensor[], how: Map<Tensor, PlanLowering>, isOutp
   for (const x of taped) {
     const kernel = how.get(x)
     const axis = kernel?.kind === 'kernel' ? BIASED.get(kernel.opcode) : undefined
-    if (kernel === undefined || axis === undefined) continue
+    // A node that took an epilogue is that kernel now, and takes no second one.
+    if (kernel === undefined || axis === undefined || epilogues.has(x)) continue
     /** The bias that the only consumer of x adds. */
     const biasOf = (sum: Tensor): Tensor | undefined => {
       const other = sum.inputs[0] === x ? sum.inputs[1] : sum.inputs[0]

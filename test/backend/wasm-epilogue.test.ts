@@ -66,6 +66,8 @@ const shared = (): readonly Case[] => {
     { name: 'sum used twice', inputs: [x, w, b], outputs: [mul(relu(before), before) as Tensor], finished: 1 },
     { name: 'step of the sum', inputs: [x, w, b], outputs: [mul(relu(before), step(before)) as Tensor], finished: 1 },
     { name: 'relu alone', inputs: [x, w], outputs: [relu(z)], finished: 1 },
+    { name: 'two biases', inputs: [x, w, b], outputs: [add(before, mul(b, 2)) as Tensor], finished: 1 },
+    { name: 'a bias behind the relu', inputs: [x, w, b], outputs: [relu(add(relu(before), b) as Tensor)], finished: 1 },
   ]
 }
 

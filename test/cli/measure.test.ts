@@ -184,6 +184,97 @@ test(
 )
 
 test(
+  'bounds of every layer, in other norms, by methods with options of their own',
+  inFolder(async (folder) => {
+    const { path } = save(folder)
+    const common = ['bounds', path, '--index', '3', '--epsilon', '0.05', ...wasm]
+    const bounds = async (...more: readonly string[]) => (await json([...common, ...more])) as Bounded
+    const [l1, l2, linf] = [
+      await bounds('--norm', 'l1', '--layers'),
+      await bounds('--norm', 'l2', '--layers'),
+      await bounds('--layers'),
+    ]
+    assert.equal(Object.keys(linf), [...BOUNDS, 'layers'])
+    assert.equal([linf.norm, l2.norm, l1.norm], [undefined, 'l2', 'l1'])
+    const layersOf = (b: Bounded) =>
+      (b.layers as { name: string; shape: number[]; lower: number[]; upper: number[] }[][])[0]
+    assert.equal(
+      layersOf(linf).map(({ name, shape }) => [name, shape]),
+      [
+        ['relu1.input', [16, 14, 14]],
+        ['relu2.input', [32, 7, 7]],
+        ['relu3.input', [100]],
+        ['output', [10]],
+      ],
+    )
+    // The l1 ball is in the l2 ball, and that in the box.
+    for (const [inner, outer] of [
+      [l1, l2],
+      [l2, linf],
+    ]) {
+      layersOf(inner).forEach(({ lower, upper, shape }, k) => {
+        assert.is(
+          lower.length,
+          shape.reduce((n, d) => n * d, 1),
+        )
+        const wide = layersOf(outer)[k]
+        const width = (l: { lower: number[]; upper: number[] }) => l.upper.reduce((s, u, i) => s + u - l.lower[i], 0)
+        assert.ok(width({ lower, upper }) < width(wide))
+        assert.ok(k > 0 || lower.every((l, i) => l >= wide.lower[i] - 1e-6 && upper[i] <= wide.upper[i] + 1e-6))
+      })
+      inner.margin[0].forEach((m, j) => {
+        assert.ok(m > outer.margin[0][j])
+      })
+    }
+    assert.equal(layersOf(l2)[3].lower, l2.lower[0])
+    const [crown, alpha] = [
+      await bounds('--method', 'crown'),
+      await bounds('--method', 'alpha-crown', '--alpha-steps', '2'),
+    ]
+    alpha.margin[0].forEach((m, j) => {
+      assert.ok(m >= crown.margin[0][j] - 1e-5)
+    })
+    const { out } = await mixtrain([...common, '--layers', '--method', 'intersect'])
+    assert.match(out, /relu2\.input +│ \[32,7,7\] /)
+    await refused([...common.slice(0, 4), '--epsilon', '1.5', ...wasm], 2, 'a radius from 0 to 1', '--norm l2')
+  }),
+)
+
+test(
+  'evaluate: norms, attacks by name and what the ensemble says of them',
+  inFolder(async (folder) => {
+    const { path } = save(folder)
+    const common = ['evaluate', path, '--limit', '20', '--steps', '5', '--method', 'ibp', ...wasm]
+    const run = async (...more: readonly string[]) => (await json([...common, ...more])) as Evaluated
+    const all = await run('--epsilon', '0.02', '--attack', 'ensemble')
+    const { loss, strongest, name } = all.attack as {
+      readonly name: string
+      readonly loss: string
+      readonly strongest: Readonly<Record<'broken' | 'closest', Readonly<Record<string, number>>>>
+    }
+    assert.equal([name, loss], ['ensemble', 'both'])
+    const total = (t: Readonly<Record<string, number>>) => Object.values(t).reduce((a, b) => a + b, 0)
+    assert.is(total(strongest.closest), Math.round(20 * Number(all.era)))
+    assert.is(total(strongest.broken), Math.round(20 * (all.acc - Number(all.era))))
+    const round = await run(
+      '--epsilon',
+      '0.3',
+      '--norm',
+      'l2',
+      '--attack',
+      'pgd',
+      '--target-loss',
+      'margin',
+      '--targeted',
+    )
+    assert.equal([round.norm, (round.attack as { loss: string }).loss], ['l2', 'margin'])
+    assert.ok(round.vra <= Number(round.era) && Number(round.era) <= round.acc)
+    const { out } = await mixtrain([...common, '--epsilon', '0.02', '--attack', 'interval', '--limit', '5'])
+    assert.match(out, /interval, 5 steps of 0\.01 from 1 start per image, seed 0/)
+  }),
+)
+
+test(
   'bounds agree with the public tools',
   inFolder(async () => {
     const [data, onnx, golden] = ['data/mnist', 'models/randconv_a.onnx', 'golden/randconv_a.json'].map(shared)
