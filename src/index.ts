@@ -210,7 +210,7 @@ export {
   type TargetLoss,
 } from './robust/search.ts'
 export { margins, oneHot, rivals, type Specification } from './robust/specification.ts'
-export { type Projected, wongKolter } from './robust/wong-kolter.ts'
+export { dual, type Projected } from './robust/wong-kolter.ts'
 export { type Bounded, linearBounds } from './tape/linear-bounds.ts'
 // ---- transforms of graphs: differentiate, bound, print, plan --------------------------------------------------------------
 export { type Plan, plan } from './tape/plan.ts'

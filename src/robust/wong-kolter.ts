@@ -126,7 +126,7 @@ const merged = (maps: readonly Columns[]): Columns => {
 }
 
 /** Bounds by the dual, its l1 norms exact or, with `projections`, estimated. A ball counts as the box round it. */
-export const wongKolter =
+export const dual =
   (options?: Projected): Bounder =>
   (output, boxes, given = new Map()) => {
     const { diagonal, norm } = options === undefined ? exact : projected(options)

@@ -6,7 +6,7 @@ import type { Apply, Operand, Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
 import { ibp, intersect, layerBounds, symbolic } from '../../src/robust/bounds.ts'
 import { margins } from '../../src/robust/specification.ts'
-import { wongKolter } from '../../src/robust/wong-kolter.ts'
+import { dual } from '../../src/robust/wong-kolter.ts'
 import { anatomy } from '../../src/tape/anatomy.ts'
 import { evaluate } from '../../src/tape/run.ts'
 import { grad } from '../../src/tape/vjp.ts'
@@ -50,7 +50,7 @@ for (const [name, net] of Object.entries(NETS))
     for (const epsilon of [0.03, 0.3]) {
       const { y, boxes, feeds } = built(net, epsilon)
       const spec = margins(O.constant([1, 2], [2]), 3)
-      const both = [symbolic, wongKolter()].flatMap((m) => [
+      const both = [symbolic, dual()].flatMap((m) => [
         ...layerBounds(m)(y, boxes).map((l) => l.bounds),
         m(y, boxes).rows(spec),
       ])
@@ -68,7 +68,7 @@ test('given the same pre-activation bounds, of another method, the dual is symbo
   const { y, boxes, feeds } = built(NETS['convolutions, average pool'], 0.2)
   const outer = intersect(symbolic, ibp)(y, boxes)
   const known = new Map(anatomy(y, boxes).hidden.map((h) => [h, outer.node(h)]))
-  const [a, b] = [symbolic, wongKolter()].map((m) => m(y, boxes, known).output())
+  const [a, b] = [symbolic, dual()].map((m) => m(y, boxes, known).output())
   const [al, au, bl, bu] = await evaluated([a.lower, a.upper, b.lower, b.upper], feeds)
   al.forEach((v, i) => assert.ok(Math.abs(v - bl[i]) < 1e-9 && Math.abs(au[i] - bu[i]) < 1e-9))
 })
@@ -85,7 +85,7 @@ test('projections: unbiased, with the variance of the estimator, and better with
   for (const k of [3, 10, 50]) {
     const draws = 60
     const graphs = Array.from({ length: draws }, (_, i) =>
-      width(wongKolter({ projections: k, key: fold(key(SEED), i) })(y, new Map([[x, box]])).output()),
+      width(dual({ projections: k, key: fold(key(SEED), i) })(y, new Map([[x, box]])).output()),
     )
     const ratios = (await evaluated(graphs, all)).map((w) => w.map((v, i) => v / truth[i]))
     // Neurons of one draw share it; draws are independent.
@@ -103,7 +103,7 @@ test('projections: unbiased, with the variance of the estimator, and better with
 test('projections: a network with ReLUs comes out about as wide as by the dual', async () => {
   const { y, boxes, feeds } = built(NETS['convolutions, average pool'], 0.1)
   const spec = margins(O.constant([1, 2], [2]), 3)
-  const rows = [wongKolter(), ...[1, 2, 3, 4].map((i) => wongKolter({ projections: 200, key: key(i) }))].map((m) =>
+  const rows = [dual(), ...[1, 2, 3, 4].map((i) => dual({ projections: 200, key: key(i) }))].map((m) =>
     m(y, boxes).rows(spec),
   )
   const got = await evaluated(
@@ -114,11 +114,11 @@ test('projections: a network with ReLUs comes out about as wide as by the dual',
   // 1.6 / sqrt(200) = 11 % for one norm; a sum of some, over four draws, deviates less.
   const average = (total[1] + total[2] + total[3] + total[4]) / 4
   assert.ok(Math.abs(average / total[0] - 1) < 0.15, `${average / total[0]}`)
-  assert.throws(() => wongKolter({ projections: 2 })(y, boxes), /from 3/)
+  assert.throws(() => dual({ projections: 2 })(y, boxes), /from 3/)
 })
 
 test('gradients of the dual, exact and projected', async () => {
-  for (const method of [wongKolter(), wongKolter({ projections: 5, key: key(7) })]) {
+  for (const method of [dual(), dual({ projections: 5, key: key(7) })]) {
     const { p, y, boxes, feeds } = built(NETS['residual, normalised, leaky'], 0.07)
     const { lower } = method(y, boxes).rows(margins(O.constant([0, 2], [2]), 3))
     const loss = O.sum(O.logSumExp(O.neg(lower), 0))
@@ -137,7 +137,7 @@ test('gradients of the dual, exact and projected', async () => {
 
 test('what has no dual says so', () => {
   const { y, boxes } = built((p) => chain((x) => O.tanh(x), flatten, fc(p, '1', 2)), 0.1)
-  assert.throws(() => wongKolter()(y, boxes), /the dual of tanh/)
+  assert.throws(() => dual()(y, boxes), /the dual of tanh/)
   assert.is(backend.stats().live, 0)
 })
 
