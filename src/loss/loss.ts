@@ -53,6 +53,20 @@ export type Hidden = (step: Step) => (model: Model) => readonly Interval[]
 /** Bounds of rows of a specification `[rows, n, classes]`, as intervals `[rows, n]`, over a region. */
 export type Bounds = (step: Step) => (model: Model) => (spec: Specification) => Interval
 
+/**
+ * One graph for one step and model, however often it is asked for. Draws of an attack are leaves, and leaves are never merged: inputs that two terms
+ * share would be attacked twice, with the same result.
+ */
+export const once = <A>(f: (step: Step) => (model: Model) => A): ((step: Step) => (model: Model) => A) => {
+  const known = new WeakMap<Step, WeakMap<Model, { readonly value: A }>>()
+  return (step) => (model) => {
+    const models = known.get(step) ?? new WeakMap<Model, { readonly value: A }>()
+    const made = models.get(model) ?? { value: f(step)(model) }
+    known.set(step, models.set(model, made))
+    return made.value
+  }
+}
+
 /** A number that may follow the host's state, as pure data -> number. */
 export type Schedule = (host: Host) => number
 export type Weight = number | Schedule

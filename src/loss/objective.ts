@@ -22,6 +22,7 @@ import {
   mixBounds,
   mixLogits,
   named,
+  once,
   product,
   type Region,
   type Schedule,
@@ -128,7 +129,7 @@ const mistaken = (p: Tensor, q: Tensor, labels: Tensor): Tensor => {
  * are misclassified already count more. lambda = 5 in the paper; at 0 it is boosted CE under attack.
  */
 export const mart = ({ lambda = 5, steps = 10 }: { readonly lambda?: Weight; readonly steps?: number } = {}): Loss => {
-  const under = attacked(madry(steps))
+  const under = once(attacked(madry(steps)))
   return add(named('robust')(judged(boostedCrossEntropy)(under)), scale(lambda)(compared(mistaken)(forward, under)))
 }
 
@@ -210,8 +211,10 @@ const LATENT: Latent = { layers: 1, steps: 8, stepSize: 0.5 }
  * TAPS (arXiv:2305.04574, section 3): CE(m_taps) CE(m_ibp), m_taps from an attack in the interval-propagated latent box (`latentLogits`). With nothing
  * nonlinear behind the cut m_taps is m_ibp. `region` makes it STAPS: SABR's small box.
  */
-export const taps = (latent: Partial<Latent> = {}, region: Region = wholeBall): Loss =>
-  product(judged(crossEntropy)(latentLogits({ ...LATENT, ...latent }, region)), certified(B.ibp, region))
+export const taps = (latent: Partial<Latent> = {}, region: Region = wholeBall): Loss => {
+  const outer = once(region)
+  return product(judged(crossEntropy)(latentLogits({ ...LATENT, ...latent }, outer)), certified(B.ibp, outer))
+}
 
 /** STAPS (arXiv:2305.04574): TAPS from SABR's small box. */
 export const staps = ({ lambda = 0.4, attack = madry(8), ...latent }: Sabr & Partial<Latent> = {}): Loss =>

@@ -1,4 +1,3 @@
-import { interval } from '../core/op.ts'
 import { add, input, maximum, minimum, mul, sub } from '../ops/index.ts'
 import type { Attack } from '../robust/attack.ts'
 import { type Bounder, boundsOf } from '../robust/bounds.ts'
@@ -39,15 +38,6 @@ export const smallBox =
     const centre =
       lambda === 1 ? step.inputs : minimum(maximum(inputs(step)(model), sub(step.inputs, room)), add(step.inputs, room))
     return ball(centre, mul(step.epsilon, lambda), step.range)
-  }
-
-/** The region that contains the points alone: bounds over it are values. */
-export const pointOf =
-  (inputs: Inputs): Region =>
-  (step) =>
-  (model) => {
-    const x = inputs(step)(model)
-    return interval(x, x)
   }
 
 /** Bounds by a method, over the whole ball unless told otherwise. */

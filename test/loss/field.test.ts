@@ -29,9 +29,10 @@ import {
 } from '../../src/loss/objective.ts'
 import { perturbed, smallBox, wholeBall } from '../../src/loss/region.ts'
 import { hydraWeight } from '../../src/loss/schedule.ts'
-import { constant } from '../../src/ops/index.ts'
+import { constant, type InputAttrs } from '../../src/ops/index.ts'
 import * as B from '../../src/robust/bounds.ts'
-import { host, printed, run } from './harness.ts'
+import { stage } from '../../src/tape/tape.ts'
+import { fedLeaves, host, printed, run } from './harness.ts'
 import { attack, CLASSES, checkGradients, h, images, model, N, numbers, step, value, values, valuesAt } from './tiny.ts'
 
 const near = (a: number, b: number, tolerance = 1e-12): void =>
@@ -178,6 +179,15 @@ test('boosted cross-entropy and divergence are their formulas, and finite where 
   assert.ok((await numbers(divergence(logits, logits))).every((v) => v === 0))
   const sure = constant([0, 800, -800, 800, 0, 0, 0, 0, 800], [N, CLASSES])
   assert.ok((await numbers(boostedCrossEntropy(sure, labels))).every(Number.isFinite))
+})
+
+test('terms that share an attack share its graph', () => {
+  for (const name of ['mart', 'staps', 'sabr', 'cc-ibp'] as const) {
+    const draws = fedLeaves(stage([objectives[name]({ k: 2 })(step)(model)]).resolve(h)).filter(
+      (x) => (x.attrs as InputAttrs).name === 'pgd',
+    )
+    assert.is(draws.length, 1, name)
+  }
 })
 
 test('MixTrain with k = n is verifiable training, at balance 1 Wong-Kolter; HYDRA adds its weight in open steps', async () => {
