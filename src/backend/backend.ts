@@ -41,6 +41,8 @@ export interface Backend {
   readonly epilogue?: boolean
   /** Whether it repeats part of a plan as often as a value says (`plan`'s option of that name). */
   readonly rounds?: boolean
+  /** Elements of one page where scratch comes in pages (`plan`'s option of that name). */
+  readonly page?: number
   readonly alloc: (length: number) => Buffer
   /** @throws when the buffer was freed already or belongs to another backend. */
   readonly free: (buffer: Buffer) => void

@@ -155,21 +155,21 @@ const loopFault = (l: Loop): string | undefined => {
 /** Elements of one image of a convolution that assembly/conv.ts can still address as a tile of eight. */
 const MAX_IMAGE = 2 ** 25
 
-const convFault = (c: readonly number[]): string | undefined => {
+const convFault = (c: readonly number[], most: number): string | undefined => {
   const [, C, H, W, O, , , OH, OW] = c.slice(6)
-  const most = Math.max(C * H * W, O * OH * OW)
-  return most > MAX_IMAGE ? `one image has ${most} elements, more than ${MAX_IMAGE}` : undefined
+  const image = Math.max(C * H * W, O * OH * OW)
+  return image > most ? `one image has ${image} elements, more than ${most}` : undefined
 }
 
 /** Why an instruction is malformed, if it is. */
-const faultOf = (c: readonly number[]): string | undefined => {
+const faultOf = (c: readonly number[], mostImage: number): string | undefined => {
   switch (c[0] as Opcode) {
     case Opcode.loop:
       return loopFault(loopOf(c))
     case Opcode.conv2d:
     case Opcode.conv2dInput:
     case Opcode.conv2dWeight:
-      return convFault(c)
+      return convFault(c, mostImage)
     case Opcode.repeat:
       return c[4] >= 1 && c[5] >= 0 ? undefined : `${c[5]} rounds of ${c[4]}`
     default:
@@ -235,14 +235,17 @@ const normalLoop = (l: Loop): Loop | undefined => {
 
 /**
  * The plan's program in the machine's normal form, after checking that every instruction is well-formed and stays inside its
- * slots; a message when it does not.
+ * slots; a message when it does not. `mostImage`: elements of one image of a convolution that the machine can address.
  */
-export const prepare = ({ code, slots }: Pick<Plan, 'code' | 'slots'>): Int32Array | string => {
+export const prepare = (
+  { code, slots }: Pick<Plan, 'code' | 'slots'>,
+  mostImage: number = MAX_IMAGE,
+): Int32Array | string => {
   const instructions = split(code)
   if (typeof instructions === 'string') return instructions
   for (const [i, c] of instructions.entries()) {
     const name = `instruction ${i} (${Opcode[c[0]] ?? `opcode ${c[0]}`})`
-    const fault = faultOf(c)
+    const fault = faultOf(c, mostImage)
     if (fault !== undefined) return `${name}: ${fault}`
     const touched = touches(c)
     if (touched === undefined) return `${name}: no such opcode`

@@ -50,10 +50,14 @@ const findGpu = async (): Promise<GPU | undefined> => {
   }
 }
 
-/** What is asked of the adapter beyond the defaults: the longest buffers that it has. */
+/** Bindings that the widest loop asks for: eight inputs and an output, each on a page of its own. */
+const BINDINGS = 9
+
+/** What is asked of the adapter beyond the defaults: the longest buffers that it has, and a ninth binding. */
 const limitsOf = ({ limits }: GPUAdapter): Record<string, number> => ({
   maxBufferSize: limits.maxBufferSize,
   maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
+  maxStorageBuffersPerShaderStage: Math.min(BINDINGS, limits.maxStorageBuffersPerShaderStage),
 })
 
 /** The best adapter here and a device on it. A Left says why there is none. */

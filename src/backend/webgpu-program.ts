@@ -1,36 +1,24 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { deviceError, type MixtrainError } from '../core/error.ts'
-import { LoopMode, Opcode } from '../core/lowering.ts'
 import type { Plan, Slot } from '../tape/plan.ts'
 import { prepare } from './wasm-program.ts'
-import { element, elementwise, grid, type Kernel, MAX_GRID, type Scratch, type Target } from './wgsl.ts'
-import { convKernels } from './wgsl-conv.ts'
-import {
-  argmaxKernel,
-  compactKernel,
-  fillKernel,
-  foldWindowsKernel,
-  gatherKernel,
-  scatterAddKernel,
-  unfoldKernel,
-} from './wgsl-index.ts'
-import { type Loop, loopKernels } from './wgsl-loop.ts'
+import { kernelsOf } from './webgpu-kernels.ts'
+import { pageLength, startOf, storeOf } from './webgpu-pages.ts'
+import { element, elementwise, grid, type Kernel, type Operand, type Target } from './wgsl.ts'
 import { prelude } from './wgsl-math.ts'
-import { matmulKernels } from './wgsl-matmul.ts'
 
-/** What a storage binding shows. Offsets and lengths count elements. */
+/** What a storage binding shows: a page of the arena, of the constants or of an argument. */
 export type Binding =
-  | { readonly at: 'arena'; readonly offset: number; readonly length: number }
-  | { readonly at: 'constant' }
-  | { readonly at: 'argument'; readonly index: number }
+  | { readonly at: 'arena' | 'constant'; readonly page: number }
+  | { readonly at: 'argument'; readonly index: number; readonly page: number }
 
 export interface Dispatch {
   /** The whole shader: what a pipeline is made of, and known by. */
   readonly source: string
   readonly bindings: readonly Binding[]
-  /** Where each operand begins in its binding, padded to whole uniforms. */
+  /** Where each operand begins, from the beginning of its page, padded to whole uniforms. Negative where it begins on an earlier page. */
   readonly bases: readonly number[]
-  readonly grid: readonly [number, number]
+  readonly grid: readonly [number, number, number]
 }
 
 /** A plan as dispatches. */
@@ -43,8 +31,10 @@ export interface Program {
 export interface ProgramLimits {
   /** Storage bindings of one dispatch. */
   readonly bindings: number
-  /** Bytes of one storage binding. */
+  /** Bytes of one storage binding, and of one buffer. */
   readonly bindingBytes: number
+  /** Workgroups along one dim of a dispatch. */
+  readonly groups: number
   /** Whether products go through tiles in workgroup memory; the small ones never do. */
   readonly tiles: boolean
 }
@@ -53,138 +43,86 @@ export interface ProgramLimits {
 export const BASES = 12
 /** Multiply-adds up to which one invocation per result is as fast as a tile. */
 const SMALL = 1 << 15
+/** Shaders count elements in i32. */
+export const MAX_ELEMENTS = 2 ** 31 - 1
 const ALIGN = 64
 const align = (n: number): number => Math.ceil(n / ALIGN) * ALIGN
 
-/** Words of the loop instruction, as assembly/opcode.ts lists them. */
-const loopOf = (c: readonly number[]): Loop => {
-  const [, , , depth, mode, combine, kept, nIn, nOps, , slot, offset] = c
-  const at = 12 + 2 * depth
-  return {
-    mode,
-    combine,
-    kept: mode === LoopMode.map ? depth : kept,
-    dims: c.slice(12, 12 + depth),
-    out: { slot, offset, strides: c.slice(12 + depth, at) },
-    inputs: Array.from({ length: nIn }, (_, i) => {
-      const [s, o, ...strides] = c.slice(at + i * (2 + depth), at + (i + 1) * (2 + depth))
-      return { slot: s, offset: o, strides }
-    }),
-    ops: c.slice(at + nIn * (2 + depth), at + nIn * (2 + depth) + nOps * 5),
-  }
-}
+/** Elements of an operand's slot that a kernel may touch. */
+const rangeOf = ({ slot, range }: Operand, slots: readonly Slot[]): readonly [number, number] =>
+  range ?? [0, slots[slot].length - 1]
 
-const kernelsOf = (c: readonly number[], slots: readonly Slot[], target: Target): readonly Kernel[] => {
-  const words = c.slice(3)
-  const { scratch } = target
-  switch (c[0] as Opcode) {
-    case Opcode.halt:
-      return []
-    case Opcode.loop:
-      return loopKernels(loopOf(c), scratch)
-    case Opcode.fill: {
-      const [slot, offset, n, bits] = words
-      return n === 0 ? [] : [fillKernel({ slot, offset }, n, bits)]
-    }
-    case Opcode.matmul: {
-      const [a, b, out, m, k, n, transA, transB, batch, strideA, strideB, strideOut] = words
-      const aligned = [a, b, out].every((s) => {
-        const slot = slots[s]
-        return slot.at === 'input' || slot.at === 'output' || slot.offset % 4 === 0
-      })
-      return matmulKernels(
-        { a, b, out, m, k, n, transA: transA !== 0, transB: transB !== 0, batch, strideA, strideB, strideOut },
-        aligned,
-        target,
-      )
-    }
-    case Opcode.conv2d:
-    case Opcode.conv2dInput:
-    case Opcode.conv2dWeight: {
-      const [N, C, H, W, O, KH, KW, OH, OW, strideY, strideX, padTop, padLeft, dilationY, dilationX] = words.slice(3)
-      return convKernels(
-        c[0],
-        words,
-        { N, C, H, W, O, KH, KW, OH, OW, strideY, strideX, padTop, padLeft, dilationY, dilationX },
-        target,
-      )
-    }
-    case Opcode.gather:
-      return [gatherKernel(words)]
-    case Opcode.scatterAdd:
-      return [scatterAddKernel(words)]
-    case Opcode.argmax:
-      return [argmaxKernel(words)]
-    case Opcode.compact:
-      return [compactKernel(words)]
-    case Opcode.unfold:
-      return [unfoldKernel(words)]
-    case Opcode.fold:
-      return [foldWindowsKernel(words)]
-    default:
-      return []
-  }
+/** The store and the page that an operand lies on; undefined where it reaches over the end of one. */
+const pageOf = (o: Operand, slots: readonly Slot[], length: number) => {
+  const start = startOf(slots[o.slot])
+  const [first, last] = rangeOf(o, slots)
+  const low = Math.floor((start + first) / length)
+  const high = last < first ? low : Math.floor((start + last) / length)
+  const store = storeOf(slots[o.slot])
+  return high > low ? undefined : { store, page: low, key: `${store} ${low}` }
 }
-
-/** Which buffer a slot lies in: the arena, the constants, or an argument. */
-const home = (slot: Slot, inputs: number): string | number =>
-  slot.at === 'arena' || slot.at === 'constant' ? slot.at : slot.at === 'input' ? slot.index : inputs + slot.index
 
 /**
- * Copies surplus resident inputs into scratch, so that no dispatch binds more buffers than a device has bindings for. (Two views of
- * one buffer cannot be bound side by side when they overlap, so what lies in one buffer shares a binding.)
+ * Copies surplus operands side by side into scratch, so that no dispatch binds more pages than a device has bindings for. (Two views of
+ * one buffer cannot be bound side by side when they overlap, so what lies on one page shares a binding.)
  */
 const spill = (
   k: Kernel,
   slots: readonly Slot[],
-  inputs: number,
+  length: number,
   bindings: number,
-  scratch: Scratch,
+  { scratch }: Target,
 ): readonly Kernel[] => {
-  const homes = [...new Set(k.operands.map((o) => home(slots[o.slot], inputs)))]
-  const surplus = homes.length - bindings + (homes.includes('arena') ? 0 : 1)
-  if (homes.length <= bindings) return [k]
-  const moved = new Map<number, number>()
-  const copies = [...new Set(k.operands.slice(1).map((o) => o.slot))]
-    .filter((s) => slots[s].at === 'input')
-    .sort((a, b) => slots[a].length - slots[b].length)
-    .slice(0, surplus)
-    .map((from) => {
-      const n = slots[from].length
-      const to = scratch(n)
-      moved.set(from, to)
-      return elementwise(
+  const keyOf = (o: Operand) => pageOf(o, slots, length)?.key ?? ''
+  const keys = [...new Set(k.operands.map(keyOf))]
+  if (keys.length <= bindings) return [k]
+  const sizeOf = (o: Operand) => {
+    const [low, high] = rangeOf(o, slots)
+    return align(high - low + 1)
+  }
+  const spans = new Map<string, Operand>(k.operands.slice(1).map((o) => [`${o.slot} ${rangeOf(o, slots)}`, o] as const))
+  const sizes = keys
+    .filter((key) => key !== keyOf(k.operands[0]))
+    .map((key) => ({ key, size: [...spans.values()].reduce((n, o) => n + (keyOf(o) === key ? sizeOf(o) : 0), 0) }))
+    .sort((a, b) => a.size - b.size)
+  // The scratch takes a binding itself.
+  const surplus = sizes.slice(0, keys.length - bindings + 1)
+  const chunk = scratch(surplus.reduce((n, { size }) => n + size, 0))
+  const moved = new Map<string, number>()
+  let used = 0
+  const copies = [...spans].flatMap(([name, o]) => {
+    if (!surplus.some(({ key }) => key === keyOf(o))) return []
+    const [low, high] = rangeOf(o, slots)
+    const n = high - low + 1
+    const to = used
+    used += align(n)
+    moved.set(name, to - low)
+    return [
+      elementwise(
         n,
         [
-          { slot: to, offset: 0 },
-          { slot: from, offset: 0 },
+          { slot: chunk, offset: to, range: [to, to + n - 1] },
+          { slot: o.slot, offset: low, range: [low, high] },
         ],
         ([y, x]) => `  ${element(y, 'e')} = ${element(x, 'e')};`,
-      )
-    })
-  return [...copies, { ...k, operands: k.operands.map((o) => ({ ...o, slot: moved.get(o.slot) ?? o.slot })) }]
-}
-
-/**
- * The parts of the arena that a dispatch binds: all of it where one binding holds it, else as few disjoint windows around the operands
- * as will do. Undefined when an operand alone is too long.
- */
-const windowsOf = (k: Kernel, slots: readonly Slot[], arena: number, most: number): readonly Binding[] | undefined => {
-  const spans = k.operands.flatMap((o) => {
-    const s = slots[o.slot]
-    return s.at === 'arena' ? [{ start: s.offset, end: s.offset + align(s.length) }] : []
+      ),
+    ]
   })
-  if (spans.length === 0) return []
-  if (arena <= most) return [{ at: 'arena', offset: 0, length: arena }]
-  const windows: { start: number; end: number }[] = []
-  for (const s of spans.sort((a, b) => a.start - b.start || a.end - b.end)) {
-    const last = windows[windows.length - 1]
-    if (last !== undefined && (s.start < last.end || s.end - last.start <= most)) last.end = Math.max(last.end, s.end)
-    else windows.push({ ...s })
-  }
-  return windows.every((w) => w.end - w.start <= most)
-    ? windows.map((w) => ({ at: 'arena', offset: w.start, length: w.end - w.start }))
-    : undefined
+  const [out, ...rest] = k.operands
+  return [
+    ...copies,
+    {
+      ...k,
+      operands: [
+        out,
+        ...rest.map((o) => {
+          const [low, high] = rangeOf(o, slots)
+          const by = moved.get(`${o.slot} ${low},${high}`)
+          return by === undefined ? o : { slot: chunk, offset: o.offset + by, range: [low + by, high + by] as const }
+        }),
+      ],
+    },
+  ]
 }
 
 const header = (bindings: number, wide: boolean): string =>
@@ -193,86 +131,90 @@ struct Bases { v: array<vec4<i32>, ${BASES / 4}> }
 @group(1) @binding(0) var<uniform> bases: Bases;
 `
 
-/** Binds a kernel's operands; undefined when an operand, or all of them, need more than the bindings hold. */
+/** Binds a kernel's operands; undefined when one reaches over the end of a page, or there are too many. */
 const link = (
   k: Kernel,
   slots: readonly Slot[],
   inputs: number,
-  arena: number,
+  length: number,
   limits: ProgramLimits,
 ): Dispatch | undefined => {
-  const windows = windowsOf(k, slots, arena, Math.floor(limits.bindingBytes / 4 / ALIGN) * ALIGN)
-  if (windows === undefined) return undefined
   const bindings: Binding[] = []
   const keys: string[] = []
-  const places = k.operands.map((o) => {
+  const places: { readonly binding: number; readonly base: number }[] = []
+  for (const o of k.operands) {
     const slot = slots[o.slot]
-    const where = home(slot, inputs)
-    const binding: Binding =
-      slot.at === 'arena'
-        ? (windows.find(
-            (w) => w.at === 'arena' && slot.offset >= w.offset && slot.offset < w.offset + w.length,
-          ) as Binding)
-        : typeof where === 'number'
-          ? { at: 'argument', index: where }
-          : { at: 'constant' }
-    const key = binding.at === 'arena' ? `arena ${binding.offset}` : `${where}`
+    const found = pageOf(o, slots, length)
+    if (found === undefined) return undefined
+    const { page, key } = found
     if (!keys.includes(key)) {
       keys.push(key)
-      bindings.push(binding)
+      bindings.push(
+        slot.at === 'arena' || slot.at === 'constant'
+          ? { at: slot.at, page }
+          : { at: 'argument', index: slot.at === 'input' ? slot.index : inputs + slot.index, page },
+      )
     }
-    const start =
-      slot.at === 'arena' && binding.at === 'arena'
-        ? slot.offset - binding.offset
-        : slot.at === 'constant'
-          ? slot.offset
-          : 0
-    return { binding: keys.indexOf(key), base: start + o.offset }
-  })
-  if (bindings.length > limits.bindings) return undefined
+    places.push({ binding: keys.indexOf(key), base: startOf(slot) + o.offset - page * length })
+  }
+  const laid = grid(k.groups, limits.groups)
+  if (bindings.length > limits.bindings || laid === undefined) return undefined
   const refs = places.map(({ binding }, i) => ({ buffer: `b${binding}`, base: `bases.v[${i >> 2}].${'xyzw'[i & 3]}` }))
   return {
     source: header(bindings.length, k.wide) + prelude + k.code(refs),
     bindings,
     bases: Array.from({ length: BASES }, (_, i) => (i < places.length ? places[i].base / (k.wide ? 4 : 1) : 0)),
-    grid: grid(k.groups),
+    grid: laid,
   }
 }
 
 /** The dispatches of a plan, in order, after checking that each of its instructions is well-formed and stays inside its slots. */
 export const programOf = (plan: Plan, limits: ProgramLimits): E.Either<MixtrainError, Program> => {
-  const code = prepare(plan)
+  const code = prepare(plan, Number.POSITIVE_INFINITY)
   if (typeof code === 'string') return E.left(deviceError('webgpu', `malformed program: ${code}`))
   const slots = [...plan.slots]
-  const start = align(plan.arena)
-  let arena = start
-  const linkable: Kernel[] = []
-  for (let at = 0; at < code.length; at += code[at + 1]) {
-    const words = Array.from(code.subarray(at, at + code[at + 1]))
-    // Scratch of one instruction: the next one uses the same.
-    let used = start
-    const scratch: Scratch = (length) => {
-      const slot = slots.push({ at: 'arena', offset: used, length }) - 1
-      used += align(length)
-      arena = Math.max(arena, used)
-      return slot
+  const page = pageLength(limits.bindingBytes)
+  const pages = { length: page, bindings: limits.bindings, slots }
+  const begin = align(plan.arena)
+  let arena = begin
+  /** Scratch of one instruction, or of a part of it: the next one uses the same. */
+  const targetAt = (from: number): Target => {
+    let used = from
+    return {
+      scratch: (length) => {
+        const n = align(length)
+        const left = page - (used % page)
+        const offset = n > left && n <= page ? used + left : used
+        used = offset + n
+        arena = Math.max(arena, used)
+        return slots.push({ at: 'arena', offset, length }) - 1
+      },
+      nested: () => targetAt(used),
+      room: page,
+      direct: limits.tiles ? SMALL : Number.POSITIVE_INFINITY,
     }
-    for (const k of kernelsOf(words, slots, { scratch, direct: limits.tiles ? SMALL : Number.POSITIVE_INFINITY }))
-      if (k.groups > 0) linkable.push(...spill(k, slots, plan.inputs.length, limits.bindings, scratch))
   }
+  const memory = (needed: number) =>
+    E.left<MixtrainError, Program>({
+      kind: 'memory',
+      needed,
+      budget: limits.bindingBytes,
+      what: 'one operation on this GPU',
+    })
+  const kernels: Kernel[] = []
+  for (let at = 0; at < code.length; at += code[at + 1])
+    kernels.push(...kernelsOf(Array.from(code.subarray(at, at + code[at + 1])), pages, targetAt(begin)))
+  const spare = arena
   const dispatches: Dispatch[] = []
-  for (const k of linkable) {
-    const d = link(k, slots, plan.inputs.length, arena, limits)
-    if (d === undefined || d.grid[1] > MAX_GRID) {
-      const needed = Math.max(...k.operands.map((o) => slots[o.slot].length)) * 4
-      return E.left({
-        kind: 'memory',
-        needed: Math.max(needed, arena * 4),
-        budget: limits.bindingBytes,
-        what: 'one operation on this GPU',
-      })
+  for (const k of kernels) {
+    if (k.groups === 0) continue
+    for (const part of spill(k, slots, page, limits.bindings, targetAt(spare))) {
+      const d = link(part, slots, plan.inputs.length, page, limits)
+      if (d === undefined) return memory(Math.max(...k.operands.map((o) => slots[o.slot].length)) * 4)
+      dispatches.push(d)
     }
-    dispatches.push(d)
   }
-  return E.right({ dispatches, arena })
+  return arena > MAX_ELEMENTS
+    ? E.left({ kind: 'memory', needed: arena * 4, budget: MAX_ELEMENTS * 4, what: 'the scratch of a run' })
+    : E.right({ dispatches, arena })
 }

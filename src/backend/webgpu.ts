@@ -4,8 +4,9 @@ import { deviceError, type MixtrainError, MixtrainException, raise } from '../co
 import type { Plan } from '../tape/plan.ts'
 import type { Backend, Buffer, Data, Executable } from './backend.ts'
 import { type Acceptance, type OpenGpu, openGpu } from './webgpu-adapter.ts'
+import { pageLength } from './webgpu-pages.ts'
 import { makePipelines } from './webgpu-pipeline.ts'
-import { BASES, type Binding, type Dispatch, programOf } from './webgpu-program.ts'
+import { BASES, type Binding, type Dispatch, MAX_ELEMENTS, type ProgramLimits, programOf } from './webgpu-program.ts'
 import { watch } from './webgpu-watch.ts'
 
 export interface WebGpuOptions {
@@ -15,8 +16,8 @@ export interface WebGpuOptions {
   readonly device?: GPUDevice | undefined
   /** Whether products go through tiles in workgroup memory. Default: unless the adapter is software. */
   readonly tiles?: boolean | undefined
-  /** Limit of one storage binding in bytes. Default: the device's. */
-  readonly maxBindingBytes?: number | undefined
+  /** Lower limits than the device's, to try what another device would do: bytes of a binding and of a buffer (4 KiB at least), bindings of a dispatch, workgroups along a dim of one. */
+  readonly limits?: Partial<Pick<ProgramLimits, 'bindingBytes' | 'bindings' | 'groups'>> | undefined
 }
 
 /** Usage flags by the WebGPU specification: the global names of them are missing in Node. */
@@ -26,8 +27,6 @@ const UNIFORM = 0x40
 const STORAGE = 0x80
 const MAP_READ = 0x1
 
-/** Storage bindings that every device has. */
-const BINDINGS = 8
 /** Uniforms of consecutive dispatches lie so far apart: no device asks for more. */
 const UNIFORM_STRIDE = 256
 /** Argument lists whose bind groups are kept: a trainer's two banks take turns. */
@@ -36,9 +35,13 @@ const REMEMBERED = 4
 /** Bytes of a buffer of so many elements; whole vec4<f32>, and never none. */
 const bytesOf = (length: number): number => Math.max(16, Math.ceil(length / 4) * 16)
 
+/** Elements of each page of a store of so many, the last one perhaps empty: an operand without elements may begin at the end. */
+const pagesOf = (length: number, page: number): readonly number[] =>
+  Array.from({ length: Math.floor(length / page) + 1 }, (_, i) => Math.min(page, length - i * page))
+
 interface Block extends Buffer {
-  /** Undefined once it is freed. */
-  gpu: GPUBuffer | undefined
+  /** Its pages; undefined once it is freed. */
+  gpu: readonly GPUBuffer[] | undefined
   /** The last run that had it as an argument. */
   run: number
 }
@@ -47,7 +50,7 @@ interface Step {
   readonly pipeline: GPUComputePipeline
   /** Number of its list of bindings in `Program.bindings`. */
   readonly group: number
-  readonly grid: readonly [number, number]
+  readonly grid: readonly [number, number, number]
 }
 
 interface Groups {
@@ -62,7 +65,7 @@ interface Program extends Executable {
   readonly bindings: readonly (readonly Binding[])[]
   readonly bases: GPUBuffer
   readonly basesGroup: GPUBindGroup
-  readonly constants: GPUBuffer | undefined
+  readonly constants: readonly GPUBuffer[]
   readonly ownBytes: number
   /** By the ids of the arguments. */
   readonly groups: Map<string, Groups>
@@ -97,9 +100,20 @@ export const webgpu =
   }
 
 const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, options: WebGpuOptions): Backend => {
-  const { maxBindingBytes = Number.POSITIVE_INFINITY, tiles = !software } = options
-  const { queue, limits } = device
-  const bindingBytes = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize, maxBindingBytes)
+  const { tiles = !software } = options
+  const { queue } = device
+  const most = (name: keyof ProgramLimits & keyof NonNullable<WebGpuOptions['limits']>, own: number): number =>
+    Math.min(own, options.limits?.[name] ?? own)
+  const limits: ProgramLimits = {
+    bindingBytes: most(
+      'bindingBytes',
+      Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize),
+    ),
+    bindings: most('bindings', device.limits.maxStorageBuffersPerShaderStage),
+    groups: most('groups', device.limits.maxComputeWorkgroupsPerDimension),
+    tiles,
+  }
+  const page = pageLength(limits.bindingBytes)
   const pipelines = makePipelines(device)
 
   const live = new Set<Block>()
@@ -111,9 +125,9 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
   let peak = 0
   let disposed = false
   /** All programs share one arena: runs are sequential. `id` changes whenever it moves. */
-  let arena: { readonly id: number; readonly gpu: GPUBuffer | undefined; readonly length: number } = {
+  let arena: { readonly id: number; readonly gpu: readonly GPUBuffer[]; readonly length: number } = {
     id: 0,
-    gpu: undefined,
+    gpu: [],
     length: 0,
   }
 
@@ -126,9 +140,9 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
     peak = Math.max(peak, bytes + overhead)
   }
 
-  const own = (buffer: Buffer): Block & { gpu: GPUBuffer } => {
+  const own = (buffer: Buffer): Block & { gpu: readonly GPUBuffer[] } => {
     const block = buffer as Block
-    if (live.has(block)) return block as Block & { gpu: GPUBuffer }
+    if (live.has(block)) return block as Block & { gpu: readonly GPUBuffer[] }
     const why = disposed
       ? 'the backend was disposed'
       : block.gpu === undefined && 'run' in block
@@ -137,21 +151,45 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
     return raise(deviceError('webgpu', `buffer ${buffer.id} is not live: ${why}`))
   }
 
+  const takePages = (length: number, usage: number, what: string): readonly GPUBuffer[] =>
+    pagesOf(length, page).map((n) => take(bytesOf(n), usage, what))
+
+  const destroy = (buffers: readonly GPUBuffer[]): void => {
+    for (const b of buffers) b.destroy()
+  }
+
+  /** Pages that are full stay; a last one that is not, and what is missing, is made anew. */
   const growArena = async (length: number): Promise<void> => {
-    if (length <= arena.length) return
-    const gpu = take(length * 4, STORAGE, 'the scratch of a run')
+    if (length <= arena.length && arena.gpu.length > 0) return
+    const before = arena
+    const full = Math.floor(before.length / page)
+    const fresh = pagesOf(length, page)
+      .slice(full)
+      .map((n) => take(bytesOf(n), STORAGE, 'the scratch of a run'))
     await settle(Promise.resolve()).catch((e) => {
-      gpu.destroy()
+      destroy(fresh)
       throw e
     })
     // Another compilation may have grown it meanwhile.
-    if (length <= arena.length) {
-      gpu.destroy()
-      return
+    if (arena !== before) {
+      destroy(fresh)
+      return growArena(length)
     }
-    arena.gpu?.destroy()
-    note(0, (length - arena.length) * 4)
-    arena = { id: nextId++, gpu, length }
+    destroy(before.gpu.slice(full))
+    note(0, (length - before.length) * 4)
+    arena = { id: nextId++, gpu: [...before.gpu.slice(0, full), ...fresh], length }
+  }
+
+  /** The parts of a range of elements that lie on one page each. */
+  const partsOf = (at: number, length: number) => {
+    const parts: { readonly page: number; readonly at: number; readonly from: number; readonly length: number }[] = []
+    for (let done = 0; done < length; ) {
+      const start = at + done
+      const n = Math.min(length - done, page - (start % page))
+      parts.push({ page: Math.floor(start / page), at: start % page, from: done, length: n })
+      done += n
+    }
+    return parts
   }
 
   const checkRange = (buffer: Buffer, at: number, length: number): void => {
@@ -176,20 +214,14 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
 
   const compile = async (plan: Plan): Promise<Executable> => {
     check()
-    const decoded = programOf(plan, { bindings: BINDINGS, bindingBytes, tiles })
+    const decoded = programOf(plan, limits)
     if (E.isLeft(decoded)) return raise(decoded.left)
     const { dispatches, arena: scratch } = decoded.right
-    const constantBytes = plan.constants.length * 4
-    for (const [what, needed, most] of [
-      ['the constants of a plan', constantBytes, bindingBytes],
-      ['the scratch of a run', scratch * 4, limits.maxBufferSize],
-    ] as const)
-      if (needed > most) return raise({ kind: 'memory', needed, budget: most, what })
     const made = await settle(Promise.all(dispatches.map((d) => pipelines.get(d.source, d.bindings.length))))
     await growArena(scratch)
-    const constants =
-      constantBytes === 0 ? undefined : take(bytesOf(plan.constants.length), STORAGE | COPY_DST, 'constants')
-    if (constants !== undefined) queue.writeBuffer(constants, 0, Float32Array.from(plan.constants))
+    const constants = takePages(plan.constants.length, STORAGE | COPY_DST, 'constants')
+    const numbers32 = Float32Array.from(plan.constants)
+    for (const p of partsOf(0, numbers32.length)) queue.writeBuffer(constants[p.page], 0, numbers32, p.from, p.length)
     const words = new Int32Array((Math.max(1, dispatches.length) * UNIFORM_STRIDE) / 4)
     dispatches.forEach((d, i) => {
       words.set(d.bases, (i * UNIFORM_STRIDE) / 4)
@@ -197,7 +229,7 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
     const bases = take(words.byteLength, UNIFORM | COPY_DST, 'uniforms')
     queue.writeBuffer(bases, 0, words)
     const { lists, numbers } = listsOf(dispatches)
-    const ownBytes = words.byteLength + (constants === undefined ? 0 : bytesOf(plan.constants.length))
+    const ownBytes = words.byteLength + bytesOf(plan.constants.length)
     note(0, ownBytes)
     const program: Program = {
       id: nextId++,
@@ -228,7 +260,7 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
   const drop = (p: Program): void => {
     programs.delete(p.id)
     p.bases.destroy()
-    p.constants?.destroy()
+    destroy(p.constants)
     note(0, -p.ownBytes)
   }
 
@@ -239,21 +271,13 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
       : raise(deviceError('webgpu', `executable ${executable.id} was released or belongs to another backend`))
   }
 
-  const bindGroups = (p: Program, buffers: readonly GPUBuffer[]): readonly GPUBindGroup[] =>
+  const bindGroups = (p: Program, buffers: readonly (readonly GPUBuffer[])[]): readonly GPUBindGroup[] =>
     p.bindings.map((list) =>
       device.createBindGroup({
         layout: pipelines.layoutOf(list.length),
         entries: list.map((b, binding) => {
-          switch (b.at) {
-            case 'arena':
-              return { binding, resource: { buffer: arena.gpu as GPUBuffer, offset: b.offset * 4, size: b.length * 4 } }
-            case 'constant':
-              return { binding, resource: { buffer: p.constants as GPUBuffer } }
-            case 'argument':
-              return { binding, resource: { buffer: buffers[b.index] } }
-            default:
-              return b satisfies never
-          }
+          const store = b.at === 'argument' ? buffers[b.index] : b.at === 'arena' ? arena.gpu : p.constants
+          return { binding, resource: { buffer: store[b.page] } }
         }),
       }),
     )
@@ -262,7 +286,7 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
   const groupsOf = (
     p: Program,
     blocks: readonly Block[],
-    buffers: readonly GPUBuffer[],
+    buffers: readonly (readonly GPUBuffer[])[],
     fresh: boolean,
   ): readonly GPUBindGroup[] => {
     if (fresh) return bindGroups(p, buffers)
@@ -292,10 +316,11 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
       if (!repeated) return block.gpu
       if (i >= p.inputs) raise(deviceError('webgpu', `output buffer ${block.id} is given twice`))
       // One buffer must not be bound twice for writing, and all bindings are: the second input becomes a copy.
-      const size = bytesOf(block.length)
-      const copy = take(size, STORAGE | COPY_DST, 'a copy of an argument')
-      encoder.copyBufferToBuffer(block.gpu, 0, copy, 0, size)
-      copies.push(copy)
+      const copy = takePages(block.length, STORAGE | COPY_DST, 'a copy of an argument')
+      copy.forEach((c, k) => {
+        encoder.copyBufferToBuffer(block.gpu[k], 0, c, 0, c.size)
+      })
+      copies.push(...copy)
       return copy
     })
     const groups = groupsOf(p, blocks, buffers, copies.length > 0)
@@ -312,16 +337,15 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
     })
     pass.end()
     queue.submit([encoder.finish()])
-    for (const c of copies) c.destroy()
+    destroy(copies)
   }
 
-  const read = async (block: Block & { gpu: GPUBuffer }, at: number, length: number): Promise<Float32Array> => {
-    if (length === 0) return new Float32Array(0)
+  const readPart = async (from: GPUBuffer, at: number, length: number): Promise<Float32Array> => {
     const size = length * 4
     const staging = take(size, MAP_READ | COPY_DST, 'a read')
     try {
       const encoder = device.createCommandEncoder()
-      encoder.copyBufferToBuffer(block.gpu, at * 4, staging, 0, size)
+      encoder.copyBufferToBuffer(from, at * 4, staging, 0, size)
       queue.submit([encoder.finish()])
       await settle(staging.mapAsync(1))
       return new Float32Array(staging.getMappedRange().slice(0))
@@ -330,23 +354,35 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
     }
   }
 
+  const read = async ({ gpu }: { gpu: readonly GPUBuffer[] }, at: number, length: number): Promise<Float32Array> => {
+    const parts = partsOf(at, length)
+    const [first] = parts
+    if (parts.length === 1) return readPart(gpu[first.page], first.at, length)
+    const all = new Float32Array(length)
+    for (const p of parts) all.set(await readPart(gpu[p.page], p.at, p.length), p.from)
+    return all
+  }
+
   return {
     name: 'webgpu',
     dtype: 'f32',
+    epilogue: true,
+    page,
     description: `WebGPU on ${description}${software ? ' (software)' : ''}`,
     threads: 1,
     alloc: (length) => {
       check()
-      const size = bytesOf(length)
-      if (size > bindingBytes) raise({ kind: 'memory', needed: size, budget: bindingBytes, what: 'a buffer' })
-      const block: Block = { id: nextId++, length, gpu: take(size, STORAGE | COPY_SRC | COPY_DST, 'a buffer'), run: 0 }
+      if (length > MAX_ELEMENTS)
+        raise({ kind: 'memory', needed: length * 4, budget: MAX_ELEMENTS * 4, what: 'a buffer' })
+      const gpu = takePages(length, STORAGE | COPY_SRC | COPY_DST, 'a buffer')
+      const block: Block = { id: nextId++, length, gpu, run: 0 }
       live.add(block)
       note(length * 4, 0)
       return block
     },
     free: (buffer) => {
       const block = own(buffer)
-      block.gpu.destroy()
+      destroy(block.gpu)
       live.delete(block)
       ;(block as Block).gpu = undefined
       note(-block.length * 4, 0)
@@ -355,8 +391,8 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
       check()
       const block = own(buffer)
       checkRange(block, at, data.length)
-      // Deno 2.9 panics on an empty write.
-      if (data.length > 0) queue.writeBuffer(block.gpu, at * 4, floats(data))
+      const all = floats(data)
+      for (const p of partsOf(at, data.length)) queue.writeBuffer(block.gpu[p.page], p.at * 4, all, p.from, p.length)
     },
     read: async (buffer, at = 0, length = buffer.length - at) => {
       check()
@@ -387,9 +423,9 @@ const backendOf = ({ device, description, software }: OpenGpu, owned: boolean, o
       if (disposed) return
       disposed = true
       end()
-      for (const b of live) b.gpu?.destroy()
+      for (const b of live) destroy(b.gpu ?? [])
       for (const p of [...programs.values()]) drop(p)
-      arena.gpu?.destroy()
+      destroy(arena.gpu)
       live.clear()
       note(-bytes, -overhead)
       if (owned) device.destroy()

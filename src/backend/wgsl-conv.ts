@@ -1,6 +1,6 @@
 import { Opcode } from '../core/lowering.ts'
-import { type Kernel, type Ref, type Target, unravel } from './wgsl.ts'
-import { productKernels, storeAt } from './wgsl-matmul.ts'
+import { type Kernel, type Operand, type Ref, type Target, unravel } from './wgsl.ts'
+import { type Finish, productKernels } from './wgsl-product.ts'
 
 /** Sizes of a convolution, x: [N, C, H, W], w: [O, C, KH, KW], y: [N, O, OH, OW], as assembly/opcode.ts has them. */
 export interface Geometry {
@@ -21,6 +21,18 @@ export interface Geometry {
   readonly dilationX: number
 }
 
+/** A convolution, a part of a larger one perhaps: images and filters then lie further apart than their sizes say. */
+export interface Conv extends Geometry {
+  readonly x: Operand
+  readonly w: Operand
+  readonly y: Operand
+  /** Elements from one image of x and y, and from one filter of w, to the next. */
+  readonly imageX: number
+  readonly imageY: number
+  readonly filter: number
+  readonly finish: Finish
+}
+
 const body = (lines: readonly string[]): string => lines.map((s) => `  ${s}`).join('\n')
 
 /** Splits `from` into one named index each, every one of them declared even where its extent is 1. */
@@ -33,11 +45,11 @@ const indices = (from: string, dims: readonly (readonly [string, number])[]): re
 ]
 
 /** Reads x at window position (c, p, q) of output pixel (n, i, j), 0 outside. */
-const readWindow = (g: Geometry, ref: Ref): readonly string[] => [
+const readWindow = (g: Conv, ref: Ref): readonly string[] => [
   `let h = oi * ${g.strideY} + p * ${g.dilationY} - ${g.padTop};`,
   `let w = oj * ${g.strideX} + q * ${g.dilationX} - ${g.padLeft};`,
   `if (h < 0 || h >= ${g.H} || w < 0 || w >= ${g.W}) { return 0.0; }`,
-  `return ${ref.buffer}[${ref.base} + ((n * ${g.C} + c) * ${g.H} + h) * ${g.W} + w];`,
+  `return ${ref.buffer}[${ref.base} + n * ${g.imageX} + (c * ${g.H} + h) * ${g.W} + w];`,
 ]
 
 const pixels = (g: Geometry) =>
@@ -54,57 +66,54 @@ const window = (g: Geometry, channels: 'c' | 'o') =>
   ] as const
 
 /** y[o, (n, i, j)] = sum over (c, p, q) of w[o, (c, p, q)] x[(c, p, q), (n, i, j)]. */
-const forward = (x: number, w: number, y: number, g: Geometry, target: Target): readonly Kernel[] => {
+const forward = (g: Conv, target: Target): readonly Kernel[] => {
   const plane = g.OH * g.OW
-  const depth = g.C * g.KH * g.KW
-  const layout = { dims: [1, g.O, g.N, plane], strides: [0, plane, g.O * plane, 1] }
   return productKernels(
     {
       rows: g.O,
       cols: g.N * plane,
-      depth,
+      depth: g.C * g.KH * g.KW,
       batch: 1,
-      out: { slot: y, offset: 0 },
-      left: { slot: w, offset: 0 },
-      right: { slot: x, offset: 0 },
+      out: g.y,
+      left: g.w,
+      right: g.x,
       wide: false,
-      a: { along: 'k', load: (ref) => `  return ${ref.buffer}[${ref.base} + i * ${depth} + k];` },
+      a: { along: 'k', load: (ref) => `  return ${ref.buffer}[${ref.base} + i * ${g.filter} + k];` },
       b: {
         along: 'i',
         load: (ref) => body([...indices('i', pixels(g)), ...indices('k', window(g, 'c')), ...readWindow(g, ref)]),
       },
-      store: storeAt(layout.dims, layout.strides),
-      layout,
+      place: ({ base }) => `  let at = ${base} + col / ${plane} * ${g.imageY} + row * ${plane} + col % ${plane};`,
+      finish: g.finish,
     },
     target,
   )
 }
 
 /** w[o, (c, p, q)] = sum over (n, i, j) of y[o, (n, i, j)] x[(n, i, j), (c, p, q)]. */
-const toWeight = (x: number, y: number, w: number, g: Geometry, target: Target): readonly Kernel[] => {
+const toWeight = (g: Conv, target: Target): readonly Kernel[] => {
   const plane = g.OH * g.OW
-  const cols = g.C * g.KH * g.KW
-  const layout = { dims: [1, g.O, cols], strides: [0, cols, 1] }
   return productKernels(
     {
       rows: g.O,
-      cols,
+      cols: g.C * g.KH * g.KW,
       depth: g.N * plane,
       batch: 1,
-      out: { slot: w, offset: 0 },
-      left: { slot: y, offset: 0 },
-      right: { slot: x, offset: 0 },
+      out: g.w,
+      left: g.y,
+      right: g.x,
       wide: false,
       a: {
         along: 'k',
-        load: (ref) => `  return ${ref.buffer}[${ref.base} + (k / ${plane} * ${g.O} + i) * ${plane} + k % ${plane}];`,
+        load: (ref) =>
+          `  return ${ref.buffer}[${ref.base} + k / ${plane} * ${g.imageY} + i * ${plane} + k % ${plane}];`,
       },
       b: {
         along: 'k',
         load: (ref) => body([...indices('k', pixels(g)), ...indices('i', window(g, 'c')), ...readWindow(g, ref)]),
       },
-      store: storeAt(layout.dims, layout.strides),
-      layout,
+      place: ({ base }) => `  let at = ${base} + row * ${g.filter} + col;`,
+      finish: g.finish,
     },
     target,
   )
@@ -151,7 +160,7 @@ const phasesOf = (size: number, kernel: number, outs: number, stride: number, pa
       }
 
 /** x[c, (n, h, w)] = sum over (o, p, q) of w[(o, p, q), c] y[(o, p, q), (n, h, w)], one product per phase of the pixels. */
-const toInput = (y: number, w: number, x: number, g: Geometry, target: Target): readonly Kernel[] => {
+const toInput = (g: Conv, target: Target): readonly Kernel[] => {
   const down = phasesOf(g.H, g.KH, g.OH, g.strideY, g.padTop, g.dilationY)
   const across = phasesOf(g.W, g.KW, g.OW, g.strideX, g.padLeft, g.dilationX)
   const taps = [
@@ -178,9 +187,9 @@ const toInput = (y: number, w: number, x: number, g: Geometry, target: Target): 
       cols: g.N * down.pixels * across.pixels,
       depth: g.O * down.taps * across.taps,
       batch: down.count * across.count,
-      out: { slot: x, offset: 0 },
-      left: { slot: w, offset: 0 },
-      right: { slot: y, offset: 0 },
+      out: g.x,
+      left: g.w,
+      right: g.y,
       wide: false,
       a: {
         along: 'i',
@@ -195,7 +204,7 @@ const toInput = (y: number, w: number, x: number, g: Geometry, target: Target): 
             ...down.tap('hp', 'u', 'p', 'oi', 'in_y'),
             ...across.tap('wp', 'v', 'q', 'oj', 'in_x'),
             `if (p >= ${g.KH} || q >= ${g.KW}) { return 0.0; }`,
-            `return ${ref.buffer}[${ref.base} + ((o * ${g.C} + i) * ${g.KH} + p) * ${g.KW} + q];`,
+            `return ${ref.buffer}[${ref.base} + o * ${g.filter} + (i * ${g.KH} + p) * ${g.KW} + q];`,
           ]),
       },
       b: {
@@ -207,29 +216,25 @@ const toInput = (y: number, w: number, x: number, g: Geometry, target: Target): 
             ...down.tap('h', 'u', 'p', 'oi', 'in_y'),
             ...across.tap('w', 'v', 'q', 'oj', 'in_x'),
             'if (!(in_y && in_x)) { return 0.0; }',
-            `return ${ref.buffer}[${ref.base} + ((n * ${g.O} + o) * ${g.OH} + oi) * ${g.OW} + oj];`,
+            `return ${ref.buffer}[${ref.base} + n * ${g.imageY} + (o * ${g.OH} + oi) * ${g.OW} + oj];`,
           ]),
       },
-      store: (ref) =>
+      place: ({ base }) =>
         body([
           ...pixel('col'),
           `if (h >= ${g.H} || w >= ${g.W}) { return; }`,
-          `${ref.buffer}[${ref.base} + ((n * ${g.C} + row) * ${g.H} + h) * ${g.W} + w] = v;`,
+          `let at = ${base} + n * ${g.imageX} + (row * ${g.H} + h) * ${g.W} + w;`,
         ]),
+      finish: g.finish,
     },
     target,
   )
 }
 
-/** The kernels of one of the three convolutions on slots a and b into `out`. */
-export const convKernels = (
-  opcode: Opcode,
-  [a, b, out]: readonly number[],
-  g: Geometry,
-  target: Target,
-): readonly Kernel[] =>
+/** The kernels of one of the three convolutions. */
+export const convKernels = (opcode: Opcode, g: Conv, target: Target): readonly Kernel[] =>
   opcode === Opcode.conv2d
-    ? forward(a, b, out, g, target)
+    ? forward(g, target)
     : opcode === Opcode.conv2dInput
-      ? toInput(a, b, out, g, target)
-      : toWeight(a, b, out, g, target)
+      ? toInput(g, target)
+      : toWeight(g, target)

@@ -1,4 +1,4 @@
-import { Combine, LoopMode } from '../core/lowering.ts'
+import { type Combine, LoopMode } from '../core/lowering.ts'
 import {
   type Axis,
   address,
@@ -7,10 +7,11 @@ import {
   entry,
   type Kernel,
   LANES,
+  NOTHING,
   type Operand,
   product,
   type Ref,
-  type Scratch,
+  type Target,
   unravel,
 } from './wgsl.ts'
 import { combine, micro, neutral } from './wgsl-math.ts'
@@ -31,6 +32,16 @@ export interface Loop {
   readonly inputs: readonly View[]
   /** micro, dst, a, b, c, over and over; registers as the instruction set has them. */
   readonly ops: readonly number[]
+  /** A reduction that goes on: its results are combined with those that are there. */
+  readonly accumulate?: boolean
+}
+
+/** A view as an operand that says what is touched. */
+const seen = (v: View, dims: readonly number[]): Operand => {
+  if (dims.includes(0)) return { slot: v.slot, offset: v.offset, range: NOTHING }
+  const spans = v.strides.map((s, d) => (dims[d] - 1) * s)
+  const sum = (f: (x: number) => number) => spans.reduce((t, x) => t + f(x), v.offset)
+  return { slot: v.slot, offset: v.offset, range: [sum((x) => Math.min(x, 0)), sum((x) => Math.max(x, 0))] }
 }
 
 /** The statements of the fused program on loaded inputs x0, x1, ...; the last name is its value. Each result has a name of its own. */
@@ -53,11 +64,15 @@ const indent = (lines: readonly string[], by: string): string => lines.map((s) =
 const mapKernel = (l: Loop): Kernel => {
   const axes = l.dims.map((extent, i): Axis => ({ name: `i${i}`, extent }))
   const { lines, value } = program(l)
-  return elementwise(product(l.dims), [l.out, ...l.inputs], ([out, ...refs]) => {
-    const loads = l.inputs.map((v, i) => `let x${i} = ${element(refs[i], address('0', axes, v.strides))};`)
-    const store = `${element(out, address('0', axes, l.out.strides))} = ${value};`
-    return indent([...unravel('e', axes), ...loads, ...lines, store], '  ')
-  })
+  return elementwise(
+    product(l.dims),
+    [l.out, ...l.inputs].map((v) => seen(v, l.dims)),
+    ([out, ...refs]) => {
+      const loads = l.inputs.map((v, i) => `let x${i} = ${element(refs[i], address('0', axes, v.strides))};`)
+      const store = `${element(out, address('0', axes, l.out.strides))} = ${value};`
+      return indent([...unravel('e', axes), ...loads, ...lines, store], '  ')
+    },
+  )
 }
 
 interface Split {
@@ -75,7 +90,7 @@ const SEGMENTS = 64
  * How many invocations work on an output. Reductions over contiguous elements take as many as leave each a few elements; where
  * neighbouring outputs are contiguous instead, few invocations per output keep the accesses of a workgroup together.
  */
-const splitOf = (outputs: number, length: number, columns: boolean): Split => {
+const splitOf = (outputs: number, length: number, columns: boolean, room: number): Split => {
   const most = columns ? (outputs >= 64 ? 16 : LANES) : LANES
   const enough = (lanes: number) => (columns ? outputs * lanes >= 1 << 15 : length <= lanes * 8)
   let lanes = 1
@@ -83,7 +98,7 @@ const splitOf = (outputs: number, length: number, columns: boolean): Split => {
   const groups = Math.ceil((outputs * lanes) / LANES)
   const each = length / lanes
   const segments = groups < FEW && each >= 256 ? Math.min(SEGMENTS, Math.ceil(each / 64)) : 1
-  return { lanes, segments }
+  return { lanes, segments: outputs * segments <= room ? segments : 1 }
 }
 
 /** One dispatch of a reduction: results go to `out`, one per output, or one per output and segment where there are several. */
@@ -112,7 +127,7 @@ const reduceKernel = (l: Loop, { lanes, segments }: Split, target: View): Kernel
     tree.push(`if (y < ${h}) { shared_sum[lane] = ${sum}; }`, 'workgroupBarrier();')
   }
   return {
-    operands: [target, ...l.inputs],
+    operands: [segments === 1 ? seen(target, l.dims) : target, ...l.inputs.map((v) => seen(v, l.dims))],
     groups,
     wide: false,
     code: ([out, ...refs]) => {
@@ -125,8 +140,10 @@ const reduceKernel = (l: Loop, { lanes, segments }: Split, target: View): Kernel
         segments === 1
           ? element(out, address('0', keptAxes, only(target.strides, isKept)))
           : element(out, `segment * ${outputs} + o`)
-      const store = `if (o < ${outputs} && segment < ${segments} && y == 0) { ${where} = ${lanes === 1 ? 'sum' : 'shared_sum[lane]'}; }`
-      return `${lanes === 1 ? '' : `var<workgroup> shared_sum: array<f32, ${LANES}>;\n`}${entry(groups, LANES)}
+      const sum = lanes === 1 ? 'sum' : 'shared_sum[lane]'
+      const result = l.accumulate && segments === 1 ? combine(l.combine, where, sum) : sum
+      const store = `if (o < ${outputs} && segment < ${segments} && y == 0) { ${where} = ${result}; }`
+      return `${lanes === 1 ? '' : `var<workgroup> shared_sum: array<f32, ${LANES}>;\n`}${entry(LANES)}
   let block = group % ${blocks};
   let segment = group / ${blocks};
   let x = lane ${columns ? '%' : '/'} ${columns ? perGroup : lanes};
@@ -149,43 +166,43 @@ ${lanes === 1 ? '' : `  shared_sum[lane] = sum;\n  workgroupBarrier();\n${indent
 }
 
 /** The kernels of a loop; none when it has no element. */
-export const loopKernels = (l: Loop, scratch: Scratch): readonly Kernel[] => {
+export const loopKernels = (l: Loop, { scratch, room }: Target): readonly Kernel[] => {
   if (l.mode === LoopMode.map) return product(l.dims) === 0 ? [] : [mapKernel(l)]
   const depth = l.dims.length
   const kept = l.dims.filter((_, d) => d < l.kept || (l.mode === LoopMode.keep && d === depth - 1))
   const outputs = product(kept)
   const length = product(l.dims) / (outputs || 1)
   if (outputs === 0) return []
-  const split = splitOf(outputs, length, l.mode === LoopMode.keep)
+  const split = splitOf(outputs, length, l.mode === LoopMode.keep, room)
   if (split.segments === 1) return [reduceKernel(l, split, l.out)]
   const partial: View = { slot: scratch(outputs * split.segments), offset: 0, strides: [] }
-  const { out, combine: how } = l
-  const keptStrides = out.strides.filter((_, d) => d < l.kept || (l.mode === LoopMode.keep && d === depth - 1))
+  const keptStrides = l.out.strides.filter((_, d) => d < l.kept || (l.mode === LoopMode.keep && d === depth - 1))
   return [
     reduceKernel(l, split, partial),
-    foldKernel(partial, split.segments, kept, { ...out, strides: keptStrides }, how),
+    foldKernel(partial, split.segments, kept, { ...l.out, strides: keptStrides }, l),
   ]
 }
 
 /** out = the combination of `count` partial results, each a row-major block of `dims`. */
-export const foldKernel = (
+const foldKernel = (
   partial: Operand,
   count: number,
   dims: readonly number[],
   out: View,
-  how: Combine = Combine.sum,
+  { combine: how, accumulate }: Loop,
 ): Kernel => {
   const axes = dims.map((extent, i): Axis => ({ name: `i${i}`, extent }))
   const n = product(dims)
-  return elementwise(n, [out, partial], ([to, from]: readonly Ref[]) =>
-    indent(
+  return elementwise(n, [seen(out, dims), partial], ([to, from]: readonly Ref[]) => {
+    const target = element(to, address('0', axes, out.strides))
+    return indent(
       [
         ...unravel('e', axes),
         `var sum = ${element(from, 'e')};`,
         `for (var s = 1; s < ${count}; s++) { sum = ${combine(how, 'sum', element(from, `s * ${n} + e`))}; }`,
-        `${element(to, address('0', axes, out.strides))} = sum;`,
+        `${target} = ${accumulate ? combine(how, target, 'sum') : 'sum'};`,
       ],
       '  ',
-    ),
-  )
+    )
+  })
 }

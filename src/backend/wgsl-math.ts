@@ -32,6 +32,7 @@ fn equal(a: f32, b: f32) -> f32 { return select(0.0, 1.0, comparable(a, b) && ra
 fn maximum(a: f32, b: f32) -> f32 { return select(select(b, a, broken(a) || (total(a) > total(b))), b, broken(b)); }
 fn minimum(a: f32, b: f32) -> f32 { return select(select(b, a, broken(a) || (total(a) < total(b))), b, broken(b)); }
 fn relu(x: f32) -> f32 { return select(0.0, x, bitcast<i32>(x) > 0 || broken(x)); }
+fn relu4(v: vec4<f32>) -> vec4<f32> { return vec4<f32>(relu(v.x), relu(v.y), relu(v.z), relu(v.w)); }
 fn step_of(x: f32) -> f32 { return select(select(0.0, 1.0, positive(x)), x, broken(x)); }
 fn sign_of(x: f32) -> f32 {
   let s = select(select(-1.0, 1.0, bitcast<i32>(x) > 0), 0.0, magnitude(x) == 0u);

@@ -8,7 +8,12 @@
 export interface Operand {
   readonly slot: number
   readonly offset: number
+  /** First and last element of the slot that a kernel may touch; all of them where this is not given. */
+  readonly range?: readonly [number, number]
 }
+
+/** The range of an operand without elements. */
+export const NOTHING: readonly [number, number] = [0, -1]
 
 /** How a shader finds an operand: its first element is `buffer[base]`. */
 export interface Ref {
@@ -20,7 +25,7 @@ export interface Ref {
 /** One dispatch. Operand 0 is written, the others are read. */
 export interface Kernel {
   readonly operands: readonly Operand[]
-  /** Workgroups; laid on a grid of two dims where one does not hold them. */
+  /** Workgroups; laid on a grid of up to three dims where one does not hold them. */
   readonly groups: number
   /** Binds arrays of vec4<f32>; all operands then begin at multiples of four elements. */
   readonly wide: boolean
@@ -28,47 +33,49 @@ export interface Kernel {
   readonly code: (refs: readonly Ref[]) => string
 }
 
-/** Takes scratch of so many elements for the instruction at hand; gives the number of a slot. */
-export type Scratch = (length: number) => number
-
-/** What products and convolutions are made for. */
+/** What kernels are made for. */
 export interface Target {
-  readonly scratch: Scratch
+  /** Takes scratch of so many elements for the instruction at hand, in one page where that holds them; gives the number of a slot. */
+  readonly scratch: (length: number) => number
+  /** The same target, what it takes being free again when it is done. */
+  readonly nested: () => Target
+  /** Elements that lie in one page. */
+  readonly room: number
   /** Multiply-adds up to which a product is made without tiles; infinite for a software adapter, where tiles are only slow to compile. */
   readonly direct: number
 }
 
-/** The most workgroups along one dim of a dispatch, by the WebGPU specification. */
-export const MAX_GRID = 65535
-
-/** Invocations of a workgroup wherever it does not matter: the most that every device has. */
+/** Invocations of a workgroup: the most that every device has. */
 export const LANES = 256
 
-/** A grid of at least so many workgroups. */
-export const grid = (groups: number): readonly [number, number] => {
-  const y = Math.ceil(groups / MAX_GRID)
-  return [Math.ceil(groups / y), y]
+/** A grid of at least so many workgroups, at most `most` along a dim; undefined where three dims do not hold them. */
+export const grid = (groups: number, most: number): readonly [number, number, number] | undefined => {
+  const z = Math.ceil(groups / (most * most))
+  const y = Math.ceil(groups / (most * z))
+  return z > most ? undefined : [Math.ceil(groups / (y * z)), y, z]
 }
 
 /** The head of an entry point; `group` is the number of the workgroup and `lane` that of the invocation in it. */
-export const entry = (groups: number, lanes: number): string =>
+export const entry = (lanes: number): string =>
   `@compute @workgroup_size(${lanes})
-fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn main(@builtin(workgroup_id) group_at: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let lane = i32(local);
-  let group = i32(at.y) * ${grid(groups)[0]} + i32(at.x);`
+  let group = i32((group_at.z * grid.y + group_at.y) * grid.x + group_at.x);`
 
-/** An entry point with one invocation per element; `e` is its number. */
+/** An entry point with one invocation per element; `e` is its number. `functions` stand before it. */
 export const elementwise = (
   count: number,
   operands: readonly Operand[],
   body: (refs: readonly Ref[]) => string,
+  functions: (refs: readonly Ref[]) => string = () => '',
 ): Kernel => {
   const groups = Math.ceil(count / LANES)
   return {
     operands,
     groups,
     wide: false,
-    code: (refs) => `${entry(groups, LANES)}
+    code: (refs) => `${functions(refs)}
+${entry(LANES)}
   let e = group * ${LANES} + lane;
   if (e >= ${count}) { return; }
 ${body(refs)}

@@ -60,6 +60,8 @@ export interface PlanOptions {
   readonly epilogue?: boolean | undefined
   /** Sums over rounds are repeated; false writes every round out, for backends that cannot (`Backend.rounds`). */
   readonly rounds?: boolean | undefined
+  /** Elements of a page of scratch: values that one page holds do not reach over the end of one. */
+  readonly page?: number | undefined
 }
 
 /** Limits of one fused loop, as the instruction set has them. */
@@ -160,7 +162,7 @@ const iteration = (consumer: Tensor, how: PlanLowering, read: Tensor): S.Shape |
 export const plan = (
   outputs: readonly Tensor[],
   inputs: readonly Tensor[],
-  { fuse = true, epilogue = false, rounds = true }: PlanOptions = {},
+  { fuse = true, epilogue = false, rounds = true, page = Number.POSITIVE_INFINITY }: PlanOptions = {},
 ): Plan => {
   const { nodes: taped, outputs: roots } = tape(
     rounds ? pruned(settled(outputs, true)) : unrolled(settled(outputs, false)),
@@ -197,7 +199,7 @@ export const plan = (
     copies.set(out, k)
     steps.push(copyTo(out, 0, { base: r, offset: 0, strides: [1] }))
   })
-  return finish(steps, inputs, taped, roots, root, outputOf, copies, [...lowered.constants])
+  return finish(steps, inputs, taped, roots, root, outputOf, copies, [...lowered.constants], page)
 }
 
 /** What is known of the nodes of a plan, those of its bodies included. */
@@ -573,6 +575,7 @@ const finish = (
   outputOf: ReadonlyMap<Tensor, number>,
   copies: ReadonlyMap<Tensor, number>,
   constantNodes: readonly Tensor[],
+  page: number,
 ): Plan => {
   const copyTarget = (x: Tensor): number | undefined => copies.get(x)
   const steps = sequence(unordered, root, new Set([...outputOf.keys()]))
@@ -602,13 +605,25 @@ const finish = (
   // First fit over the free gaps of the arena, values released after their last reader.
   const gaps: { start: number; end: number }[] = [{ start: 0, end: Number.POSITIVE_INFINITY }]
   let arena = 0
+  /** Where n elements may begin from `start` on: at the next page if they fit one, but not the rest of this one. */
+  const placed = (start: number, n: number): number => {
+    const next = page === Number.POSITIVE_INFINITY ? start : (Math.floor(start / page) + 1) * page
+    return n <= page && start + n > next ? next : start
+  }
   const take = (n: number): number => {
-    const i = gaps.findIndex((g) => g.end - g.start >= n)
-    const { start } = gaps[i]
-    gaps[i].start += n
-    if (gaps[i].start === gaps[i].end) gaps.splice(i, 1)
-    arena = Math.max(arena, start + n)
-    return start
+    const i = gaps.findIndex((g) => g.end - placed(g.start, n) >= n)
+    const { start, end } = gaps[i]
+    const at = placed(start, n)
+    gaps.splice(
+      i,
+      1,
+      ...[
+        { start, end: at },
+        { start: at + n, end },
+      ].filter((g) => g.start < g.end),
+    )
+    arena = Math.max(arena, at + n)
+    return at
   }
   const give = (start: number, n: number): void => {
     const i = gaps.findIndex((g) => g.start > start)

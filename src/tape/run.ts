@@ -16,9 +16,9 @@ export interface Compiled {
 
 /** The plan that a backend runs. */
 export const planFor =
-  (backend: Pick<Backend, 'epilogue' | 'rounds'>) =>
+  (backend: Pick<Backend, 'epilogue' | 'rounds' | 'page'>) =>
   (outputs: readonly Tensor[], inputs: readonly Tensor[]): Plan =>
-    plan(outputs, inputs, { epilogue: backend.epilogue, rounds: backend.rounds ?? false })
+    plan(outputs, inputs, { epilogue: backend.epilogue, rounds: backend.rounds ?? false, page: backend.page })
 
 /** Plans and compiles `outputs` as a function of `inputs` on a backend. */
 export const compile =

@@ -7,6 +7,8 @@ import { type WebGpuOptions, webgpu } from '../../src/backend/webgpu.ts'
 import { openGpu } from '../../src/backend/webgpu-adapter.ts'
 import { wrongResult } from '../../src/backend/webgpu-check.ts'
 import { programOf } from '../../src/backend/webgpu-program.ts'
+import { grid } from '../../src/backend/wgsl.ts'
+import { cutOf, pieceSize, TILES } from '../../src/backend/wgsl-tile.ts'
 import { MixtrainException, show } from '../../src/core/error.ts'
 import { Combine, LoopMode, Micro } from '../../src/core/lowering.ts'
 import { interval } from '../../src/core/op.ts'
@@ -33,7 +35,7 @@ const sumOf = (inputs: number, n: number): LoopSpec => ({
   temporaries: 1,
   ops: Array.from({ length: inputs }, (_, i) => [Micro.add, inputs, i, i === 0 ? i : inputs, 0]),
 })
-const LIMITS = { bindings: 8, bindingBytes: 2 ** 27, tiles: false }
+const LIMITS = { bindings: 8, bindingBytes: 2 ** 27, groups: 65535, tiles: false }
 
 /** A plan whose arena has three values of n elements: x -> a -> b -> c = a + b -> out. */
 const arenaPlan = (n: number): Plan => {
@@ -86,20 +88,51 @@ test('a dispatch binds every buffer once, and never more than eight', () => {
   }
 })
 
-test('slices of an arena that is longer than a binding begin at 256 bytes and do not overlap', () => {
-  const n = 100
-  const { dispatches } = right(programOf(arenaPlan(n), { ...LIMITS, bindingBytes: 1024 }))
-  for (const d of dispatches) {
-    const windows = d.bindings.flatMap((b) => (b.at === 'arena' ? [b] : [])).sort((a, b) => a.offset - b.offset)
-    windows.forEach((w, i) => {
-      assert.is((w.offset * 4) % 256, 0)
-      assert.ok(w.length * 4 <= 1024)
-      assert.ok(i === 0 || windows[i - 1].offset + windows[i - 1].length <= w.offset)
-    })
+test('an arena that is longer than a binding comes in pages: each is bound once, operands begin in it', () => {
+  const [n, page] = [1000, 1024]
+  const limits = { ...LIMITS, bindingBytes: page * 4 }
+  const { dispatches, arena } = right(programOf(arenaPlan(n), limits))
+  assert.is(arena, 3 * 1024)
+  assert.equal(
+    dispatches.map((d) => d.bindings.map((b) => (b.at === 'argument' ? `argument ${b.index}` : `${b.at} ${b.page}`))),
+    [
+      ['arena 0', 'argument 0'],
+      ['arena 1', 'arena 0', 'argument 0'],
+      ['arena 2', 'arena 0', 'arena 1'],
+      ['argument 1', 'arena 2', 'arena 0'],
+    ],
+  )
+  // Values that reach over the end of a page are worked on in pieces.
+  const torn = right(programOf(arenaPlan(3000), limits)).dispatches
+  assert.ok(torn.length > 8)
+  for (const d of torn) {
+    assert.is(new Set(d.bindings.map((b) => JSON.stringify(b))).size, d.bindings.length)
+    assert.ok(d.bases.every((b) => b < page))
   }
-  assert.is(dispatches[2].bindings.length, 2)
-  const tooLong = programOf(arenaPlan(1000), { ...LIMITS, bindingBytes: 1024 })
-  assert.ok(E.isLeft(tooLong) && tooLong.left.kind === 'memory')
+})
+
+test('workgroups keep to what every device has: 256 invocations, 16 KiB of memory', () => {
+  for (const t of TILES) {
+    assert.is(t.ty * t.tx, 256)
+    for (const [a, b] of [
+      ['k', 'k'],
+      ['i', 'i'],
+    ] as const)
+      assert.ok((pieceSize(t, t.ty * t.down, a) + pieceSize(t, t.tx * t.across, b)) * 16 <= 16384, JSON.stringify(t))
+  }
+})
+
+test('tiles by shape: large for large products, k shared where few results meet a long one', () => {
+  const cut = (rows: number, cols: number, depth: number, most?: number) => {
+    const { tile, parts } = cutOf({ rows, cols, depth, batch: 1 }, most)
+    return { height: tile.ty * tile.down, width: tile.tx * tile.across, parts }
+  }
+  assert.equal(cut(4096, 4096, 4096), { height: 128, width: 128, parts: 1 })
+  assert.equal(cut(64, 65536, 576), { height: 64, width: 256, parts: 1 })
+  assert.ok(cut(10, 65536, 512).height <= 16)
+  assert.ok(cut(100, 100, 100000).parts >= 16)
+  assert.is(cut(100, 100, 100000, 4).parts, 4)
+  assert.is(cut(1000, 1000, 60).parts, 1)
 })
 
 test('two instructions of one shape share a shader, wherever their operands lie', () => {
@@ -109,10 +142,14 @@ test('two instructions of one shape share a shader, wherever their operands lie'
   assert.is(twice.dispatches[0].source, twice.dispatches[1].source)
 })
 
-test('a grid of more than 65535 workgroups gets a second dim', () => {
+test('a grid of more than 65535 workgroups gets further dims', () => {
   const n = 65536 * 256
   const [d] = right(programOf(planOf([encodeLoop(sumOf(1, n))], [n], [n]), LIMITS)).dispatches
   assert.ok(d.grid[0] <= 65535 && d.grid[0] * d.grid[1] * 256 >= n)
+  assert.equal(grid(1, 65535), [1, 1, 1])
+  const [x, y, z] = grid(1000, 10) ?? [0, 0, 0]
+  assert.ok(Math.max(x, y, z) <= 10 && x * y * z >= 1000)
+  assert.is(grid(1001, 10), undefined)
 })
 
 test('a malformed program is an error value', () => {
@@ -171,11 +208,11 @@ else {
     assert.is(await wrongResult(gpu), undefined)
   })
 
-  test('an arena in one binding and in windows gives the same', async () => {
-    const n = 100
+  test('an arena in one page and in several gives the same', async () => {
+    const n = 3000
     const x = randomArray(n, 3)
     const want = x.map((v) => 29 * v)
-    const narrow = right(await webgpu({ maxBindingBytes: 1024 })())
+    const narrow = right(await webgpu({ limits: { bindingBytes: 4096 } })())
     for (const b of [gpu, narrow]) {
       const [got] = await runPlan(b, arenaPlan(n), [x])
       assert.ok(
