@@ -40,6 +40,9 @@ export interface Product extends Sizes {
   readonly finish: Finish
 }
 
+/** Multiply-adds up to which one invocation per result is as fast as a block of them. */
+const SMALL = 1 << 15
+
 const range = (n: number): readonly number[] => Array.from({ length: n }, (_, i) => i)
 const lines = (xs: readonly string[], by = ''): string => xs.map((x) => by + x).join('\n')
 
@@ -114,6 +117,36 @@ const directKernel = (p: Product): Kernel =>
     ([out, a, b, bias]) =>
       lines([loadFunction('a', p.a, a), loadFunction('b', p.b, b), storeFunction(p, false, out, bias)]),
   )
+
+/**
+ * A block of 4 x 4 results per invocation and no workgroup memory: for software adapters, which run invocations one after the other and where
+ * tiles only take long to compile.
+ */
+const blockKernel = (p: Product): Kernel => {
+  const [down, across] = [Math.ceil(p.rows / 4), Math.ceil(p.cols / 4)]
+  const place = (name: 'row' | 'col', j: number) => `min(${name} + ${j}, ${(name === 'row' ? p.rows : p.cols) - 1})`
+  const four = range(4)
+  return elementwise(
+    p.batch * down * across,
+    operandsOf(p),
+    () => `  let col = e % ${across} * 4;
+  let row = e / ${across} % ${down} * 4;
+  let z = e / ${across * down};
+  var c = array<vec4<f32>, 4>();
+  for (var k = 0; k < ${p.depth}; k++) {
+    let b = vec4<f32>(${four.map((j) => `load_b(z, ${place('col', j)}, k)`).join(', ')});
+${lines(
+  four.map((j) => `c[${j}] += load_a(z, ${place('row', j)}, k) * b;`),
+  '    ',
+)}
+  }
+  for (var r = 0; r < 4 && row + r < ${p.rows}; r++) {
+    for (var j = 0; j < 4 && col + j < ${p.cols}; j++) { store(z, row + r, col + j, c[r][j]); }
+  }`,
+    ([out, a, b, bias]) =>
+      lines([loadFunction('a', p.a, a), loadFunction('b', p.b, b), storeFunction(p, false, out, bias)]),
+  )
+}
 
 /** Adds the parts of each sum, and finishes it. */
 const partsKernel = (p: Product, parts: number, partial: Operand): Kernel => {
@@ -302,7 +335,8 @@ ${lines(
 export const productKernels = (p: Product, { scratch, direct, room }: Target): readonly Kernel[] => {
   const results = p.batch * p.rows * p.cols
   if (results === 0) return []
-  if (results * p.depth <= direct) return [directKernel({ ...p, wide: false })]
+  const work = results * p.depth
+  if (work <= direct) return [work <= SMALL ? directKernel(p) : blockKernel(p)]
   const cut = cutOf(p, Math.floor(room / results))
   if (cut.parts === 1) return [tileKernel(p, cut, undefined)]
   const partial: Operand = { slot: scratch(cut.parts * results), offset: 0 }

@@ -122,7 +122,7 @@ else {
   test('twenty MixTrain steps give the losses of WASM to 1e-3', async () => {
     const { webgpu, again, wasm, live } = await inPage('isolated', 'twenty')
     assert.is(webgpu.length, 40)
-    assert.equal(again, webgpu, 'one device gives the same bits twice')
+    assert.equal(again, webgpu.slice(0, again.length), 'one device gives the same bits twice')
     webgpu.forEach((v, i) => {
       assert.ok(Math.abs(v - wasm[i]) < 1e-3 * Math.max(1, wasm[i]), `loss ${i}: ${v} on WebGPU, ${wasm[i]} on WASM`)
     })

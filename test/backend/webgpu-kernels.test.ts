@@ -260,6 +260,7 @@ if (gpu !== undefined) {
     tB: number,
     batch = 1,
     shared = false,
+    finished = false,
   ) => {
     const [sa, sb] = [m * k, shared ? 0 : k * n]
     const x = randomArray(Math.max(1, batch * m * k), m + 1)
@@ -271,8 +272,14 @@ if (gpu !== undefined) {
           for (let p = 0; p < k; p++)
             want[(e * m + i) * n + j] +=
               x[e * sa + (tA ? p * m + i : i * k + p)] * y[e * sb + (tB ? j * k + p : p * n + j)]
-    const code = [instruction(Opcode.matmul, [0, 1, 2, m, k, n, tA, tB, batch, sa, sb, m * n])]
-    const [got] = await runPlan(b, planOf(code, [x.length, y.length], [want.length]), [x, y])
+    const bias = randomArray(n, 9)
+    if (finished)
+      want.forEach((v, i) => {
+        want[i] = Math.max(v + bias[i % n], 0)
+      })
+    const epilogue = finished ? [3, 1] : []
+    const code = [instruction(Opcode.matmul, [0, 1, 3, m, k, n, tA, tB, batch, sa, sb, m * n, ...epilogue])]
+    const [got] = await runPlan(b, planOf(code, [x.length, y.length, n], [want.length]), [x, y, bias])
     const far = firstFar(got, want, 1e-4)
     assert.is(far, -1, `${[m, k, n, tA, tB, batch]}: element ${far} is ${got[far]}, not ${want[far]}`)
   }
@@ -300,8 +307,8 @@ if (gpu !== undefined) {
       await checkMatmul(tiled, 36, 20, 68, tA, tB, 2, tA === 1)
     })
   test('matmul by tiles: a long k is split', async () => {
-    await checkMatmul(tiled, 5, 1101, 7, 0, 0)
-    await checkMatmul(tiled, 8, 1040, 36, 0, 1, 2)
+    await checkMatmul(tiled, 5, 20001, 7, 0, 0)
+    await checkMatmul(tiled, 8, 20000, 36, 0, 1, 2, false, true)
   })
   test('matmul by long tiles: few rows, few columns', async () => {
     await checkMatmul(tiled, 7, 40, 200, 0, 0)
@@ -311,6 +318,12 @@ if (gpu !== undefined) {
   })
   test('matmul by large tiles', async () => {
     await checkMatmul(tiled, 68, 9, 72, 0, 0, 128)
+  })
+  test('matmul adds a bias and applies relu itself: without tiles, by blocks, by tiles, four at a time', async () => {
+    await checkMatmul(gpu, 5, 7, 3, 0, 0, 1, false, true)
+    await checkMatmul(gpu, 33, 47, 37, 0, 1, 1, false, true)
+    await checkMatmul(tiled, 33, 47, 37, 0, 0, 1, false, true)
+    await checkMatmul(tiled, 36, 40, 68, 1, 1, 2, true, true)
   })
   test('matmul: NaN reaches exactly its row', async () => {
     const [m, k, n] = [34, 40, 35]
@@ -367,19 +380,26 @@ if (gpu !== undefined) {
   const checkConvolutions = async (b: Backend, g: Geometry): Promise<void> => {
     const [N, C, H, W, O, KH, KW, OH, OW] = g
     const [xs, ws, ys] = [N * C * H * W, O * C * KH * KW, N * O * OH * OW]
-    const [x, w, y] = [randomArray(xs, 1), randomArray(ws, 2), randomArray(ys, 3)]
+    const [x, w, y, bias] = [randomArray(xs, 1), randomArray(ws, 2), randomArray(ys, 3), randomArray(O + C, 4)]
     const want = [new Float64Array(ys), new Float64Array(xs), new Float64Array(ws)]
     products(g, (xi, wi, yi) => {
       want[0][yi] += x[xi] * w[wi]
       want[1][xi] += y[yi] * w[wi]
       want[2][wi] += x[xi] * y[yi]
     })
+    // With a bias for each channel, and with relu.
+    want[0].forEach((v, i) => {
+      want[0][i] = Math.max(v + bias[Math.floor(i / (OH * OW)) % O], 0)
+    })
+    want[1].forEach((v, i) => {
+      want[1][i] = v + bias[Math.floor(i / (H * W)) % C]
+    })
     const code = [
-      instruction(Opcode.conv2d, [0, 1, 3, ...g]),
-      instruction(Opcode.conv2dInput, [2, 1, 4, ...g]),
-      instruction(Opcode.conv2dWeight, [0, 2, 5, ...g]),
+      instruction(Opcode.conv2d, [0, 1, 4, ...g, 4, 1]),
+      instruction(Opcode.conv2dInput, [2, 1, 5, ...g, 4, 0]),
+      instruction(Opcode.conv2dWeight, [0, 2, 6, ...g]),
     ]
-    const got = await runPlan(b, planOf(code, [xs, ws, ys], [ys, xs, ws]), [x, w, y])
+    const got = await runPlan(b, planOf(code, [xs, ws, ys, O + C], [ys, xs, ws]), [x, w, y, bias])
     got.forEach((r, i) => {
       const far = firstFar(r, want[i], 1e-4)
       assert.is(
