@@ -1,48 +1,48 @@
-import Table from 'cli-table3'
 import * as E from 'fp-ts/lib/Either.js'
 import type { Backend } from '../src/backend/backend.ts'
 import { openRegion } from '../src/backend/region.ts'
+import { wasm } from '../src/backend/wasm.ts'
 import { webgpu } from '../src/backend/webgpu.ts'
-import { raise, show } from '../src/core/error.ts'
+import { openGpu } from '../src/backend/webgpu-adapter.ts'
+import { type MixtrainError, raise, show } from '../src/core/error.ts'
 import { fold, key } from '../src/core/key.ts'
 import { Opcode } from '../src/core/lowering.ts'
-import { labelsOf, pixels } from '../src/data/dataset.ts'
-import { digits } from '../src/data/digits.ts'
-import { crossEntropy } from '../src/loss/criterion.ts'
-import type { Loss } from '../src/loss/loss.ts'
-import * as L from '../src/loss/objective.ts'
 import { type NetworkName, networks } from '../src/nn/networks.ts'
-import * as B from '../src/robust/bounds.ts'
 import { adam } from '../src/train/optimizer.ts'
 import { trainer } from '../src/train/step.ts'
 import { planOf, randomArray } from '../test/backend/wasm-programs.ts'
+import { type StepKind, stepKinds } from './steps.ts'
 
 /**
- * Speed of the WebGPU backend: products and convolutions in GF/s (one multiply-add = 2), training steps in milliseconds.
+ * Speed of one backend on the works named, as one line of JSON on standard output; tools/bench-gpu.js runs it, and the peers beside it.
  *
- *   node dist/bench/gpu.js [--json] [--software] [--time MS]
+ *   node dist/bench/gpu.js webgpu|wasm MILLISECONDS WORK...
  *
- * Runs on a real GPU; a software adapter is only measured with --software, and then on toy sizes.
+ *   peak                                    multiply-adds in registers: what the device's arithmetic can do
+ *   gemm N                                  two N x N matrices
+ *   conv N C H O K S                        a convolution, K x K with stride S and padding 1; convInput, convWeight its adjoints
+ *   step NETWORK LOSS BATCH                 a training step with its Adam update
+ *
+ * Without works it only says what the adapter is.
  */
 
-interface Row {
-  readonly what: string
+interface Sample {
   readonly milliseconds: number
-  /** Absent where the work is not one kernel. */
+  /** 1e9 operations a second, a multiply-add counting as two; absent where the work is not one kernel. */
   readonly gigaflops?: number
 }
 
-const has = (name: string): boolean => process.argv.includes(name)
-const json = has('--json')
-const software = has('--software')
-const patience = Number(process.argv[process.argv.indexOf('--time') + 1]) || 300
+const [, , name, patienceText, ...works] = process.argv
+const patience = Number(patienceText)
+
+const opened = <A>(e: E.Either<MixtrainError, A>): A => (E.isLeft(e) ? raise(e.left) : e.right)
 
 /** Milliseconds of one call: as many as fit the time are enqueued before the clock stops, so that waiting for the device is shared. */
-const measure = async (backend: Backend, once: () => unknown): Promise<number> => {
+const measure = async (sync: () => Promise<unknown>, once: () => unknown): Promise<number> => {
   const timed = async (n: number): Promise<number> => {
     const begun = performance.now()
     for (let i = 0; i < n; i++) await once()
-    await backend.sync()
+    await sync()
     return performance.now() - begun
   }
   await timed(1)
@@ -52,141 +52,143 @@ const measure = async (backend: Backend, once: () => unknown): Promise<number> =
     n *= 2
     took = await timed(n)
   }
-  return Math.min(took, await timed(n)) / n
+  return took > 4 * patience ? took / n : Math.min(took, await timed(n)) / n
+}
+
+/** Eight independent chains of vec4 multiply-adds in each invocation: nothing but arithmetic. */
+const peak = async (device: GPUDevice, software: boolean): Promise<Sample> => {
+  const [groups, rounds, chains] = software ? [4, 64, 8] : [8192, 2048, 8]
+  const each = (f: (i: number) => string) => Array.from({ length: chains }, (_, i) => f(i)).join('\n')
+  const code = `@group(0) @binding(0) var<storage, read_write> out: array<vec4<f32>>;
+@compute @workgroup_size(256) fn main(@builtin(global_invocation_id) at: vec3<u32>) {
+  let m = vec4<f32>(0.999, 0.998, 0.997, 0.996);
+  let b = vec4<f32>(f32(at.x) * 1e-9);
+${each((i) => `  var c${i} = vec4<f32>(${i}.0);`)}
+  for (var r = 0; r < ${rounds}; r++) {
+${each((i) => `    c${i} = fma(c${i}, m, b);`)}
+  }
+  out[at.x] = ${Array.from({ length: chains }, (_, i) => `c${i}`).join(' + ')};
+}`
+  const pipeline = await device.createComputePipelineAsync({
+    layout: 'auto',
+    compute: { module: device.createShaderModule({ code }) },
+  })
+  const buffer = device.createBuffer({ size: groups * 256 * 16, usage: 0x80 })
+  const bound = device.createBindGroup({
+    layout: pipeline.getBindGroupLayout(0),
+    entries: [{ binding: 0, resource: { buffer } }],
+  })
+  const milliseconds = await measure(
+    () => device.queue.onSubmittedWorkDone(),
+    () => {
+      const encoder = device.createCommandEncoder()
+      const pass = encoder.beginComputePass()
+      pass.setPipeline(pipeline)
+      pass.setBindGroup(0, bound)
+      pass.dispatchWorkgroups(groups)
+      pass.end()
+      device.queue.submit([encoder.finish()])
+    },
+  )
+  buffer.destroy()
+  return { milliseconds, gigaflops: (groups * 256 * rounds * chains * 8) / milliseconds / 1e6 }
 }
 
 const kernel = async (
   backend: Backend,
-  what: string,
   words: readonly number[],
   sizes: readonly number[],
   flops: number,
-): Promise<Row> => {
+): Promise<Sample> => {
   const inputs = sizes.slice(0, -1)
-  const plan = planOf([words], inputs, sizes.slice(-1))
-  const compiled = await backend.compile(plan)()
-  if (E.isLeft(compiled)) return raise(compiled.left)
+  const compiled = opened(await backend.compile(planOf([words], inputs, sizes.slice(-1)))())
   const buffers = sizes.map((n, i) => {
     const b = backend.alloc(n)
     if (i < inputs.length) backend.write(b, randomArray(n, i + 1))
     return b
   })
-  const milliseconds = await measure(backend, () => backend.run(compiled.right, buffers))
+  const milliseconds = await measure(backend.sync, () => backend.run(compiled, buffers))
   for (const b of buffers) backend.free(b)
-  backend.release(compiled.right)
-  return { what, milliseconds, gigaflops: flops / milliseconds / 1e6 }
+  backend.release(compiled)
+  return { milliseconds, gigaflops: flops / milliseconds / 1e6 }
 }
 
-const matmul = (backend: Backend, m: number, k: number, n: number, tA = 0, tB = 0): Promise<Row> =>
-  kernel(
-    backend,
-    `matmul ${m} x ${k} x ${n}${tA ? ', a transposed' : ''}${tB ? ', b transposed' : ''}`,
-    [Opcode.matmul, 15, 1, 0, 1, 2, m, k, n, tA, tB, 1, 0, 0, 0],
-    [m * k, k * n, m * n],
-    2 * m * k * n,
-  )
+/** Enough work for the WASM machine to use all threads. */
+const WIDE = 2 ** 30
 
-/** The three convolutions of one layer: kernel x kernel, stride, padding 1. */
-const convolutions = async (
-  backend: Backend,
-  [N, C, H, O, kernelSize, stride]: readonly [number, number, number, number, number, number],
-): Promise<readonly Row[]> => {
-  const out = Math.floor((H + 2 - kernelSize) / stride) + 1
-  const geometry = [N, C, H, H, O, kernelSize, kernelSize, out, out, stride, stride, 1, 1, 1, 1]
-  const [x, w, y] = [N * C * H * H, O * C * kernelSize * kernelSize, N * O * out * out]
-  const rows: Row[] = []
-  for (const [opcode, sizes] of [
-    [Opcode.conv2d, [x, w, y]],
-    [Opcode.conv2dInput, [y, w, x]],
-    [Opcode.conv2dWeight, [x, y, w]],
-  ] as const)
-    rows.push(
-      await kernel(
-        backend,
-        `${Opcode[opcode]} ${N} x ${C} x ${H} x ${H} -> ${O}, ${kernelSize} x ${kernelSize}, stride ${stride}`,
-        [opcode, 21, 1, 0, 1, 2, ...geometry],
-        sizes,
-        2 * y * C * kernelSize * kernelSize,
-      ),
-    )
-  return rows
+const gemm = (backend: Backend, n: number): Promise<Sample> =>
+  kernel(backend, [Opcode.matmul, 15, WIDE, 0, 1, 2, n, n, n, 0, 0, 1, 0, 0, 0], [n * n, n * n, n * n], 2 * n ** 3)
+
+const convolution = (backend: Backend, which: string, sizes: readonly number[]): Promise<Sample> => {
+  const [N, C, H, O, K, S] = sizes
+  const out = Math.floor((H + 2 - K) / S) + 1
+  const geometry = [N, C, H, H, O, K, K, out, out, S, S, 1, 1, 1, 1]
+  const [x, w, y] = [N * C * H * H, O * C * K * K, N * O * out * out]
+  const [opcode, operands] =
+    which === 'conv'
+      ? [Opcode.conv2d, [x, w, y]]
+      : which === 'convInput'
+        ? [Opcode.conv2dInput, [y, w, x]]
+        : [Opcode.conv2dWeight, [x, y, w]]
+  return kernel(backend, [opcode, 21, WIDE, 0, 1, 2, ...geometry], operands, 2 * y * C * K * K)
 }
 
-const losses: Readonly<Record<string, Loss>> = {
-  natural: L.natural(crossEntropy),
-  ibp: L.robust(B.ibp, L.worstCase(crossEntropy)),
-  'mixtrain k=1': L.mixTrain({ k: 1, weight: 0.5 }),
+const losses: Readonly<Record<string, StepKind>> = {
+  natural: stepKinds.natural,
+  ibp: stepKinds.ibp,
+  'crown-ibp': stepKinds.crownIbp,
+  symbolic: stepKinds.symbolic,
+  mixtrain: stepKinds.mixtrain,
 }
 
-const step = async (backend: Backend, name: NetworkName, loss: string, batch: number): Promise<Row> => {
-  const network = networks[name]({ input: [1, 28, 28], classes: 10 })
-  const { train } = await digits()
-  const indices = Array.from({ length: batch }, (_, i) => i)
-  const [x, y] = [pixels(train, indices), labelsOf(train, indices)]
+const step = async (backend: Backend, networkName: NetworkName, loss: string, batch: number): Promise<Sample> => {
+  const coloured = networkName === 'cnn7' || networkName === 'resnet'
+  const input = coloured ? [3, 32, 32] : [1, 28, 28]
+  const network = networks[networkName]({ input, classes: 10 })
+  const x = randomArray(batch * input.reduce((a, b) => a * b, 1), 7).map((v) => Math.abs(v) % 1)
+  const y = Float32Array.from({ length: batch }, (_, i) => i % 10)
   const { region, close } = openRegion(backend)
   try {
     const t = await trainer(region)(
-      { network, loss: losses[loss], optimizer: adam({ lr: 1e-4 }), batchSize: batch, range: [0, 1] },
+      { network, loss: losses[loss].loss, optimizer: adam({ lr: 1e-4 }), batchSize: batch, range: [0, 1] },
       { parameters: network.init(key(0)), slots: {} },
     )
     let count = 0
-    const milliseconds = await measure(backend, () =>
-      t.step(x, y, { count, epoch: 0, progress: 0, epsilon: 0.1, balance: 0.5, key: fold(key(1), count++) }),
+    const milliseconds = await measure(backend.sync, () =>
+      t.step(x, y, { count, epoch: 0, progress: 0, epsilon: 2 / 255, balance: 0.5, key: fold(key(1), count++) }),
     )
-    return { what: `training step, ${name}, ${loss}, batch ${batch}`, milliseconds }
+    return { milliseconds }
   } finally {
     close()
   }
 }
 
-const measurements = (backend: Backend): readonly (() => Promise<readonly Row[]>)[] => {
-  const one = (f: () => Promise<Row>) => async () => [await f()]
-  return software
-    ? [
-        one(() => matmul(backend, 64, 64, 64)),
-        () => convolutions(backend, [2, 4, 14, 8, 4, 2]),
-        one(() => step(backend, 'small', 'natural', 4)),
-      ]
-    : [
-        ...[256, 512, 1024, 2048, 4096].map((n) => one(() => matmul(backend, n, n, n))),
-        ...[
-          [1, 0],
-          [0, 1],
-          [1, 1],
-        ].map(([tA, tB]) => one(() => matmul(backend, 1024, 1024, 1024, tA, tB))),
-        one(() => matmul(backend, 100, 1568, 100)),
-        () => convolutions(backend, [1000, 16, 14, 32, 4, 2]),
-        () => convolutions(backend, [500, 32, 28, 32, 4, 2]),
-        () => convolutions(backend, [500, 64, 14, 64, 3, 1]),
-        ...[50, 200, 1000].flatMap((batch) =>
-          Object.keys(losses).map((l) => one(() => step(backend, 'small', l, batch))),
-        ),
-        ...[50, 200].flatMap((batch) => ['natural', 'ibp'].map((l) => one(() => step(backend, 'large', l, batch)))),
-      ]
-}
-
 const main = async (): Promise<void> => {
-  const opened = await webgpu({ accept: software ? 'any' : 'real', tiles: true })()
-  if (E.isLeft(opened)) {
-    const reason = show(opened.left)
-    console.log(
-      json
-        ? JSON.stringify({ skipped: reason })
-        : `SKIP the GPU benchmark: ${reason} (--software measures it all the same)`,
-    )
-    return
+  const gpu = name === 'webgpu' ? opened(await openGpu('any')) : undefined
+  const backend =
+    gpu === undefined ? opened(await wasm({})()) : opened(await webgpu({ device: gpu.device, tiles: true })())
+  const result: Record<string, Sample | { readonly error: string }> = {}
+  for (const work of works) {
+    const [what, ...rest] = work.split(' ')
+    process.stderr.write(`${name}: ${work}\n`)
+    try {
+      if (what === 'peak') {
+        if (gpu !== undefined) result[work] = await peak(gpu.device, gpu.software)
+      } else if (what === 'gemm') result[work] = await gemm(backend, Number(rest[0]))
+      else if (what === 'step') result[work] = await step(backend, rest[0] as NetworkName, rest[1], Number(rest[2]))
+      else result[work] = await convolution(backend, what, rest.map(Number))
+    } catch (e) {
+      result[work] = { error: (e instanceof Error ? e.message : String(e)).slice(0, 200) }
+    }
   }
-  const backend = opened.right
-  const rows: Row[] = []
-  for (const measurement of measurements(backend)) rows.push(...(await measurement()))
-  if (json) console.log(JSON.stringify({ device: backend.description, rows }, null, 2))
-  else {
-    const table = new Table({ head: ['', 'ms', 'GF/s'] })
-    for (const r of rows) table.push([r.what, r.milliseconds.toFixed(3), r.gigaflops?.toFixed(1) ?? ''])
-    console.log(backend.description)
-    console.log(table.toString())
-  }
+  const version = gpu === undefined ? backend.description : `WebGPU on ${gpu.description}`
+  console.log(JSON.stringify({ version, software: gpu?.software ?? false, works: result }))
   backend.dispose()
+  gpu?.device.destroy()
 }
 
-await main()
+main().catch((e) => {
+  console.log(
+    JSON.stringify({ error: e?.error === undefined ? String(e?.message ?? e) : show(e.error as MixtrainError) }),
+  )
+})
