@@ -41,6 +41,7 @@ const scales = (records: readonly RaceRecord[]) => {
       title: null,
       scale: { domain: names, range: names.map(colour) },
       sort: null,
+      legend: { symbolOpacity: 1 },
     },
   }
 }
@@ -50,7 +51,7 @@ const CONFIG = {
   view: { stroke: null },
   axis: { gridColor: '#e6e6e6', domainColor: '#6b6b6b', labelColor: '#444444', titleFontWeight: 'normal' as const },
   title: { subtitleColor: '#6b6b6b', subtitlePadding: 5 },
-  legend: { labelFontSize: 12, symbolStrokeWidth: 3 },
+  legend: { labelFontSize: 12 },
 }
 
 const frame = (text: string, subtitle: string) => ({

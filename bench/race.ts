@@ -57,7 +57,7 @@ const { values: given } = parseArgs({
     ks: { type: 'string', default: '1,2,5,10' },
     seeds: { type: 'string' },
     single: { type: 'string', default: 'natural,symbolic' },
-    slice: { type: 'string' },
+    slice: { type: 'string', default: '1000' },
     budget: { type: 'string' },
     threads: { type: 'string' },
     name: { type: 'string' },
@@ -118,7 +118,7 @@ const main = async (): Promise<void> => {
   if (given.fresh && !given.draw)
     for (const path of [...Object.values(files), checkpoints]) rmSync(path, { recursive: true, force: true })
 
-  const [trainLimit, testLimit = 10_000] = numbers(given.limit ?? (quick ? '2000,1000' : '60000,10000'))
+  const [trainLimit, testLimit = 10_000] = numbers(given.limit ?? (quick ? '2000,2000' : '60000,10000'))
   const loaded = await get(loadData(sourceOf(given.data)))
   const data = { train: take(trainLimit)(loaded.train), test: take(testLimit)(loaded.test) }
   const standard = numbersOf('mixtrain')
@@ -132,7 +132,7 @@ const main = async (): Promise<void> => {
     balance: typeof standard.balance === 'number' ? standard.balance : 2 / 3,
     trainImages: data.train.count,
     testImages: data.test.count,
-    slice: Math.min(whole('slice', given.slice ?? (quick ? '300' : '1000')), data.test.count),
+    slice: Math.min(whole('slice', given.slice), data.test.count),
     verifier:
       'symbolic intervals, at every layer intersected with interval arithmetic, boxes cut to [0, 1], rounding none',
     attack: `PGD, ${REPORT_ATTACK.steps} steps, ${REPORT_ATTACK.restarts} random start`,

@@ -76,7 +76,7 @@ interface ScaleRecord {
   /** Of each step, before its update: mean cross-entropy, and that on worst-case logits of the k images. */
   readonly natural: readonly number[]
   readonly robust: readonly number[]
-  /** (1 - balance) natural + balance robust, mean of the first and of the last quarter of the steps. */
+  /** (1 - balance) natural + balance robust, median of the first and of the last quarter of the steps (one hard image among the k outweighs many). */
   readonly firstLoss: number
   readonly lastLoss: number
   /** Medians, seconds. */
@@ -95,7 +95,6 @@ const note = (text: string): void => {
 }
 
 const median = (x: readonly number[]): number => [...x].sort((a, b) => a - b)[x.length >> 1]
-const mean = (x: readonly number[]): number => x.reduce((a, b) => a + b, 0) / x.length
 
 /** Takes plans and computes nothing: what a plan would need. */
 const planner = (): { readonly backend: Backend; readonly bytes: () => number } => {
@@ -219,8 +218,8 @@ const one = async (name: string): Promise<ScaleRecord> => {
       parameters: Object.values(network.parameters).reduce((n, p) => n + S.size(p.shape), 0),
       natural: trained.natural,
       robust: trained.robust,
-      firstLoss: mean(total.slice(0, quarter)),
-      lastLoss: mean(total.slice(-quarter)),
+      firstLoss: median(total.slice(0, quarter)),
+      lastLoss: median(total.slice(-quarter)),
       stepSeconds,
       naturalStepSeconds,
       plannedMB: plannedBytes / 1e6,
