@@ -8,6 +8,15 @@ import { Micro } from './opcode'
  * dst. The last n % 4 elements run through the same lanes, so NaN, signed zeros and subnormals fare alike everywhere.
  */
 
+/** The next number above: one more in the bits of what is positive, one less in those of what is negative. */
+@inline
+function above(a: v128): v128 {
+  // -0 + 0 = 0, whose neighbour has the bits 1.
+  const bits = f32x4.add(a, f32x4.splat(0))
+  const moved = i32x4.add(bits, v128.or(i32x4.shr_s(bits, 31), i32x4.splat(1)))
+  return v128.bitselect(moved, a, f32x4.lt(a, f32x4.splat(Infinity)))
+}
+
 /** f(a). */
 @inline
 function lanes1(micro: i32, a: v128): v128 {
@@ -26,6 +35,8 @@ function lanes1(micro: i32, a: v128): v128 {
   // seven.
   if (micro == Micro.relu) return v128.andnot(a, f32x4.le(a, f32x4.splat(0)))
   if (micro == Micro.sqrt) return f32x4.sqrt(a)
+  if (micro == Micro.up) return above(a)
+  if (micro == Micro.down) return f32x4.neg(above(f32x4.neg(a)))
   if (micro == Micro.exp) return exp4(a)
   if (micro == Micro.log) return log4(a)
   if (micro == Micro.tanh) return tanh4(a)
@@ -194,6 +205,12 @@ export function apply(
       break
     case Micro.sigmoid:
       strip1(Micro.sigmoid, dst, a, sa, n)
+      break
+    case Micro.up:
+      strip1(Micro.up, dst, a, sa, n)
+      break
+    case Micro.down:
+      strip1(Micro.down, dst, a, sa, n)
       break
     case Micro.greater:
       strip2(Micro.greater, dst, a, sa, b, sb, n)

@@ -122,4 +122,7 @@ export enum Micro {
   mulAdd = 21,
   /** |a| * b. */
   absMul = 22,
+  /** The next number above and below, as IEEE 754 nextUp and nextDown: NaN stays, up(inf) = inf, up(-inf) = the least finite. */
+  up = 23,
+  down = 24,
 }

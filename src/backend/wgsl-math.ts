@@ -5,7 +5,7 @@ import { Combine, Micro } from '../core/lowering.ts'
  *
  * WGSL lets an implementation assume that no NaN or infinity occurs, and flush subnormals. What is guaranteed all the same:
  *
- * - Comparisons, min, max, relu, sign, step, select, neg and abs work on the bits of their operands as integers: they are exact
+ * - Comparisons, min, max, relu, sign, step, select, neg, abs, up and down work on the bits of their operands as integers: they are exact
  *   for every operand, NaN, infinities, signed zeros and subnormals included. A NaN never gets lost in them.
  * - sqrt, exp, log, tanh and sigmoid test for NaN, infinities and arguments outside their domain on the bits.
  * - add, sub, mul, div and what is built of them (mulAdd, splitMul, absMul) are the device's: rounded correctly (div: 2.5 ulp
@@ -42,6 +42,11 @@ fn choose(c: f32, a: f32, b: f32) -> f32 { return select(select(a, b, magnitude(
 fn root(x: f32) -> f32 {
   let r = select(sqrt(x), x, magnitude(x) == 0u || magnitude(x) >= 0x7f800000u);
   return select(r, quiet(), bitcast<i32>(x) < 0 && magnitude(x) != 0u);
+}
+fn above(x: f32) -> f32 {
+  let b = bitcast<i32>(x);
+  let moved = select(b + select(1, -1, b < 0), 1, magnitude(x) == 0u);
+  return select(bitcast<f32>(moved), x, broken(x) || bitcast<u32>(x) == 0x7f800000u);
 }
 fn power_of_two(i: i32) -> f32 { return bitcast<f32>((i + 127) << 23u); }
 fn exponential(x: f32) -> f32 {
@@ -153,6 +158,10 @@ export const micro = (m: Micro, a: string, b: string, c: string): string => {
       return `${a} * ${b} + ${c}`
     case Micro.absMul:
       return `absolute(${a}) * ${b}`
+    case Micro.up:
+      return `above(${a})`
+    case Micro.down:
+      return `negative(above(negative(${a})))`
     default:
       return m satisfies never
   }

@@ -111,6 +111,25 @@ export interface Rounds {
   readonly outputs: readonly Tensor[]
 }
 
+/**
+ * What makes the bounds of an op sound in spite of rounding (core/rounding.ts). An op without it is refused under outward rounding.
+ */
+export interface Outward<A> {
+  /**
+   * `exact`: the ends of the interval rule, and the op on points, are computed without any rounding. `rounded`: the op rounds its exact result
+   * once, and so do the ends of the interval rule. `sum`: it adds elements up in any order. `product`: it sums products with a point operand in
+   * any order, as many as `terms` says. Otherwise a rule of its own, for an op that rounds its exact result once.
+   */
+  readonly interval: 'exact' | 'rounded' | 'sum' | 'product' | ((xs: readonly Operand[], attrs: A) => Interval)
+  /**
+   * Lines that hold in real arithmetic for the slopes as they were computed, which lie in [-1, 1]. `selection`: those of `relax` do, and
+   * its slopes are 0 and 1.
+   */
+  readonly relax?: Relax<A> | 'selection'
+  /** Of a product: how many products each element of the result sums, and each element of its adjoint to operand 0. */
+  readonly terms?: (inputs: readonly Shape[], attrs: A) => { readonly result: number; readonly adjoint: number }
+}
+
 /** How the op runs: natively, by expansion into other ops, or round after round. */
 export type Kernel<A> =
   | {
@@ -137,4 +156,5 @@ export interface Op<A> {
   readonly interval: ((xs: readonly Operand[], attrs: A) => Interval) | Unsupported
   readonly relax: 'linear' | Bilinear<A> | Relax<A> | Reduction<A> | Unsupported
   readonly kernel: Kernel<A>
+  readonly outward?: Outward<A>
 }

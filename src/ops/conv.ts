@@ -92,6 +92,14 @@ export const conv2dOp: Op<Conv> = {
       : [conv2dInput(ct, w, g), node(conv2dWeightOp, [x, ct], g)],
   interval: ([x, w], g) => bilinearInterval((a, b) => node(conv2dOp, [a, b], g))(x, w),
   relax: { bilinear: unsupported('both operands are intervals, and their product has no linear bounds here') },
+  outward: {
+    interval: 'product',
+    terms: ([, [o, c, p, q]], { stride, dilation }) => {
+      // Windows that reach one element of x: along an axis every stride-th tap, where taps are neighbours.
+      const reach = (taps: number, i: 0 | 1) => (dilation[i] === 1 ? Math.ceil(taps / stride[i]) : taps)
+      return { result: c * p * q, adjoint: o * reach(p, 0) * reach(q, 1) }
+    },
+  },
   kernel: {
     reference: (out, [x, w], [sx, sw], _, g) => {
       out.fill(0)
@@ -264,6 +272,7 @@ export const unfoldOp: Op<Conv> = {
   },
   interval: increasing(() => unfoldOp),
   relax: 'linear',
+  outward: { interval: 'exact' },
   kernel: {
     reference: (out, [x], [[n, c]], _, g) => {
       out.fill(0)

@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { Micro, map } from '../core/lowering.ts'
+import { Micro } from '../core/lowering.ts'
 import {
   type Affine,
   apply,
@@ -12,60 +12,12 @@ import {
   unsupported,
   upperOf,
 } from '../core/op.ts'
-import * as S from '../core/shape.ts'
-import { isInterval, type Join, type Operand, type Tensor } from '../core/tensor.ts'
+import type * as S from '../core/shape.ts'
+import { type Interval, isInterval, type Join, type Operand, type Tensor } from '../core/tensor.ts'
+import { stepOut, up } from './directed.ts'
+import { type Arg, type Argument, binary, broadcastShape, elementwise, operand, unary } from './maker.ts'
 import { broadcastTo, full, increasing, unbroadcast } from './shape.ts'
 import { scalar } from './source.ts'
-
-type Scalar = (a: number, b: number, c: number) => number
-
-/** f on every element, operands broadcast to the output. */
-const mapReference =
-  (f: Scalar) =>
-  (out: Float64Array, inputs: readonly Float64Array[], shapes: readonly S.Shape[], outShape: S.Shape): void => {
-    const rank = outShape.length
-    const strides = shapes.map((s) => S.broadcastStrides(s, outShape))
-    const at = inputs.map(() => 0)
-    const index = new Array<number>(rank).fill(0)
-    for (let i = 0; i < out.length; i++) {
-      out[i] = f(inputs[0][at[0]], inputs[1]?.[at[1]], inputs[2]?.[at[2]])
-      for (let d = rank - 1; d >= 0; d--) {
-        const step = ++index[d] < outShape[d]
-        for (let k = 0; k < at.length; k++) at[k] += step ? strides[k][d] : -strides[k][d] * (outShape[d] - 1)
-        if (step) break
-        index[d] = 0
-      }
-    }
-  }
-
-const broadcastShape = (inputs: readonly S.Shape[]): E.Either<string, S.Shape> =>
-  inputs.reduce<E.Either<string, S.Shape>>(
-    (acc, s) => (E.isLeft(acc) ? acc : S.broadcast(acc.right, s)),
-    E.right([] as S.Shape),
-  )
-
-/** The part of a record that every elementwise op shares. */
-const elementwise = <A>(rest: Pick<Op<A>, 'name' | 'vjp' | 'interval' | 'relax'>, micro: Micro, f: Scalar): Op<A> => ({
-  ...rest,
-  shape: broadcastShape,
-  kernel: { reference: mapReference(f), lower: () => map(micro) },
-})
-
-const unary =
-  <A>(op: Op<A>, attrs: A) =>
-  <T extends Operand>(x: T): T =>
-    apply(op, [x], attrs) as T
-
-/** An operand of a binary op, or a number standing for a scalar constant. */
-export type Argument = Operand | number
-type Arg<T> = T extends number ? Tensor : T extends Operand ? T : never
-
-const operand = (x: Argument): Operand => (typeof x === 'number' ? scalar(x) : x)
-
-const binary =
-  (op: Op<undefined>) =>
-  <T extends Argument, U extends Argument>(a: T, b: U): Join<Arg<T>, Arg<U>> =>
-    apply(op, [operand(a), operand(b)], undefined) as Join<Arg<T>, Arg<U>>
 
 // ---- relaxation makers -------------------------------------------------------------------------------------------
 
@@ -171,6 +123,7 @@ export const addOp: Op<undefined> = elementwise(
     vjp: (ct, xs, out) => sides(xs, out, ct, ct),
     interval: increasing(() => addOp),
     relax: 'linear',
+    outward: { interval: 'rounded' },
   },
   Micro.add,
   (a, b) => a + b,
@@ -183,6 +136,7 @@ export const subOp: Op<undefined> = elementwise(
     vjp: (ct, xs, out) => sides(xs, out, ct, neg(ct)),
     interval: ([a, b]) => interval(sub(lowerOf(a), upperOf(b)), sub(upperOf(a), lowerOf(b))),
     relax: 'linear',
+    outward: { interval: 'rounded' },
   },
   Micro.sub,
   (a, b) => a - b,
@@ -195,6 +149,7 @@ export const negOp: Op<undefined> = elementwise(
     vjp: (ct) => [neg(ct)],
     interval: ([x]) => interval(neg(upperOf(x)), neg(lowerOf(x))),
     relax: 'linear',
+    outward: { interval: 'exact' },
   },
   Micro.neg,
   (a) => -a,
@@ -236,6 +191,7 @@ export const mulOp: Op<undefined> = elementwise(
         return { lower: plane(lowerOf(a), lowerOf(b)), upper: plane(upperOf(a), lowerOf(b)) }
       },
     },
+    outward: { interval: 'rounded' },
   },
   Micro.mul,
   (a, b) => a * b,
@@ -265,6 +221,13 @@ export const divOp: Op<undefined> = elementwise(
       const line = { slopes: [div(1, b), full(b.shape, 0)] }
       return { lower: line, upper: line }
     },
+    outward: {
+      interval: ([a, b]) => {
+        if (!isInterval(b)) return stepOut(extremes([div(lowerOf(a), b), div(upperOf(a), b)]))
+        // A quotient rounded once is at most any float that the exact quotient is at most.
+        return stepOut(mul(a, stepOut(reciprocal(b) as Interval)) as Interval)
+      },
+    },
   },
   Micro.div,
   (a, b) => a / b,
@@ -291,6 +254,7 @@ export const greaterOp: Op<undefined> = elementwise(
     vjp: () => [undefined, undefined],
     interval: ([a, b]) => truth([a, b], greater(lowerOf(a), upperOf(b)), greater(upperOf(a), lowerOf(b))),
     relax: flat(() => greaterOp),
+    outward: { interval: 'exact' },
   },
   Micro.greater,
   (a, b) => (a > b ? 1 : 0),
@@ -303,6 +267,7 @@ export const greaterEqualOp: Op<undefined> = elementwise(
     vjp: () => [undefined, undefined],
     interval: ([a, b]) => truth([a, b], greaterEqual(lowerOf(a), upperOf(b)), greaterEqual(upperOf(a), lowerOf(b))),
     relax: flat(() => greaterEqualOp),
+    outward: { interval: 'exact' },
   },
   Micro.greaterEqual,
   (a, b) => (a >= b ? 1 : 0),
@@ -319,6 +284,7 @@ export const equalOp: Op<undefined> = elementwise(
       return truth([a, b], mul(thin, equal(lowerOf(a), lowerOf(b))), meet)
     },
     relax: flat(() => equalOp),
+    outward: { interval: 'exact' },
   },
   Micro.equal,
   (a, b) => (a === b ? 1 : 0),
@@ -362,6 +328,7 @@ export const selectOp: Op<undefined> = elementwise(
       }
       return { lower: line, upper: line }
     },
+    outward: { interval: 'exact' },
   },
   Micro.select,
   (c, a, b) => (Number.isNaN(c) ? Number.NaN : c !== 0 ? a : b),
@@ -400,6 +367,7 @@ export const maximumOp: Op<undefined> = elementwise(
     },
     interval: increasing(() => maximumOp),
     relax: maxRelax,
+    outward: { interval: 'exact' },
   },
   Micro.max,
   (a, b) => Math.max(a, b),
@@ -419,6 +387,7 @@ export const minimumOp: Op<undefined> = elementwise(
       const turn = (line: Affine) => ({ slopes: line.slopes, intercept: line.intercept && neg(line.intercept) })
       return { lower: turn(upper), upper: turn(lower) }
     },
+    outward: { interval: 'exact' },
   },
   Micro.min,
   (a, b) => Math.min(a, b),
@@ -453,6 +422,22 @@ const reluLines = (l: Tensor, u: Tensor, a: number, slope: Slope) => {
   return { lower: { slopes: [line], intercept: undefined }, upper: { slopes: [chord], intercept } }
 }
 
+/**
+ * Lines of reluLines that hold in real arithmetic whatever rounding made of their slopes: any slope p in [a, 1] is sound below, and above
+ * s x + t is for s in [a, 1] as soon as t >= (a - s) l and t >= (1 - s) u, both of which are computed upward.
+ */
+const reluOutward = (l: Tensor, u: Tensor, a: number, slope: Slope) => {
+  const stable = select(step(maximum(l, u)), 1, a)
+  const { lower, upper } = reluLines(l, u, a, slope)
+  const unstable = straddles(l, u)
+  const sound = ([s]: readonly Tensor[]): Tensor => select(unstable, clamp(s, a, 1), stable)
+  const chord = sound(upper.slopes)
+  const product = (p: Tensor, q: Tensor) => up(mul(up(p), q))
+  const intercept = select(unstable, maximum(product(sub(chord, a), neg(l)), product(sub(1, chord), u)), 0)
+  const line = lower.slopes[0] === upper.slopes[0] ? chord : sound(lower.slopes)
+  return { lower: { slopes: [line], intercept: undefined }, upper: { slopes: [chord], intercept } }
+}
+
 /** max(x, 0). The gradient at 0 is 0. */
 export const reluOp: Op<undefined> = elementwise(
   {
@@ -460,6 +445,10 @@ export const reluOp: Op<undefined> = elementwise(
     vjp: (ct, [x]) => [mul(ct, step(x))],
     interval: increasing(() => reluOp),
     relax: ([x], _, slope) => reluLines(lowerOf(x), upperOf(x), 0, slope),
+    outward: {
+      interval: 'exact',
+      relax: ([x], _, slope) => reluOutward(lowerOf(x), upperOf(x), 0, slope),
+    },
   },
   Micro.relu,
   (a) => Math.max(a, 0),
@@ -467,14 +456,26 @@ export const reluOp: Op<undefined> = elementwise(
 
 /** 1 where x > 0, else 0; NaN for NaN. */
 export const stepOp: Op<undefined> = elementwise(
-  { name: 'step', vjp: () => [undefined], interval: increasing(() => stepOp), relax: flat(() => stepOp) },
+  {
+    name: 'step',
+    vjp: () => [undefined],
+    interval: increasing(() => stepOp),
+    relax: flat(() => stepOp),
+    outward: { interval: 'exact' },
+  },
   Micro.step,
   (a) => (Number.isNaN(a) ? a : a > 0 ? 1 : 0),
 )
 
 /** -1, 0 or 1; NaN for NaN. */
 export const signOp: Op<undefined> = elementwise(
-  { name: 'sign', vjp: () => [undefined], interval: increasing(() => signOp), relax: flat(() => signOp) },
+  {
+    name: 'sign',
+    vjp: () => [undefined],
+    interval: increasing(() => signOp),
+    relax: flat(() => signOp),
+    outward: { interval: 'exact' },
+  },
   Micro.sign,
   (a) => (Number.isNaN(a) ? a : a > 0 ? 1 : a < 0 ? -1 : 0),
 )
@@ -499,6 +500,7 @@ export const absOp: Op<undefined> = elementwise(
         upper: { slopes: [chord], intercept: select(unstable, sub(u, mul(chord, u)), 0) },
       }
     },
+    outward: { interval: 'exact' },
   },
   Micro.abs,
   (a) => Math.abs(a),
@@ -516,6 +518,10 @@ export const leakyReluOp: Op<{ readonly slope: number }> = {
   vjp: (ct, [x], _, { slope }) => [mul(ct, add(slope, mul(1 - slope, step(x))))],
   interval: increasing(() => leakyReluOp),
   relax: ([x], { slope: a }, slope) => reluLines(lowerOf(x), upperOf(x), a, slope),
+  outward: {
+    interval: 'rounded',
+    relax: ([x], { slope: a }, slope) => reluOutward(lowerOf(x), upperOf(x), a, slope),
+  },
   kernel: { expand: ([x], { slope }) => maximum(x, mul(slope, x)) },
 }
 export const leakyRelu =
@@ -556,6 +562,7 @@ export const sqrtOp: Op<undefined> = elementwise(
     vjp: (ct, _, out) => [div(mul(ct, 0.5), out)],
     interval: increasing(() => sqrtOp),
     relax: (xs, attrs, slope) => curved(sqrt, (x) => div(0.5, sqrt(x)), 'concave')(xs, attrs, slope),
+    outward: { interval: 'rounded' },
   },
   Micro.sqrt,
   (a) => Math.sqrt(a),

@@ -1,5 +1,6 @@
 import type { Op } from '../core/op.ts'
 import * as C from './conv.ts'
+import * as D from './directed.ts'
 import * as L from './elementwise.ts'
 import * as M from './linear.ts'
 import * as R from './reduce.ts'
@@ -8,8 +9,11 @@ import * as X from './softmax.ts'
 
 export * from './conv.ts'
 export * from './custom.ts'
+export * from './directed.ts'
 export * from './elementwise.ts'
 export * from './linear.ts'
+export type { Argument } from './maker.ts'
+export * from './outward.ts'
 export * from './reduce.ts'
 export * from './shape.ts'
 export * from './softmax.ts'
@@ -41,6 +45,8 @@ export const registry: readonly Op<any>[] = [
   L.sqrtOp,
   L.splitMulOp,
   L.absMulOp,
+  D.upOp,
+  D.downOp,
   M.matmulOp,
   C.conv2dOp,
   C.conv2dInputOp,

@@ -54,6 +54,10 @@ export const matmulOp: Op<Matmul> = {
   },
   interval: ([a, b], attrs) => bilinearInterval((x, y) => node(matmulOp, [x, y], attrs))(a, b),
   relax: { bilinear: unsupported('both operands are intervals, and their product has no linear bounds here') },
+  outward: {
+    interval: 'product',
+    terms: ([a, b], { transA, transB }) => ({ result: dims(a, transA)[1], adjoint: dims(b, transB)[1] }),
+  },
   kernel: {
     reference: (out, [a, b], [sa, sb], _, { transA, transB }) => {
       const batch = sa.length === 3 ? sa[0] : 1
@@ -167,3 +171,15 @@ export const sumTail = (x: Tensor, from = 2): Tensor => {
 export const rowDot = (a: Tensor, c: Tensor, from = 2): Tensor => sumTail(mul(a, c), from)
 /** The same with magnitudes of the coefficients: sum of |a| r. */
 export const absRowDot = (a: Tensor, r: Tensor, from = 2): Tensor => sumTail(absMul(a, r), from)
+
+/**
+ * Sum over all axes from `from` on in two stages, inner axes first, and how many additions an element goes through at most: fewer than
+ * in one sum of all, so that less must be allowed for their rounding.
+ */
+export const sumTailInStages = (x: Tensor, from: number): { readonly value: Tensor; readonly depth: number } => {
+  const tail = x.shape.slice(from)
+  const depthAt = (cut: number) => S.size(tail.slice(0, cut)) + S.size(tail.slice(cut))
+  const cuts = tail.map((_, cut) => cut).slice(1)
+  const cut = cuts.reduce((a, b) => (depthAt(b) < depthAt(a) ? b : a), cuts[0] ?? tail.length)
+  return { value: sumTail(sumTail(x, from + cut), from), depth: cut === tail.length ? S.size(tail) : depthAt(cut) }
+}

@@ -50,6 +50,7 @@ export const maxOp: Op<Axes> = {
     },
     lift: (a, [x], attrs) => liftReduced(a, x.shape, attrs),
   },
+  outward: { interval: 'exact', relax: 'selection' },
   kernel: {
     reference: reduceReference(Number.NEGATIVE_INFINITY, Math.max),
     lower: (_, __, { axes }) => ({ kind: 'reduce', combine: Combine.max, axes }),

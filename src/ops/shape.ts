@@ -54,6 +54,7 @@ export const reshapeOp: Op<{ readonly shape: S.Shape }> = {
   vjp: (ct, [x], out) => [reshape(ct, [...leading(ct, out.shape), ...x.shape])],
   interval: increasing(() => reshapeOp),
   relax: 'linear',
+  outward: { interval: 'exact' },
   kernel: { reference: (out, [x]) => out.set(x), lower: () => ({ kind: 'alias' }) },
 }
 
@@ -77,6 +78,7 @@ export const transposeOp: Op<{ readonly permutation: readonly number[] }> = {
   },
   interval: increasing(() => transposeOp),
   relax: 'linear',
+  outward: { interval: 'exact' },
   kernel: {
     reference: (out, [x], [shape], outShape, { permutation }) => {
       const s = S.strides(shape)
@@ -113,6 +115,7 @@ export const broadcastOp: Op<{ readonly shape: S.Shape }> = {
   vjp: (ct, [x], out) => [unbroadcast(ct, out.shape, x.shape)],
   interval: increasing(() => broadcastOp),
   relax: 'linear',
+  outward: { interval: 'exact' },
   kernel: {
     reference: (out, [x], [shape], outShape) => copyView(0, S.broadcastStrides(shape, outShape))(out, x, outShape),
     lower: ([shape], out) => ({ kind: 'view', offset: 0, strides: S.broadcastStrides(shape, out) }),
@@ -163,6 +166,7 @@ export const sumOp: Op<Axes> = {
   },
   interval: increasing(() => sumOp),
   relax: 'linear',
+  outward: { interval: 'sum' },
   kernel: {
     reference: reduceReference(0, (a, b) => a + b),
     lower: (_, __, { axes }) => ({ kind: 'reduce', combine: Combine.sum, axes }),
@@ -209,6 +213,7 @@ export const padOp: Op<{ readonly before: readonly number[]; readonly after: rea
   },
   interval: increasing(() => padOp),
   relax: 'linear',
+  outward: { interval: 'exact' },
   kernel: {
     reference: (out, [x], [shape], outShape, { before }) => {
       const s = S.strides(outShape)
@@ -250,6 +255,7 @@ export const sliceOp: Op<{ readonly starts: readonly number[]; readonly sizes: r
   },
   interval: increasing(() => sliceOp),
   relax: 'linear',
+  outward: { interval: 'exact' },
   kernel: {
     reference: (out, [x], [shape], outShape, { starts }) => {
       const s = S.strides(shape)
@@ -289,6 +295,7 @@ export const concatOp: Op<{ readonly axis: number }> = {
   },
   interval: increasing(() => concatOp),
   relax: 'linear',
+  outward: { interval: 'exact' },
   kernel: {
     reference: (out, xs, shapes, outShape, { axis }) => {
       const s = S.strides(outShape)
@@ -339,6 +346,7 @@ export const gatherOp: Op<undefined> = {
     return interval(gather(lowerOf(x), at), gather(upperOf(x), at))
   },
   relax: unsupported('it mixes the images of a batch, and bounds are taken per image'),
+  outward: { interval: 'exact' },
   kernel: {
     reference: (out, [x, index], [shape]) => {
       const d = rowSize(shape)
@@ -401,6 +409,7 @@ export const stopGradientOp: Op<undefined> = {
     const slopes = [onesLike(lowerOf(x))]
     return { lower: { slopes }, upper: { slopes } }
   },
+  outward: { interval: 'exact', relax: 'selection' },
   kernel: { reference: (out, [x]) => out.set(x), lower: () => ({ kind: 'alias' }) },
 }
 
@@ -413,6 +422,7 @@ export const probeOp: Op<{ readonly name: string }> = {
   vjp: (ct) => [ct],
   interval: increasing(() => probeOp),
   relax: 'linear',
+  outward: { interval: 'exact' },
   kernel: { reference: (out, [x]) => out.set(x), lower: () => ({ kind: 'alias' }) },
 }
 

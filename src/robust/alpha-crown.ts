@@ -2,6 +2,7 @@ import type { Buffer, Data } from '../backend/backend.ts'
 import type { Region } from '../backend/region.ts'
 import { power } from '../core/number.ts'
 import { interval } from '../core/op.ts'
+import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import type { Interval, Tensor } from '../core/tensor.ts'
 import {
@@ -85,7 +86,13 @@ export interface Relaxation {
  * The graph of a bound of `spec` (`[rows, n, ...output]`) with every slope free: those of the walk from the output, for each row and image, and
  * those of the walks that bound hidden nodes, each side its own, but for those whose box is `known`.
  */
-export const relaxation = (output: Tensor, boxes: Boxes, spec: Tensor, known: Boxes = new Map()): Relaxation => {
+export const relaxation = (
+  output: Tensor,
+  boxes: Boxes,
+  spec: Tensor,
+  known: Boxes = new Map(),
+  rounding: Rounding = 'none',
+): Relaxation => {
   const { boxed, hidden } = anatomy(output, boxes)
   const images = ([...boxes.values()][0] as Interval).shape[0]
   const rows = spec.shape[0]
@@ -108,7 +115,7 @@ export const relaxation = (output: Tensor, boxes: Boxes, spec: Tensor, known: Bo
     walkOf(output, 'lower'),
   ]
   const sites = walks.flatMap((w) => w.sites)
-  const crown = linearBounds({ slope: 'adaptive', hidden: 'own' })(output, boxes, known)
+  const crown = linearBounds({ slope: 'adaptive', hidden: 'own' })(output, boxes, known, rounding)
   return {
     slopes: sites.map(({ relu, shape }) => ({ shape, low: leak(relu) })),
     relus: walks[walks.length - 1].sites.map((s) => s.relu),
@@ -125,7 +132,7 @@ export const relaxation = (output: Tensor, boxes: Boxes, spec: Tensor, known: Bo
       const bounded = ({ from, sites: own }: Walk): Bounded => {
         const slope = new Map(own.map(({ relu }, i) => [relu, values[at + i]]))
         at += own.length
-        return linearBounds({ slope, hidden: 'own' })(from, boxes, new Map(given))
+        return linearBounds({ slope, hidden: 'own' })(from, boxes, new Map(given), rounding)
       }
       let lower: Tensor | undefined
       for (const walk of walks.slice(0, -1)) {
@@ -193,10 +200,10 @@ const zerosOf = ({ shape }: { readonly shape: S.Shape }): Tensor => broadcastTo(
  */
 export const alphaCrown =
   ({ steps, lr }: AlphaOptions): Bounder =>
-  (output, boxes, given) => {
-    const crown = linearBounds({ slope: 'adaptive', hidden: 'own' })(output, boxes, given)
+  (output, boxes, given, rounding = 'none') => {
+    const crown = linearBounds({ slope: 'adaptive', hidden: 'own' })(output, boxes, given, rounding)
     const lowerOf = (spec: Tensor): Tensor => {
-      const { slopes, start, bound } = relaxation(output, boxes, spec, given)
+      const { slopes, start, bound } = relaxation(output, boxes, spec, given, rounding)
       const free = slopes.map((s) => ({ ...s, high: 1 }))
       let found = crown.rows(spec).lower
       if (free.length === 0) return found
@@ -213,6 +220,7 @@ export const alphaCrown =
     return {
       rows,
       node: crown.node,
+      rounding,
       output: () => {
         const shape = output.shape.slice(1)
         const count = S.size(shape)

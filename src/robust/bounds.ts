@@ -1,4 +1,6 @@
+import { raise } from '../core/error.ts'
 import { interval } from '../core/op.ts'
+import type { Rounding } from '../core/rounding.ts'
 import type { Apply, Interval, Tensor } from '../core/tensor.ts'
 import { add, input, intersection, mul, sub } from '../ops/index.ts'
 import { anatomy } from '../tape/anatomy.ts'
@@ -15,6 +17,7 @@ const combine =
     output: () => f(p.output(), q.output()),
     rows: (spec) => f(p.rows(spec), q.rows(spec)),
     node: (x) => f(p.node(x), q.node(x)),
+    rounding: p.rounding === q.rounding ? p.rounding : 'none',
   })
 
 /**
@@ -23,12 +26,15 @@ const combine =
  */
 export const intersected =
   (a: Bounder, b: Bounder) =>
-  (output: Tensor, boxes: Boxes, given: Boxes = new Map()): Boxes =>
+  (output: Tensor, boxes: Boxes, given: Boxes = new Map(), rounding: Rounding = 'none'): Boxes =>
     anatomy(output, boxes).hidden.reduce<Boxes>(
       (known, h) =>
         known.has(h)
           ? known
-          : new Map(known).set(h, intersection(a(h, boxes, known).node(h), b(h, boxes, known).node(h))),
+          : new Map(known).set(
+              h,
+              intersection(a(h, boxes, known, rounding).node(h), b(h, boxes, known, rounding).node(h)),
+            ),
       given,
     )
 
@@ -38,9 +44,9 @@ export const intersected =
  */
 export const intersect =
   (a: Bounder, b: Bounder): Bounder =>
-  (output, boxes, given) => {
-    const known = intersected(a, b)(output, boxes, given)
-    return combine(intersection)(a(output, boxes, known), b(output, boxes, known))
+  (output, boxes, given, rounding) => {
+    const known = intersected(a, b)(output, boxes, given, rounding)
+    return combine(intersection)(a(output, boxes, known, rounding), b(output, boxes, known, rounding))
   }
 
 /**
@@ -51,8 +57,14 @@ export const blend = (beta: Tensor | number) => {
   const mixed = (x: Tensor, y: Tensor) => add(mul(sub(1, beta), x), mul(beta, y)) as Tensor
   const both = combine((x, y) => interval(mixed(x.lower, y.lower), mixed(x.upper, y.upper)))
   return (a: Bounder, b: Bounder): Bounder =>
-    (output, boxes, given) =>
-      both(a(output, boxes, given), b(output, boxes, given))
+    (output, boxes, given, rounding = 'none') =>
+      rounding === 'none'
+        ? both(a(output, boxes, given), b(output, boxes, given))
+        : raise({
+            kind: 'unsupported',
+            what: 'outward rounding of a blend of bounds',
+            reason: 'it is for training; intersect gives the tighter of two',
+          })
 }
 
 export { ibp }
@@ -83,9 +95,12 @@ export type MethodName = keyof typeof methods
  */
 export const boundsOf =
   (method: Bounder) =>
-  (network: Apply, box: Interval): Bounded => {
+  (network: Apply, box: Interval, rounding: Rounding = 'none'): Bounded => {
     const x: Tensor = input('x', box.shape)
-    return method(network(x), new Map([[x, box]]))
+    const bounded = method(network(x), new Map([[x, box]]), undefined, rounding)
+    return bounded.rounding === rounding
+      ? bounded
+      : raise({ kind: 'unsupported', what: 'outward rounding of these bounds', reason: 'they round to nearest' })
   }
 
 /** The bounds of one layer. */

@@ -2,14 +2,13 @@ import type { Backend } from '../backend/backend.ts'
 import { openRegion } from '../backend/region.ts'
 import { raise, usage } from '../core/error.ts'
 import { fold, key as keyOf } from '../core/key.ts'
+import { roundDown, roundUp } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import {
   type Attacker,
   attacker,
   type Counterexample,
   judge,
-  roundDown,
-  roundUp,
   type Subject,
   starts,
   type UnsafeCase,

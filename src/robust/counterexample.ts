@@ -111,27 +111,6 @@ export const judge = async (subject: Subject): Promise<Judge> => {
   }
 }
 
-// ---- float32 ---------------------------------------------------------------------------------------------------------
-
-const single = new Float32Array(1)
-const singleBits = new Int32Array(single.buffer)
-
-/** The float32 just above a finite float32. */
-const above = (x: number): number => {
-  if (x === 0) return 2 ** -149
-  single[0] = x
-  singleBits[0] += x > 0 ? 1 : -1
-  return single[0]
-}
-
-/** The least float32 that is not below x. */
-export const roundUp = (x: number): number => {
-  const y = Math.fround(x)
-  return y < x ? above(y) : y
-}
-/** The greatest float32 that is not above x. */
-export const roundDown = (x: number): number => -roundUp(-x)
-
 // ---- attack ----------------------------------------------------------------------------------------------------------
 
 /** max over k of spec_k . y - bound_k, `[n]`: at most 0 where a conjunction holds. y `[n, m]`, spec `[rows, n, m]`, bound `[rows, n]`. */

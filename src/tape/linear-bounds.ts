@@ -1,13 +1,14 @@
 import { raise } from '../core/error.ts'
 import { interval, type Slope } from '../core/op.ts'
+import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import { broadcastTo, scalar, select } from '../ops/index.ts'
 import { either } from './accumulate.ts'
 import { dependents, exactNodes, isNonlinear, mixes } from './anatomy.ts'
-import { type Boxes, propagate } from './ibp.ts'
+import { type Boxes, intervalOf, propagate, requireFloat32 } from './ibp.ts'
 import { boundListed, elementsOf, listable, roundOf } from './listed.ts'
-import type { Context, Ends, Rows } from './rows.ts'
+import type { Context, Covering, Ends, Rows } from './rows.ts'
 import { PIECEWISE, screener, unstable } from './screen.ts'
 import { boundNode, peel, startOf } from './starts.ts'
 import { order } from './tape.ts'
@@ -35,17 +36,28 @@ export interface Bounded {
   readonly output: () => Interval
   /** `[rows, n]`: bounds of sum over the output of spec * output, spec `[rows, n, ...shape]`, merged before concretising. */
   readonly rows: (spec: Tensor) => Interval
+  /** What was asked for: a bound that rounds otherwise than it was told must not pass for another. */
+  readonly rounding: Rounding
   /** The box of any node on the way, as the method has it. */
   readonly node: (x: Tensor) => Interval
 }
 
 /**
  * A way to bound: an output as a function of boxed nodes -> bounds of it, of rows of it, of nodes on the way. Boxes of hidden nodes that are
- * `given` (by another method, by the splits of a branch) are taken as they are.
+ * `given` (by another method, by the splits of a branch) are taken as they are. Rounding is `none` unless said otherwise (core/rounding.ts).
  */
-export type Bounder = (output: Tensor, boxes: Boxes, given?: Boxes) => Bounded
+export type Bounder = (output: Tensor, boxes: Boxes, given?: Boxes, rounding?: Rounding) => Bounded
 
-const contextOf = (output: Tensor, boxes: Boxes) => {
+const contextOf = (output: Tensor, boxes: Boxes, rounding: Rounding) => {
+  if (rounding !== 'none') {
+    order([output]).forEach(requireFloat32)
+    if ([...boxes.values()].some((b) => b.ball !== undefined))
+      return raise({
+        kind: 'unsupported',
+        what: 'outward rounding of l2 and l1 balls',
+        reason: 'it is proved for linf',
+      })
+  }
   const boxed = dependents([output], boxes)
   const first = [...boxes.values()][0]
   if (first === undefined) return raise({ kind: 'shape', op: 'bounds', message: 'no node has a box' })
@@ -76,6 +88,7 @@ const propagated = (
   given: Boxes,
   exact: ReadonlySet<Tensor>,
   ctx: Context,
+  rounding: Rounding,
 ): ReadonlyMap<Tensor, Operand> => {
   const balls = new Map([...boxes].filter(([, box]) => box.ball !== undefined))
   const round = dependents(outputs, balls)
@@ -84,6 +97,7 @@ const propagated = (
     boxes,
     (x, box) =>
       given.get(x) ?? (round.has(x) && exact.has(x) && mixes(x) ? boundNode(x, ctx, (y) => boxes.get(y)) : box),
+    rounding,
   )
 }
 
@@ -91,20 +105,24 @@ const propagated = (
 const never = (): never =>
   raise({ kind: 'unsupported', what: 'relaxing in interval propagation', reason: 'the walk ends at nonlinear ops' })
 
+const covering = (rounding: Rounding, box: (x: Tensor) => Interval): Covering | undefined =>
+  rounding === 'none' ? undefined : { semantics: rounding.outward, box }
+
 /**
  * Interval bound propagation. Rows are merged into the linear ops after the last nonlinear one before they meet a box
  * (arXiv:1810.12715, section 3): margins are tighter than differences of logit bounds.
  */
-export const ibp: Bounder = (output, boxes, given = new Map()) => {
-  const { boxed, images } = contextOf(output, boxes)
+export const ibp: Bounder = (output, boxes, given = new Map(), rounding = 'none') => {
+  const { boxed, images } = contextOf(output, boxes, rounding)
   const box = (x: Tensor) => known.get(x) as Interval
   const terminal = (x: Tensor) => (boxes.has(x) || (boxed.has(x) && isNonlinear(x, boxed)) ? box(x) : undefined)
-  const ctx: Context = { images, boxed, bounds: box, slope: never }
-  const known = propagated([output], boxes, given, exactNodes(order([output]), boxes, boxed), ctx)
+  const ctx: Context = { images, boxed, bounds: box, slope: never, outward: covering(rounding, box) }
+  const known = propagated([output], boxes, given, exactNodes(order([output]), boxes, boxed), ctx, rounding)
   return {
     output: () => box(output),
     rows: (spec) => specified(output, images, spec, (rows) => walk(output, rows, ctx, terminal)),
     node: box,
+    rounding,
   }
 }
 
@@ -127,8 +145,8 @@ const ones = (shape: S.Shape): Tensor => broadcastTo(scalar(1), shape)
  */
 export const linearBounds =
   (method: Method): Bounder =>
-  (output, boxes, given = new Map()) => {
-    const { boxed, images } = contextOf(output, boxes)
+  (output, boxes, given = new Map(), rounding = 'none') => {
+    const { boxed, images } = contextOf(output, boxes, rounding)
     const nodes = order([output])
     const exact = exactNodes(nodes, boxes, boxed)
     const terminal = (x: Tensor) => boxes.get(x)
@@ -138,14 +156,21 @@ export const linearBounds =
     }
     /** The box of a node as its relaxation needs it. */
     const bounds = memo((x) => there(x) ?? needed(x) ?? full(x))
-    const full = memo((x) => there(x) ?? boundAll(x))
+    const known = new Map<Tensor, Interval>()
+    const full = memo((x) => {
+      const whole = there(x) ?? boundAll(x)
+      known.set(x, whole)
+      return whole
+    })
     const slope = (x: Tensor): Slope =>
       typeof method.slope === 'string' ? method.slope : (method.slope.get(x) ?? 'adaptive')
-    const ctx: Context = { images, boxed, bounds, slope }
+    const ctx: Context = { images, boxed, bounds, slope, outward: covering(rounding, (x) => box(x)) }
     /** Bounds of the elements of a node that `mask` names, by a walk of listed rows, if it has at least so many coefficients. */
     const boundList = (x: Tensor, mask: () => Tensor, least: number): Interval | undefined => {
       const peeled = peel(x, ctx, terminal)
       if (terminal(peeled.base) !== undefined || method.perRound === 0) return undefined
+      // Rows of lists are gathered by image; no error bound of their sums is proved.
+      if (rounding !== 'none') return undefined
       const start = startOf(peeled.base, ctx)
       const enough = method.perRound !== undefined || elementsOf(start, ctx) >= least
       if (!enough || !listable(start, ctx, terminal)) return undefined
@@ -156,7 +181,7 @@ export const linearBounds =
     const boundAll = (x: Tensor): Interval =>
       boundList(x, () => ones([images, ...x.shape.slice(1)]), LARGE) ?? boundNode(x, ctx, terminal)
     const screen = screener(boxes, ctx)
-    const screens = given.size === 0 && [...boxes.values()].every((b) => b.ball === undefined)
+    const screens = rounding === 'none' && given.size === 0 && [...boxes.values()].every((b) => b.ball === undefined)
     const users = nodes.filter((x) => boxed.has(x) && isNonlinear(x, boxed))
     /** Where only unstable neurons need rows: the screen, and their own bounds where it leaves them open. */
     const needed = (x: Tensor): Interval | undefined => {
@@ -168,7 +193,20 @@ export const linearBounds =
       if (own === undefined) return undefined
       return interval(select(open, own.lower, box.lower), select(open, own.upper, box.upper))
     }
-    const byInterval = propagated(method.hidden === 'ibp' ? [output] : [...exact], boxes, given, exact, ctx)
+    const byInterval = propagated(method.hidden === 'ibp' ? [output] : [...exact], boxes, given, exact, ctx, rounding)
+    // For the magnitudes that slack is made of: the box that is known, else by the interval rule from those of the operands.
+    const magnitudes = new Map<Tensor, Interval>()
+    const box = (x: Tensor): Interval => {
+      const seen = boxes.get(x) ?? known.get(x) ?? given.get(x) ?? byInterval.get(x) ?? magnitudes.get(x)
+      if (seen !== undefined && isInterval(seen)) return seen
+      const made = intervalOf(
+        x,
+        x.inputs.map((i) => (boxed.has(i) ? box(i) : i)),
+        rounding,
+      )
+      magnitudes.set(x, made)
+      return made
+    }
     // Boxes are asked for in the order of the graph, so that a deep network does not recurse.
     const settle = () => {
       for (const x of users) for (const i of x.inputs) if (boxed.has(i)) bounds(i)
@@ -186,5 +224,6 @@ export const linearBounds =
         settle()
         return full(x)
       },
+      rounding,
     }
   }

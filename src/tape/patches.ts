@@ -21,7 +21,7 @@ import { both, type Context, type Patch, type Rows } from './rows.ts'
 import { order } from './tape.ts'
 
 /** A value of the node at every place's window: `[n or 1, P, c, p, q]`, zero outside the map. */
-const atPlaces = (v: Tensor, node: Tensor, { g }: Patch): Tensor => {
+export const atPlaces = (v: Tensor, node: Tensor, { g }: Patch): Tensor => {
   const n = v.shape.length === 4 ? v.shape[0] : 1
   const windows = unfoldBy(broadcastTo(v, [n, ...node.shape.slice(1)]), g)
   const [, i, j, c, p, q] = windows.shape

@@ -1,4 +1,5 @@
 import type { Slope } from '../core/op.ts'
+import type { Semantics } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import type { Interval, Tensor } from '../core/tensor.ts'
 import { add, type Conv } from '../ops/index.ts'
@@ -24,6 +25,12 @@ export interface Ends {
   readonly upper: Tensor
 }
 
+/** Ends as far as they are known: what has been added up so far. */
+export interface Gathered {
+  readonly lower?: Tensor | undefined
+  readonly upper?: Tensor | undefined
+}
+
 /** What every walk of one graph shares. */
 export interface Context {
   readonly images: number
@@ -34,6 +41,15 @@ export interface Context {
   /** The box of a node that a relaxation asks for. */
   readonly bounds: (x: Tensor) => Interval
   readonly slope: (x: Tensor) => Slope
+  /** Set under outward rounding. */
+  readonly outward?: Covering | undefined
+}
+
+/** What a walk needs in order to cover its own rounding (tape/slack.ts). */
+export interface Covering {
+  readonly semantics: Semantics
+  /** A sound box of any node that depends on a box, by whatever means. */
+  readonly box: (x: Tensor) => Interval
 }
 
 /** Rows of several images one after the other: which image each is of, and where its patch lies. */

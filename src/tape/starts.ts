@@ -4,6 +4,7 @@ import type { Interval, Tensor } from '../core/tensor.ts'
 import {
   add,
   addOp,
+  addUp,
   broadcastTo,
   type Conv,
   conv2dOp,
@@ -15,12 +16,15 @@ import {
   reshape,
   reshapeOp,
   sub,
+  subDown,
   subOp,
   transpose,
   transposeLast,
 } from '../ops/index.ts'
+import { propagate } from './ibp.ts'
 import { type PatchCost, patchCost } from './patches.ts'
 import { type Context, plus, type Rows } from './rows.ts'
+import { executionError } from './slack.ts'
 import { order } from './tape.ts'
 import { walk } from './walk.ts'
 
@@ -134,7 +138,7 @@ export const finished = (node: Tensor, { shift }: Peeled, ctx: Context, lower: T
 export const boundNode = (node: Tensor, ctx: Context, terminal: Terminal): Interval => {
   const peeled = peel(node, ctx, terminal)
   const end = terminal(peeled.base)
-  if (end !== undefined) return finished(node, peeled, ctx, end.lower, end.upper)
+  if (end !== undefined) return shifted(node, peeled, ctx, end.lower, end.upper, false)
   const { root, extents, all } = startOf(peeled.base, ctx)
   const ends = walk(root, all, ctx, terminal)
   const [n, [rows, places]] = [ctx.images, extents]
@@ -142,5 +146,26 @@ export const boundNode = (node: Tensor, ctx: Context, terminal: Terminal): Inter
     places === undefined
       ? transposeLast(broadcastTo(x, [rows, n]))
       : transpose(broadcastTo(x, [rows, n, places]), [1, 0, 2])
-  return finished(node, peeled, ctx, back(ends.lower), back(ends.upper))
+  return shifted(node, peeled, ctx, back(ends.lower), back(ends.upper), root !== peeled.base)
+}
+
+/**
+ * `finished` or, under outward rounding, the box of the node by the interval rules of the points added on the way from its base. Where the walk
+ * began below a product, with its weights for rows, the product's own execution is still to be covered.
+ */
+const shifted = (
+  node: Tensor,
+  peeled: Peeled,
+  ctx: Context,
+  lower: Tensor,
+  upper: Tensor,
+  isProduct: boolean,
+): Interval => {
+  const { base } = peeled
+  if (ctx.outward === undefined) return finished(node, peeled, ctx, lower, upper)
+  const shape = [ctx.images, ...base.shape.slice(1)]
+  const [l, u] = [reshape(lower, shape), reshape(upper, shape)]
+  const error = isProduct ? executionError(base, ctx.outward) : undefined
+  const box = error === undefined ? interval(l, u) : interval(subDown(l, error), addUp(u, error))
+  return propagate([node], new Map([[base, box]]), undefined, { outward: ctx.outward.semantics }).get(node) as Interval
 }

@@ -24,32 +24,51 @@ import {
   sub,
   subOp,
   sumTail,
+  sumTailInStages,
   transposeOp,
   zeros,
 } from '../ops/index.ts'
 import { isNonlinear, SCALE } from './anatomy.ts'
 import { concretize } from './concretize.ts'
 import { meeting, mergePatches, patchThroughConv } from './patches.ts'
-import { both, type Context, describe, type Ends, plus, type Rows } from './rows.ts'
+import { both, type Context, describe, type Ends, type Gathered, plus, type Rows } from './rows.ts'
+import {
+  addSlack,
+  concretizeCovered,
+  errorOf,
+  gather,
+  linearSlack,
+  mergeSlack,
+  pointCovered,
+  relaxationSlack,
+  type Slack,
+  settled,
+} from './slack.ts'
 import { order } from './tape.ts'
 
-const sumRows = (rows: Rows, x: Tensor): Tensor => sumTail(x, rows.patch === undefined ? 2 : 3)
+const sumRows = (rows: Rows, x: Tensor, ctx: Context): Tensor => {
+  const tail = rows.patch === undefined ? 2 : 3
+  return ctx.outward === undefined ? sumTail(x, tail) : sumTailInStages(x, tail).value
+}
 
 /** What lower and upper rows contribute where the node's value is the point v. */
 const pointEnds = (rows: Rows, node: Tensor, v: Tensor, ctx: Context): Ends => {
   const met = meeting(rows, node, v, ctx)
-  const at = (a: Tensor) => sumRows(rows, mul(a, met))
+  const at = (a: Tensor) => sumRows(rows, mul(a, met), ctx)
   const lower = at(rows.lower)
   return { lower, upper: rows.upper === rows.lower ? lower : at(rows.upper) }
 }
 
+/** What a step of the walk gives: rows for each boxed operand, its share of the offset and, under outward rounding, its slack. */
+interface Through {
+  readonly to: readonly (Rows | undefined)[]
+  readonly ends: Ends | undefined
+  readonly slack: Slack | undefined
+}
+
 /** Rows carried through a relaxation, one set for each boxed operand, and the intercepts' share of the offset. */
-const throughRelaxation = (
-  rows: Rows,
-  x: Tensor,
-  ctx: Context,
-): { readonly to: readonly (Rows | undefined)[]; readonly ends: Ends | undefined } => {
-  const { relax: rule } = x.op
+const throughRelaxation = (rows: Rows, x: Tensor, ctx: Context): Through => {
+  const { relax: rule, outward } = x.op
   if (rule === 'linear' || 'unsupported' in rule)
     return raise({
       kind: 'unsupported',
@@ -61,9 +80,16 @@ const throughRelaxation = (
     typeof rule === 'object' && 'bilinear' in rule ? rule.bilinear : (reduction?.relax ?? (rule as Relax<unknown>))
   if (typeof made !== 'function')
     return raise({ kind: 'unsupported', what: `linear bounds of ${x.op.name}`, reason: made.unsupported })
+  if (ctx.outward !== undefined && outward?.relax === undefined)
+    return raise({
+      kind: 'unsupported',
+      what: `outward rounding of linear bounds of ${x.op.name}`,
+      reason: 'no lines of it are proved',
+    })
   requireImages(x, ctx)
   const operands: readonly Operand[] = x.inputs.map((i) => (ctx.boxed.has(i) ? ctx.bounds(i) : i))
-  const { lower, upper } = made(operands, x.attrs, ctx.slope(x))
+  const lines = typeof outward?.relax === 'function' && ctx.outward !== undefined ? outward.relax : made
+  const { lower, upper } = lines(operands, x.attrs, ctx.slope(x))
   const lifted =
     reduction === undefined ? rows : both(rows, (a) => reduction.lift(perImage(a, x, ctx), x.inputs, x.attrs))
   const place = (v: Tensor) => meeting(rows, x, v, ctx)
@@ -83,10 +109,11 @@ const throughRelaxation = (
   const line = ({ intercept }: Affine) => place(intercept ?? full([], 0))
   const zero = lower.intercept === undefined && upper.intercept === undefined
   const share = (a: Tensor, p: Affine, q: Affine) =>
-    sumRows(rows, p === q ? mul(a, line(p)) : splitMul(a, line(p), line(q)))
+    sumRows(rows, p === q ? mul(a, line(p)) : splitMul(a, line(p), line(q)), ctx)
   return {
     to,
     ends: zero ? undefined : { lower: share(rows.lower, lower, upper), upper: share(rows.upper, upper, lower) },
+    slack: ctx.outward && relaxationSlack(rows, x, { lower, upper }, ctx, ctx.outward),
   }
 }
 
@@ -107,38 +134,68 @@ const merge = (a: Rows | undefined, b: Rows): Rows => {
   return { lower, upper: a.upper === a.lower && b.upper === b.lower ? lower : add(a.upper, b.upper) }
 }
 
+/** One step of the walk, from a node to its boxed operands. */
+export const through = (rows: Rows, x: Tensor, ctx: Context): Through =>
+  isNonlinear(x, ctx.boxed) ? throughRelaxation(rows, x, ctx) : linear(rows, x, ctx)
+
 /**
  * Bounds of rows of `root` by the walk; it ends at nodes whose box `terminal` knows.
  */
 export const walk = (root: Tensor, start: Rows, ctx: Context, terminal: (x: Tensor) => Interval | undefined): Ends => {
+  const cover = ctx.outward
+  const nodes = order([root])
   const rowsOf = new Map<Tensor, Rows>([[root, start]])
-  let offset: { readonly lower: Tensor | undefined; readonly upper: Tensor | undefined } = {
-    lower: undefined,
-    upper: undefined,
+  const owed = new Map<Tensor, Slack>()
+  let [offset, error]: Gathered[] = [{}, {}]
+  const collect = (value: Ends | undefined, lost?: Gathered) => {
+    if (cover === undefined) offset = plusEnds(offset, value)
+    else [offset, error] = [gather(offset, value, 'offset'), gather(error, lost, 'error')]
   }
-  const collect = (ends: Ends | undefined) => {
-    offset = { lower: plus(offset.lower, ends?.lower), upper: plus(offset.upper, ends?.upper) }
-  }
-  for (const x of [...order([root])].reverse()) {
+  for (const x of [...nodes].reverse()) {
     const rows = rowsOf.get(x)
     if (rows === undefined) continue
     const box = terminal(x)
-    if (box !== undefined) {
-      collect(concretize(rows, x, box, ctx))
+    if (box !== undefined || !ctx.boxed.has(x)) {
+      if (cover === undefined) collect(box === undefined ? pointEnds(rows, x, x, ctx) : concretize(rows, x, box, ctx))
+      else {
+        const end = box === undefined ? pointCovered(rows, x) : concretizeCovered(rows, x, box, owed.get(x))
+        collect(end.value, end.error)
+      }
       continue
     }
-    if (!ctx.boxed.has(x)) {
-      collect(pointEnds(rows, x, x, ctx))
-      continue
+    const { to, ends, slack } = through(rows, x, ctx)
+    collect(ends)
+    if (cover !== undefined) {
+      const due = addSlack(slack, owed.get(x))
+      const heir = heirOf(x, nodes, ctx)
+      if (heir === undefined) collect(undefined, errorOf(rows, x, due))
+      else owed.set(heir, due)
     }
-    const to = isNonlinear(x, ctx.boxed) ? nonlinear(rows, x, ctx, collect) : linear(rows, x, ctx, collect)
     x.inputs.forEach((i, k) => {
       const r = to[k]
-      if (r !== undefined) rowsOf.set(i, merge(rowsOf.get(i), r))
+      if (r === undefined) return
+      const before = rowsOf.get(i)
+      const merged = merge(before, r)
+      rowsOf.set(i, merged)
+      if (before !== undefined && cover !== undefined && ctx.boxed.has(i))
+        collect(undefined, errorOf(merged, i, mergeSlack(i, cover)))
     })
   }
+  if (cover !== undefined) return settled(offset, error)
   const zero = full([1, 1], 0)
   return { lower: offset.lower ?? zero, upper: offset.upper ?? zero }
+}
+
+const plusEnds = (a: Gathered, b: Ends | undefined): Gathered => ({
+  lower: plus(a.lower, b?.lower),
+  upper: plus(a.upper, b?.upper),
+})
+
+/** The operand that has exactly the rows of x: that of an addition of a point, if nothing else uses it. It takes on the slack of x. */
+const heirOf = (x: Tensor, nodes: readonly Tensor[], ctx: Context): Tensor | undefined => {
+  if (x.op !== addOp && x.op !== subOp) return undefined
+  const [z, another] = x.inputs.filter((i) => ctx.boxed.has(i))
+  return another === undefined && nodes.every((y) => y === x || !y.inputs.includes(z)) ? z : undefined
 }
 
 /** Rows are per image, so each image of a node must depend on the same image of its boxed operands alone. */
@@ -158,21 +215,30 @@ const requireImages = (x: Tensor, ctx: Context): void => {
     })
 }
 
-const nonlinear = (rows: Rows, x: Tensor, ctx: Context, collect: (e: Ends | undefined) => void) => {
-  const { to, ends } = throughRelaxation(rows, x, ctx)
-  collect(ends)
-  return to
-}
-
 /** Rows through an op that is linear in its boxed operands; point operands go into the offset. */
-const linear = (rows: Rows, x: Tensor, ctx: Context, collect: (e: Ends) => void): readonly (Rows | undefined)[] => {
+const linear = (rows: Rows, x: Tensor, ctx: Context): Through => {
   requireImages(x, ctx)
   const isBoxed = x.inputs.map((i) => ctx.boxed.has(i))
-  if (x.op.relax === 'linear' && isBoxed.includes(false)) {
-    // The value of the op with its boxed operands at 0.
-    const point = x.op === addOp || x.op === subOp ? pointTerm(x, isBoxed) : rebuilt(x, isBoxed)
-    collect(pointEnds(rows, x, point, ctx))
+  // The value of the op with its boxed operands at 0.
+  const point =
+    x.op.relax === 'linear' && isBoxed.includes(false)
+      ? x.op === addOp || x.op === subOp
+        ? pointTerm(x, isBoxed)
+        : rebuilt(x, isBoxed)
+      : undefined
+  return {
+    to: linearRows(rows, x, isBoxed, ctx),
+    ends: point && pointEnds(rows, x, point, ctx),
+    slack: ctx.outward && linearSlack(rows, x, point, ctx, ctx.outward),
   }
+}
+
+const linearRows = (
+  rows: Rows,
+  x: Tensor,
+  isBoxed: readonly boolean[],
+  ctx: Context,
+): readonly (Rows | undefined)[] => {
   if (rows.patch !== undefined && x.op === conv2dOp) return [patchThroughConv(rows, x, x.inputs[0], ctx), undefined]
   if ((rows.patch !== undefined || ctx.list !== undefined) && (x.op === mulOp || x.op === divOp)) {
     const k = isBoxed.indexOf(true)

@@ -153,9 +153,25 @@ export const micro = (m: Micro, a: number, b: number, c: number): number => {
       return f(f(a * b) + c)
     case Micro.absMul:
       return f(Math.abs(a) * b)
+    case Micro.up:
+      return above(a)
+    case Micro.down:
+      return -above(-a)
     default:
       return m satisfies never
   }
+}
+
+/** The next float32 above, by its distance: half of the spacing below |a| and a quarter lead to it through rounding. */
+const above = (a: number): number => {
+  if (Number.isNaN(a) || a === Number.POSITIVE_INFINITY) return a
+  if (a === Number.NEGATIVE_INFINITY) return -(2 - 2 ** -23) * 2 ** 127
+  let exponent = -126
+  while (2 ** (exponent + 1) <= Math.abs(a)) exponent++
+  const spacing = 2 ** (exponent - 23)
+  // Below a power of two, negative numbers are twice as dense.
+  const step = a < 0 && -a === 2 ** exponent && exponent > -126 ? spacing / 2 : spacing
+  return f(a + step)
 }
 
 export const arity = (m: Micro): number =>

@@ -17,6 +17,8 @@ export interface Example {
 export type Accuracy =
   /** The f64 result rounded to f32, bit by bit. */
   | { readonly kind: 'exact' }
+  /** A step to the next number, which is finer in f64: the numbers next to the result, or the finite ones next to infinity. */
+  | { readonly kind: 'neighbour' }
   /** Units in the last place of the result. */
   | { readonly kind: 'ulp'; readonly ulps: number }
   /** gamma_n times the same op on magnitudes, n terms in any order. */
@@ -99,9 +101,9 @@ const doNotBroadcast = [
 ]
 const exact: Accuracy = { kind: 'exact' }
 const ulp = (ulps: number): Accuracy => ({ kind: 'ulp', ulps })
-const unaryEntry = (op: Op<undefined>, accuracy: Accuracy, of: Maker = real): Entry => ({
+const unaryEntry = (op: Op<undefined>, accuracy: Accuracy, of: Maker = real, walks = true): Entry => ({
   op,
-  examples: unary(of),
+  examples: walks ? unary(of) : unary(of).map((e) => ({ ...e, walks: [] })),
   wrong: [],
   accuracy,
 })
@@ -215,6 +217,8 @@ export const entries: readonly Entry[] = [
   unaryEntry(O.expOp, ulp(2)),
   unaryEntry(O.logOp, ulp(2), positive),
   unaryEntry(O.sqrtOp, exact, positive),
+  unaryEntry(O.upOp, { kind: 'neighbour' }, real, false),
+  unaryEntry(O.downOp, { kind: 'neighbour' }, real, false),
   {
     op: O.splitMulOp,
     examples: [

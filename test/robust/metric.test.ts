@@ -116,7 +116,7 @@ test('a method that lies is refuted by the attack, and its claims are not counte
       ...b,
       lower: constant(new Float64Array(b.shape.reduce((a, d) => a * d, 1)).fill(1), b.shape),
     })
-    return { output: () => sure(honest.output()), rows: (spec) => sure(honest.rows(spec)), node: honest.node }
+    return { ...honest, output: () => sure(honest.output()), rows: (spec) => sure(honest.rows(spec)) }
   }
   const v = await judge(simd, { method: liar }, 0.3)
   ordered(v)

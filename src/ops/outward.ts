@@ -1,0 +1,135 @@
+import { raise } from '../core/error.ts'
+import { interval, node, type Op } from '../core/op.ts'
+import { ETA, gamma, growth, roundUp, type Semantics, U } from '../core/rounding.ts'
+import * as S from '../core/shape.ts'
+import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
+import { down, stepOut, up } from './directed.ts'
+import { abs, add, centre, greaterEqual, maximum, mul, select, sub } from './elementwise.ts'
+import type { Argument } from './maker.ts'
+
+/**
+ * Interval rules that hold in spite of rounding, as graphs. Every sum and product in them is rounded to nearest by the backend and
+ * then stepped to the neighbour on the safe side, so that no claim is made about the rounding of a whole expression. Numbers that the graphs
+ * hold are float32 numbers: the same graph is as sound in doubles, where roundings are finer.
+ */
+
+export const addUp = (a: Tensor, b: Argument): Tensor => up(add(a, b) as Tensor)
+export const addDown = (a: Tensor, b: Tensor): Tensor => down(add(a, b))
+export const subUp = (a: Tensor, b: Tensor): Tensor => up(sub(a, b))
+export const subDown = (a: Tensor, b: Tensor): Tensor => down(sub(a, b))
+export const mulUp = (a: Tensor, b: Argument): Tensor => up(mul(a, b) as Tensor)
+
+/** The largest |x| of a box, elementwise; exact. */
+export const magnitude = (x: Operand): Tensor => (isInterval(x) ? maximum(abs(x.lower), abs(x.upper)) : abs(x))
+
+/**
+ * At least the sum of products of non-negative numbers that was computed as m, none of them through more than n roundings, and `underflows`
+ * times ETA beyond what underflowed on the way: (m + underflows ETA) growth(n), see core/rounding.ts. Each product may lose one ETA.
+ */
+export const majorant = (m: Tensor, n: number, underflows: number): Tensor =>
+  mulUp(addUp(m, roundUp(underflows * ETA)), growth(n))
+
+/** x where y <= limit, else NaN: what may have overflowed on the way is not known. */
+export const within = (y: Tensor, limit: number, x: Tensor): Tensor => select(greaterEqual(limit, y), x, Number.NaN)
+
+/** A centre, and a radius that covers the box whatever rounding made of the centre. */
+export const centreAndReach = (x: Interval): { readonly c: Tensor; readonly r: Tensor } => {
+  const c = centre(x)
+  return { c, r: maximum(subUp(x.upper, c), subUp(c, x.lower)) }
+}
+
+/** Sums of numbers whose magnitudes add up to this do not overflow, in any order. */
+export const LARGE = 2 ** 124
+
+/** A sum of n terms has |computed - exact| <= gamma_n sum |terms| + n ETA; with a bias it has n + 1 terms. */
+const withBias = (n: number): number => gamma(n + 1)
+
+/**
+ * Products x W of a box x = c +- r with a point W, n terms each, k = gamma_{n+1}. The kernel computes c W as C with |C - c W| <= k |c||W| + n ETA,
+ * so x W lies in C +- R for R >= (r + k |c|)|W| + n ETA. `deployed`: an execution differs from x W by at most k (|c| + r)|W| + (n + 1) ETA,
+ * a bias among its terms (whose share of the error, k |bias|, is left to the addition, see `biased`), so
+ * R >= ((1 + k) r + 2 k |c|)|W| + (2 n + 1) ETA. The product with |W| is itself computed, and taken by `majorant`.
+ *
+ * R >= k (|c| + r)|W| and k > 2^-24, so where R <= 2^100 the terms of any of these sums add up to at most 2^124, and nothing overflowed.
+ * Elsewhere the result is NaN.
+ */
+const product = <A>(op: Op<A>, [a, b]: readonly Operand[], attrs: A, n: number, semantics: Semantics): Interval => {
+  if (isInterval(a) && isInterval(b))
+    return raise({ kind: 'unsupported', what: `${op.name} of two intervals`, reason: 'no outward rounding is proved' })
+  const [box, apply] = isInterval(a)
+    ? [a, (x: Tensor, absolute: boolean) => node(op, [x, absolute ? abs(b as Tensor) : (b as Tensor)], attrs)]
+    : [b as Interval, (x: Tensor, absolute: boolean) => node(op, [absolute ? abs(a) : a, x], attrs)]
+  const { c, r } = centreAndReach(box)
+  const k = withBias(n)
+  const reach =
+    semantics === 'real' ? addUp(r, mulUp(abs(c), k)) : addUp(mulUp(r, roundUp(1 + k)), mulUp(abs(c), 2 * k))
+  const spread = majorant(apply(reach, true), n, 3 * n + 2)
+  const radius = within(spread, 2 ** 100, spread)
+  const value = apply(c, false)
+  return interval(subDown(value, radius), addUp(value, radius))
+}
+
+/**
+ * Sums of n elements of a box. An end is computed as L with |L - sum l| <= gamma_n sum |l|; an execution of a sum of x differs from it by as much
+ * again. Additions do not underflow. Nothing overflows where the magnitudes add up to at most 2^124.
+ */
+const summed = <A>(op: Op<A>, x: Interval, attrs: A, semantics: Semantics): Interval => {
+  const [lower, upper, m] = [x.lower, x.upper, magnitude(x)].map((end) => node(op, [end], attrs))
+  const n = S.size(lower.shape) === 0 ? 0 : S.size(x.shape) / S.size(lower.shape)
+  const total = majorant(m, n, 0)
+  const error = mulUp(within(total, LARGE, total), (semantics === 'real' ? 1 : 2) * gamma(n))
+  return interval(subDown(lower, error), addUp(upper, error))
+}
+
+/** One rounding of results up to `size`: U size, and what an underflow costs. */
+export const roundingError = (size: Tensor): Tensor => addUp(mulUp(size, roundUp(1.02 * U)), ETA)
+
+/** What encloses the exact results of an op, widened by the one rounding of an execution. */
+const executed = (box: Interval, semantics: Semantics): Interval => {
+  if (semantics === 'real') return box
+  const size = magnitude(box)
+  const error = roundingError(within(size, LARGE, size))
+  return interval(subDown(box.lower, error), addUp(box.upper, error))
+}
+
+/** The enclosure of an op under outward rounding. @throws unsupported where no rule is proved. */
+export const enclose = <A>(op: Op<A>, xs: readonly Operand[], attrs: A, semantics: Semantics): Interval => {
+  const rule = op.outward?.interval
+  if ('unsupported' in op.interval)
+    return raise({ kind: 'unsupported', what: `${op.name} of interval tensors`, reason: op.interval.unsupported })
+  if (rule === undefined)
+    return raise({
+      kind: 'unsupported',
+      what: `outward rounding of ${op.name}`,
+      reason: 'no error bound of it is proved',
+    })
+  if (typeof rule === 'function') return executed(rule(xs, attrs), semantics)
+  switch (rule) {
+    case 'exact':
+      return op.interval(xs, attrs)
+    case 'rounded':
+      return executed(stepOut(op.interval(xs, attrs)), semantics)
+    case 'sum':
+      return summed(op, xs[0] as Interval, attrs, semantics)
+    case 'product':
+      return product(op, xs, attrs, termsOf(op, xs, attrs), semantics)
+    default:
+      return rule satisfies never
+  }
+}
+
+/** Terms of each element of a product. */
+const termsOf = <A>(op: Op<A>, xs: readonly Operand[], attrs: A): number =>
+  op.outward?.terms?.(
+    xs.map((x) => x.shape),
+    attrs,
+  ).result ?? 0
+
+/**
+ * What a bias adds to the error of a product of n terms that it is summed with in any order: gamma_{n+1}(|x W| + |bias|) + (n + 1) ETA in all, of
+ * which `product` covers the first and the last part. NaN for a bias so large that a partial sum could overflow.
+ */
+export const biasError = (bias: Tensor, n: number): Tensor => {
+  const size = abs(bias)
+  return mulUp(within(size, LARGE, size), withBias(n))
+}
