@@ -3,13 +3,14 @@ import * as TE from 'fp-ts/lib/TaskEither.js'
 import type { Backend } from '../backend/backend.ts'
 import { openRegion } from '../backend/region.ts'
 import { raise, usage } from '../core/error.ts'
+import { type Rounding, requireIeee } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Shape, show as showShape } from '../core/shape.ts'
 import type { Norm, Tensor } from '../core/tensor.ts'
 import { type Dataset, labelsOf, pixels } from '../data/dataset.ts'
 import type { SavedModel } from '../format/model.ts'
 import { input } from '../ops/index.ts'
-import { type Bounder, layerBounds } from '../robust/bounds.ts'
+import { type Bounder, layerBounds, rounded } from '../robust/bounds.ts'
 import { ball } from '../robust/perturbation.ts'
 import { rivals } from '../robust/specification.ts'
 import { compileIn, planFor } from '../tape/run.ts'
@@ -25,9 +26,11 @@ import {
   indices,
   methodOption,
   normOption,
+  roundingOf,
   roundingOption,
+  semanticsOption,
 } from './options.ts'
-import { json, table } from './report.ts'
+import { json, roundingRecord, table } from './report.ts'
 import { attempt } from './shell.ts'
 
 const options = {
@@ -39,6 +42,7 @@ const options = {
   alphaSteps: alphaOption,
   layers: { flags: '--layers', about: 'bounds of every layer too' },
   rounding: roundingOption,
+  semantics: semanticsOption,
 }
 
 /** One row per image. */
@@ -69,22 +73,25 @@ interface Question {
   readonly norm: Norm
   readonly method: Bounder
   readonly layers: boolean
+  readonly rounding: Rounding
   readonly memory: number
 }
 
 /** Bounds the images one by one with one plan: the numbers of an image do not depend on which others are asked for. */
 const boundImages =
-  ({ model: { network, parameters }, data, index, epsilon, norm, method, layers, memory }: Question) =>
+  ({ model: { network, parameters }, data, index, epsilon, norm, method, layers, rounding, memory }: Question) =>
   async (backend: Backend, progress: (done: number) => Promise<void>): Promise<Bounds> => {
+    requireIeee(backend.name, rounding)
     const label = [...labelsOf(data, index)]
     const weights = Object.entries(network.parameters).map(([name, { shape }]) => ({ name, node: input(name, shape) }))
     const [x, y, radiusNode] = [input('x', [1, ...network.input]), input('label', [1]), input('epsilon', [])]
     const apply = network.apply(Object.fromEntries(weights.map(({ name, node }) => [name, node])))
     const placeholder: Tensor = input('box', x.shape)
-    const [logits, boxes] = [apply(placeholder), new Map([[placeholder, ball(x, radiusNode, PIXELS, norm)]])]
-    const bounded = method(logits, boxes)
+    const box = ball(x, radiusNode, PIXELS, norm, rounding)
+    const [logits, boxes] = [apply(placeholder), new Map([[placeholder, box]])]
+    const bounded = rounded(method)(logits, boxes, rounding)
     const logitBounds = bounded.output()
-    const named = layers ? layerBounds(method)(logits, boxes) : []
+    const named = layers ? layerBounds(method)(logits, boxes, rounding) : []
     const outputs = [
       ...[apply(x), logitBounds.lower, logitBounds.upper, bounded.rows(rivals(y, network.classes)).lower],
       ...named.flatMap(({ bounds }) => [bounds.lower, bounds.upper]),
@@ -174,15 +181,18 @@ export const boundsCommand: Command<typeof options, 'MODEL'> = {
       TE.Do,
       TE.bind('ball', () => TE.fromEither(ballOf('bounds', o))),
       TE.bind('method', () => TE.fromEither(boundOf(o))),
+      TE.bind('rounding', () => TE.fromEither(roundingOf(o))),
       TE.bind('model', () => loadModel(MODEL)),
       TE.bind('all', () => loadData(sourceOf(o.data))),
       TE.bind('data', ({ model, all }) => TE.fromEither(matching(model, MODEL, all.test))),
-      TE.chain(({ ball: { epsilon, norm }, method, model, data }) =>
+      TE.chain(({ ball: { epsilon, upward, norm }, method, rounding, model, data }) =>
         withDevice(o)(({ backend }) =>
           attempt(() =>
             shell.interruptible(async () => {
               const budget = { memory: DEFAULT_MEMORY, ...bytesOf(o.memory) }
-              const question = { model, data, index, epsilon, norm, method: method.bound, layers, ...budget }
+              const size = rounding === 'none' ? epsilon : upward
+              const subject = { model, data, index, epsilon: size, norm, method: method.bound }
+              const question = { ...subject, layers, rounding, ...budget }
               const bounds = await boundImages(question)(backend, (done) =>
                 shell.progress('bounding', done, index.length),
               )
@@ -191,7 +201,7 @@ export const boundsCommand: Command<typeof options, 'MODEL'> = {
               const about = {
                 model: MODEL,
                 method: method.name,
-                rounding: 'none',
+                ...roundingRecord(rounding),
                 ...round,
                 device: backend.name,
                 index,

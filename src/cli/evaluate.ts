@@ -2,12 +2,20 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type MixtrainError, usage } from '../core/error.ts'
-import { take } from '../data/dataset.ts'
+import { sha256 } from '../core/hash.ts'
+import type { Rounding } from '../core/rounding.ts'
+import type { Norm } from '../core/tensor.ts'
+import { hashOf, take } from '../data/dataset.ts'
+import { files, writeAtomic } from '../data/files.ts'
+import { decodeModel } from '../format/model.ts'
+import type { MethodName } from '../robust/bounds.ts'
+import { type Certificate, claimsOf, encodeCertificate } from '../robust/certificate.ts'
 import { type AttackName, type AttackOptions, attackNames, type TargetLoss, targetLosses } from '../robust/search.ts'
+import { PIXELS } from '../train/fit.ts'
 import { pgdAttack } from '../train/recipe.ts'
 import { verify } from '../train/verify.ts'
 import type { Command } from './command.ts'
-import { bytesOf, loadData, loadModel, matching, sourceOf, withDevice } from './open.ts'
+import { bytesOf, DIGITS, loadData, matching, sourceOf, withDevice } from './open.ts'
 import {
   alphaOption,
   ballOf,
@@ -19,10 +27,14 @@ import {
   methodOption,
   name,
   normOption,
+  roundingOf,
   roundingOption,
+  semanticsOption,
+  text,
 } from './options.ts'
 import { json, reportOf, reportTable } from './report.ts'
-import { attempt } from './shell.ts'
+import { attempt, get } from './shell.ts'
+import { VERSION } from './version.ts'
 
 const options = {
   data: dataOption,
@@ -59,6 +71,12 @@ const options = {
   },
   seed: { flags: '--seed <N>', about: 'of the random starts (default: 0)', read: integer },
   rounding: roundingOption,
+  semantics: semanticsOption,
+  certificate: {
+    flags: '--certificate <FILE>',
+    about: 'write a certificate of the verified images, which check proves again; rounds outward',
+    read: text,
+  },
 }
 
 interface Asked {
@@ -89,6 +107,21 @@ const attackOf = (asked: Asked): E.Either<MixtrainError, AttackOptions | undefin
         })
 }
 
+/** Whether a certificate was asked for that cannot be. */
+const certifiable = (
+  { certificate }: { readonly certificate: string | undefined },
+  rounding: Rounding,
+  norm: Norm,
+  method: MethodName,
+): E.Either<MixtrainError, void> => {
+  if (certificate === undefined) return E.right(undefined)
+  if (rounding === 'none') return E.left(usage('a certificate rounds outward: leave --rounding none out'))
+  if (norm !== 'linf') return E.left(usage(`a certificate is about the linf ball: leave --norm ${norm} out`))
+  return method === 'alpha-crown'
+    ? E.left(usage('the slopes of alpha-crown are not in a certificate, so that check could not find them: use crown'))
+    : E.right(undefined)
+}
+
 /** `mixtrain evaluate`: ACC, ERA and VRA of a model on test images. */
 export const evaluateCommand: Command<typeof options, 'MODEL'> = {
   name: 'evaluate',
@@ -103,6 +136,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
     'mixtrain evaluate model.safetensors --epsilon 0.1 --attack pgd --steps 100 --restarts 5 --json',
     'mixtrain evaluate model.onnx --epsilon 0.3 --attack interval --target-loss margin --restarts 3',
     'mixtrain evaluate model.onnx --epsilon 1.5 --norm l2 --method intersect --attack pgd',
+    'mixtrain evaluate model.onnx --epsilon 8/255 --certificate certificate.json --semantics deployed',
   ],
   run: ({ MODEL }, o, shell) => {
     return pipe(
@@ -110,10 +144,13 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
       TE.bind('ball', () => TE.fromEither(ballOf('evaluate', o))),
       TE.bind('method', () => TE.fromEither(boundOf(o))),
       TE.bind('attack', () => TE.fromEither(attackOf(o))),
-      TE.bind('model', () => loadModel(MODEL)),
+      TE.bind('rounding', () => TE.fromEither(roundingOf(o, o.certificate === undefined ? 'none' : 'outward'))),
+      TE.chainFirst(({ rounding, ball, method }) => TE.fromEither(certifiable(o, rounding, ball.norm, method.name))),
+      TE.bind('bytes', () => files.read(MODEL)),
+      TE.bind('model', ({ bytes }) => TE.fromEither(decodeModel(bytes, MODEL))),
       TE.bind('all', () => loadData(sourceOf(o.data))),
       TE.bind('test', ({ model, all }) => TE.fromEither(matching(model, MODEL, all.test))),
-      TE.chain(({ ball, method, attack, model, test }) =>
+      TE.chain(({ ball, method, attack, rounding, bytes, model, test }) =>
         withDevice(o)((device) =>
           attempt(() =>
             shell.interruptible(async () => {
@@ -122,8 +159,10 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
               const verified = await verify({
                 ...model,
                 data,
-                ...ball,
+                norm: ball.norm,
+                epsilon: rounding === 'none' ? ball.epsilon : ball.upward,
                 method: method.bound,
+                rounding,
                 attack,
                 ...(o.batchSize === undefined ? {} : { batchSize: o.batchSize }),
                 ...bytesOf(o.memory),
@@ -132,13 +171,30 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
               shell.clear()
               const seconds = (performance.now() - begun) / 1000
               const report = reportOf(
-                { model: MODEL, count: data.count, ...ball, attack, method: method.name, device, seconds },
+                { model: MODEL, count: data.count, ...ball, attack, method: method.name, rounding, device, seconds },
                 verified,
               )
               if (verified.refuted > 0)
                 shell.note(
                   `${verified.refuted} images were verified and yet broken by the attack; they count as not verified`,
                 )
+              if (o.certificate !== undefined && rounding !== 'none') {
+                const certificate: Certificate = {
+                  version: VERSION,
+                  model: { file: MODEL, sha256: await sha256(bytes) },
+                  data: { source: o.data ?? DIGITS, sha256: await hashOf(test) },
+                  epsilon: ball.written,
+                  box: PIXELS,
+                  method: method.name,
+                  rounding: 'outward',
+                  semantics: rounding.outward,
+                  count: data.count,
+                  images: claimsOf(verified.margins, data.labels, data.classes),
+                }
+                const written = new TextEncoder().encode(await encodeCertificate(certificate))
+                await get(writeAtomic(o.certificate, written))
+                shell.note(`${certificate.images.length} verified images are certified in ${o.certificate}`)
+              }
               shell.print(o.json ? json(report) : reportTable(report, `${data.name}, test images`, device))
             }),
           ),

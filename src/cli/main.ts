@@ -5,6 +5,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { type MixtrainError, show, usage } from '../core/error.ts'
 import { unknownName } from '../core/names.ts'
 import { boundsCommand } from './bounds.ts'
+import { checkCommand } from './check.ts'
 import { define, type Outcome } from './command.ts'
 import { dataCommand } from './data.ts'
 import { devicesCommand } from './devices.ts'
@@ -24,6 +25,7 @@ const commands = [
   define(evaluateCommand),
   define(boundsCommand),
   define(verifyCommand),
+  define(checkCommand),
   define(dataCommand),
   define(devicesCommand),
 ]

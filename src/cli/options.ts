@@ -5,6 +5,7 @@ import * as R from 'fp-ts/lib/Record.js'
 import { type DeviceName, deviceNames } from '../backend/device.ts'
 import { type MixtrainError, usage } from '../core/error.ts'
 import { unknownName } from '../core/names.ts'
+import { type Rounding, type Semantics, upwards } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
 import { alphaCrown } from '../robust/alpha-crown.ts'
 import { ALPHA, type Bounder, type MethodName, methods } from '../robust/bounds.ts'
@@ -58,10 +59,24 @@ export const radius = (value: string): E.Either<string, number> => {
   return x >= 0 && x <= 1 ? E.right(x) : expected('a radius from 0 to 1 in pixel units, such as 0.1 or 2/255')(value)
 }
 
+/** A radius as a number, as it was written, and the least float32 that is not below what was written. */
+export interface Radius {
+  readonly epsilon: number
+  readonly written: string
+  readonly upward: number
+}
+
 /** A radius of any norm, up to the l1 distance between two images of a few million pixels. */
-export const reach = (value: string): E.Either<string, number> => {
+export const reach = (value: string): E.Either<string, Radius> => {
   const wide = numberIn('a radius from 0 on', (x) => x >= 0 && x <= 1e7)(value)
-  return E.isRight(wide) ? wide : radius(value)
+  return pipe(
+    E.isRight(wide) ? wide : radius(value),
+    E.map((epsilon) => ({ epsilon, written: value, upward: upwards(value) })),
+    E.filterOrElse(
+      ({ upward }) => upward >= 0,
+      () => `expected a radius without a sign and with at most two digits of exponent, not ${quoted(value)}`,
+    ),
+  )
 }
 
 export const name =
@@ -145,16 +160,17 @@ export const alphaOption = {
 /** The ball that the options name; `command` for the message. */
 export const ballOf = (
   command: string,
-  { epsilon, norm = 'linf' }: { readonly epsilon: number | undefined; readonly norm: Norm | undefined },
-): E.Either<MixtrainError, { readonly epsilon: number; readonly norm: Norm }> => {
-  if (epsilon === undefined) return E.left(usage(`${command} needs --epsilon, a radius in pixel units such as 0.1`))
+  { epsilon: radius, norm = 'linf' }: { readonly epsilon: Radius | undefined; readonly norm: Norm | undefined },
+): E.Either<MixtrainError, Radius & { readonly norm: Norm }> => {
+  if (radius === undefined) return E.left(usage(`${command} needs --epsilon, a radius in pixel units such as 0.1`))
+  const { epsilon } = radius
   return norm === 'linf' && epsilon > 1
     ? E.left(
         usage(
           `--epsilon: expected a radius from 0 to 1 in pixel units, not "${epsilon}"; for --norm l2 and l1 it may be larger`,
         ),
       )
-    : E.right({ epsilon, norm })
+    : E.right({ ...radius, norm })
 }
 
 /** The method that the options name. */
@@ -171,15 +187,31 @@ export const boundOf = ({
       ? E.right({ name: method, bound: alphaCrown({ ...ALPHA, steps: alphaSteps }) })
       : E.left(usage(`--alpha-steps is about the method alpha-crown, not ${method}`))
 
-/** Outward rounding is refused: a certificate must not be claimed that was not computed. */
 export const roundingOption = {
   flags: '--rounding <none|outward>',
-  about: 'none: bounds are computed in float32, rounding ignored (default: none)',
-  read: (value: string): E.Either<string, 'none'> =>
-    value === 'outward'
-      ? E.left('outward rounding is not part of this version; bounds ignore rounding (none)')
-      : name('rounding policy', ['none'] as const)(value),
+  about: 'none: bounds round to nearest; outward: rounding is covered, bounds are theorems (default: none)',
+  read: name('rounding policy', ['none', 'outward'] as const),
 }
+export const semanticsOption = {
+  flags: '--semantics <real|deployed>',
+  about:
+    'what outward bounds hold for: real arithmetic, or deployed: also every float32 execution, sums in any order, fused or not (default: real)',
+  read: name('semantics', ['real', 'deployed'] as const),
+}
+
+/** The rounding that the options name. */
+export const roundingOf = (
+  {
+    rounding,
+    semantics,
+  }: { readonly rounding: 'none' | 'outward' | undefined; readonly semantics: Semantics | undefined },
+  otherwise: 'none' | 'outward' = 'none',
+): E.Either<MixtrainError, Rounding> =>
+  (rounding ?? otherwise) === 'outward'
+    ? E.right({ outward: semantics ?? 'real' })
+    : semantics === undefined
+      ? E.right('none')
+      : E.left(usage('--semantics says what outward bounds hold for: add --rounding outward'))
 
 /** `--batch-size <N>` is `batchSize` in a record. */
 const long = (flags: string): string => flags.split(' ')[0]

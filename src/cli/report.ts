@@ -1,5 +1,6 @@
 import Table from 'cli-table3'
 import type { Device } from '../backend/device.ts'
+import type { Rounding, Semantics } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
 import type { MethodName } from '../robust/bounds.ts'
 import type { AttackOptions } from '../robust/search.ts'
@@ -18,7 +19,9 @@ export interface Report {
   readonly vra: number
   readonly attack: Attack | null
   readonly method: MethodName
-  readonly rounding: 'none'
+  readonly rounding: 'none' | 'outward'
+  /** What outward bounds hold for. */
+  readonly semantics?: Semantics
   readonly device: string
   readonly threads: number
   readonly seconds: number
@@ -49,10 +52,11 @@ export const reportOf = (
     readonly method: MethodName
     readonly device: Device
     readonly seconds: number
+    readonly rounding?: Rounding
   },
   { acc, era, vra, ...verdicts }: Pick<Verified, 'acc' | 'era' | 'vra' | 'robust' | 'strongest'>,
 ): Report => {
-  const { model, count, epsilon, norm = 'linf', attack, method, device, seconds } = about
+  const { model, count, epsilon, norm = 'linf', attack, method, device, seconds, rounding = 'none' } = about
   return {
     model,
     count,
@@ -75,7 +79,7 @@ export const reportOf = (
             ...(attack.name === 'ensemble' ? { strongest: talliesOf(verdicts) } : {}),
           },
     method,
-    rounding: 'none',
+    ...roundingRecord(rounding),
     device: device.backend.name,
     threads: device.backend.threads,
     seconds,
@@ -108,6 +112,12 @@ const attackLine = (a: Attack): string => {
     ...(broken.length === 0 ? [] : [`broken by ${broken.join(', ')}`]),
   ].join(', ')
 }
+
+/** The members of a record that say how bounds were rounded. */
+export const roundingRecord = (
+  rounding: Rounding,
+): { readonly rounding: 'none' | 'outward'; readonly semantics?: Semantics } =>
+  rounding === 'none' ? { rounding } : { rounding: 'outward', semantics: rounding.outward }
 
 /** A record as JSON, one member per line. NaN and infinity, which JSON lacks, are null. */
 export const json = (record: object): string =>
@@ -144,7 +154,7 @@ export const reportTable = (r: Report, data: string, device: Device, folder?: st
       [
         'VRA',
         percent(r.vra),
-        `${r.method} bounds, ${r.norm === undefined ? '' : `${r.norm} `}epsilon ${short(r.epsilon)}, ${r.norm === undefined ? 'boxes' : 'balls'} cut to [0, 1], rounding ${r.rounding}`,
+        `${r.method} bounds, ${r.norm === undefined ? '' : `${r.norm} `}epsilon ${short(r.epsilon)}, ${r.norm === undefined ? 'boxes' : 'balls'} cut to [0, 1], rounding ${r.rounding}${r.semantics === undefined ? '' : ` (${r.semantics})`}`,
       ],
       ['images', String(r.count), data],
       ['device', r.device, `${device.backend.description} (${device.reason})`],

@@ -12,7 +12,7 @@ import { type Progress, SAFETY, type Verification, verifyProperty } from '../rob
 import type { Subject } from '../robust/counterexample.ts'
 import type { Command } from './command.ts'
 import { bytesOf, withDevice } from './open.ts'
-import { integer, positive, roundingOption } from './options.ts'
+import { integer, name, positive } from './options.ts'
 import { json } from './report.ts'
 import { attempt, type Shell } from './shell.ts'
 
@@ -25,7 +25,14 @@ const options = {
     read: positive,
   },
   seed: { flags: '--seed <N>', about: 'of the random starts of the attack (default: 0)', read: integer },
-  rounding: roundingOption,
+  rounding: {
+    flags: '--rounding <none>',
+    about: 'none: bounds round to nearest (default: none)',
+    read: (value: string): E.Either<string, 'none'> =>
+      value === 'outward'
+        ? E.left('outward rounding is not part of this command yet; bounds round to nearest (none)')
+        : name('rounding policy', ['none'] as const)(value),
+  },
 }
 
 /** A saved model is safetensors, or ONNX with any shape of output. */

@@ -1,4 +1,5 @@
 import { raise, usage } from '../core/error.ts'
+import { sha256 } from '../core/hash.ts'
 import type { Key } from '../core/key.ts'
 import * as K from '../core/key.ts'
 import { size } from '../core/shape.ts'
@@ -135,3 +136,17 @@ export const split =
       raise(usage(`cannot split ${count} of ${d.count} images off`))
     return [select(order.subarray(0, count))(d), select(order.subarray(count))(d)]
   }
+
+/** SHA-256 of what the images are: a line with their number, shape and classes, the pixels, and the labels as 16-bit numbers, low byte first. */
+export const hashOf = ({ count, shape, classes, inputs, labels }: Dataset): Promise<string> => {
+  const head = new TextEncoder().encode(`${count} [${shape}] ${classes}\n`)
+  const bytes = new Uint8Array(head.length + inputs.length + 2 * labels.length)
+  bytes.set(head)
+  bytes.set(inputs, head.length)
+  labels.forEach((label: number, i: number) => {
+    const at = head.length + inputs.length + 2 * i
+    bytes[at] = label & 255
+    bytes[at + 1] = label >> 8
+  })
+  return sha256(bytes)
+}

@@ -1,6 +1,6 @@
 import { raise } from '../core/error.ts'
 import { interval, node, type Op } from '../core/op.ts'
-import { ETA, gamma, growth, roundUp, type Semantics, U } from '../core/rounding.ts'
+import { FAINT, gamma, growth, roundUp, type Semantics } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import { down, stepOut, up } from './directed.ts'
@@ -22,12 +22,21 @@ export const mulUp = (a: Tensor, b: Argument): Tensor => up(mul(a, b) as Tensor)
 /** The largest |x| of a box, elementwise; exact. */
 export const magnitude = (x: Operand): Tensor => (isInterval(x) ? maximum(abs(x.lower), abs(x.upper)) : abs(x))
 
+/** x, or FAINT if that is more. */
+const notFaint = (x: Tensor): Tensor => maximum(x, FAINT) as Tensor
+
 /**
- * At least the sum of products of non-negative numbers that was computed as m, none of them through more than n roundings, and `underflows`
- * times ETA beyond what underflowed on the way: (m + underflows ETA) growth(n), see core/rounding.ts. Each product may lose one ETA.
+ * At least gamma_n x + N ETA for x >= 0 and N <= 2^40: max(up(x gamma(n)), FAINT). gamma(n) is by 1.5 % more than gamma_n, which is worth 2^-87 once the product is
+ * FAINT or more; below it, FAINT itself is as much more.
  */
-export const majorant = (m: Tensor, n: number, underflows: number): Tensor =>
-  mulUp(addUp(m, roundUp(underflows * ETA)), growth(n))
+export const errorOfSum = (x: Tensor, n: number, times = 1): Tensor => notFaint(mulUp(x, roundUp(times * gamma(n))))
+
+/**
+ * At least the sum M of N <= 2^20 products of non-negative numbers that was computed as m, none of them through more than n roundings, and by
+ * 2^22 ETA more: max(up(m growth(n)), FAINT). |m - M| <= gamma_n M + N ETA gives M <= (m + N ETA) / (1 - gamma_n), and growth(n) is by 2^-24 more
+ * than that quotient, which is worth 2^-104 once the product is FAINT or more; below it, FAINT itself is as much more.
+ */
+export const majorant = (m: Tensor, n: number): Tensor => notFaint(mulUp(m, growth(n)))
 
 /** x where y <= limit, else NaN: what may have overflowed on the way is not known. */
 export const within = (y: Tensor, limit: number, x: Tensor): Tensor => select(greaterEqual(limit, y), x, Number.NaN)
@@ -35,20 +44,17 @@ export const within = (y: Tensor, limit: number, x: Tensor): Tensor => select(gr
 /** A centre, and a radius that covers the box whatever rounding made of the centre. */
 export const centreAndReach = (x: Interval): { readonly c: Tensor; readonly r: Tensor } => {
   const c = centre(x)
-  return { c, r: maximum(subUp(x.upper, c), subUp(c, x.lower)) }
+  return { c, r: notFaint(maximum(subUp(x.upper, c), subUp(c, x.lower))) }
 }
 
 /** Sums of numbers whose magnitudes add up to this do not overflow, in any order. */
 export const LARGE = 2 ** 124
 
-/** A sum of n terms has |computed - exact| <= gamma_n sum |terms| + n ETA; with a bias it has n + 1 terms. */
-const withBias = (n: number): number => gamma(n + 1)
-
 /**
  * Products x W of a box x = c +- r with a point W, n terms each, k = gamma_{n+1}. The kernel computes c W as C with |C - c W| <= k |c||W| + n ETA,
- * so x W lies in C +- R for R >= (r + k |c|)|W| + n ETA. `deployed`: an execution differs from x W by at most k (|c| + r)|W| + (n + 1) ETA,
- * a bias among its terms (whose share of the error, k |bias|, is left to the addition, see `biased`), so
- * R >= ((1 + k) r + 2 k |c|)|W| + (2 n + 1) ETA. The product with |W| is itself computed, and taken by `majorant`.
+ * so x W lies in C +- R for R >= (r + k |c|)|W| + n ETA. `deployed`: an execution differs from x W by at most k (|c| + r)|W| + (n + 1) ETA, a bias
+ * among its terms (whose share of the error, k |bias|, is left to the addition: `biasError`), so R >= ((1 + k) r + 2 k |c|)|W| + (2 n + 1) ETA.
+ * The product with |W| is itself computed; `majorant` takes it, and has room for each ETA.
  *
  * R >= k (|c| + r)|W| and k > 2^-24, so where R <= 2^100 the terms of any of these sums add up to at most 2^124, and nothing overflowed.
  * Elsewhere the result is NaN.
@@ -60,10 +66,11 @@ const product = <A>(op: Op<A>, [a, b]: readonly Operand[], attrs: A, n: number, 
     ? [a, (x: Tensor, absolute: boolean) => node(op, [x, absolute ? abs(b as Tensor) : (b as Tensor)], attrs)]
     : [b as Interval, (x: Tensor, absolute: boolean) => node(op, [absolute ? abs(a) : a, x], attrs)]
   const { c, r } = centreAndReach(box)
-  const k = withBias(n)
   const reach =
-    semantics === 'real' ? addUp(r, mulUp(abs(c), k)) : addUp(mulUp(r, roundUp(1 + k)), mulUp(abs(c), 2 * k))
-  const spread = majorant(apply(reach, true), n, 3 * n + 2)
+    semantics === 'real'
+      ? addUp(r, errorOfSum(abs(c), n + 1))
+      : addUp(mulUp(r, roundUp(1 + gamma(n + 1))), errorOfSum(abs(c), n + 1, 2))
+  const spread = majorant(apply(reach, true), n)
   const radius = within(spread, 2 ** 100, spread)
   const value = apply(c, false)
   return interval(subDown(value, radius), addUp(value, radius))
@@ -76,13 +83,13 @@ const product = <A>(op: Op<A>, [a, b]: readonly Operand[], attrs: A, n: number, 
 const summed = <A>(op: Op<A>, x: Interval, attrs: A, semantics: Semantics): Interval => {
   const [lower, upper, m] = [x.lower, x.upper, magnitude(x)].map((end) => node(op, [end], attrs))
   const n = S.size(lower.shape) === 0 ? 0 : S.size(x.shape) / S.size(lower.shape)
-  const total = majorant(m, n, 0)
-  const error = mulUp(within(total, LARGE, total), (semantics === 'real' ? 1 : 2) * gamma(n))
+  const total = majorant(m, n)
+  const error = errorOfSum(within(total, LARGE, total), n, semantics === 'real' ? 1 : 2)
   return interval(subDown(lower, error), addUp(upper, error))
 }
 
 /** One rounding of results up to `size`: U size, and what an underflow costs. */
-export const roundingError = (size: Tensor): Tensor => addUp(mulUp(size, roundUp(1.02 * U)), ETA)
+export const roundingError = (size: Tensor): Tensor => errorOfSum(size, 1)
 
 /** What encloses the exact results of an op, widened by the one rounding of an execution. */
 const executed = (box: Interval, semantics: Semantics): Interval => {
@@ -131,5 +138,5 @@ const termsOf = <A>(op: Op<A>, xs: readonly Operand[], attrs: A): number =>
  */
 export const biasError = (bias: Tensor, n: number): Tensor => {
   const size = abs(bias)
-  return mulUp(within(size, LARGE, size), withBias(n))
+  return errorOfSum(within(size, LARGE, size), n + 1)
 }

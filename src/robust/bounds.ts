@@ -89,6 +89,16 @@ export const methods = {
 } as const
 export type MethodName = keyof typeof methods
 
+/** Bounds rounded as asked for: a method that rounds otherwise is refused. */
+export const rounded =
+  (method: Bounder) =>
+  (output: Tensor, boxes: Boxes, rounding: Rounding): Bounded => {
+    const bounded = method(output, boxes, undefined, rounding)
+    return bounded.rounding === rounding
+      ? bounded
+      : raise({ kind: 'unsupported', what: 'outward rounding of these bounds', reason: 'they round to nearest' })
+  }
+
 /**
  * Bounds of a network's output over a box or ball. The network is traced once on a placeholder; what comes back are graphs in the box's
  * ends, differentiable like any other.
@@ -97,10 +107,7 @@ export const boundsOf =
   (method: Bounder) =>
   (network: Apply, box: Interval, rounding: Rounding = 'none'): Bounded => {
     const x: Tensor = input('x', box.shape)
-    const bounded = method(network(x), new Map([[x, box]]), undefined, rounding)
-    return bounded.rounding === rounding
-      ? bounded
-      : raise({ kind: 'unsupported', what: 'outward rounding of these bounds', reason: 'they round to nearest' })
+    return rounded(method)(network(x), new Map([[x, box]]), rounding)
   }
 
 /** The bounds of one layer. */
@@ -118,7 +125,7 @@ export interface LayerBounds {
  */
 export const layerBounds =
   (method: Bounder) =>
-  (output: Tensor, boxes: Boxes): readonly LayerBounds[] => {
+  (output: Tensor, boxes: Boxes, rounding: Rounding = 'none'): readonly LayerBounds[] => {
     const { hidden } = anatomy(output, boxes)
     const wanted = new Set(hidden)
     const counts = new Map<string, number>()
@@ -132,7 +139,7 @@ export const layerBounds =
         if (!names.has(i)) names.set(i, `${op.name}${count}.input${own.length > 1 ? k + 1 : ''}`)
       })
     }
-    const bounded = method(output, boxes)
+    const bounded = rounded(method)(output, boxes, rounding)
     return [
       ...hidden.map((node) => ({ name: names.get(node) as string, node, bounds: bounded.node(node) })),
       { name: 'output', node: output, bounds: bounded.output() },

@@ -1,6 +1,7 @@
 import type { Buffer } from '../backend/backend.ts'
 import type { Region } from '../backend/region.ts'
 import { raise } from '../core/error.ts'
+import { type Rounding, requireIeee, roundUp } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import type { Norm } from '../core/tensor.ts'
 import { correct, crossEntropy } from '../loss/criterion.ts'
@@ -30,6 +31,8 @@ export interface Questions {
   /** Of the ball round each image. Default: linf. */
   readonly norm?: Norm
   readonly attack: AttackOptions | undefined
+  /** Of the bounds; with them, the radius is rounded up to float32. Default: none. */
+  readonly rounding?: Rounding | undefined
   /** Images at once, if the memory budget allows. */
   readonly batchSize: number
   /** Scratch bytes that a run may take. */
@@ -50,6 +53,8 @@ export interface Verdicts {
   readonly naturalLoss: number
   /** Mean cross-entropy on worst-case logits: an upper bound of the loss under any attack. */
   readonly robustLoss: number
+  /** Lower bounds of z_y - z_j, j != y ascending: `[count, classes - 1]`. */
+  readonly margins: Float64Array
 }
 
 /** ACC, ERA and VRA as fractions. */
@@ -89,8 +94,10 @@ const fitting = (wanted: number, budget: number, bytes: (n: number) => number): 
  */
 export const evaluator =
   (region: Region) =>
-  async ({ network, range, method, norm = 'linf', attack, batchSize, memory }: Questions): Promise<Evaluator> => {
+  async (questions: Questions): Promise<Evaluator> => {
+    const { network, range, method, norm = 'linf', attack, batchSize, memory, rounding = 'none' } = questions
     const { backend } = region
+    requireIeee(backend.name, rounding)
     const width = bytesPerElement[backend.dtype]
     const names = Object.keys(network.parameters)
     const build = (n: number) => {
@@ -100,9 +107,8 @@ export const evaluator =
       const epsilon = input('epsilon', [])
       const logits = network.apply(parameters)
       const clean = logits(inputs)
-      const margin = boundsOf(method)(logits, ball(inputs, epsilon, range, norm)).rows(
-        rivals(labels, network.classes),
-      ).lower
+      const box = ball(inputs, epsilon, range, norm, rounding)
+      const margin = boundsOf(method)(logits, box, rounding).rows(rivals(labels, network.classes)).lower
       const robustLoss = crossEntropy(worstCaseLogits(margin, labels), labels)
       const common = [...names.map((k) => parameters[k]), inputs, labels, epsilon]
       const judge = {
@@ -148,7 +154,7 @@ export const evaluator =
           (m) => m > 0 && m < Number.POSITIVE_INFINITY,
         ),
       )
-      return { clean, loss, robustLoss, verified }
+      return { clean, loss, margin, robustLoss, verified }
     }
 
     return {
@@ -156,10 +162,12 @@ export const evaluator =
       run: async (parameters, images, epsilon, progress = () => undefined) => {
         const n = images.count
         const result = { correct: new Uint8Array(n), robust: new Uint8Array(n), verified: new Uint8Array(n) }
+        const rows = network.classes - 1
+        const margins = new Float64Array(n * rows)
         let [refuted, naturalLoss, robustLoss] = [0, 0, 0]
         // With an attack, bounding is told as the first half of the work.
         const share = searching === undefined ? 1 : 0.5
-        backend.write(buffers.epsilon, Float32Array.of(epsilon))
+        backend.write(buffers.epsilon, Float32Array.of(rounding === 'none' ? epsilon : roundUp(epsilon)))
         for (let at = 0; at < n; at += chunk) {
           const indices = Array.from({ length: Math.min(chunk, n - at) }, (_, i) => at + i)
           const c = await runChunk(parameters, indices, images)
@@ -168,6 +176,7 @@ export const evaluator =
             result.verified[image] = Number(c.verified[i])
             naturalLoss += c.loss[i]
             robustLoss += c.robustLoss[i]
+            for (let j = 0; j < rows; j++) margins[image * rows + j] = c.margin[j * chunk + i]
           })
           await progress(Math.floor(share * Math.min(n, at + chunk)))
         }
@@ -188,6 +197,7 @@ export const evaluator =
           refuted,
           naturalLoss: naturalLoss / n,
           robustLoss: robustLoss / n,
+          margins,
         }
       },
     }

@@ -1,6 +1,6 @@
 import { raise } from '../core/error.ts'
 import { type Affine, node } from '../core/op.ts'
-import { ETA, gamma, roundUp, U } from '../core/rounding.ts'
+import { ETA } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import type { Interval, Tensor } from '../core/tensor.ts'
 import {
@@ -15,6 +15,7 @@ import {
   centreAndReach,
   concatOp,
   divOp,
+  errorOfSum,
   LARGE,
   magnitude,
   majorant,
@@ -54,12 +55,12 @@ import { type Context, type Covering, describe, type Ends, type Gathered, type R
  *
  * with the coefficients A_x as they were computed. So coefficients may be any floats, and every step from a node x to its operands has to add
  * to `error` at least what the step loses. All losses are linear in |A_x|, so each node has one vector of *slack* s_x >= 0, the same for
- * all rows, and the error grows by |A_x| . s_x; products that underflow add a scalar. With |z| the largest magnitude in the box of z
+ * all rows, and the error grows by |A_x| . s_x; coefficients that underflow add a scalar. With |z| the largest magnitude in the box of z
  * (a sound one), u = U, g_n = gamma_n, h = ETA:
  *
  * 1. Product x = W z, A_z := fl(A_x W), m terms: |A_z - A_x W| <= g_m |A_x||W| + m h, so A_x W z >= A_z z - |A_x| g_m (|W||z|) - m h sum |z|.
  *    `deployed`: v_x = W z + d with |d| <= g_{n+1} |W||z| + (n + 1) h for n terms and a bias in any order: s_x += that.
- * 2. Point b added: the offset gains fl(A_x . b), a sum of N products through k roundings: s_x = g_k |b|, and N h. `deployed`: if x is a product and
+ * 2. Point b added: the offset gains fl(A_x . b), products through k roundings each: s_x = g_k |b|. `deployed`: if x is a product and
  *    its bias, g_{n+1} |b| (the rest is in 1), else one rounding of x, u |x| + h.
  * 3. Point p multiplied: A_z = fl(A_x p), so s_x = u |x|, and h sum |z|; `deployed`: one rounding of x.
  * 4. Relaxation p z + t with slopes as computed, |p| <= 1, and lines that hold exactly (`Outward.relax`): A_z = fl(A_x p), s_x = u |z|; the
@@ -67,9 +68,9 @@ import { type Context, type Covering, describe, type Ends, type Gathered, type R
  * 5. Two rows meet at z: A_z = fl(A + A'), and |A_z - A - A'| <= u |A_z|: s_z = u |z| (additions do not underflow).
  * 6. Repetition (broadcast, overlapping windows) adds m coefficients up: g_m |x|. Sums repeat them, exactly; `deployed`: g_n sum |z|.
  *    Rearrangements are exact.
- * 7. The end at a box c +- r: A v >= fl(A . c) - |A|(r + g_k |c|) - N h.
+ * 7. The end at a box c +- r: A v >= fl(A . c) - |A|(r + g_k |c|).
  *
- * Errors are sums of non-negative terms and are taken by `majorant`; the offset is added downward (upward). An error of at most 2^100 means that
+ * Errors are sums of non-negative terms and are taken by `majorant`, which has room for the h of each product in the sums of 2, 4 and 7; the offset is added downward (upward). An error of at most 2^100 means that
  * the terms of each of these sums, being errors over some g >= 2^-24, add up to at most 2^124: nothing overflowed. Otherwise the bound is NaN.
  */
 export interface Slack {
@@ -87,20 +88,20 @@ const both = (a: Slack, b: Slack): Slack => ({ vector: more(a.vector, b.vector),
 /** What two steps lose together. */
 export const addSlack = (a: Slack = NONE, b: Slack = NONE): Slack => both(a, b)
 
-/** Rows times a value, taken in stages: the sums, through how many roundings, and of how many products. */
+/** Rows times a value, taken in stages: the sums, and through how many roundings. */
 const dot = (rows: Rows, x: Tensor, v: Tensor, product: (a: Tensor, v: Tensor) => Tensor) => {
-  const { tail, products, depth } = sizes(rows)
+  const { tail, depth } = sizes(rows)
   const placed = rows.patch === undefined ? v : atPlaces(v, x, rows.patch)
   const at = (a: Tensor) => sumTailInStages(product(a, placed), tail).value
   const lower = at(rows.lower)
-  return { lower, upper: rows.upper === rows.lower ? lower : at(rows.upper), products, depth }
+  return { lower, upper: rows.upper === rows.lower ? lower : at(rows.upper), depth }
 }
 
-/** Products in each row's sum over the node, and roundings that each goes through. */
+/** Axes in front of the node's, and roundings that each product of a row's sum over the node goes through. */
 const sizes = (rows: Rows) => {
   const tail = rows.patch === undefined ? 2 : 3
   const { depth } = sumTailInStages(rows.lower, tail)
-  return { tail, products: S.size(rows.lower.shape.slice(tail)), depth: depth + 1 }
+  return { tail, depth: depth + 1 }
 }
 
 /** sum over j of the largest |z_j|, `[n]`. */
@@ -108,30 +109,26 @@ const norm = (z: Tensor, cover: Covering): Tensor => {
   const m = magnitude(cover.box(z))
   const axes = [...m.shape.keys()].slice(1)
   const total = axes.length === 0 ? m : sum(m, axes)
-  return majorant(total, Math.max(1, S.size(m.shape.slice(1))), 0)
+  return majorant(total, Math.max(1, S.size(m.shape.slice(1))))
 }
 
 const vectorOf = (vector: Tensor | undefined): Slack => ({ vector, scalar: undefined })
 const scalarOf = (scalar: Tensor | undefined): Slack => ({ vector: undefined, scalar })
 
-/** What sums of so many products lose to underflow. */
-const underflow = (products: number): Slack => scalarOf(scalar(roundUp(products * ETA)))
 /** What coefficients of z, each a sum of m products, lose to underflow. */
-const faint = (z: Tensor, m: number, cover: Covering): Slack => scalarOf(mulUp(norm(z, cover), m * ETA))
+const faint = (z: Tensor, m: number, cover: Covering): Slack =>
+  scalarOf(mulUp(norm(z, cover), Math.max(m * ETA, 2 ** -120)))
 /** One rounding of the node itself, where executions are covered. */
 const rounded = (x: Tensor, { semantics, box }: Covering): Slack =>
   semantics === 'real' ? NONE : vectorOf(roundingError(magnitude(box(x))))
 
 /** 2. A point that the offset gains. */
-const pointSlack = (rows: Rows, v: Tensor): Slack => {
-  const { products, depth } = sizes(rows)
-  return both(vectorOf(mulUp(abs(v), gamma(depth))), underflow(products))
-}
+const pointSlack = (rows: Rows, v: Tensor): Slack => vectorOf(errorOfSum(abs(v), sizes(rows).depth))
 
 /** 1. |W||z| of a product, NaN where its terms could overflow. */
 const reachOf = (x: Tensor, { box }: Covering, terms: number): Tensor => {
   const [z, w] = x.inputs
-  const sums = majorant(node(x.op, [magnitude(box(z)), abs(w)], x.attrs), terms, terms)
+  const sums = majorant(node(x.op, [magnitude(box(z)), abs(w)], x.attrs), terms)
   return within(sums, LARGE, sums)
 }
 
@@ -139,7 +136,7 @@ const reachOf = (x: Tensor, { box }: Covering, terms: number): Tensor => {
 export const executionError = (x: Tensor, cover: Covering): Tensor | undefined => {
   const terms = termsOf(x)?.result
   if (cover.semantics === 'real' || terms === undefined) return undefined
-  return addUp(mulUp(reachOf(x, cover, terms), gamma(terms + 1)), (terms + 1) * ETA)
+  return errorOfSum(reachOf(x, cover, terms), terms + 1)
 }
 
 const REARRANGE = new Set<unknown>([negOp, reshapeOp, transposeOp, sliceOp, padOp, concatOp, probeOp])
@@ -150,7 +147,7 @@ export const linearSlack = (rows: Rows, x: Tensor, point: Tensor | undefined, ct
   const z = x.inputs.find((i) => ctx.boxed.has(i)) as Tensor
   const terms = termsOf(x)
   if (terms !== undefined && z === x.inputs[0]) {
-    const lost = vectorOf(mulUp(reachOf(x, cover, terms.result), gamma(terms.adjoint)))
+    const lost = vectorOf(errorOfSum(reachOf(x, cover, terms.result), terms.adjoint))
     return both(both(lost, vectorOf(executionError(x, cover))), faint(z, terms.adjoint, cover))
   }
   if (REARRANGE.has(x.op)) return gained
@@ -160,12 +157,12 @@ export const linearSlack = (rows: Rows, x: Tensor, point: Tensor | undefined, ct
   }
   if (x.op === mulOp || x.op === divOp) {
     // Rows of windows divide by multiplying with 1 / p: two roundings, of which the first may underflow.
-    const scaled = addUp(mulUp(magnitude(cover.box(x)), roundUp(2.04 * U)), mulUp(magnitude(cover.box(z)), 2 * ETA))
+    const scaled = addUp(errorOfSum(magnitude(cover.box(x)), 2), mulUp(magnitude(cover.box(z)), 2 ** -120))
     return both(both(vectorOf(scaled), faint(z, 1, cover)), rounded(x, cover))
   }
   if (x.op === sumOp) {
     const n = S.size(z.shape) / S.size(x.shape)
-    const total = () => mulUp(majorant(node(x.op, [magnitude(cover.box(z))], x.attrs), n, 0), gamma(n))
+    const total = () => errorOfSum(majorant(node(x.op, [magnitude(cover.box(z))], x.attrs), n), n)
     return cover.semantics === 'real' ? NONE : vectorOf(total())
   }
   const repeats =
@@ -180,7 +177,7 @@ export const linearSlack = (rows: Rows, x: Tensor, point: Tensor | undefined, ct
       what: `outward rounding of linear bounds of ${describe(x)}`,
       reason: 'no error bound of it is proved',
     })
-  return vectorOf(mulUp(magnitude(cover.box(x)), gamma(repeats)))
+  return vectorOf(errorOfSum(magnitude(cover.box(x)), repeats))
 }
 
 /** The slack of a relaxation. */
@@ -197,13 +194,12 @@ export const relaxationSlack = (
   const z = x.inputs.find((i) => ctx.boxed.has(i)) as Tensor
   const own = x.op.outward?.interval === 'exact' ? NONE : rounded(x, cover)
   if (x.op.outward?.relax === 'selection') return both(gained, own)
-  const sloped = vectorOf(mulUp(magnitude(cover.box(z)), roundUp(1.02 * U)))
+  const sloped = vectorOf(roundingError(magnitude(cover.box(z))))
   return both(both(gained, own), both(sloped, faint(z, 1, cover)))
 }
 
 /** 5. The slack of a node at which rows meet. */
-export const mergeSlack = (z: Tensor, cover: Covering): Slack =>
-  vectorOf(mulUp(magnitude(cover.box(z)), roundUp(1.02 * U)))
+export const mergeSlack = (z: Tensor, cover: Covering): Slack => vectorOf(roundingError(magnitude(cover.box(z))))
 
 /** Bounds of a part of the functional, and by how much rounding may have moved them. */
 export interface Covered {
@@ -218,9 +214,9 @@ const perRow = (rows: Rows, perImage: Tensor): Tensor =>
 export const errorOf = (rows: Rows, x: Tensor, { vector, scalar: constant }: Slack): Ends | undefined => {
   const shared = constant && perRow(rows, constant)
   if (vector === undefined) return shared && { lower: shared, upper: shared }
-  const { lower, upper, products, depth } = dot(rows, x, vector, absMul)
+  const { lower, upper, depth } = dot(rows, x, vector, absMul)
   const total = (m: Tensor) => {
-    const error = majorant(m, depth, products)
+    const error = majorant(m, depth)
     // No slope is chosen for the sake of rounding: what is lost to it stays out of gradients.
     return stopGradient(shared === undefined ? error : addUp(error, shared))
   }
@@ -243,12 +239,11 @@ export const pointCovered = (rows: Rows, x: Tensor): Covered => ({
 /** 7. The end of a walk at the box of x, where `slack` is still owed. */
 export const concretizeCovered = (rows: Rows, x: Tensor, box: Interval, slack: Slack = NONE): Covered => {
   const { c, r } = centreAndReach(box)
-  const { products, depth } = sizes(rows)
-  const reach = addUp(r, mulUp(abs(c), gamma(depth)))
+  const reach = addUp(r, errorOfSum(abs(c), sizes(rows).depth))
   const spread = dot(rows, x, slack.vector === undefined ? reach : addUp(reach, slack.vector), absMul)
   const shared = slack.scalar && perRow(rows, slack.scalar)
   const total = (m: Tensor) => {
-    const error = majorant(m, depth, 2 * products)
+    const error = majorant(m, spread.depth)
     return shared === undefined ? error : addUp(error, shared)
   }
   const lower = total(spread.lower)

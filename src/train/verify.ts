@@ -1,5 +1,6 @@
 import type { Backend } from '../backend/backend.ts'
 import { openRegion } from '../backend/region.ts'
+import type { Rounding } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
 import type { Dataset } from '../data/dataset.ts'
 import type { Named } from '../nn/layers.ts'
@@ -22,6 +23,8 @@ export interface VerifyOptions {
   /** Default: none, and ERA is null. */
   readonly attack?: AttackOptions | undefined
   readonly range?: Range
+  /** Of the bounds. Default: none. */
+  readonly rounding?: Rounding | undefined
   readonly batchSize?: number
   /** Scratch bytes that one run may take. */
   readonly memory?: number
@@ -36,15 +39,15 @@ export interface Verified extends Verdicts {
   readonly vra: number
 }
 
-/** Judges each image: classified correctly, still so under attack, verified (every margin's lower bound > 0, rounding ignored). */
+/** Judges each image: classified correctly, still so under attack, verified (every margin's lower bound > 0: with outward rounding a theorem, core/rounding.ts). */
 export const verify =
   ({ network, parameters, data, epsilon, norm = 'linf', method = symbolic, attack, ...rest }: VerifyOptions) =>
   async (backend: Backend): Promise<Verified> => {
-    const { range = PIXELS, batchSize = 100, memory = DEFAULT_MEMORY, progress } = rest
+    const { range = PIXELS, batchSize = 100, memory = DEFAULT_MEMORY, rounding, progress } = rest
     const { region, close } = openRegion(backend)
     try {
       const buffers = Object.fromEntries(Object.keys(network.parameters).map((k) => [k, region.from(parameters[k])]))
-      const judge = await evaluator(region)({ network, range, method, norm, attack, batchSize, memory })
+      const judge = await evaluator(region)({ network, range, method, norm, attack, batchSize, memory, rounding })
       const verdicts = await judge.run(buffers, imagesOf(data), epsilon, (done) => progress?.(done, data.count))
       return { ...verdicts, ...rates(verdicts) }
     } finally {

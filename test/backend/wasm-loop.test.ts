@@ -190,8 +190,6 @@ const specOf = ({
     Micro.splitMul,
     Micro.mulAdd,
     Micro.absMul,
-    Micro.up,
-    Micro.down,
   ]
   const written = new Set(natural.slice(0, 0))
   const ops = Array.from({ length: nOps }, (): [number, number, number, number, number] => {

@@ -171,7 +171,8 @@ const above = (a: number): number => {
   const spacing = 2 ** (exponent - 23)
   // Below a power of two, negative numbers are twice as dense.
   const step = a < 0 && -a === 2 ** exponent && exponent > -126 ? spacing / 2 : spacing
-  return f(a + step)
+  const next = f(a + step)
+  return next === 0 && a < 0 ? -0 : next
 }
 
 export const arity = (m: Micro): number =>

@@ -9,7 +9,7 @@ const wasm = ['--device', 'wasm']
 test('help teaches: description, defaults, examples, exit codes', async () => {
   const top = await mixtrain(['--help'])
   assert.is(top.code, 0)
-  for (const command of ['train', 'evaluate', 'bounds', 'verify', 'data', 'devices']) {
+  for (const command of ['train', 'evaluate', 'bounds', 'verify', 'check', 'data', 'devices']) {
     assert.ok(top.out.includes(`  ${command} `), command)
     const { code, out, err } = await mixtrain([command, '--help'])
     assert.is(code, 0)
@@ -83,7 +83,15 @@ test('what is missing or does not go together', async () => {
     refused(['evaluate', 'm'], 2, 'needs --epsilon'),
     refused(['evaluate', 'm', '--epsilon'], 2, 'argument missing'),
     refused(['evaluate', 'm', '--epsilon', '0.1', '--steps', '3'], 2, '--attack pgd'),
-    refused(['evaluate', 'm', '--epsilon', '0.1', '--rounding', 'outward'], 2, 'outward rounding'),
+    refused(['evaluate', 'm', '--epsilon', '0.1', '--semantics', 'deployed'], 2, 'add --rounding outward'),
+    refused(
+      ['evaluate', 'm', '--epsilon', '0.1', '--rounding', 'none', '--certificate', 'c'],
+      2,
+      'leave --rounding none out',
+    ),
+    refused(['evaluate', 'm', '--epsilon', '0.1', '--norm', 'l2', '--certificate', 'c'], 2, 'leave --norm l2 out'),
+    refused(['evaluate', 'm', '--epsilon', '0.1', '--method', 'alpha-crown', '--certificate', 'c'], 2, 'use crown'),
+    refused(['check'], 2, "missing required argument 'CERTIFICATE'"),
     refused(['evaluate', 'm', '--epsilon', '0.1', '--attack', 'intervals'], 2, 'the nearest is interval'),
     refused(['evaluate', 'm', '--epsilon', '0.1', '--targeted'], 2, '--attack pgd'),
     refused(['evaluate', 'm', '--epsilon', '0.1', '--attack', 'ensemble', '--target-loss', 'ce'], 2, 'both losses'),

@@ -1,0 +1,136 @@
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { reference } from '../backend/reference.ts'
+import { fileError, raise } from '../core/error.ts'
+import { sha256 } from '../core/hash.ts'
+import { upwards } from '../core/rounding.ts'
+import { type Dataset, hashOf, labelsOf, select } from '../data/dataset.ts'
+import { files } from '../data/files.ts'
+import { decodeModel, type SavedModel } from '../format/model.ts'
+import { methods } from '../robust/bounds.ts'
+import { type Certificate, decodeCertificate, scopeOf, unproved } from '../robust/certificate.ts'
+import { verify } from '../train/verify.ts'
+import type { Command } from './command.ts'
+import { bytesOf, loadData, matching, sourceOf } from './open.ts'
+import { count, text } from './options.ts'
+import { json, table } from './report.ts'
+import { attempt, get, type Shell } from './shell.ts'
+
+const options = {
+  model: { flags: '--model <FILE>', about: 'the model, if it is elsewhere than the certificate says', read: text },
+  data: {
+    flags: '--data <digits|FOLDER>',
+    about: 'the images, if they are elsewhere than the certificate says',
+    read: text,
+  },
+  batchSize: {
+    flags: '--batch-size <N>',
+    about: 'images at once, fewer if the memory is too small (default: 8)',
+    read: count,
+  },
+}
+
+/** The model and the images that a certificate is about; raises what does not agree with it. */
+const subjectsOf = async (
+  c: Certificate,
+  path: string,
+  {
+    model: file = c.model.file,
+    data: source = c.data.source,
+  }: { readonly model?: string | undefined; readonly data?: string | undefined },
+): Promise<{ readonly model: SavedModel; readonly test: Dataset }> => {
+  const refuse = (place: string, message: string) => raise(fileError(path, message, place))
+  const bytes = await get(files.read(file))
+  if ((await sha256(bytes)) !== c.model.sha256) refuse('model.sha256', `${file} is not the model that was certified`)
+  const model = await get(TE.fromEither(decodeModel(bytes, file)))
+  const test = await get(TE.fromEither(matching(model, file, (await get(loadData(sourceOf(source)))).test)))
+  if ((await hashOf(test)) !== c.data.sha256)
+    refuse('data.sha256', `${test.name} are not the images that were certified`)
+  if (c.count > test.count) refuse('count', `there are only ${test.count} images`)
+  const labels = labelsOf(
+    test,
+    c.images.map(({ index }) => index),
+  )
+  c.images.forEach(({ label, margins }, i) => {
+    if (label !== labels[i]) refuse(`images.${i}.label`, `the label is ${labels[i]}`)
+    if (margins.length !== model.network.classes - 1)
+      refuse(`images.${i}.margins`, `there are ${model.network.classes - 1} margins`)
+  })
+  return { model, test }
+}
+
+/** Lower bounds of the margins of the certified images, by the f64 reference backend. */
+const boundsOf = async (
+  { images, epsilon, box, method, semantics }: Certificate,
+  { model, test }: { readonly model: SavedModel; readonly test: Dataset },
+  o: { readonly batchSize: number | undefined; readonly memory: number | undefined },
+  shell: Shell,
+): Promise<ArrayLike<number>> => {
+  if (images.length === 0) return []
+  const backend = reference()
+  try {
+    const { margins } = await verify({
+      ...model,
+      data: select(images.map(({ index }) => index))(test),
+      epsilon: upwards(epsilon),
+      range: box,
+      method: methods[method],
+      rounding: { outward: semantics },
+      batchSize: o.batchSize ?? 8,
+      ...bytesOf(o.memory),
+      progress: (done, total) => shell.progress('proving', done, total),
+    })(backend)
+    return margins
+  } finally {
+    backend.dispose()
+  }
+}
+
+/** `mixtrain check`: proves a certificate again. */
+export const checkCommand: Command<typeof options, 'CERTIFICATE'> = {
+  name: 'check',
+  summary: 'prove a certificate again',
+  description:
+    'Proves every margin that a certificate states, from the model and the images alone, by the float64 reference backend, whatever device made the certificate. A certificate that was edited, another model and other images are refused with exit code 1, as is a margin that the bounds computed here do not reach.',
+  takes: { CERTIFICATE: 'a file that evaluate --certificate wrote' },
+  options,
+  examples: [
+    'mixtrain check certificate.json',
+    'mixtrain check certificate.json --model elsewhere/model.safetensors --data mnist/ --json',
+  ],
+  run: ({ CERTIFICATE: path }, o, shell) =>
+    attempt(() =>
+      shell.interruptible(async () => {
+        const begun = performance.now()
+        const text = new TextDecoder().decode(await get(files.read(path)))
+        const c = await get(decodeCertificate(text, path))
+        const subjects = await subjectsOf(c, path, o)
+        const bounds = await boundsOf(c, subjects, o, shell)
+        shell.clear()
+        const [failed, ...others] = unproved(c.images, bounds, subjects.model.network.classes)
+        if (failed !== undefined)
+          raise(
+            fileError(
+              path,
+              `its margins are not reached by the bounds computed here${others.length === 0 ? '' : `, nor are those of ${others.length} other images`}`,
+              `image ${failed.index}`,
+            ),
+          )
+        const { method, semantics, epsilon, count: looked, images } = c
+        const { covers, excludes } = scopeOf(semantics)
+        const seconds = (performance.now() - begun) / 1000
+        const about = { valid: true, verified: images.length, count: looked, epsilon, method, semantics }
+        if (o.json) return shell.print(json({ ...about, covers, excludes, seconds }))
+        shell.print(
+          table([
+            [
+              'valid',
+              `${images.length} of the first ${looked} test images are verified, epsilon ${epsilon}, ${method} bounds`,
+            ],
+            ...covers.map((line, i) => [i === 0 ? 'covers' : '', line]),
+            ...excludes.map((line, i) => [i === 0 ? 'excludes' : '', line]),
+            ['time', `${seconds.toFixed(1)} s`],
+          ]),
+        )
+      }),
+    ),
+}

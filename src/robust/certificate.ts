@@ -1,0 +1,183 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { z } from 'zod'
+import { fileError, type MixtrainError } from '../core/error.ts'
+import { sha256 } from '../core/hash.ts'
+import { type Semantics, upwards } from '../core/rounding.ts'
+import { type MethodName, methods } from './bounds.ts'
+
+/**
+ * A certificate: for some test images, lower bounds of all margins over the l-inf ball, each a theorem about the network (core/rounding.ts), with
+ * what is needed to prove them again: hashes of model and data, the radius as it was written, the pixel range, the method.
+ */
+export interface Certificate {
+  /** Version of this package. */
+  readonly version: string
+  readonly model: { readonly file: string; readonly sha256: string }
+  /** `digits` or a folder; the hash of all its test images and labels. */
+  readonly data: { readonly source: string; readonly sha256: string }
+  /** l-inf radius in pixel units, a decimal or a quotient of two, exactly as meant; bounds are taken at the next float32 above. */
+  readonly epsilon: string
+  /** The pixel range, which the ball is cut to. */
+  readonly box: readonly [number, number]
+  readonly method: MethodName
+  readonly rounding: 'outward'
+  readonly semantics: Semantics
+  /** Test images looked at: the first `count`. */
+  readonly count: number
+  /** The verified ones among them, ascending. */
+  readonly images: readonly Claim[]
+}
+
+/** z_y - z_j >= margins[j] everywhere in the ball, for the label y and j != y ascending; all are above 0. */
+export interface Claim {
+  readonly index: number
+  readonly label: number
+  readonly margins: readonly number[]
+}
+
+/** What a certificate is about, and what it leaves out; part of the document. */
+export const scopeOf = (
+  semantics: Semantics,
+): { readonly covers: readonly string[]; readonly excludes: readonly string[] } => ({
+  covers: [
+    'every real point of the box, with the weights and pixels as float32 numbers and the network in real arithmetic',
+    ...(semantics === 'real'
+      ? []
+      : [
+          'every float32 execution, rounded to nearest, that sums the products of a layer and its bias in any order, fused or not, and rounds each other operation once',
+        ]),
+  ],
+  excludes: [
+    ...(semantics === 'real' ? ['float32 executions, which may differ from real arithmetic'] : []),
+    'Winograd and FFT convolutions, TF32, float16 and bfloat16 arithmetic, subnormals flushed to zero',
+    'batch normalisation that was folded in after the certificate, quantisation, and how pixels were made',
+  ],
+})
+
+// ---- stated margins --------------------------------------------------------------------------------------------------
+
+/** Room that a stated margin leaves for the arithmetic of the check, as a share of 1 + |margin|. */
+const ROOM = 2 ** -12
+
+/** The margin that is stated for a bound: less by 2^-12 (1 + |bound|), and down to four decimals. */
+export const stated = (bound: number): number => Math.floor((bound - ROOM * (1 + Math.abs(bound))) * 1e4) / 1e4
+
+/** Claims for the images whose stated margins are all above 0. `bounds`: lower bounds of margins, `[count, classes - 1]`. */
+export const claimsOf = (bounds: ArrayLike<number>, labels: ArrayLike<number>, classes: number): readonly Claim[] =>
+  Array.from({ length: labels.length }, (_, index) => ({
+    index,
+    label: labels[index],
+    margins: Array.from({ length: classes - 1 }, (__, j) => stated(bounds[index * (classes - 1) + j])),
+  })).filter(({ margins }) => margins.every((m) => m > 0 && Number.isFinite(m)))
+
+/** Claims that bounds computed again do not prove; NaN and infinity prove nothing. `bounds`: `[claims, classes - 1]`. */
+export const unproved = (claims: readonly Claim[], bounds: ArrayLike<number>, classes: number): readonly Claim[] =>
+  claims.filter(
+    ({ margins }, i) =>
+      !margins.every((m, j) => {
+        const bound = bounds[i * (classes - 1) + j]
+        return bound >= m && Number.isFinite(bound)
+      }),
+  )
+
+// ---- the document ----------------------------------------------------------------------------------------------------
+
+const FORMAT = 'mixtrain-certificate'
+const FORMAT_VERSION = 1
+
+const Hash = z.string().regex(/^[0-9a-f]{64}$/, 'expected a SHA-256 in hexadecimal')
+
+/** Members in the order in which they are hashed. */
+const Document = z.strictObject({
+  format: z.literal(FORMAT),
+  formatVersion: z.literal(FORMAT_VERSION),
+  version: z.string().max(40),
+  model: z.strictObject({ file: z.string().max(4096), sha256: Hash }),
+  data: z.strictObject({ source: z.string().max(4096), sha256: Hash }),
+  epsilon: z.string().max(40),
+  box: z.tuple([z.number(), z.number()]),
+  method: z.enum(Object.keys(methods) as [MethodName, ...MethodName[]]),
+  rounding: z.literal('outward'),
+  semantics: z.enum(['real', 'deployed']),
+  covers: z.array(z.string()),
+  excludes: z.array(z.string()),
+  count: z.int().min(1),
+  images: z.array(
+    z.strictObject({
+      index: z.int().min(0),
+      label: z.int().min(0),
+      margins: z.array(z.number().positive()).min(1).max(65535),
+    }),
+  ),
+  sha256: Hash,
+})
+type Document = z.infer<typeof Document>
+
+const documentOf = (c: Certificate): Omit<Document, 'sha256'> => ({
+  format: FORMAT,
+  formatVersion: FORMAT_VERSION,
+  version: c.version,
+  model: { file: c.model.file, sha256: c.model.sha256 },
+  data: { source: c.data.source, sha256: c.data.sha256 },
+  epsilon: c.epsilon,
+  box: [c.box[0], c.box[1]],
+  method: c.method,
+  rounding: c.rounding,
+  semantics: c.semantics,
+  covers: [...scopeOf(c.semantics).covers],
+  excludes: [...scopeOf(c.semantics).excludes],
+  count: c.count,
+  images: c.images.map(({ index, label, margins }) => ({ index, label, margins: [...margins] })),
+})
+
+const text = new TextEncoder()
+const digest = (content: Omit<Document, 'sha256'>): Promise<string> => sha256(text.encode(JSON.stringify(content)))
+
+/** The document as JSON, one image a line. */
+export const encodeCertificate = async (c: Certificate): Promise<string> => {
+  const content = documentOf(c)
+  const { images, ...head } = content
+  const lines = Object.entries(head).map(([k, v]) => `  ${JSON.stringify(k)}: ${JSON.stringify(v)},`)
+  const claims = images.map((i) => `    ${JSON.stringify(i)}`).join(',\n')
+  return `{\n${lines.join('\n')}\n  "images": [\n${claims}\n  ],\n  "sha256": "${await digest(content)}"\n}\n`
+}
+
+const parsed = (json: string, path: string): E.Either<MixtrainError, Document> =>
+  pipe(
+    E.tryCatch(
+      () => JSON.parse(json) as unknown,
+      () => fileError(path, 'it is not JSON'),
+    ),
+    E.chain((value) => {
+      const result = Document.safeParse(value)
+      if (result.success) return E.right(result.data)
+      const [{ path: place, message }] = result.error.issues
+      return E.left(fileError(path, message, place.length === 0 ? undefined : place.map(String).join('.')))
+    }),
+  )
+
+/** What is wrong with a document that has the right form. */
+const wrong = (d: Document, own: string): readonly [place: string, message: string] | undefined => {
+  if (d.sha256 !== own) return ['sha256', 'the certificate was edited: its hash is that of another content']
+  const { covers, excludes } = scopeOf(d.semantics)
+  if (String(d.covers) !== String(covers)) return ['covers', `a ${d.semantics} certificate covers something else`]
+  if (String(d.excludes) !== String(excludes))
+    return ['excludes', `a ${d.semantics} certificate excludes something else`]
+  if (!(upwards(d.epsilon) >= 0)) return ['epsilon', 'expected a decimal, or a quotient of two']
+  if (!(d.box[0] < d.box[1])) return ['box', 'expected the least and the greatest pixel']
+  const at = d.images.findIndex(({ index }, i) => index >= d.count || (i > 0 && index <= d.images[i - 1].index))
+  return at < 0 ? undefined : [`images.${at}`, 'images are numbered upward and below the count']
+}
+
+/** Reads a certificate; an edited one is refused, whatever was edited. It is proved nowhere here: `check` does that. */
+export const decodeCertificate = (json: string, path: string): TE.TaskEither<MixtrainError, Certificate> =>
+  pipe(
+    TE.fromEither(parsed(json, path)),
+    TE.chain(({ sha256: hash, ...content }) => async () => {
+      const { format: _, formatVersion: __, covers: ___, excludes: ____, ...certificate } = content
+      const problem = wrong({ ...content, sha256: hash }, await digest(content))
+      return problem === undefined ? E.right(certificate) : E.left(fileError(path, problem[1], problem[0]))
+    }),
+  )
