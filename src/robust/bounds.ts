@@ -17,7 +17,7 @@ const combine =
     output: () => f(p.output(), q.output()),
     rows: (spec) => f(p.rows(spec), q.rows(spec)),
     node: (x) => f(p.node(x), q.node(x)),
-    rounding: p.rounding === q.rounding ? p.rounding : 'none',
+    ...(p.rounding !== undefined && p.rounding === q.rounding ? { rounding: p.rounding } : {}),
   })
 
 /**
@@ -94,7 +94,7 @@ export const rounded =
   (method: Bounder) =>
   (output: Tensor, boxes: Boxes, rounding: Rounding): Bounded => {
     const bounded = method(output, boxes, undefined, rounding)
-    return bounded.rounding === rounding
+    return (bounded.rounding ?? 'none') === rounding
       ? bounded
       : raise({ kind: 'unsupported', what: 'outward rounding of these bounds', reason: 'they round to nearest' })
   }

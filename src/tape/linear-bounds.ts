@@ -36,8 +36,8 @@ export interface Bounded {
   readonly output: () => Interval
   /** `[rows, n]`: bounds of sum over the output of spec * output, spec `[rows, n, ...shape]`, merged before concretising. */
   readonly rows: (spec: Tensor) => Interval
-  /** What was asked for: a bound that rounds otherwise than it was told must not pass for another. */
-  readonly rounding: Rounding
+  /** How it rounds, `none` where it does not say: a bound that rounds to nearest must not pass for another. */
+  readonly rounding?: Rounding
   /** The box of any node on the way, as the method has it. */
   readonly node: (x: Tensor) => Interval
 }
