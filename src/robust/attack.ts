@@ -13,6 +13,8 @@ import {
   maximum,
   minimum,
   mul,
+  reshape,
+  select,
   sign,
   sqrt,
   stopGradient,
@@ -139,20 +141,31 @@ export const pgdFrom =
       : ascended(options, judge, geometry(norm)(target).project(add(inputs, mul(epsilon, start))))(target)
   }
 
-/** The same from a point of the ball. */
+/** The same from a point of the ball. With `keep` each image gets the first of its iterates, the start included, for which that is largest, else the last one. */
 export const ascended =
-  ({ steps, stepSize }: Omit<Pgd, 'start'>, judge: Judge, from: Tensor): Attack =>
+  ({ steps, stepSize }: Omit<Pgd, 'start'>, judge: Judge, from: Tensor, keep?: Judge): Attack =>
   (target) => {
     const { logits, labels, epsilon, norm } = target
     const { project, ascend } = geometry(norm)(target)
     const stride = mul(epsilon, stepSize)
     let x = from
+    let best: { readonly x: Tensor; readonly score: Tensor } | undefined
+    const kept = (at: Tensor, z: Tensor) => {
+      if (keep === undefined) return undefined
+      const score = keep(z, labels)
+      if (best === undefined) return { x: at, score }
+      const better = greater(score, best.score)
+      const images = reshape(better, [at.shape[0], ...at.shape.slice(1).map(() => 1)])
+      return { x: select(images, at, best.x), score: select(better, score, best.score) }
+    }
     for (let t = 0; t < steps; t++) {
       const at = stopGradient(x)
-      const [g] = grad(sum(judge(logits(at), labels)), [at])
+      const z = logits(at)
+      best = kept(at, z)
+      const [g] = grad(sum(judge(z, labels)), [at])
       x = project(ascend(at, g, stride))
     }
-    return stopGradient(x)
+    return stopGradient((keep === undefined ? undefined : kept(x, logits(x)))?.x ?? x)
   }
 
 /** `pgdFrom` with the start that the options name. */

@@ -111,7 +111,8 @@ export const searchGraphs = ({ network, range, norm, attack, batch }: SearchOpti
   }
   const ascent = ({ loss, targeted, steps, stepSize }: Stage) => {
     const from = geometry(norm)(target).project(points)
-    const x = ascended({ steps, stepSize }, targeted ? towards : judges[loss], from)(target)
+    // The iterate of the least margin, whatever is raised: a violation on the way counts.
+    const x = ascended({ steps, stepSize }, targeted ? towards : judges[loss], from, margin)(target)
     // NaN is no margin: it compares false with whatever would make it one.
     return { outputs: [x, neg(margin(logits(x), labels))], inputs: [...given, goals] }
   }

@@ -252,6 +252,12 @@ test('the ensemble breaks what each of its searches breaks, and names the strong
   assert.equal([some.get(7), some.get(2)], [all.get(7), all.get(2)])
 })
 
+test('an image keeps the best of its iterates: more steps of one size never leave a larger margin', async () => {
+  const after = async (steps: number) => attacked({ ...base, restarts: 1, steps, checked: false }, { epsilon: 0.03 })
+  const [few, more] = [await after(2), await after(7)]
+  for (const [i, { margin }] of few) assert.ok((more.get(i) as Outcome).margin <= margin + 1e-6, `image ${i}`)
+})
+
 test('targeted: every other class is tried', async () => {
   const found = await attacked({ ...base, restarts: 1, targeted: true }, { epsilon: 0.12 })
   assert.ok(broken(found).length > 0)
