@@ -54,15 +54,15 @@ export interface RunOptions {
 }
 
 /**
- * Loss of the method, with the numbers that are the loss's own by its paper (its balance, lambda, L1), changing in step with epsilon; data,
- * network, start values, batches, optimizer and schedules are the same for all.
+ * Loss of the method, with the numbers that are the loss's own by its paper (its balance, lambda, L1, distribution of start values), changing in
+ * step with epsilon; data, network, seeds, batches, optimizer and schedules are the same for all.
  */
 const optionsOf = ({ method, k, seed }: Entry, settings: Settings, data: Data): FitOptions => {
   const { epsilon, epochs, batchSize, lr } = settings
   const {
     numbers,
     k: _,
-    init,
+    init: __,
     ...common
   } = recipe('mixtrain', { epsilon, epochs, batchSize, lr, variants: data.train.variants })
   const own = numbersOf(method, {
@@ -74,7 +74,7 @@ const optionsOf = ({ method, k, seed }: Entry, settings: Settings, data: Data): 
     ...common,
     loss: add(objectives[method]({ k: k ?? batchSize, lambda: own.lambda, ramp }), scale(own.l1)(l1)),
     balance: fixed(typeof own.balance === 'number' ? own.balance : settings.balance),
-    network: networks[settings.network as NetworkName](taskOf(data.train), init),
+    network: networks[settings.network as NetworkName](taskOf(data.train), recipe(method, { epsilon }).init),
     train: data.train,
     // No balance follows the monitored images, so they may be test images.
     monitor: take(settings.slice)(data.test),
