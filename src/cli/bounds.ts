@@ -13,7 +13,7 @@ import { input } from '../ops/index.ts'
 import { type Bounder, layerBounds, rounded } from '../robust/bounds.ts'
 import { ball } from '../robust/perturbation.ts'
 import { rivals } from '../robust/specification.ts'
-import { compileIn, planFor } from '../tape/run.ts'
+import { compileIn, planBytes, planFor } from '../tape/run.ts'
 import { DEFAULT_MEMORY, PIXELS } from '../train/fit.ts'
 import type { Command } from './command.ts'
 import { bytesOf, loadData, loadModel, matching, sourceOf, withDevice } from './open.ts'
@@ -97,7 +97,7 @@ const boundImages =
       ...named.flatMap(({ bounds }) => [bounds.lower, bounds.upper]),
     ]
     const inputs = [...weights.map(({ node }) => node), x, y, radiusNode]
-    const needed = planFor(backend)(outputs, inputs).arena * (backend.dtype === 'f32' ? 4 : 8)
+    const needed = planBytes(backend, planFor(backend)(outputs, inputs))
     if (needed > memory) raise({ kind: 'memory', needed, budget: memory, what: 'bounding one image' })
     const { region, close } = openRegion(backend)
     try {

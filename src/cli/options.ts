@@ -117,7 +117,8 @@ export const common = {
   },
   memory: {
     flags: '--memory <MB>',
-    about: 'scratch memory that bounding images may take at once (default: 1024)',
+    about:
+      'scratch memory that one run of a plan may take: images are bounded, and trained on, in parts (default: 2048)',
     read: positive,
   },
   fastMath: {

@@ -32,6 +32,8 @@ export interface Step {
   readonly epsilon: Tensor
   /** Valid inputs; boxes and attacks are cut to it. */
   readonly range: Range
+  /** Parts of the images that a robust term takes one after the other, to need less memory. Default: 1. */
+  readonly parts?: number
 }
 
 /** A model with its parameters bound. */

@@ -31,6 +31,7 @@ import {
   timesWeight,
   type Weight,
 } from './loss.ts'
+import { meanInParts } from './parts.ts'
 import { at, bounded, clean, hidden, perturbed, smallBox, wholeBall } from './region.ts'
 import { reluBalance, tightness } from './regularizer.ts'
 import { hydraWeight } from './schedule.ts'
@@ -69,11 +70,13 @@ export const worstLogits =
 /** The criterion on clean inputs: mean CE(f(x), y). */
 export const natural = (criterion: Criterion): Loss => named('natural')(judged(criterion)(forward))
 
-/** A criterion made for margins: mean over images of the criterion on worst-case logits. */
+/** A criterion made for margins: mean over images of the criterion on worst-case logits, in as many parts as the step has. */
 export const worstCase =
   (criterion: Criterion) =>
   (bounds: Bounds): Loss =>
-    judged(criterion)(worstLogits(bounds))
+  (step) =>
+  (model) =>
+    meanInParts((part) => criterion(worstLogits(bounds)(part)(model), part.labels), step)
 
 /** A verifiable loss: `robust(symbolic, worstCase(crossEntropy))` = mean CE(m, y), an upper bound of the loss under any attack in the region. */
 export const robust = (method: B.Bounder, criterion: (bounds: Bounds) => Loss, region: Region = wholeBall): Loss =>

@@ -72,7 +72,7 @@ export interface Verification {
   readonly reason: string | undefined
 }
 
-const DEFAULTS = { timeout: 300, memory: 2 ** 30, batchSize: 64, restarts: 8, seed: 0 }
+const DEFAULTS = { timeout: 300, memory: 2 ** 31, batchSize: 64, restarts: 8, seed: 0 }
 /** Inputs up to which `auto` splits inputs. */
 const FEW_INPUTS = 20
 /** Rows bounded at once at the root. */

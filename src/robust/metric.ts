@@ -8,7 +8,7 @@ import { correct, crossEntropy } from '../loss/criterion.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import { input } from '../ops/index.ts'
-import { compileIn, planFor } from '../tape/run.ts'
+import { compileIn, planBytes, planFor } from '../tape/run.ts'
 import { type Bounder, boundsOf } from './bounds.ts'
 import { ball, type Range } from './perturbation.ts'
 import { type AttackOptions, search, searchGraphs } from './search.ts'
@@ -74,8 +74,6 @@ export interface Evaluator {
   ) => Promise<Verdicts>
 }
 
-const bytesPerElement = { f32: 4, f64: 8 } as const
-
 /** The largest chunk, at most `wanted`, whose plan fits the budget. */
 const fitting = (wanted: number, budget: number, bytes: (n: number) => number): number => {
   let n = wanted
@@ -98,7 +96,6 @@ export const evaluator =
     const { network, range, method, norm = 'linf', attack, batchSize, memory, rounding = 'none' } = questions
     const { backend } = region
     requireIeee(backend.name, rounding)
-    const width = bytesPerElement[backend.dtype]
     const names = Object.keys(network.parameters)
     const build = (n: number) => {
       const parameters = Object.fromEntries(names.map((k) => [k, input(k, network.parameters[k].shape)]))
@@ -122,7 +119,7 @@ export const evaluator =
     const wanted = Math.max(1, Math.floor(batchSize))
     const chunk = fitting(wanted, memory, (n) => {
       const { judge, attacks } = build(n)
-      return Math.max(...[judge, ...attacks].map((f) => planFor(backend)(f.outputs, f.inputs).arena * width))
+      return Math.max(...[judge, ...attacks].map((f) => planBytes(backend, planFor(backend)(f.outputs, f.inputs))))
     })
     const { judge } = build(chunk)
     const judgeRun = await compileIn(region)(judge.outputs, judge.inputs)

@@ -5,7 +5,7 @@ import { interval } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { input, mul, sub } from '../ops/index.ts'
-import { compileIn, planFor } from '../tape/run.ts'
+import { compileIn, planBytes, planFor } from '../tape/run.ts'
 import { type Ascent, ascending, ascentGraph, relaxation } from './alpha-crown.ts'
 import { outputOf, type Subject } from './counterexample.ts'
 import type { HiddenBoxes } from './relu-splits.ts'
@@ -58,7 +58,7 @@ export const rootOf = async (region: Region, subject: Subject, rows: number, mem
     },
   }
   const graph = ascentGraph(ascent)
-  const needed = planFor(backend)(graph.results, graph.arguments).arena * (backend.dtype === 'f32' ? 4 : 8)
+  const needed = planBytes(backend, planFor(backend)(graph.results, graph.arguments))
   if (needed > memory) raise({ kind: 'memory', needed, budget: memory, what: 'bounding one box by alpha-CROWN' })
   const optimiser = await ascending(region)(ascent)
   const first = [...start, ...ends(crown)]

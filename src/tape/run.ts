@@ -20,21 +20,37 @@ export const planFor =
   (outputs: readonly Tensor[], inputs: readonly Tensor[]): Plan =>
     plan(outputs, inputs, { epilogue: backend.epilogue, rounds: backend.rounds ?? false, page: backend.page })
 
-/** Plans and compiles `outputs` as a function of `inputs` on a backend. */
-export const compile =
+/** Bytes of scratch that a plan takes on a backend, its kernels' own aside. */
+export const planBytes = (backend: Pick<Backend, 'dtype'>, { arena }: Plan): number =>
+  arena * (backend.dtype === 'f32' ? 4 : 8)
+
+/** Compiles a plan made for the backend. */
+export const compilePlan =
   (backend: Backend) =>
-  async (outputs: readonly Tensor[], inputs: readonly Tensor[]): Promise<Compiled> => {
-    const executable = await backend.compile(planFor(backend)(outputs, inputs))()
+  async (made: Plan): Promise<Compiled> => {
+    const executable = await backend.compile(made)()
     if (E.isLeft(executable)) return raise(executable.left)
     const e = executable.right
     return { run: (args) => backend.run(e, args), scratchBytes: e.bytes, release: () => backend.release(e) }
   }
 
+/** Plans and compiles `outputs` as a function of `inputs` on a backend. */
+export const compile =
+  (backend: Backend) =>
+  (outputs: readonly Tensor[], inputs: readonly Tensor[]): Promise<Compiled> =>
+    compilePlan(backend)(planFor(backend)(outputs, inputs))
+
 /** `compile`, released when the region ends. */
 export const compileIn =
   (region: Region) =>
-  async (outputs: readonly Tensor[], inputs: readonly Tensor[]): Promise<Compiled> => {
-    const compiled = await compile(region.backend)(outputs, inputs)
+  (outputs: readonly Tensor[], inputs: readonly Tensor[]): Promise<Compiled> =>
+    compilePlanIn(region)(planFor(region.backend)(outputs, inputs))
+
+/** `compilePlan`, released when the region ends. */
+export const compilePlanIn =
+  (region: Region) =>
+  async (made: Plan): Promise<Compiled> => {
+    const compiled = await compilePlan(region.backend)(made)
     region.defer(compiled.release)
     return compiled
   }

@@ -106,7 +106,7 @@ export interface FitOptions {
 }
 
 export const PIXELS: Range = [0, 1]
-export const DEFAULT_MEMORY = 2 ** 30
+export const DEFAULT_MEMORY = 2 ** 31
 
 /** A data set as the evaluator asks for it. */
 export const imagesOf = (d: Dataset): Images => ({
@@ -180,7 +180,7 @@ const trainOn = (options: FitOptions) =>
     try {
       const start = from.within === undefined ? from.state : { ...from.state, terms: from.within.terms }
       const loop = await trainer(region)(
-        { network, loss: options.loss, optimizer: options.optimizer, batchSize, range },
+        { network, loss: options.loss, optimizer: options.optimizer, batchSize, range, memory },
         start,
       )
       const judge = await evaluator(region)({

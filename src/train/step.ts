@@ -20,7 +20,7 @@ import {
 } from '../ops/index.ts'
 import type { Range } from '../robust/perturbation.ts'
 import { settled } from '../tape/accumulate.ts'
-import { type Compiled, compileIn } from '../tape/run.ts'
+import { type Compiled, compileIn, compilePlanIn, planBytes, planFor } from '../tape/run.ts'
 import { order, stage } from '../tape/tape.ts'
 import { grad } from '../tape/vjp.ts'
 import type { Optimizer, Slots } from './optimizer.ts'
@@ -67,6 +67,11 @@ export interface TrainerOptions {
   readonly optimizer: Optimizer
   readonly batchSize: number
   readonly range: Range
+  /**
+   * Scratch bytes that a step may take: where its plan would take more, the images of its robust terms are taken in parts, the smallest power of two that
+   * fits. No limit by default, and none on backends that cannot repeat part of a plan.
+   */
+  readonly memory?: number | undefined
 }
 
 /** The epsilon of the step as a scalar that follows the host. */
@@ -85,7 +90,7 @@ interface Variant {
 export const trainer =
   (region: Region) =>
   async (
-    { network, loss, optimizer, batchSize, range }: TrainerOptions,
+    { network, loss, optimizer, batchSize, range, memory = Number.POSITIVE_INFINITY }: TrainerOptions,
     start: TrainState & Partial<Snapshot>,
   ): Promise<Trainer> => {
     const { backend } = region
@@ -102,10 +107,12 @@ export const trainer =
     )
     // Every pass of a step uses the statistics of its clean batch; gradients flow through them.
     const statistics = network.statistics(parameterOf)(inputs)
-    const objective = loss({ inputs, labels, classes: network.classes, epsilon: epsilonFeed(), range })({
-      logits: network.apply({ ...parameterOf, ...statistics }),
-      parameters: parameterOf,
-    })
+    const objectiveIn = (parts: number) =>
+      loss({ inputs, labels, classes: network.classes, epsilon: epsilonFeed(), range, parts })({
+        logits: network.apply({ ...parameterOf, ...statistics }),
+        parameters: parameterOf,
+      })
+    const objective = objectiveIn(1)
     const probeName = (x: Tensor) => (x.attrs as { readonly name: string }).name
     const termNames = [
       ...new Set(
@@ -142,7 +149,7 @@ export const trainer =
     const staging = stage([objective])
     const variants = new Map<string, Variant>()
 
-    const build = async (resolved: Tensor): Promise<Variant> => {
+    const stepOf = (resolved: Tensor) => {
       // Before it is differentiated: the backward pass of either form is the backward pass of the other, but at its own cost.
       const [staged] = settled([resolved], backend.rounds ?? false)
       const gradients = grad(
@@ -157,9 +164,26 @@ export const trainer =
           .reduce<Tensor>((sum, p) => add(sum, concat([reshape(p, [1]), reshape(scalar(1), [1])], 0)), termOf[t])
       const outputs = flat(updated.parameters, updated.state, Object.fromEntries(termNames.map((t) => [t, counted(t)])))
       const feedNodes = order(outputs).filter((x) => x.op === inputOp && (x.attrs as InputAttrs).feed !== undefined)
-      const compiled = await compileIn(region)(outputs, [...stateNodes, inputs, labels, ...feedNodes])
+      return { plan: planFor(backend)(outputs, [...stateNodes, inputs, labels, ...feedNodes]), feedNodes }
+    }
+    const fitting = (host: Host) => {
+      const whole = stepOf(staging.resolve(host)[0])
+      const limit = backend.rounds ? memory : Number.POSITIVE_INFINITY
+      let [made, parts] = [whole, 1]
+      while (planBytes(backend, made.plan) > limit) {
+        if (parts >= batchSize) {
+          const what = 'a training step with one image at a time'
+          return raise({ kind: 'memory', needed: planBytes(backend, made.plan), budget: limit, what })
+        }
+        parts *= 2
+        made = stepOf(stage([objectiveIn(parts)]).resolve(host)[0])
+      }
+      return made
+    }
+    const build = async (host: Host): Promise<Variant> => {
+      const { plan, feedNodes } = fitting(host)
       return {
-        compiled,
+        compiled: await compilePlanIn(region)(plan),
         feeds: feedNodes.map((x) => ({
           draw: (x.attrs as InputAttrs).feed as (h: Host) => Float32Array,
           buffer: region.alloc(S.size(x.shape)),
@@ -199,7 +223,7 @@ export const trainer =
     return {
       step: async (x, y, host) => {
         const key = staging.key(host)
-        const variant = variants.get(key) ?? (await build(staging.resolve(host)[0]))
+        const variant = variants.get(key) ?? (await build(host))
         variants.set(key, variant)
         backend.write(inputBuffer, x)
         backend.write(labelBuffer, y)

@@ -2,6 +2,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import type { Backend } from '../../src/backend/backend.ts'
 import { reference } from '../../src/backend/reference.ts'
 import { openRegion, type Region } from '../../src/backend/region.ts'
 import { wasm } from '../../src/backend/wasm.ts'
@@ -9,11 +10,14 @@ import { MixtrainException } from '../../src/core/error.ts'
 import { fold, key, uniform } from '../../src/core/key.ts'
 import { crossEntropy } from '../../src/loss/criterion.ts'
 import { add, alternate, gate, type Loss, mix, sampled, scale } from '../../src/loss/loss.ts'
-import { mixTrain, natural, robust, worstCase } from '../../src/loss/objective.ts'
+import { madry, mixTrain, natural, robust, worstCase } from '../../src/loss/objective.ts'
+import { bounded, perturbed, smallBox } from '../../src/loss/region.ts'
 import { conv, dense, flatten, relu, sequential } from '../../src/nn/layers.ts'
 import { network } from '../../src/nn/networks.ts'
 import type { Host } from '../../src/ops/index.ts'
-import { ibp } from '../../src/robust/bounds.ts'
+import { crown, ibp, symbolic } from '../../src/robust/bounds.ts'
+import { accumulateOp } from '../../src/tape/accumulate.ts'
+import { order } from '../../src/tape/tape.ts'
 import { grad } from '../../src/tape/vjp.ts'
 import { adam, type Optimizer, sgd } from '../../src/train/optimizer.ts'
 import { type Trainer, trainer } from '../../src/train/step.ts'
@@ -62,6 +66,71 @@ const direct = async (loss: Loss, parameters: Readonly<Record<string, ArrayLike<
   const gradients = await run(grad(objective, wrt), values, h)
   return { value: value[0], gradients: Object.fromEntries(Object.keys(parameters).map((k, j) => [k, gradients[j]])) }
 }
+
+test('a step that must need less memory takes images in parts: same update, and an error that says what one image takes', async () => {
+  const data = batch(0)
+  for (const method of [symbolic, crown]) {
+    const loss = mix(0.5)(natural(crossEntropy), robust(method, worstCase(crossEntropy)))
+    const stepped = async (backend: Backend, memory?: number) => {
+      const { region, close } = openRegion(backend)
+      try {
+        const loop = await trainer(region)({ ...options(loss), memory }, start)
+        await loop.step(data.inputs, data.labels, at(0))
+        return { state: await loop.state(), terms: await loop.terms(), bytes: loop.scratchBytes() }
+      } finally {
+        close()
+        assert.is(backend.stats().live, 0)
+      }
+    }
+    const whole = await stepped(reference())
+    const sizes = new Set<number>()
+    for (let budget = 2 ** 17; ; budget *= 0.7) {
+      const parted = await stepped(simd, budget).catch((e: MixtrainException) => e)
+      if (parted instanceof MixtrainException) {
+        assert.is(parted.error.kind, 'memory')
+        assert.match(parted.message, /one image at a time/)
+        break
+      }
+      sizes.add(parted.bytes)
+      for (const [k, v] of Object.entries(parted.state.parameters))
+        v.forEach((w, j) => {
+          const want = whole.state.parameters[k][j]
+          assert.ok(Math.abs(w - want) <= 1e-6 * (1 + Math.abs(want)), `${k}[${j}]: ${w} in parts, ${want} at once`)
+        })
+      assert.ok(Math.abs(parted.terms.robust - whole.terms.robust) < 1e-5)
+    }
+    assert.ok(sizes.size > 1, `${[...sizes]} bytes`)
+  }
+})
+
+test('parts of a mean over images are added up to it, whatever their number; values with draws of their own stay whole', async () => {
+  const { inputs, labels } = batch(3)
+  const values = bindings(step, { inputs, labels, epsilon: 0.05 }, model, start.parameters)
+  const losses = [
+    robust(symbolic, worstCase(crossEntropy)),
+    robust(crown, worstCase(crossEntropy)),
+    worstCase(crossEntropy)(bounded(ibp, smallBox(0.4, perturbed(madry(2))))),
+  ]
+  for (const [k, loss] of losses.entries()) {
+    const wrt = Object.values(model.parameters)
+    const of = (parts: number) => {
+      const value = loss({ ...step, parts })(model)
+      return [value, ...grad(value, wrt)]
+    }
+    const want = await run(of(1), values, at(0))
+    for (const parts of [2, 3, 4, 9]) {
+      const outputs = of(parts)
+      assert.is(
+        order(outputs).some((x) => x.op === accumulateOp),
+        k < 2,
+      )
+      const have = await run(outputs, values, at(0))
+      have.forEach((v, o) =>
+        v.forEach((w, j) => assert.ok(Math.abs(w - want[o][j]) <= 1e-12 * (1 + Math.abs(w)), `${parts} parts, ${o}`)),
+      )
+    }
+  }
+})
 
 test('two steps are two updates by hand', () =>
   within(openRegion(reference()), async (region) => {
