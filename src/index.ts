@@ -131,6 +131,7 @@ export {
   broadcastTo,
   centre,
   clamp,
+  compact,
   concat,
   constant,
   conv2d,
@@ -167,6 +168,7 @@ export {
   relu,
   reshape,
   scalar,
+  scatterAdd,
   select,
   sigmoid,
   sign,
@@ -211,6 +213,7 @@ export {
 } from './robust/search.ts'
 export { margins, oneHot, rivals, type Specification } from './robust/specification.ts'
 export { dual, type Projected } from './robust/wong-kolter.ts'
+export { accumulate, rematerialise } from './tape/accumulate.ts'
 export { type Bounded, linearBounds } from './tape/linear-bounds.ts'
 // ---- transforms of graphs: differentiate, bound, print, plan --------------------------------------------------------------
 export { type Plan, plan } from './tape/plan.ts'
