@@ -73,6 +73,33 @@ function lanes3(micro: i32, a: v128, b: v128, c: v128): v128 {
 @inline
 function strip1(micro: i32, dst: usize, a: usize, sa: usize, n: i32): void {
   const end = dst + ((<usize>(n & ~3)) << 2)
+  if (sa == 16) {
+    const fast = dst + ((<usize>(n & ~15)) << 2)
+    while (dst < fast) {
+      const v0 = lanes1(micro, v128.load(a))
+      const v1 = lanes1(micro, v128.load(a, 16))
+      const v2 = lanes1(micro, v128.load(a, 32))
+      const v3 = lanes1(micro, v128.load(a, 48))
+      v128.store(dst, v0)
+      v128.store(dst, v1, 16)
+      v128.store(dst, v2, 32)
+      v128.store(dst, v3, 48)
+      dst += 64
+      a += 64
+    }
+  }
+  while (dst < end) {
+    v128.store(dst, lanes1(micro, v128.load(a)))
+    dst += 16
+    a += sa
+  }
+  if (n & 3) storePart(dst, lanes1(micro, v128.load(a)), n & 3)
+}
+
+/** The same for functions whose code is long. */
+@inline
+function heavy1(micro: i32, dst: usize, a: usize, sa: usize, n: i32): void {
+  const end = dst + ((<usize>(n & ~3)) << 2)
   while (dst < end) {
     v128.store(dst, lanes1(micro, v128.load(a)))
     dst += 16
@@ -84,8 +111,8 @@ function strip1(micro: i32, dst: usize, a: usize, sa: usize, n: i32): void {
 @inline
 function strip2(micro: i32, dst: usize, a: usize, sa: usize, b: usize, sb: usize, n: i32): void {
   const end = dst + ((<usize>(n & ~3)) << 2)
+  const fast = dst + ((<usize>(n & ~15)) << 2)
   if (sa == 16 && sb == 16) {
-    const fast = dst + ((<usize>(n & ~15)) << 2)
     while (dst < fast) {
       const v0 = lanes2(micro, v128.load(a), v128.load(b))
       const v1 = lanes2(micro, v128.load(a, 16), v128.load(b, 16))
@@ -97,6 +124,34 @@ function strip2(micro: i32, dst: usize, a: usize, sa: usize, b: usize, sb: usize
       v128.store(dst, v3, 48)
       dst += 64
       a += 64
+      b += 64
+    }
+  } else if (sa == 16) {
+    const x = v128.load(b)
+    while (dst < fast) {
+      const v0 = lanes2(micro, v128.load(a), x)
+      const v1 = lanes2(micro, v128.load(a, 16), x)
+      const v2 = lanes2(micro, v128.load(a, 32), x)
+      const v3 = lanes2(micro, v128.load(a, 48), x)
+      v128.store(dst, v0)
+      v128.store(dst, v1, 16)
+      v128.store(dst, v2, 32)
+      v128.store(dst, v3, 48)
+      dst += 64
+      a += 64
+    }
+  } else if (sb == 16) {
+    const x = v128.load(a)
+    while (dst < fast) {
+      const v0 = lanes2(micro, x, v128.load(b))
+      const v1 = lanes2(micro, x, v128.load(b, 16))
+      const v2 = lanes2(micro, x, v128.load(b, 32))
+      const v3 = lanes2(micro, x, v128.load(b, 48))
+      v128.store(dst, v0)
+      v128.store(dst, v1, 16)
+      v128.store(dst, v2, 32)
+      v128.store(dst, v3, 48)
+      dst += 64
       b += 64
     }
   }
@@ -122,18 +177,16 @@ function strip3(
   n: i32,
 ): void {
   const end = dst + ((<usize>(n & ~3)) << 2)
-  if (sa == 16 && sb == 16 && sc == 16) {
-    const fast = dst + ((<usize>(n & ~7)) << 2)
-    while (dst < fast) {
-      const v0 = lanes3(micro, v128.load(a), v128.load(b), v128.load(c))
-      const v1 = lanes3(micro, v128.load(a, 16), v128.load(b, 16), v128.load(c, 16))
-      v128.store(dst, v0)
-      v128.store(dst, v1, 16)
-      dst += 32
-      a += 32
-      b += 32
-      c += 32
-    }
+  const fast = dst + ((<usize>(n & ~7)) << 2)
+  while (dst < fast) {
+    const v0 = lanes3(micro, v128.load(a), v128.load(b), v128.load(c))
+    const v1 = lanes3(micro, v128.load(a + sa), v128.load(b + sb), v128.load(c + sc))
+    v128.store(dst, v0)
+    v128.store(dst, v1, 16)
+    dst += 32
+    a += sa << 1
+    b += sb << 1
+    c += sc << 1
   }
   while (dst < end) {
     v128.store(dst, lanes3(micro, v128.load(a), v128.load(b), v128.load(c)))
@@ -195,16 +248,16 @@ export function apply(
       strip1(Micro.sqrt, dst, a, sa, n)
       break
     case Micro.exp:
-      strip1(Micro.exp, dst, a, sa, n)
+      heavy1(Micro.exp, dst, a, sa, n)
       break
     case Micro.log:
-      strip1(Micro.log, dst, a, sa, n)
+      heavy1(Micro.log, dst, a, sa, n)
       break
     case Micro.tanh:
-      strip1(Micro.tanh, dst, a, sa, n)
+      heavy1(Micro.tanh, dst, a, sa, n)
       break
     case Micro.sigmoid:
-      strip1(Micro.sigmoid, dst, a, sa, n)
+      heavy1(Micro.sigmoid, dst, a, sa, n)
       break
     case Micro.up:
       strip1(Micro.up, dst, a, sa, n)

@@ -26,11 +26,14 @@ const KIND: usize = 576
 const KEY: usize = 640
 const KEPT: usize = 704
 const SPLAT: usize = 768
-const COUNTER: usize = 896
-const ACC: usize = 1024
-const ROW: usize = 1088
-/** The longest strip. */
+const COUNTER: usize = 1024
+const ACC: usize = 1152
+const ROW: usize = 1216
+/** The longest strip, and the shortest. */
 const LONG: i32 = 4096
+const SHORT: i32 = 256
+/** Elements that stay in the L1 cache. */
+const NEAR: i32 = 10240
 /** Columns of a plain reduction over rows at a time. */
 const PLAIN: i32 = 1024
 
@@ -58,6 +61,11 @@ let inputCount: i32 = 0
 let ops: usize = 0
 let opCount: i32 = 0
 let outAt: usize = 0
+/** Where the output begins; values stored on the way (op, slot), and their slots. */
+let outBase: usize = 0
+let stored: usize = 0
+let storedEnd: usize = 0
+let slotTable: usize = 0
 let rows: i32 = 0
 let cols: i32 = 0
 let tileRows: i32 = 0
@@ -198,9 +206,14 @@ function evaluate(r: i32, nr: i32, c: i32, nc: i32, dst: usize): usize {
   if (opCount == 0) return load<usize>(state + REGISTERS)
   let op = ops
   let to: usize = 0
+  let next = stored
   for (let k = 1; k <= opCount; k++) {
     const d = load<i32>(op, 4)
     to = k == opCount && dst != 0 ? dst : strip(d)
+    if (next < storedEnd && load<i32>(next) == k - 1) {
+      to = load<usize>(slotTable + ((<usize>load<i32>(next, 4)) << 2)) + (dst - outBase)
+      next += 8
+    }
     const a = state + REGISTERS + ((<usize>load<i32>(op, 8)) << 3)
     const b = state + REGISTERS + ((<usize>load<i32>(op, 12)) << 3)
     const e = state + REGISTERS + ((<usize>load<i32>(op, 16)) << 3)
@@ -231,21 +244,27 @@ function begin(ip: usize, slots: usize, scratch: usize): void {
   depth = word(ip, 3)
   inputCount = word(ip, 7)
   opCount = word(ip, 8)
-  outAt = address(ip, 10, slots) + ((<usize>word(ip, 11)) << 2)
+  outBase = address(ip, 10, slots) + ((<usize>word(ip, 11)) << 2)
+  outAt = outBase
   dims = ip + 48
   outStrides = dims + ((<usize>depth) << 2)
   inputs = outStrides + ((<usize>depth) << 2)
   inputBytes = (<usize>(2 + depth)) << 2
   ops = inputs + <usize>inputCount * inputBytes
+  stored = ops + <usize>opCount * 20
+  storedEnd = ip + ((<usize>word(ip, 1)) << 2)
+  slotTable = slots
   rows = dim(depth - 2)
   cols = dim(depth - 1)
   for (let d = 0; d < depth; d++) store<i32>(state + ((<usize>d) << 2), 0, COUNTER)
 
-  // How many strips are alive at once decides how long they are: their sum should stay in the L1 cache. Long ones hold
-  // what is broadcast over the outer dims whole, so that it is expanded once.
-  let live = opCount
-  for (let i = 0; i < inputCount; i++) if (stride(i, depth - 1) != 1) live++
-  const length = live <= 2 ? LONG : live <= 4 ? LONG / 2 : live <= 6 ? LONG / 4 : live <= 12 ? LONG / 8 : LONG / 16
+  // Strips are as long as lets those that are in use, and what is read beside them, stay in the L1 cache: a call for each
+  // operation and strip costs as much as some hundred elements. Long ones also hold what is broadcast over the outer dims
+  // whole, so that it is expanded once.
+  let live = word(ip, 9) - inputCount
+  for (let i = 0; i < inputCount; i++) if (stride(i, depth - 1) != 0) live++
+  let length = LONG
+  while (length > SHORT && live * length > NEAR) length >>= 1
   if (cols > length / 2) {
     tileRows = 1
     const count = ceilDiv(cols, length)
@@ -303,7 +322,7 @@ function mapLoop(id: i32, count: i32): void {
   if (first >= last) return
   const rowStride = outStride(depth - 2)
   const colStride = outStride(depth - 1)
-  const direct = colStride == 1 && (tileRows == 1 || rowStride == cols)
+  const direct = (colStride == 1 || cols == 1) && (tileRows == 1 || rowStride == cols)
   let tile = first / outer
   seek(0, depth - 2, first % outer)
   for (let unit = first; unit < last; unit++) {

@@ -14,12 +14,15 @@ export enum Opcode {
   /**
    * One fused loop nest over D dims: elementwise program with broadcasting, any strided view, optional reduction.
    *   [3] D (1..6) · [4] mode (LoopMode) · [5] combine (Combine) · [6] P: how many leading dims are kept (mode inner/keep)
-   *   [7] nIn (1..8) · [8] nOps (0..24) · [9] nRegs (nIn + temporaries) · [10] out slot · [11] out offset
+   *   [7] nIn (1..16) · [8] nOps (0..24) · [9] nRegs (nIn + temporaries) · [10] out slot · [11] out offset
    *   dims[D] · out strides[D] · per input: slot, offset, strides[D] · per op: micro, dst, a, b, c (register numbers)
    * Registers 0..nIn-1 are the inputs; unused operands are 0. The value of the loop is the dst of the last op, or input 0
    * when nOps = 0 (a copy). In mode `map` the output has a stride for every dim. In mode `inner` dims P..D-1 are reduced
    * (out strides 0) and the result is one element per point of dims 0..P-1. In mode `keep` dims P..D-2 are reduced and
    * dim D-1 is kept (out stride 1): out[p, i] = combine over r of value[p, r, i].
+   * In mode `map`, where the output is contiguous from offset to end, other values may be stored as well, in the same
+   * order from the start of a slot: per value, behind the program: number of its op (ascending, not the last), slot. Such
+   * a slot must be no input of the loop.
    */
   loop = 1,
   /** Fill: [3] out slot · [4] out offset · [5] n · [6] f32 bits of the value. */

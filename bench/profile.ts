@@ -36,11 +36,12 @@ const elements = (c: Int32Array, plan: Plan): number => {
   const lengths = (slots: readonly number[]) => slots.reduce((n, s) => n + plan.slots[s].length, 0)
   switch (c[0] as Opcode) {
     case Opcode.loop: {
-      const [, , , d, , , , nIn] = c
+      const [, , , d, , , , nIn, nOps] = c
       const dims = [...c.subarray(12, 12 + d)]
       const walked = (at: number) => product(dims.filter((_, i) => c[at + i] !== 0))
       const inputs = Array.from({ length: nIn }, (_, k) => walked(14 + 2 * d + k * (2 + d)))
-      return inputs.reduce((n, x) => n + x, walked(12 + d))
+      const stored = (c.length - (12 + 2 * d + nIn * (2 + d) + nOps * 5)) / 2
+      return inputs.reduce((n, x) => n + x, (1 + stored) * walked(12 + d))
     }
     case Opcode.fill:
       return c[5]

@@ -39,6 +39,8 @@ export interface Backend {
   readonly threads: number
   /** Whether products and convolutions of a plan may add biases and apply relu themselves (`plan`'s option of that name). */
   readonly epilogue?: boolean
+  /** Whether one loop of a plan may store several values (`plan`'s option of that name). */
+  readonly results?: boolean
   /** Whether it repeats part of a plan as often as a value says (`plan`'s option of that name). */
   readonly rounds?: boolean
   /** Elements of one page where scratch comes in pages (`plan`'s option of that name). */

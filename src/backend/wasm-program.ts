@@ -18,6 +18,8 @@ interface Loop {
   readonly out: Access
   readonly inputs: readonly Access[]
   readonly ops: readonly number[]
+  /** Number of an op and slot of each value that is stored on the way. */
+  readonly stored: readonly number[]
 }
 
 interface Access {
@@ -45,6 +47,7 @@ const loopOf = (c: readonly number[]): Loop => {
       return { slot: s, offset: o, strides }
     }),
     ops: c.slice(at + nIn * words, at + nIn * words + nOps * OP_WORDS),
+    stored: c.slice(at + nIn * words + nOps * OP_WORDS),
   }
 }
 
@@ -63,6 +66,7 @@ const encodeLoop = (work: number, l: Loop): readonly number[] => {
     ...l.out.strides,
     ...l.inputs.flatMap((i) => [i.slot, i.offset, ...i.strides]),
     ...l.ops,
+    ...l.stored,
   ]
   return [Opcode.loop, body.length + 3, work, ...body]
 }
@@ -93,7 +97,12 @@ const touches = (c: readonly number[]): readonly Touch[] | undefined => {
       return []
     case Opcode.loop: {
       const l = loopOf(c)
-      return [reach(l.out, l.dims), ...l.inputs.map((i) => reach(i, l.dims))]
+      const slots = l.stored.filter((_, i) => i % 2 === 1)
+      return [
+        reach(l.out, l.dims),
+        ...l.inputs.map((i) => reach(i, l.dims)),
+        ...slots.map((s) => whole(s, product(l.dims))),
+      ]
     }
     case Opcode.fill:
       return [{ slot: c[3], low: c[4], high: c[4] + c[5] - 1 }]
@@ -142,14 +151,27 @@ const touches = (c: readonly number[]): readonly Touch[] | undefined => {
   }
 }
 
+/** Why the values that a loop stores on the way are malformed, if they are. */
+const storedFault = (l: Loop): string | undefined => {
+  if (l.stored.length === 0) return undefined
+  if (l.stored.length % 2 !== 0) return 'a stored value without a slot'
+  const ops = l.stored.filter((_, i) => i % 2 === 0)
+  const ascends = ops.every((op, i) => op >= 0 && op < l.ops.length / OP_WORDS - 1 && (i === 0 || op > ops[i - 1]))
+  const inOrder = l.dims.every((d, i) => d === 1 || l.out.strides[i] === product(l.dims.slice(i + 1)))
+  if (!ascends) return 'stored values are not those of ascending ops'
+  if (l.mode !== LoopMode.map || !inOrder) return 'values are stored by a loop whose output is not in order'
+  const read = l.stored.find((slot, i) => i % 2 === 1 && l.inputs.some((a) => a.slot === slot))
+  return read === undefined ? undefined : `a value is stored over its input, slot ${read}`
+}
+
 /** Why a loop is malformed, if it is. */
 const loopFault = (l: Loop): string | undefined => {
   if (l.dims.length < 1 || l.dims.length > 6) return `${l.dims.length} dims`
-  if (l.inputs.length < 1 || l.inputs.length > 8) return `${l.inputs.length} inputs`
+  if (l.inputs.length < 1 || l.inputs.length > 16) return `${l.inputs.length} inputs`
   if (l.ops.length > 24 * OP_WORDS) return `${l.ops.length / OP_WORDS} ops`
   if (l.registers < l.inputs.length || l.registers > 32) return `${l.registers} registers`
   const bad = l.ops.findIndex((v, i) => (i % OP_WORDS === 0 ? Micro[v] === undefined : v < 0 || v >= l.registers))
-  return bad < 0 ? undefined : `op ${Math.floor(bad / OP_WORDS)} is malformed`
+  return bad < 0 ? storedFault(l) : `op ${Math.floor(bad / OP_WORDS)} is malformed`
 }
 
 /** Elements of one image of a convolution that assembly/conv.ts can still address as a tile of eight. */

@@ -326,6 +326,7 @@ const backendOf = (started: Started): Backend => {
     description: `WebAssembly SIMD, ${threads} thread${threads === 1 ? '' : 's'}${relaxed ? ', fast math' : ''}`,
     threads,
     epilogue: true,
+    results: true,
     rounds: true,
     alloc: (length) => {
       if (disposed) raise(deviceError('wasm', 'the backend was disposed'))

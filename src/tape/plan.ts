@@ -13,6 +13,17 @@ import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { type ConstantAttrs, chooseOp, constantOp, inputOp } from '../ops/index.ts'
 import { instance, pruned, settled, unrolled } from './accumulate.ts'
+import {
+  type Access,
+  allocate,
+  type Loop,
+  MAX_DIMS,
+  MAX_INPUTS,
+  MAX_OPS,
+  type MicroOp,
+  results,
+  united,
+} from './loops.ts'
 import { tape } from './tape.ts'
 
 /** Where a value lives during a run. Offsets count elements. */
@@ -58,45 +69,33 @@ export interface PlanOptions {
   readonly fuse?: boolean | undefined
   /** Products and convolutions add biases and apply relu themselves; for backends that say so (`Backend.epilogue`). */
   readonly epilogue?: boolean | undefined
+  /** A loop may store several values; for backends that say so (`Backend.results`). */
+  readonly results?: boolean | undefined
   /** Sums over rounds are repeated; false writes every round out, for backends that cannot (`Backend.rounds`). */
   readonly rounds?: boolean | undefined
   /** Elements of a page of scratch: values that one page holds do not reach over the end of one. */
   readonly page?: number | undefined
 }
 
-/** Limits of one fused loop, as the instruction set has them. */
-const MAX_DIMS = 6
-const MAX_INPUTS = 8
-const MAX_OPS = 24
+/** Operations that cost no more than reading their result, and how many loops may each compute one. */
+const LIGHT: ReadonlySet<Micro> = new Set([
+  Micro.add,
+  Micro.sub,
+  Micro.mul,
+  Micro.min,
+  Micro.max,
+  Micro.neg,
+  Micro.abs,
+  Micro.sign,
+  Micro.step,
+  Micro.relu,
+  Micro.greater,
+  Micro.greaterEqual,
+])
+const MAX_REPEATS = 3
 
 const ALIGN = 64
 const align = (n: number): number => Math.ceil(n / ALIGN) * ALIGN
-
-/** How one element of a loop's input is found: base[offset + index . strides]. */
-interface Access {
-  readonly base: Tensor
-  readonly offset: number
-  readonly strides: readonly number[]
-}
-
-interface MicroOp {
-  readonly micro: Micro
-  readonly dst: number
-  readonly args: readonly number[]
-}
-
-interface Loop {
-  readonly kind: 'loop'
-  readonly shape: S.Shape
-  readonly inputs: readonly Access[]
-  readonly program: readonly MicroOp[]
-  readonly registers: number
-  readonly out: Tensor
-  readonly outOffset: number
-  /** One stride per axis of `shape`; 0 along reduced axes. */
-  readonly outStrides: readonly number[]
-  readonly reduce: { readonly combine: Combine; readonly axes: readonly number[] } | undefined
-}
 
 type Step =
   | Loop
@@ -162,7 +161,13 @@ const iteration = (consumer: Tensor, how: PlanLowering, read: Tensor): S.Shape |
 export const plan = (
   outputs: readonly Tensor[],
   inputs: readonly Tensor[],
-  { fuse = true, epilogue = false, rounds = true, page = Number.POSITIVE_INFINITY }: PlanOptions = {},
+  {
+    fuse = true,
+    epilogue = false,
+    rounds = true,
+    results: several = false,
+    page = Number.POSITIVE_INFINITY,
+  }: PlanOptions = {},
 ): Plan => {
   const { nodes: taped, outputs: roots } = tape(
     rounds ? pruned(settled(outputs, true)) : unrolled(settled(outputs, false)),
@@ -176,17 +181,10 @@ export const plan = (
       })
   }
   const lowered: Lowered = { how: new Map(), alias: new Map(), constants: new Set() }
-  const steps = lower(taped, new Set(roots), { fuse, epilogue }, lowered)
+  const steps = lower(taped, new Set(roots), { fuse, epilogue, several }, lowered)
 
   // ---- storage -----------------------------------------------------------------------------------------------------
-  const root = (x: Tensor): Tensor => {
-    let from = x
-    for (;;) {
-      const next = lowered.how.get(from)?.kind === 'alias' ? from.inputs[0] : lowered.alias.get(from)
-      if (next === undefined) return from
-      from = next
-    }
-  }
+  const root = rootOf(lowered)
   const outputOf = new Map<Tensor, number>()
   const copies = new Map<Tensor, number>()
   roots.forEach((x, k) => {
@@ -210,24 +208,42 @@ interface Lowered {
   readonly constants: Set<Tensor>
 }
 
+/** The value whose storage x is another name of. */
+const rootOf =
+  ({ how, alias }: Lowered) =>
+  (x: Tensor): Tensor => {
+    let from = x
+    for (;;) {
+      const next = how.get(from)?.kind === 'alias' ? from.inputs[0] : alias.get(from)
+      if (next === undefined) return from
+      from = next
+    }
+  }
+
 /** A flat copy of one access to `out`, from its element `offset` on; with `sum`, added to what is there. */
 const copyTo = (out: Tensor, offset: number, from: Access, n = S.size(out.shape), sum = false): Loop => ({
   kind: 'loop',
   shape: [n],
   inputs: sum ? [{ base: out, offset, strides: [1] }, from] : [from],
-  program: sum ? [{ micro: Micro.add, dst: 2, args: [0, 1] }] : [],
-  registers: sum ? 3 : 1,
+  program: sum ? [{ micro: Micro.add, args: [-1, -2] }] : [],
   out,
   outOffset: offset,
   outStrides: [1],
   reduce: undefined,
+  more: [],
 })
+
+interface LowerOptions {
+  readonly fuse: boolean
+  readonly epilogue: boolean
+  readonly several: boolean
+}
 
 /** The steps of nodes in order, and what they read. Bodies are lowered in their place. */
 const lower = (
   taped: readonly Tensor[],
   isOutput: ReadonlySet<Tensor>,
-  options: { readonly fuse: boolean; readonly epilogue: boolean },
+  options: LowerOptions,
   lowered: Lowered,
 ): Step[] => {
   const { fuse, epilogue } = options
@@ -255,6 +271,23 @@ const lower = (
     const repeats = h.strides.some((s, i) => s === 0 && x.shape[i] > 1)
     if (fuse && to.length > 0 && to.every(isLoop) && (to.length === 1 || repeats)) folded.add(x)
   }
+  const repeated = new Set<Tensor>()
+  /** A light operation on one stored value is cheaper computed again by each of a few loops than stored and read. */
+  const isRepeated = (x: Tensor, micro: Micro): boolean => {
+    const to = users.get(x) as Tensor[]
+    return (
+      LIGHT.has(micro) &&
+      !isOutput.has(x) &&
+      to.length > 1 &&
+      to.length <= MAX_REPEATS &&
+      inputsOf(x).filter((i) => S.size(i.shape) > 1).length === 1 &&
+      to.every((u) => {
+        const hu = how.get(u) as PlanLowering
+        const shape = hu.kind === 'place' ? undefined : iteration(u, hu, x)
+        return shape !== undefined && S.equals(shape, x.shape)
+      })
+    )
+  }
   for (const x of nodes) {
     const h = how.get(x)
     if (h === undefined || !isLoop(x)) continue
@@ -263,6 +296,11 @@ const lower = (
     for (const i of new Set(inputsOf(x))) {
       const hi = how.get(i)
       const w = weight.get(i)
+      if (repeated.has(i) && w !== undefined) {
+        ops += w.ops
+        leaves += w.leaves
+        continue
+      }
       const only = (users.get(i) as Tensor[]).length === 1
       const shape = iteration(x, h, i)
       if (
@@ -288,6 +326,10 @@ const lower = (
     }
     for (const c of candidates) inlined.add(c)
     if (h.kind === 'map') weight.set(x, { ops, leaves })
+    if (fuse && h.kind === 'map' && ops === 1 && isRepeated(x, h.micro)) {
+      inlined.add(x)
+      repeated.add(x)
+    }
   }
 
   // ---- steps -------------------------------------------------------------------------------------------------------
@@ -298,35 +340,26 @@ const lower = (
     target: Pick<Loop, 'out' | 'outOffset' | 'outStrides' | 'reduce'>,
   ): void => {
     const accesses: Access[] = []
-    const program: { micro: Micro; dst: number; args: number[] }[] = []
-    const free: number[] = []
-    let temporaries = 0
-    const inputRegister = (a: Access): number => {
+    const program: MicroOp[] = []
+    const inputValue = (a: Access): number => {
       const same = accesses.findIndex(
         (b) => b.base === a.base && b.offset === a.offset && S.equals(b.strides, a.strides),
       )
-      return same >= 0 ? same : accesses.push(a) - 1
+      return -1 - (same >= 0 ? same : accesses.push(a) - 1)
     }
-    // Temporaries are numbered from -1 downwards until the number of inputs is known.
+    const known = new Map<Tensor, number>()
     const value = (x: Tensor): number => {
       if (!inlined.has(x) && !(x === root && how.get(x)?.kind === 'map' && target.out === x))
-        return inputRegister(access(x, shape))
+        return inputValue(access(x, shape))
+      const before = known.get(x)
+      if (before !== undefined) return before
       const args = inputsOf(x).map(value)
-      for (const a of new Set(args)) if (a < 0) free.push(a)
-      const dst = free.pop() ?? -++temporaries
-      program.push({ micro: (how.get(x) as { micro: Micro }).micro, dst, args })
-      return dst
+      const at = program.push({ micro: (how.get(x) as { micro: Micro }).micro, args }) - 1
+      known.set(x, at)
+      return at
     }
     value(root)
-    const register = (r: number) => (r < 0 ? accesses.length - r - 1 : r)
-    steps.push({
-      kind: 'loop',
-      shape,
-      inputs: accesses,
-      program: program.map((p) => ({ micro: p.micro, dst: register(p.dst), args: p.args.map(register) })),
-      registers: accesses.length + temporaries,
-      ...target,
-    })
+    steps.push({ kind: 'loop', shape, inputs: accesses, program, more: [], ...target })
   }
   const access = (x: Tensor, shape: S.Shape): Access => {
     if (!folded.has(x)) return { base: x, offset: 0, strides: S.broadcastStrides(x.shape, shape) }
@@ -352,7 +385,7 @@ const lower = (
           shape: x.shape,
           inputs: [{ base: x.inputs[0], offset: h.offset, strides: h.strides }],
           program: [],
-          registers: 1,
+          more: [],
           ...full,
         })
         break
@@ -390,15 +423,11 @@ const lower = (
         h satisfies never
     }
   }
-  return steps
+  return options.several ? [...united(steps, rootOf(lowered))] : steps
 }
 
 /** A sum over rounds: zero, then the body again and again, each of its outputs added to its part of the sum. */
-const roundSteps = (
-  x: Tensor,
-  options: { readonly fuse: boolean; readonly epilogue: boolean },
-  lowered: Lowered,
-): readonly Step[] => {
+const roundSteps = (x: Tensor, options: LowerOptions, lowered: Lowered): readonly Step[] => {
   const { per, most, round, captured, outputs } = instance(x.attrs as Rounds)
   captured.forEach((p, k) => {
     lowered.alias.set(p, x.inputs[k + 1])
@@ -480,7 +509,7 @@ const absorb = (taped: readonly Tensor[], how: Map<Tensor, PlanLowering>, isOutp
 const schedule = (steps: readonly Step[], root: (x: Tensor) => Tensor, kept: ReadonlySet<Tensor>): readonly Step[] => {
   const producers = new Map<Tensor, number[]>()
   steps.forEach((s, t) => {
-    producers.set(s.out, [...(producers.get(s.out) ?? []), t])
+    for (const x of written(s)) producers.set(x, [...(producers.get(x) ?? []), t])
   })
   const reads = steps.map((s) => [...new Set(touched(s, root))].filter((x) => producers.has(x)))
   const waits = steps.map(() => 0)
@@ -499,7 +528,8 @@ const schedule = (steps: readonly Step[], root: (x: Tensor) => Tensor, kept: Rea
   /** Elements allocated less elements freed by running step t now. */
   const growth = (t: number): number => {
     const freed = reads[t].filter((x) => readers.get(x) === 1 && !kept.has(x)).reduce((n, x) => n + S.size(x.shape), 0)
-    return (started.has(steps[t].out) ? 0 : S.size(steps[t].out.shape)) - freed
+    const added = written(steps[t]).reduce((n, x) => (started.has(x) ? n : n + S.size(x.shape)), 0)
+    return added - freed
   }
   const ready = new Set(steps.flatMap((_, t) => (waits[t] === 0 ? [t] : [])))
   const order: Step[] = []
@@ -513,14 +543,16 @@ const schedule = (steps: readonly Step[], root: (x: Tensor) => Tensor, kept: Rea
     const t = least <= 0 ? best : first
     ready.delete(t)
     order.push(steps[t])
-    started.add(steps[t].out)
+    for (const x of written(steps[t])) started.add(x)
     for (const x of reads[t]) readers.set(x, (readers.get(x) as number) - 1)
     for (const u of unlocks[t]) if (--waits[u] === 0) ready.add(u)
   }
   return order
 }
 
-/** Reads and writes of a step, as storage roots. */
+const written = (s: Step): readonly Tensor[] => (s.kind === 'loop' ? results(s) : [s.out])
+
+/** What a step reads, as storage roots. */
 const touched = (s: Step, root: (x: Tensor) => Tensor): readonly Tensor[] => {
   switch (s.kind) {
     case 'fill':
@@ -583,7 +615,7 @@ const finish = (
   const last = new Map<Tensor, number>()
   steps.forEach((s, t) => {
     for (const x of touched(s, root)) last.set(x, t)
-    if (!last.has(s.out)) last.set(s.out, t)
+    for (const x of written(s)) if (!last.has(x)) last.set(x, t)
   })
   const slots: Slot[] = []
   const slotOf = new Map<Tensor, number>()
@@ -636,14 +668,18 @@ const finish = (
   for (const [x, t] of last) if (!isLeaf(x) && !outputOf.has(x) && copyTarget(x) === undefined) dying[t].push(x)
   steps.forEach((s, t) => {
     let inPlace: Tensor | undefined
-    if (!slotOf.has(s.out)) {
-      const n = S.size(s.out.shape)
-      const k = copyTarget(s.out) ?? outputOf.get(s.out)
-      inPlace = k === undefined ? dying[t].find((x) => x !== s.out && overwrites(s, x, root)) : undefined
+    const outs = written(s)
+    for (const out of outs) {
+      if (slotOf.has(out)) continue
+      const n = S.size(out.shape)
+      const k = copyTarget(out) ?? outputOf.get(out)
+      // What a loop stores on its way must not replace what it still reads.
+      const final = out === s.out
+      if (final && k === undefined) inPlace = dying[t].find((x) => !outs.includes(x) && overwrites(s, x, root))
       const offset =
-        inPlace === undefined ? undefined : (slots[slotOf.get(inPlace) as number] as { offset: number }).offset
+        final && inPlace !== undefined ? (slots[slotOf.get(inPlace) as number] as { offset: number }).offset : undefined
       addSlot(
-        s.out,
+        out,
         k === undefined
           ? { at: 'arena', offset: offset ?? take(align(n)), length: n }
           : { at: 'output', index: k, length: n },
@@ -755,6 +791,7 @@ const encode = (s: Exclude<Step, { readonly kind: 'rounds' }>, slot: (x: Tensor)
           what: `a loop over ${dims.length} axes`,
           reason: `at most ${MAX_DIMS} remain after joining contiguous ones`,
         })
+      const { ops, registers } = allocate(s)
       emit(Opcode.loop, S.size(s.shape) * (s.program.length + 1), [
         dims.length,
         mode,
@@ -762,13 +799,14 @@ const encode = (s: Exclude<Step, { readonly kind: 'rounds' }>, slot: (x: Tensor)
         mode === LoopMode.map ? dims.length : outer.length,
         s.inputs.length,
         s.program.length,
-        s.registers,
+        registers,
         slot(s.out),
         s.outOffset,
         ...dims.map((d) => d.extent),
         ...dims.map((d) => d.strides[0]),
         ...s.inputs.flatMap((a, k) => [slot(a.base), a.offset, ...dims.map((d) => d.strides[k + 1])]),
-        ...s.program.flatMap((p) => [p.micro, p.dst, p.args[0], p.args[1] ?? 0, p.args[2] ?? 0]),
+        ...ops.flatMap((p) => [p.micro, p.dst, p.args[0], p.args[1] ?? 0, p.args[2] ?? 0]),
+        ...s.more.flatMap((m) => [m.op, slot(m.out)]),
       ])
       break
     }

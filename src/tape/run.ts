@@ -16,9 +16,14 @@ export interface Compiled {
 
 /** The plan that a backend runs. */
 export const planFor =
-  (backend: Pick<Backend, 'epilogue' | 'rounds' | 'page'>) =>
+  (backend: Pick<Backend, 'epilogue' | 'results' | 'rounds' | 'page'>) =>
   (outputs: readonly Tensor[], inputs: readonly Tensor[]): Plan =>
-    plan(outputs, inputs, { epilogue: backend.epilogue, rounds: backend.rounds ?? false, page: backend.page })
+    plan(outputs, inputs, {
+      epilogue: backend.epilogue,
+      results: backend.results,
+      rounds: backend.rounds ?? false,
+      page: backend.page,
+    })
 
 /** Bytes of scratch that a plan takes on a backend, its kernels' own aside. */
 export const planBytes = (backend: Pick<Backend, 'dtype'>, { arena }: Plan): number =>

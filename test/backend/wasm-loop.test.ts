@@ -1,7 +1,9 @@
 import fc from 'fast-check'
+import * as E from 'fp-ts/lib/Either.js'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Backend } from '../../src/backend/backend.ts'
+import { show } from '../../src/core/error.ts'
 import { Combine, LoopMode, Micro } from '../../src/core/lowering.ts'
 import {
   arity,
@@ -61,6 +63,61 @@ const oneOp = (m: Micro, n: number, scalars: number): LoopSpec => ({
   inputs: Array.from({ length: arity(m) }, (_, i) => ({ offset: 0, strides: [(scalars >> i) & 1 ? 0 : 1] })),
   temporaries: 1,
   ops: [[m, arity(m), 0, Math.min(1, arity(m) - 1), Math.min(2, arity(m) - 1)]],
+})
+
+/** out = relu((a + b) a), a + b in slot 3 and (a + b) a in slot 4. */
+const storing = (n: number, stored: readonly number[] = [0, 3, 1, 4]): readonly number[] => {
+  const [opcode, length, work, ...body] = encodeLoop({
+    dims: [n],
+    mode: LoopMode.map,
+    combine: Combine.sum,
+    kept: 1,
+    out: { offset: 0, strides: [1] },
+    inputs: [
+      { offset: 0, strides: [1] },
+      { offset: 0, strides: [1] },
+    ],
+    temporaries: 1,
+    ops: [
+      [Micro.add, 2, 0, 1, 0],
+      [Micro.mul, 2, 2, 0, 0],
+      [Micro.relu, 2, 2, 0, 0],
+    ],
+  })
+  return [opcode, length + stored.length, work, ...body, ...stored]
+}
+
+test('a loop stores several values at n = 0..17 and beyond', async () => {
+  const next = random(5)
+  const special = (n: number) =>
+    Float32Array.from({ length: Math.max(n, 1) }, () => SPECIAL[Math.floor(next() * SPECIAL.length)])
+  for (const n of [...Array(18).keys(), 4099, 33333]) {
+    const [a, b] = [special(n), special(n)]
+    const sum = a.map((v, i) => v + b[i])
+    const product = sum.map((v, i) => v * a[i])
+    const want = [product.map((v) => Math.max(v, 0)), sum, product]
+    const plan = planOf([storing(n)], [a.length, a.length], [n, n, n])
+    for (const backend of [one, two]) {
+      const got = await runPlan(backend, plan, [a, b])
+      got.forEach((x, k) => assert.ok(sameBits(x, want[k].subarray(0, n)), `value ${k} of ${n}`))
+    }
+  }
+})
+
+test('a loop that stores several values is refused where that cannot be', async () => {
+  const refused = async (code: readonly number[], why: RegExp) => {
+    const e = await one.compile(planOf([code], [8, 8], [8, 8, 8]))()
+    assert.match(E.isLeft(e) ? show(e.left) : 'accepted', why)
+  }
+  await refused(storing(8, [0, 1]), /over its input/)
+  await refused(storing(8, [1, 3, 0, 4]), /ascending/)
+  await refused(storing(8, [2, 3]), /ascending/)
+  await refused(storing(8, [0, 9]), /no slot 9/)
+  await refused(storing(8, [0]), /without a slot/)
+  await refused(storing(9), /elements 0..8/)
+  const reversed = [...storing(8)]
+  reversed[12 + 1] = 2
+  await refused(reversed, /not in order|elements/)
 })
 
 for (const m of micros.filter((x) => !inexact.includes(x))) {

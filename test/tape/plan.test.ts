@@ -4,11 +4,14 @@ import * as assert from 'uvu/assert'
 import type { Backend } from '../../src/backend/backend.ts'
 import { reference } from '../../src/backend/reference.ts'
 import { wasm } from '../../src/backend/wasm.ts'
+import { Opcode } from '../../src/core/lowering.ts'
 import * as S from '../../src/core/shape.ts'
 import type { Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
 import { type Plan, plan } from '../../src/tape/plan.ts'
 import { compile } from '../../src/tape/run.ts'
+import { order } from '../../src/tape/tape.ts'
+import { adam } from '../../src/train/optimizer.ts'
 import { check, numbers } from '../ops/property.ts'
 import { right } from '../shared.ts'
 import { dags, firstDifference, runPlan, SUMS } from './dag.ts'
@@ -85,7 +88,46 @@ test('liveness: values that share memory are those of a plan that computes each 
     // Every value an output: each has a buffer of its own.
     const apart = await runPlan(machine, plan([...outputs, ...nodes], inputs, { fuse: false }), args)
     shared.forEach((a, k) => assert.is(firstDifference(a, apart[k]), -1, text))
+    const several = await runPlan(machine, plan(outputs, inputs, { results: true }), args)
+    several.forEach((a, k) => assert.is(firstDifference(a, shared[k]), -1, text))
   }))
+
+/** Loops of a plan, and values that they store besides their own. */
+const loopsOf = ({ code }: Plan): { readonly loops: number; readonly stored: number } => {
+  let [loops, stored] = [0, 0]
+  for (let at = 0; code[at] !== Opcode.halt; at += code[at + 1]) {
+    if (code[at] !== Opcode.loop) continue
+    loops++
+    const [, length, , d, , , , nIn, nOps] = code.subarray(at)
+    stored += (length - (12 + 2 * d + nIn * (2 + d) + nOps * 5)) / 2
+  }
+  return { loops, stored }
+}
+
+test('what reads the same values becomes one loop, unless something else stands between', async () => {
+  const [p, g, m, v] = ['p', 'g', 'm', 'v'].map((k): Tensor => O.input(k, [300]))
+  const { parameters, state } = adam({ lr: 0.1 }).update({ p }, { p: g }, { first: { p: m }, second: { p: v } })
+  const update = [parameters.p, state.first.p, state.second.p]
+  const rates = order(update).filter((x) => x.op === O.inputOp && ![p, g, m, v].includes(x))
+  const inputs = [p, g, m, v, ...rates]
+  const apart = plan(update, inputs)
+  const joint = plan(update, inputs, { results: true })
+  assert.equal(loopsOf(joint), { loops: loopsOf(apart).loops - 2, stored: 2 })
+  const data = inputs.map((x) => Float32Array.from({ length: S.size(x.shape) }, (_, i) => 0.25 + (i % 7)))
+  const want = await runPlan(machine, apart, data)
+  const got = await runPlan(machine, joint, data)
+  got.forEach((a, k) => assert.is(firstDifference(a, want[k]), -1))
+
+  // exp(x) and a value of a sum over it read x both, but the second needs the first whole.
+  const x = O.input('x', [40])
+  const e = O.exp(x)
+  const share = O.div(e, O.sum(e)) as Tensor
+  assert.is(loopsOf(plan([e, share], [x], { results: true })).stored, 0)
+  // A value read by three loops is not recomputed where it is heavy, and is where it is light.
+  const users = (y: Tensor) => [O.sum(y), O.max(y), O.mean(y)]
+  const count = (y: Tensor) => loopsOf(plan(users(y), [x])).loops
+  assert.is(count(O.exp(x)) - count(O.relu(x)), 1)
+})
 
 test('bytes are known before a run and are what a run uses', async () => {
   for (const make of [async () => reference(), async () => right(await wasm({ threads: 1 })())]) {

@@ -1,0 +1,173 @@
+import type { Combine, Micro } from '../core/lowering.ts'
+import * as S from '../core/shape.ts'
+import type { Tensor } from '../core/tensor.ts'
+
+/** Fused loops as a plan builds them: values named once, registers only when the instruction is written. */
+
+/** Limits of one fused loop, as the instruction set has them. */
+export const MAX_DIMS = 6
+export const MAX_INPUTS = 8
+export const MAX_OPS = 24
+/** The same of one that stores several values, how many, and its registers. */
+const JOINED = { inputs: 16, results: 8, registers: 32 }
+
+/** How one element of a loop's input is found: base[offset + index . strides]. */
+export interface Access {
+  readonly base: Tensor
+  readonly offset: number
+  readonly strides: readonly number[]
+}
+
+/** One operation of a loop. An argument k >= 0 is the value of operation k, k < 0 that of input -1 - k. */
+export interface MicroOp {
+  readonly micro: Micro
+  readonly args: readonly number[]
+}
+
+export interface Loop {
+  readonly kind: 'loop'
+  readonly shape: S.Shape
+  readonly inputs: readonly Access[]
+  /** The loop's value is that of the last operation; without any it is a copy of its input. */
+  readonly program: readonly MicroOp[]
+  readonly out: Tensor
+  readonly outOffset: number
+  /** One stride per axis of `shape`; 0 along reduced axes. */
+  readonly outStrides: readonly number[]
+  readonly reduce: { readonly combine: Combine; readonly axes: readonly number[] } | undefined
+  /** Operations, ascending, whose values are stored as well, where the loop's own value is stored whole and in order. */
+  readonly more: readonly { readonly op: number; readonly out: Tensor }[]
+}
+
+/** What a loop writes. */
+export const results = (l: Loop): readonly Tensor[] => [...l.more.map((m) => m.out), l.out]
+
+/** A program on registers: inputs first, then as few temporaries as can hold what is still needed. */
+export const allocate = ({ inputs, program }: Pick<Loop, 'inputs' | 'program'>) => {
+  const last = new Map<number, number>()
+  program.forEach((p, k) => {
+    for (const a of p.args) last.set(a, k)
+  })
+  const register: number[] = []
+  const free: number[] = []
+  let registers = inputs.length
+  const at = (a: number) => (a < 0 ? -1 - a : register[a])
+  const ops = program.map(({ micro, args }, k) => {
+    const from = args.map(at)
+    for (const a of new Set(args)) if (a >= 0 && last.get(a) === k) free.push(register[a])
+    register[k] = free.pop() ?? registers++
+    // A value that nothing reads was only stored.
+    if (!last.has(k) && k < program.length - 1) free.push(register[k])
+    return { micro, dst: register[k], args: from }
+  })
+  return { ops, registers }
+}
+
+const isScalar = (a: Access): boolean => a.strides.every((s) => s === 0)
+
+const isWhole = (a: Access, shape: S.Shape): boolean => a.offset === 0 && S.equals(a.strides, S.strides(shape))
+
+/** Whether a loop stores its value whole and in order, so that others may be computed along with it. */
+const isPlain = (l: Loop): boolean =>
+  l.reduce === undefined &&
+  l.program.length > 0 &&
+  l.outOffset === 0 &&
+  S.size(l.shape) === S.size(l.out.shape) &&
+  S.equals(l.outStrides, S.strides(l.shape)) &&
+  l.inputs.every((a) => a.base !== l.out)
+
+/** The same loop over another shape of equal size, if it walks through all of its inputs in order. */
+const reshaped = (l: Loop, shape: S.Shape): Loop | undefined => {
+  if (S.equals(l.shape, shape)) return l
+  if (!l.inputs.every((a) => isScalar(a) || isWhole(a, l.shape))) return undefined
+  const strides = S.strides(shape)
+  const none = shape.map(() => 0)
+  return {
+    ...l,
+    shape,
+    inputs: l.inputs.map((a) => ({ ...a, strides: isScalar(a) ? none : strides })),
+    outStrides: strides,
+  }
+}
+
+/** Both loops as one that stores what either stores, where they read something in common and the limits allow it. */
+const joined = (a: Loop, b: Loop, root: (x: Tensor) => Tensor): Loop | undefined => {
+  if (S.size(a.shape) !== S.size(b.shape)) return undefined
+  const [first, second] = [reshaped(a, b.shape) ?? a, reshaped(b, a.shape) ?? b]
+  const [f, s] = S.equals(first.shape, b.shape) ? [first, b] : [a, second]
+  if (!S.equals(f.shape, s.shape)) return undefined
+  const inputs = [...f.inputs]
+  const opOf = new Map<Tensor, number>(f.more.map((m) => [m.out, m.op]))
+  opOf.set(f.out, f.program.length - 1)
+  let common = false
+  const from: number[] = []
+  for (const x of s.inputs) {
+    const base = root(x.base)
+    const value = opOf.get(base)
+    if (value !== undefined && !isWhole(x, s.shape)) return undefined
+    const same = inputs.findIndex(
+      (y) => root(y.base) === base && y.offset === x.offset && S.equals(y.strides, x.strides),
+    )
+    common ||= value !== undefined || (same >= 0 && !isScalar(x))
+    from.push(value ?? -1 - (same >= 0 ? same : inputs.push(x) - 1))
+  }
+  const shift = f.program.length
+  const program = [
+    ...f.program,
+    ...s.program.map((p) => ({ micro: p.micro, args: p.args.map((k) => (k < 0 ? from[-1 - k] : k + shift)) })),
+  ]
+  const more = [...f.more, { op: shift - 1, out: f.out }, ...s.more.map((m) => ({ op: m.op + shift, out: m.out }))]
+  const both = { ...s, inputs, program, more }
+  const fits = inputs.length <= JOINED.inputs && program.length <= MAX_OPS && more.length < JOINED.results
+  return common && fits && allocate(both).registers <= JOINED.registers ? both : undefined
+}
+
+/** What `united` asks of a step that is not a loop. */
+interface Other {
+  readonly kind: string
+  readonly out: Tensor
+}
+
+/**
+ * Loops that stand between the same two kernels and read the same values, or one the value of another, become one that
+ * stores them all: every value passes through the registers once, and threads meet less often.
+ */
+export const united = <A extends Other>(
+  steps: readonly (Loop | A)[],
+  root: (x: Tensor) => Tensor,
+): readonly (Loop | A)[] => {
+  const isLoop = (s: Loop | A): s is Loop => s.kind === 'loop'
+  const written = (s: Loop | A) => (isLoop(s) ? results(s) : [s.out])
+  const read = (s: Loop | A) => (isLoop(s) ? s.inputs.map((a) => root(a.base)) : [])
+  const done: (Loop | A)[] = []
+  let start = 0
+  const place = (s: Loop): void => {
+    const reads = new Set(read(s))
+    for (let i = done.length - 1; i >= start; i--) {
+      const g = done[i]
+      if (!isLoop(g) || !isPlain(g)) continue
+      const both = joined(g, s, root)
+      if (both === undefined) continue
+      const between = done.slice(i + 1)
+      if (!between.some((t) => written(t).some((x) => reads.has(x)))) {
+        done[i] = both
+        return
+      }
+      const needed = new Set(results(g))
+      if (!between.some((t) => read(t).some((x) => needed.has(x)))) {
+        done.splice(i, 1)
+        done.push(both)
+        return
+      }
+    }
+    done.push(s)
+  }
+  for (const s of steps) {
+    if (isLoop(s) && isPlain(s)) place(s)
+    else {
+      done.push(s)
+      if (!isLoop(s) && s.kind !== 'fill') start = done.length
+    }
+  }
+  return done
+}
