@@ -66,6 +66,22 @@ interface Results {
   readonly curves: readonly Point[]
 }
 
+/** How many times faster the most threads are than one, by the clock on the wall. */
+const gainsOf = (
+  rows: readonly { readonly name: string; readonly threads: number; readonly milliseconds: number }[],
+): string => {
+  const most = Math.max(...threadCounts)
+  const gains = rows
+    .filter((r) => r.threads === 1)
+    .flatMap((one) => {
+      const many = rows.find((r) => r.name === one.name && r.threads === most)
+      return many === undefined || most === 1
+        ? []
+        : [`${one.name} ${(one.milliseconds / many.milliseconds).toFixed(2)} x`]
+    })
+  return gains.length === 0 ? '' : `${most} threads against one, wall: ${gains.join(', ')}`
+}
+
 const kernels = async (peak: number, relaxedPeak: number): Promise<readonly KernelRow[]> => {
   const rows: KernelRow[] = []
   for (const relaxed of relaxedPeak > 0 ? [false, true] : [false])
@@ -85,18 +101,28 @@ const kernels = async (peak: number, relaxedPeak: number): Promise<readonly Kern
       percent(r.share),
     ])
   say(table.toString())
+  const products = rows.filter((r) => !r.relaxed && r.kernel.startsWith('matmul'))
+  const gains = gainsOf(
+    products.map((r) => ({ name: r.kernel, threads: r.threads, milliseconds: r.microseconds / 1e3 })),
+  )
+  if (gains !== '') say(gains)
   return rows
 }
 
 const SMALL = { network: 'small', epsilon: 0.3 } as const
 const LARGE = { network: 'large', epsilon: 0.1 } as const
-type Setting = Pick<StepOptions, 'network' | 'epsilon' | 'kind'>
+type Setting = Pick<StepOptions, 'network' | 'epsilon' | 'kind' | 'batch'>
 
 const k = stepKinds
 /** What `large` would need more than the memory or patience of a bench for is left out. */
 const settings: readonly Setting[] = [
-  ...[k.natural, k.pgd, k.ibp, k.crownIbp, k.mixtrain, k.symbolicOne, k.symbolic].map((kind) => ({ ...SMALL, kind })),
-  ...[k.natural, k.ibp, k.mixtrain, k.symbolicOne].map((kind) => ({ ...LARGE, kind })),
+  ...[k.natural, k.pgd, k.ibp, k.crownIbp, k.mixtrain, k.symbolicOne, k.symbolic].map((kind) => ({
+    ...SMALL,
+    kind,
+    batch: 50,
+  })),
+  { ...SMALL, kind: k.natural, batch: 100 },
+  ...[k.natural, k.ibp, k.mixtrain, k.symbolicOne].map((kind) => ({ ...LARGE, kind, batch: 50 })),
 ]
 
 const steps = async (limits: Limits): Promise<readonly StepRow[]> => {
@@ -105,16 +131,17 @@ const steps = async (limits: Limits): Promise<readonly StepRow[]> => {
     for (const s of settings) {
       if (match !== undefined && !`${s.network} ${s.kind.name}`.includes(match)) continue
       progress(`step ${s.network} ${s.kind.name}, ${threads} thread${threads > 1 ? 's' : ''}`)
-      rows.push(await measureStep({ ...s, batch: 50, threads, fastMath, time }, limits))
+      rows.push(await measureStep({ ...s, threads, fastMath, time }, limits))
     }
   const table = new Table({
     style: PLAIN,
-    head: ['network', 'step (batch 50)', 'threads', 'ms', 'CPU ms', 'GF/s', 'of peak', 'ops', 'peak MB', 'bounds/s'],
+    head: ['network', 'step', 'batch', 'threads', 'ms', 'CPU ms', 'GF/s', 'of peak', 'ops', 'peak MB', 'bounds/s'],
   })
   for (const r of rows)
     table.push([
       r.network,
       r.step,
+      r.batch,
       r.threads,
       r.milliseconds.toFixed(2),
       r.cpu.toFixed(2),
@@ -125,9 +152,13 @@ const steps = async (limits: Limits): Promise<readonly StepRow[]> => {
       r.boundsPerSecond > 0 ? r.boundsPerSecond.toExponential(2) : '',
     ])
   say(table.toString())
+  const gains = gainsOf(
+    rows.map((r) => ({ name: `${r.network} ${r.step} ${r.batch}`, threads: r.threads, milliseconds: r.milliseconds })),
+  )
+  if (gains !== '') say(gains)
   const phases = new Table({
     style: PLAIN,
-    head: ['network', 'step', 'threads', 'phase', 'ms', 'of step', 'GF/s', 'of roofline'],
+    head: ['network', 'step', 'batch', 'threads', 'phase', 'ms', 'of step', 'GF/s', 'of roofline'],
   })
   for (const r of rows) {
     const total = r.phases.reduce((n, p) => n + p.milliseconds, 0)
@@ -135,6 +166,7 @@ const steps = async (limits: Limits): Promise<readonly StepRow[]> => {
       phases.push([
         r.network,
         r.step,
+        r.batch,
         r.threads,
         p.phase,
         p.milliseconds.toFixed(2),
@@ -163,7 +195,7 @@ const curves = async (): Promise<readonly Point[]> => {
     progress(`curve ${curve} = ${at}, ${kind.name}`)
     const row = await measureStep({ ...rest, kind, time: time / 2 })
     const step = curve === 'k' ? 'mixtrain' : kind.name
-    points.push({ curve, step, at, milliseconds: rest.threads === 1 ? row.cpu : row.milliseconds })
+    points.push({ curve, step, at, milliseconds: curve === 'threads' ? row.milliseconds : row.cpu })
   }
   const cheap = [k.natural, k.ibp, k.mixtrain]
   for (const batch of quick ? [10, 50] : [10, 25, 50, 100, 200])
@@ -174,7 +206,7 @@ const curves = async (): Promise<readonly Point[]> => {
   for (const n of quick ? [1, 5] : [1, 2, 5, 10, 20])
     await point('k', n, mixtrain(n), { ...SMALL, batch: 50, threads: 1 })
   for (const threads of Array.from({ length: cores }, (_, i) => i + 1))
-    for (const kind of [...cheap, k.crownIbp]) await point('threads', threads, kind, { ...SMALL, batch: 50, threads })
+    for (const kind of [...cheap, k.crownIbp]) await point('threads', threads, kind, { ...SMALL, batch: 100, threads })
   return points
 }
 

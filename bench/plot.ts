@@ -5,14 +5,16 @@ export interface Point {
   readonly curve: 'batch' | 'parameters' | 'k' | 'threads'
   readonly step: string
   readonly at: number
+  /** CPU time on one thread, or in the curve of threads time on the wall. */
   readonly milliseconds: number
 }
 
-const TITLES: Readonly<Record<Point['curve'], string>> = {
-  batch: 'images in a batch (small, one thread)',
-  parameters: 'parameters of the network (batch 50, one thread)',
-  k: 'k, images with sound bounds (small, batch 50, one thread)',
-  threads: 'threads (small, batch 50)',
+/** What a panel varies and what it shows of a step: CPU time on one thread, which other processes do not move, or the wall. */
+const PANELS: Readonly<Record<Point['curve'], { readonly x: string; readonly y: string }>> = {
+  batch: { x: 'images in a batch (small, one thread)', y: 'CPU ms per step' },
+  parameters: { x: 'parameters of the network (batch 50, one thread)', y: 'CPU ms per step' },
+  k: { x: 'k, images with sound bounds (small, batch 50, one thread)', y: 'CPU ms per step' },
+  threads: { x: 'threads (small, batch 100)', y: 'wall-clock ms per step' },
 }
 
 /** Step time against batch, network size, k and threads: four panels on logarithmic axes, one colour per kind of step. */
@@ -29,14 +31,14 @@ export const costCurves = (points: readonly Point[], subtitle: string): TopLevel
         x: {
           field: 'at',
           type: 'quantitative' as const,
-          title: TITLES[curve],
+          title: PANELS[curve].x,
           scale: { type: 'log' as const, nice: false, padding: 12 },
           axis: { values, format: values.some((v) => v >= 1e4) ? '~s' : 'd', grid: false },
         },
         y: {
           field: 'milliseconds',
           type: 'quantitative' as const,
-          title: 'ms per step (CPU where one thread)',
+          title: PANELS[curve].y,
           scale: { type: 'log' as const },
           axis: { format: '~s', tickCount: 5 },
         },

@@ -42,15 +42,20 @@ const works = {
     return runs([net.apply(parameters)(x)], [...Object.values(parameters), x])
   },
 }
-const steps = { 'natural step': 'natural', 'IBP step': 'ibp', 'CROWN-IBP step': 'crownIbp' }
+const steps = {
+  'natural step': ['natural', 50],
+  'natural step 100': ['natural', 100],
+  'IBP step': ['ibp', 50],
+  'CROWN-IBP step': ['crownIbp', 50],
+}
 
 // Steps go through the trainer, whose bench measures them; its numbers are passed on.
 const measured = {}
 for (const name of names.filter((n) => n in steps)) {
   const row = await measureStep({
     network: 'small',
-    kind: stepKinds[steps[name]],
-    batch: 50,
+    kind: stepKinds[steps[name][0]],
+    batch: steps[name][1],
     epsilon: 0.3,
     threads: Number(threads),
     fastMath: math === 'fast',
