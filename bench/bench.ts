@@ -225,7 +225,7 @@ const main = async () => {
   }
   say(`${environment.machine}, ${cores} cores, Node ${process.version}, load ${environment.load[0].toFixed(1)}`)
   say(
-    `peak of one core ${peak.toFixed(1)} GF/s, with fused multiply-adds ${relaxedPeak > 0 ? relaxedPeak.toFixed(1) : '-'}; copy ${limits.bandwidth.toFixed(1)} GB/s`,
+    `peak of one core ${peak.toFixed(1)} GF/s, with fused multiply-adds ${relaxedPeak > 0 ? relaxedPeak.toFixed(1) : '-'}; copy ${limits.bandwidth.map((b) => `${b.rate.toFixed(0)} (${b.bytes >= 2 ** 20 ? `${b.bytes / 2 ** 20} MiB` : `${b.bytes / 2 ** 10} KiB`})`).join(', ')} GB/s`,
   )
   const dispatch: (Dispatch & { readonly threads: number })[] = []
   for (const threads of threadCounts) {

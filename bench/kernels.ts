@@ -360,9 +360,13 @@ export const measureKernels = async ({
 export interface Limits {
   /** GF/s of multiply-adds on one core. */
   readonly peak: number
-  /** GB/s of a copy between arrays that no cache holds, both directions counted. */
-  readonly bandwidth: number
+  /** GB/s of a copy, both directions counted, of so many bytes read and written again and again: caches hold the smaller ones. */
+  readonly bandwidth: readonly { readonly bytes: number; readonly rate: number }[]
 }
+
+/** GB/s at which an instruction that touches so many bytes, run again and again, can read and write them. */
+export const bandwidthAt = ({ bandwidth }: Pick<Limits, 'bandwidth'>, bytes: number): number =>
+  (bandwidth.find((b) => b.bytes >= bytes) ?? bandwidth[bandwidth.length - 1]).rate
 
 export interface Dispatch {
   /** Microseconds for each instruction of a long program of tiny ones. */
@@ -371,13 +375,17 @@ export interface Dispatch {
   readonly perRun: number
 }
 
-/** Bytes a second that a copy moves. */
-export const measureBandwidth = async (): Promise<number> => {
+/** Copies of 256 KiB to 64 MiB. */
+export const measureBandwidth = async (): Promise<Limits['bandwidth']> => {
   const b = await open({ threads: 1 })
-  const n = 1 << 23
-  const microseconds = await measure(b, loop('copy', [n], [[1]], []), 200)
+  const rows: { readonly bytes: number; readonly rate: number }[] = []
+  for (let bytes = 2 ** 18; bytes <= 2 ** 26; bytes *= 4) {
+    const n = bytes / 8
+    const microseconds = await measure(b, loop('copy', [n], [[1]], []), 60)
+    rows.push({ bytes, rate: bytes / microseconds / 1e3 })
+  }
   b.dispose()
-  return (8 * n) / microseconds / 1e3
+  return rows
 }
 
 export const measureDispatch = async (threads: number): Promise<Dispatch> => {

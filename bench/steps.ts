@@ -17,7 +17,7 @@ import { evaluator } from '../src/robust/metric.ts'
 import type { Plan } from '../src/tape/plan.ts'
 import { adam } from '../src/train/optimizer.ts'
 import { trainer } from '../src/train/step.ts'
-import type { Limits } from './kernels.ts'
+import { bandwidthAt, type Limits } from './kernels.ts'
 import { now, profile } from './profile.ts'
 
 const only = (method: B.Bounder) => L.robust(method, L.worstCase(crossEntropy))
@@ -65,7 +65,7 @@ export interface Phase {
   readonly phase: string
   readonly milliseconds: number
   readonly gflops: number
-  /** Time that arithmetic at the peak, or the bytes at the bandwidth of memory, would take at least; whichever is more, of the time taken. */
+  /** Time that arithmetic at the peak, or the bytes at the bandwidth of the memory that holds them, would take at least; whichever is more, of the time taken. */
   readonly roofline: number
 }
 
@@ -103,7 +103,7 @@ const content = (plan: Plan): { readonly work: number; readonly instructions: nu
   return { work, instructions }
 }
 
-const phasesOf = async (backend: Backend, plan: Plan, { peak, bandwidth }: Limits): Promise<readonly Phase[]> => {
+const phasesOf = async (backend: Backend, plan: Plan, limits: Limits): Promise<readonly Phase[]> => {
   const rows = await profile(backend, 3)(plan)
   const names = [...new Set(rows.map((r) => Opcode[r.opcode]))]
   return names
@@ -112,7 +112,9 @@ const phasesOf = async (backend: Backend, plan: Plan, { peak, bandwidth }: Limit
       const total = (f: (r: (typeof rows)[number]) => number) => own.reduce((n, r) => n + f(r), 0)
       const milliseconds = total((r) => r.milliseconds)
       const flops = (r: (typeof rows)[number]) => (isDense(r.opcode) ? 2 * r.work : r.work)
-      const least = total((r) => Math.max(flops(r) / peak / backend.threads, r.bytes / bandwidth) / 1e6)
+      const least = total(
+        (r) => Math.max(flops(r) / limits.peak, r.bytes / bandwidthAt(limits, r.bytes)) / backend.threads / 1e6,
+      )
       return { phase, milliseconds, gflops: total(flops) / milliseconds / 1e6, roofline: least / milliseconds }
     })
     .filter((p) => p.milliseconds > 0)
