@@ -458,26 +458,20 @@ export function conv(ip: usize, slots: usize, id: i32, count: i32, scratch: usiz
   barrier(count)
   if (tiled < n) direct(ip, x, out, tiled, n, id, count, single, singleWeights, bias, relu)
 
-  // Image groups are dealt to the threads; when there are few, bands of output rows of each.
-  const imageGroups = (tiled + LANES - 1) / LANES
-  const bands = imageGroups >= 4 * count ? 1 : min(height, (4 * count + imageGroups - 1) / max(1, imageGroups))
-  const last = share(imageGroups * bands, id + 1, count)
-  let packed = -1
-  for (let item = share(imageGroups * bands, id, count); item < last; item++) {
-    const g = item / bands
-    const band = item - g * bands
+  // Output rows of all image groups are dealt to the threads; a group in which two shares meet is packed by both.
+  const end = share(((tiled + LANES - 1) / LANES) * height, id + 1, count)
+  for (let at = share(((tiled + LANES - 1) / LANES) * height, id, count); at < end; ) {
+    const g = at / height
+    const from = at - g * height
+    const to = min(height, end - g * height)
     const images = min(LANES, n - g * LANES)
-    if (g != packed) {
-      packTile(inTile, x + ((<usize>(g * LANES * ins * inPlane)) << 2), images, ins, inPlane, ins, LANES)
-      packed = g
-    }
-    const from = share(height, band, bands)
-    const to = share(height, band + 1, bands)
+    packTile(inTile, x + ((<usize>(g * LANES * ins * inPlane)) << 2), images, ins, inPlane, ins, LANES)
     for (let i = from; i < to; i++) {
       convRow(ip, i, outs, ins, width, rowsAt, colsAt, groups, distance, inTile, outTile, shared, bias, relu)
     }
     const result = out + ((<usize>(g * LANES * outs * height * width)) << 2)
     unpackTile(result, outTile, outCells(outs), images, outs, height * width, from * width, to * width)
+    at += to - from
   }
 }
 
