@@ -162,7 +162,7 @@ else {
       gigaflops === undefined || peakOf === undefined || first !== sample
         ? ''
         : `, ${((100 * gigaflops) / peakOf).toFixed(1)} %`
-    return `${milliseconds.toPrecision(3)} ms${rate}${share}${times}`
+    return `${milliseconds < 1000 ? milliseconds.toPrecision(3) : milliseconds.toFixed(0)} ms${rate}${share}${times}`
   }
   const table = new Table({ head: ['', ...results.map((r) => r.name)], style: { head: [], border: [], compact: true } })
   for (const w of works) table.push([w, ...results.map((r) => cell(r.works[w], results[0].works[w]))])

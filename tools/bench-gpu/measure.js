@@ -1,30 +1,11 @@
 // What the peers of bench:gpu have in common: Dawn as navigator.gpu, repetition as in bench/gpu.ts, one line of JSON.
-import { create } from 'webgpu'
+import { create, globals } from 'webgpu'
 
 /** Node has no WebGPU of its own. */
 export const provide = () => {
-  const gpu = create([])
+  Object.assign(globalThis, globals)
   if (globalThis.navigator === undefined) globalThis.navigator = {}
-  Object.defineProperty(globalThis.navigator, 'gpu', { value: gpu, configurable: true })
-  for (const name of ['GPUBufferUsage', 'GPUShaderStage', 'GPUMapMode', 'GPUTextureUsage'])
-    globalThis[name] ??= flags[name]
-}
-const flags = {
-  GPUBufferUsage: {
-    MAP_READ: 1,
-    MAP_WRITE: 2,
-    COPY_SRC: 4,
-    COPY_DST: 8,
-    INDEX: 16,
-    VERTEX: 32,
-    UNIFORM: 64,
-    STORAGE: 128,
-    INDIRECT: 256,
-    QUERY_RESOLVE: 512,
-  },
-  GPUShaderStage: { VERTEX: 1, FRAGMENT: 2, COMPUTE: 4 },
-  GPUMapMode: { READ: 1, WRITE: 2 },
-  GPUTextureUsage: { COPY_SRC: 1, COPY_DST: 2, TEXTURE_BINDING: 4, STORAGE_BINDING: 8, RENDER_ATTACHMENT: 16 },
+  Object.defineProperty(globalThis.navigator, 'gpu', { value: create([]), configurable: true })
 }
 
 /** Milliseconds of one call, many being enqueued before `sync`. */
