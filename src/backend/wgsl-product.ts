@@ -162,39 +162,41 @@ const partsKernel = (p: Product, parts: number, partial: Operand): Kernel => {
   )
 }
 
-/** Where a vec4 of a piece lies, and how an invocation reads its share of four steps of k from there. */
-interface Piece {
-  /** Place in the piece of the vec4 at row or column `i` and step `k`. */
-  readonly put: (i: string, k: string) => string
-  /** Statements that declare the share. */
-  readonly share: readonly string[]
-}
+/** Where a vec4 of a piece lies: the place of the one at row or column `i` and step `k`. */
+type Put = (i: string, k: string) => string
 
-/** Rows: `a{r}[j]` is row r at step j. Rows lie `ty` apart where they run along k, in groups of four where four lie side by side. */
-const leftPiece = (p: Product, t: Tile): Piece => {
+/**
+ * Rows, four steps of k at a time: `a{r}[j]` is row r at step j. Rows lie `ty` apart where they run along k, in groups of four where four lie side by
+ * side. `share` declares row r, or with the first of a group all of it: just before it is used, so that few registers hold rows.
+ */
+const leftPiece = (p: Product, t: Tile): { readonly put: Put; readonly share: (r: number) => readonly string[] } => {
   const pitch = pitchAlongK(t)
   const height = t.ty * t.down
   return p.a.along === 'k'
     ? {
         put: (i, k) => `${i} * ${pitch} + ${k} / 4`,
-        share: range(t.down).map((r) => `let a${r} = tile_a[(ty + ${r * t.ty}) * ${pitch} + q];`),
+        share: (r) => [`let a${r} = tile_a[(ty + ${r * t.ty}) * ${pitch} + q];`],
       }
     : {
         put: (i, k) => `${k} * ${height / 4} + ${i} / 4`,
-        share: range(t.down / 4).flatMap((g) => [
-          ...range(4).map((j) => `let s${g}_${j} = tile_a[(q * 4 + ${j}) * ${height / 4} + ty + ${g * t.ty}];`),
-          ...range(4).map(
-            (r) =>
-              `let a${g * 4 + r} = vec4<f32>(${range(4)
-                .map((j) => `s${g}_${j}.${'xyzw'[r]}`)
-                .join(', ')});`,
-          ),
-        ]),
+        share: (r) => {
+          const g = r / 4
+          if (r % 4 !== 0) return []
+          return [
+            ...range(4).map((j) => `let s${g}_${j} = tile_a[(q * 4 + ${j}) * ${height / 4} + ty + ${g * t.ty}];`),
+            ...range(4).map(
+              (i) =>
+                `let a${r + i} = vec4<f32>(${range(4)
+                  .map((j) => `s${g}_${j}.${'xyzw'[i]}`)
+                  .join(', ')});`,
+            ),
+          ]
+        },
       }
 }
 
-/** Columns: `b{j}_{g}` holds four columns side by side at step j. */
-const rightPiece = (p: Product, t: Tile): Piece => {
+/** Columns, four steps of k at a time: `b{j}_{g}` holds four columns side by side at step j. */
+const rightPiece = (p: Product, t: Tile): { readonly put: Put; readonly share: readonly string[] } => {
   const pitch = pitchAlongK(t)
   const width = t.tx * t.across
   const groups = range(t.across / 4)
@@ -221,7 +223,7 @@ const rightPiece = (p: Product, t: Tile): Piece => {
 }
 
 /** Statements that bring the vec4s of the next piece into registers, and from there into workgroup memory. */
-const movement = (name: 'a' | 'b', side: Side, tile: number, t: Tile, put: Piece['put']) => {
+const movement = (name: 'a' | 'b', side: Side, tile: number, t: Tile, put: Put) => {
   const count = (tile * t.deep) / 4
   const inner = side.along === 'k' ? t.deep / 4 : tile / 4
   const first = name === 'a' ? 'row0' : 'col0'
@@ -295,11 +297,14 @@ ${lines(
 )}
     if (next > begin) {
       for (var q = 0; q < ${t.deep / 4}; q++) {
-${lines([...right.share, ...left.share], '        ')}
 ${lines(
-  range(t.down).flatMap((r) =>
-    range(4).flatMap((j) => groups.map((g) => `c${r}_${g} += a${r}.${'xyzw'[j]} * b${j}_${g};`)),
-  ),
+  [
+    ...right.share,
+    ...range(t.down).flatMap((r) => [
+      ...left.share(r),
+      ...range(4).flatMap((j) => groups.map((g) => `c${r}_${g} += a${r}.${'xyzw'[j]} * b${j}_${g};`)),
+    ]),
+  ],
   '        ',
 )}
       }
