@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { objectives } from '../src/loss/objective.ts'
 import { root } from './shared.ts'
 
 const readme = readFileSync(join(root, 'README.md'), 'utf8')
@@ -49,6 +50,15 @@ test('every npm script and every file that the README names exists', () => {
   for (const name of named) assert.ok(name in scripts, `npm run ${name}`)
   for (const [, path] of readme.matchAll(/`((?:src|test|bench|assembly|tools)\/[\w./-]+\.(?:ts|js|json|svg|jsonl))`/g))
     assert.not.throws(() => readFileSync(join(root, path)), `${path}`)
+})
+
+test('every loss that can be trained by name has a line in the table of losses', () => {
+  const rows = readme.split('\n').filter((line) => line.startsWith('| `'))
+  for (const name of Object.keys(objectives))
+    assert.ok(
+      rows.some((row) => row.split('|')[1].includes(`\`${name}\``)),
+      name,
+    )
 })
 
 test.run()

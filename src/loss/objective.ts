@@ -246,7 +246,8 @@ export const expIbp = ({ a = balance, attack = farStep }: Expressive = {}): Loss
 
 /**
  * Wong-Kolter (arXiv:1711.00851, section 3): mean CE(m), m by their dual network, which equals symbolic intervals given the same
- * pre-activation bounds; another `method` (an estimate by random projections) may take its place.
+ * pre-activation bounds. `wongKolter(dual())` is their own construction, `wongKolter(dual({ projections: 50 }))` trains on its estimate
+ * by random projections (arXiv:1805.12514), which is no bound.
  */
 export const wongKolter = (method: B.Bounder = B.symbolic): Loss => certified(method)
 

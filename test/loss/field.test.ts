@@ -31,6 +31,7 @@ import { perturbed, smallBox, wholeBall } from '../../src/loss/region.ts'
 import { hydraWeight } from '../../src/loss/schedule.ts'
 import { constant, type InputAttrs } from '../../src/ops/index.ts'
 import * as B from '../../src/robust/bounds.ts'
+import { dual } from '../../src/robust/wong-kolter.ts'
 import { stage } from '../../src/tape/tape.ts'
 import { fedLeaves, host, printed, run } from './harness.ts'
 import { attack, CLASSES, checkGradients, h, images, model, N, numbers, step, value, values, valuesAt } from './tiny.ts'
@@ -203,6 +204,16 @@ test('MixTrain with k = n is verifiable training, at balance 1 Wong-Kolter; HYDR
     seen.add(robustPart > 0)
   }
   assert.equal(seen, new Set([true, false]))
+})
+
+test('Wong-Kolter by its dual is Wong-Kolter by symbolic intervals; an estimate by projections is near, with gradients', async () => {
+  await same(wongKolter(dual()), wongKolter())
+  await checkGradients(wongKolter(dual()))
+  const [exact, estimate] = [
+    await value(wongKolter()),
+    await value(wongKolter(dual({ projections: 2000, key: [3, 4] }))),
+  ]
+  near(estimate, exact, 0.1)
 })
 
 test('the weight of HYDRA: 0.1 for a quarter, then 2.5 times as much every twelfth, at most 50', () => {
