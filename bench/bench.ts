@@ -182,9 +182,19 @@ const steps = async (limits: Limits): Promise<readonly StepRow[]> => {
 const verification = async (): Promise<readonly VerifyRow[]> => {
   const rows: VerifyRow[] = []
   for (const threads of threadCounts) rows.push(...(await measureVerification(threads, 0.1)))
-  const table = new Table({ style: PLAIN, head: ['verifying small at 0.1', 'threads', 'ms', 'images/s', 'peak MB'] })
+  const table = new Table({
+    style: PLAIN,
+    head: ['verifying small at 0.1', 'threads', 'ms', 'CPU ms', 'images/s', 'peak MB'],
+  })
   for (const r of rows)
-    table.push([r.method, r.threads, r.milliseconds.toFixed(0), r.imagesPerSecond.toFixed(0), r.peakMB.toFixed(0)])
+    table.push([
+      r.method,
+      r.threads,
+      r.milliseconds.toFixed(0),
+      r.cpu.toFixed(0),
+      r.imagesPerSecond.toFixed(0),
+      r.peakMB.toFixed(0),
+    ])
   say(table.toString())
   return rows
 }

@@ -4,6 +4,7 @@ import { device } from '../src/backend/device.ts'
 import { openRegion } from '../src/backend/region.ts'
 import { fold, key } from '../src/core/key.ts'
 import { Opcode } from '../src/core/lowering.ts'
+import type { Rounding } from '../src/core/rounding.ts'
 import * as S from '../src/core/shape.ts'
 import { labelsOf, pixels } from '../src/data/dataset.ts'
 import { digits } from '../src/data/digits.ts'
@@ -204,12 +205,28 @@ export interface VerifyRow {
 export const measureVerification = async (
   threads: number,
   epsilon: number,
-  images = 50,
+  images = 100,
 ): Promise<readonly VerifyRow[]> => {
   const network = networks.small({ input: [1, 28, 28], classes: 10 })
   const { test } = await digits()
   const rows: VerifyRow[] = []
-  for (const [name, method] of Object.entries(B.methods)) {
+  const questions = [
+    ...Object.entries(B.methods).map(([name, method]) => ({ name, method, rounding: 'none' as Rounding })),
+    // What it costs that bounds are theorems, to be compared with the same method above.
+    ...(
+      [
+        ['ibp', B.ibp],
+        ['symbolic', B.symbolic],
+      ] as const
+    ).flatMap(([name, method]) =>
+      (['real', 'deployed'] as const).map((outward) => ({
+        name: `${name}, outward (${outward})`,
+        method,
+        rounding: { outward },
+      })),
+    ),
+  ]
+  for (const { name, method, rounding } of questions) {
     const backend = await device({ device: 'wasm', threads })
     const { region, close } = openRegion(backend)
     const e = await evaluator(region)({
@@ -217,7 +234,8 @@ export const measureVerification = async (
       range: [0, 1],
       method,
       attack: undefined,
-      batchSize: 50,
+      rounding,
+      batchSize: 100,
       memory: 2 ** 31,
     })
     const parameters = Object.fromEntries(Object.entries(network.init(key(0))).map(([k, d]) => [k, region.from(d)]))

@@ -20,6 +20,7 @@ export { type MixtrainError, MixtrainException, show } from './core/error.ts'
 export { fold as foldKey, type Key, key, split as splitKey } from './core/key.ts'
 // ---- tensors, interval tensors and ops: each takes tensors or interval tensors and returns the same kind ---------------
 export { interval } from './core/op.ts'
+export type { Rounding, Semantics } from './core/rounding.ts'
 export { type Shape, size } from './core/shape.ts'
 export {
   type Apply,
@@ -199,6 +200,14 @@ export {
   symbolic,
 } from './robust/bounds.ts'
 export { type PropertyOptions, type Verification, verifyProperty } from './robust/branch-and-bound.ts'
+export {
+  type Certificate,
+  type Claim,
+  claimsOf,
+  decodeCertificate,
+  encodeCertificate,
+  unproved,
+} from './robust/certificate.ts'
 export { intervalInsight } from './robust/interval-attack.ts'
 // ---- metrics: ACC, ERA and VRA --------------------------------------------------------------------------------------------------
 export { evaluator, type Images, rates, type Verdicts } from './robust/metric.ts'

@@ -12,8 +12,8 @@ import { type Progress, SAFETY, type Verification, verifyProperty } from '../rob
 import type { Subject } from '../robust/counterexample.ts'
 import type { Command } from './command.ts'
 import { bytesOf, withDevice } from './open.ts'
-import { integer, name, positive } from './options.ts'
-import { json } from './report.ts'
+import { integer, positive, roundingOf, roundingOption, semanticsOption } from './options.ts'
+import { json, roundingRecord } from './report.ts'
 import { attempt, type Shell } from './shell.ts'
 
 const TIMEOUT = 300
@@ -25,14 +25,8 @@ const options = {
     read: positive,
   },
   seed: { flags: '--seed <N>', about: 'of the random starts of the attack (default: 0)', read: integer },
-  rounding: {
-    flags: '--rounding <none>',
-    about: 'none: bounds round to nearest (default: none)',
-    read: (value: string): E.Either<string, 'none'> =>
-      value === 'outward'
-        ? E.left('outward rounding is not part of this command yet; bounds round to nearest (none)')
-        : name('rounding policy', ['none'] as const)(value),
-  },
+  rounding: { ...roundingOption, about: roundingOption.about.replace('default: none', 'default: outward') },
+  semantics: semanticsOption,
 }
 
 /** A saved model is safetensors, or ONNX with any shape of output. */
@@ -93,7 +87,7 @@ const inWords = ({ verdict, bounded, lower, seconds, reason }: Verification): st
 export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
   name: 'verify',
   summary: 'decide a VNN-LIB property of a network',
-  description: `Looks for a counterexample of a property, and proves that there is none by branch and bound. The first line on standard output is the verdict: unsat (the property holds), sat (then the counterexample follows), unknown or timeout. A counterexample lies in the box and was checked in float64. Bounds are computed in float32 and round to nearest (--rounding none): unsat means that they exceed what is needed by a share of ${SAFETY}, which is a margin against rounding and not a proof. GPUs round in their own ways, so --device auto is wasm here. Exit code 0 whatever the verdict.`,
+  description: `Looks for a counterexample of a property, and proves that there is none by branch and bound. The first line on standard output is the verdict: unsat (the property holds), sat (then the counterexample follows), unknown or timeout. A counterexample lies in the box and was checked in float64. Bounds round outward: unsat is a theorem about the network in real arithmetic or, with --semantics deployed, also about its float32 executions. With --rounding none they round to nearest, and unsat means that they exceed what is needed by a share of ${SAFETY}, which is no proof. GPUs round in their own ways, so --device auto is wasm here. Exit code 0 whatever the verdict.`,
   takes: { MODEL: 'an ONNX file, or model.safetensors of a run', PROPERTY: 'a VNN-LIB file' },
   options,
   examples: [
@@ -118,14 +112,16 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
           TE.chainEitherK((property) => fitting(subject, PROPERTY, property)),
         ),
       ),
-      TE.chain(({ subject, property }) =>
+      TE.bind('rounding', () => TE.fromEither(roundingOf(o, 'outward'))),
+      TE.chain(({ subject, property, rounding }) =>
         withDevice({ ...o, device: o.device === undefined || o.device === 'auto' ? 'wasm' : o.device })(({ backend }) =>
           attempt(() =>
             shell.interruptible(async () => {
-              shell.note('bounds round to nearest (--rounding none): an unsat is not a proof about real numbers')
+              if (rounding === 'none') shell.note('bounds round to nearest: an unsat is not a proof about real numbers')
               const result = await verifyProperty({
                 ...subject,
                 property,
+                rounding,
                 timeout: Math.max(0, timeout - (performance.now() - begun) / 1000),
                 seed,
                 progress: show(shell),
@@ -143,8 +139,8 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
               const about = {
                 model: MODEL,
                 property: PROPERTY,
-                rounding: 'none',
-                safety: SAFETY,
+                ...roundingRecord(rounding),
+                ...(rounding === 'none' ? { safety: SAFETY } : {}),
                 device,
                 threads,
                 seed,

@@ -1,6 +1,6 @@
 import { raise } from '../core/error.ts'
 import { interval, node, type Op } from '../core/op.ts'
-import { FAINT, gamma, growth, roundUp, type Semantics } from '../core/rounding.ts'
+import { FAINT, gamma, growth, type Rounding, roundUp, type Semantics } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import { down, stepOut, up } from './directed.ts'
@@ -17,6 +17,9 @@ export const addUp = (a: Tensor, b: Argument): Tensor => up(add(a, b) as Tensor)
 export const addDown = (a: Tensor, b: Tensor): Tensor => down(add(a, b))
 export const subUp = (a: Tensor, b: Tensor): Tensor => up(sub(a, b))
 export const subDown = (a: Tensor, b: Tensor): Tensor => down(sub(a, b))
+/** a - b, never above it where rounding is outward. */
+export const subRounded = (a: Tensor, b: Tensor, rounding: Rounding): Tensor =>
+  rounding === 'none' ? (sub(a, b) as Tensor) : subDown(a, b)
 export const mulUp = (a: Tensor, b: Argument): Tensor => up(mul(a, b) as Tensor)
 
 /** The largest |x| of a box, elementwise; exact. */

@@ -2,7 +2,7 @@ import type { Backend } from '../backend/backend.ts'
 import { openRegion } from '../backend/region.ts'
 import { raise, usage } from '../core/error.ts'
 import { fold, key as keyOf } from '../core/key.ts'
-import { roundDown, roundUp } from '../core/rounding.ts'
+import { type Rounding, requireIeee, roundDown, roundUp } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import {
   type Attacker,
@@ -20,8 +20,8 @@ import { excess, hasRelus, reluBrancher, reluBytes } from './relu-splits.ts'
 import { type Root, rootOf } from './root-bounds.ts'
 
 /**
- * How far above 0 a bound must be to count, as a share of |bound| + sum |c_i y_i| at the centre of the box. Bounds are computed in the arithmetic
- * of the device, rounded to nearest: the share is a margin against its errors, not a proof that they are smaller.
+ * How far above 0 a bound that rounds to nearest must be to count, as a share of |bound| + sum |c_i y_i| at the centre of the box: a margin
+ * against errors, not a proof that they are smaller. Bounds that round outward need none.
  */
 export const SAFETY = 1e-5
 
@@ -43,6 +43,8 @@ export interface Progress {
 
 export interface PropertyOptions extends Subject {
   readonly property: UnsafeProperty
+  /** Of the bounds. Default: outward, in real arithmetic; what cannot be rounded so raises. */
+  readonly rounding?: Rounding
   /** Seconds. Looked at between runs of the device. */
   readonly timeout?: number
   /** Scratch bytes of one run, and bytes of the queue. */
@@ -62,7 +64,7 @@ export interface Verification {
   readonly counterexample: Counterexample | undefined
   /**
    * Lower bound, over the inputs of all cases, of how far each is from a counterexample: the largest excess of a constraint, less the safety
-   * margin. Above 0 iff the verdict is unsat; -infinity while a case was not looked at.
+   * margin of bounds that round to nearest. Above 0 iff the verdict is unsat; -infinity while a case was not looked at.
    */
   readonly lower: number
   /** Subproblems bounded. */
@@ -72,6 +74,7 @@ export interface Verification {
   readonly reason: string | undefined
 }
 
+const REAL: Rounding = { outward: 'real' }
 const DEFAULTS = { timeout: 300, memory: 2 ** 31, batchSize: 64, restarts: 8, seed: 0 }
 /** Inputs up to which `auto` splits inputs. */
 const FEW_INPUTS = 20
@@ -96,7 +99,7 @@ class Ended {
 /** What all cases share: the device, plans made once, the clock. */
 interface Session {
   readonly subject: Subject
-  readonly options: Pick<Required<PropertyOptions>, 'memory' | 'restarts' | 'seed'>
+  readonly options: Pick<Required<PropertyOptions>, 'memory' | 'restarts' | 'seed' | 'rounding'>
   /** Constraints of the largest conjunction. */
   readonly rows: number
   readonly late: () => boolean
@@ -122,7 +125,8 @@ const lazily = <A>(make: () => Promise<A>): (() => Promise<A>) => {
 
 /** A case as float32 arguments: its box rounded outward, its conjunctions filled up to `rows` constraints each. */
 const groundOf = async (session: Session, c: UnsafeCase) => {
-  const { rows, subject } = session
+  const { rows, subject, options } = session
+  if (options.rounding !== 'none') requireFloat32(c)
   const box = {
     lower: Float32Array.from(c.outward.lower, roundDown),
     upper: Float32Array.from(c.outward.upper, roundUp),
@@ -130,6 +134,13 @@ const groundOf = async (session: Session, c: UnsafeCase) => {
   const centre = await session.outputs(Float64Array.from(c.lower, (l, i) => 0.5 * (l + c.upper[i])))
   const repeated = c.unsafe.map((conjunction) =>
     Array.from({ length: rows }, (_, k) => conjunction[k % conjunction.length]),
+  )
+  const near = repeated.map((all) =>
+    Float32Array.from(
+      all,
+      ({ coefficients, bound }) =>
+        SAFETY * coefficients.reduce((n, a, i) => n + Math.abs(a * centre[i]), Math.abs(bound)),
+    ),
   )
   return {
     box,
@@ -141,14 +152,20 @@ const groundOf = async (session: Session, c: UnsafeCase) => {
       return out
     }),
     bound: repeated.map((all) => Float32Array.from(all, ({ outward }) => roundUp(outward))),
-    tolerance: repeated.map((all) =>
-      Float32Array.from(
-        all,
-        ({ coefficients, bound }) =>
-          SAFETY * coefficients.reduce((n, a, i) => n + Math.abs(a * centre[i]), Math.abs(bound)),
-      ),
-    ),
+    tolerance: options.rounding === 'none' ? near : repeated.map(() => new Float32Array(rows)),
+    near,
   }
+}
+
+/** Rows of the bounds are float32 numbers: other coefficients would make another property. */
+const requireFloat32 = ({ unsafe }: UnsafeCase): void => {
+  const wrong = unsafe.flat().flatMap(({ coefficients }) => [...coefficients].filter((a) => Math.fround(a) !== a))[0]
+  if (wrong !== undefined)
+    raise({
+      kind: 'unsupported',
+      what: `outward rounding of a constraint with the coefficient ${wrong}`,
+      reason: 'float32 does not hold it',
+    })
 }
 
 type Prepared = Awaited<ReturnType<typeof groundOf>>
@@ -184,7 +201,7 @@ interface Aim {
 const attackAt = async (
   session: Session,
   c: UnsafeCase,
-  { spec, bound, tolerance }: Prepared,
+  { spec, bound, near: close }: Prepared,
   aims: readonly Aim[],
   start: Float32Array,
 ): Promise<void> => {
@@ -214,7 +231,7 @@ const attackAt = async (
     start,
   )
   const near = Array.from({ length: Math.min(images, aims.length) }, (_, i) => i)
-    .filter((i) => found.violation[i] <= Math.max(...tolerance[aim(i).conjunction]))
+    .filter((i) => found.violation[i] <= Math.max(...close[aim(i).conjunction]))
     .sort((i, j) => found.violation[i] - found.violation[j])
   for (const i of near.slice(0, 8))
     await confirm(
@@ -301,7 +318,7 @@ const search = async <P extends Part>(
           proved = Math.min(proved, p.lower)
           continue
         }
-        if (p.violation <= Math.max(...ground.tolerance[p.conjunction])) await confirm(session, c, p.point)
+        if (p.violation <= Math.max(...ground.near[p.conjunction])) await confirm(session, c, p.point)
         open.push(p.lower, { ...p, point: FORGOTTEN })
         bytes += brancher.bytes(p)
       }
@@ -435,8 +452,9 @@ const checked = ({ property, input: shape, outputs }: PropertyOptions): void => 
  *   beta-CROWN (arXiv:2103.06624); neurons are chosen by the intercepts of their relaxations, the first few by trial (arXiv:2104.06718).
  *
  * `sat` comes with a point that lies in the box and whose output in doubles, by the f64 reference backend, satisfies the constraints exactly.
- * `unsat` means bounds above `SAFETY` in the arithmetic of the device, rounded to nearest: it is no proof about real numbers. A bound that
- * is NaN or infinite never counts. What is neither is `unknown` or, past the limit, `timeout`.
+ * `unsat` means that every part of the box was closed by a bound that rounds outward, optimised slopes and multipliers included, since any of them are sound: a
+ * theorem about what `rounding` names (core/rounding.ts). With `rounding: 'none'` bounds round to nearest and count above `SAFETY`, which is no proof. A
+ * bound that is NaN or infinite never counts. What is neither is `unknown` or, past the limit, `timeout`.
  * @throws usage errors where property and network do not fit; unsupported and memory errors; device errors.
  */
 export const verifyProperty =
@@ -444,7 +462,9 @@ export const verifyProperty =
   async (backend: Backend): Promise<Verification> => {
     checked(given)
     const { property, progress = () => undefined, ...rest } = given
-    const options = { ...DEFAULTS, split: 'auto' as const, ...rest }
+    const options = { ...DEFAULTS, split: 'auto' as const, rounding: REAL, ...rest }
+    const { rounding } = options
+    requireIeee(backend.name, rounding)
     const { memory, batchSize } = options
     const begun = performance.now()
     const seconds = () => (performance.now() - begun) / 1000
@@ -467,15 +487,15 @@ export const verifyProperty =
       },
       attack: lazily(() => attacker(region)(subject, ATTACK.images, rows, ATTACK.steps)),
       root: lazily(() =>
-        rootOf(region, subject, rows * Math.max(1, Math.min(most, Math.floor(ROOT_ROWS / rows))), memory),
+        rootOf(region, subject, rows * Math.max(1, Math.min(most, Math.floor(ROOT_ROWS / rows))), memory, rounding),
       ),
       relus: lazily(async () => {
-        const batch = fitting(batchSize, memory, (n) => reluBytes(subject, { rows, batch: n }, width))
-        return { batch, ...(await reluBrancher(region)(subject, { rows, batch, ...BRANCH })) }
+        const batch = fitting(batchSize, memory, (n) => reluBytes(subject, { rows, batch: n, rounding }, width))
+        return { batch, ...(await reluBrancher(region)(subject, { rows, batch, rounding, ...BRANCH })) }
       }),
       inputs: lazily(async () => {
-        const batch = fitting(batchSize, memory, (n) => inputBytes(subject, { rows, batch: n }, width))
-        return { batch, ...(await inputBrancher(region)(subject, { rows, batch })) }
+        const batch = fitting(batchSize, memory, (n) => inputBytes(subject, { rows, batch: n, rounding }, width))
+        return { batch, ...(await inputBrancher(region)(subject, { rows, batch, rounding })) }
       }),
       check: referee.check,
       outputs: referee.outputs,

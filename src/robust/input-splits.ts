@@ -1,8 +1,9 @@
 import type { Region } from '../backend/region.ts'
 import { interval } from '../core/op.ts'
+import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
-import { add, greater, input, max, maximum, mul, neg, select, sub, sum, zeros } from '../ops/index.ts'
+import { add, greater, input, max, maximum, mul, neg, select, sub, subRounded, sum, zeros } from '../ops/index.ts'
 import type { Boxes } from '../tape/ibp.ts'
 import { linearBounds } from '../tape/linear-bounds.ts'
 import { plan } from '../tape/plan.ts'
@@ -27,26 +28,28 @@ export interface Cell {
 export interface InputOptions {
   readonly rows: number
   readonly batch: number
+  /** Of the bounds. */
+  readonly rounding: Rounding
 }
 
 /**
  * Bounds of a batch of boxes: CROWN, each hidden box intersected with interval propagation from the hidden boxes before it, and
  * the better of two slopes at the end. `[rows, n]`.
  */
-const graphOf = (subject: Subject, { rows, batch }: InputOptions) => {
+const graphOf = (subject: Subject, { rows, batch, rounding }: InputOptions) => {
   const x = input('x', [batch, ...subject.input])
   const y = outputOf(subject, x)
   const [lower, upper] = [input('lower', x.shape), input('upper', x.shape)]
   const boxes: Boxes = new Map([[x, interval(lower, upper)]])
   const [spec, bound] = [input('spec', [rows, batch, subject.outputs]), input('bound', [rows, batch])]
-  const given = intersected(crown, ibp)(y, boxes)
+  const given = intersected(crown, ibp)(y, boxes, undefined, rounding)
   // The last walk meets the box moved by 0: the derivative with respect to that 0 is its coefficient of the input.
   const shift = zeros(x.shape)
   const moved: Boxes = new Map([[x, interval(add(lower, shift) as Tensor, add(upper, shift) as Tensor)]])
   const ends = (['adaptive', 'same'] as const).map(
-    (slope) => linearBounds({ slope, hidden: 'own' })(y, moved, given).rows(spec).lower,
+    (slope) => linearBounds({ slope, hidden: 'own' })(y, moved, given, rounding).rows(spec).lower,
   )
-  const margin = sub(maximum(ends[0], ends[1]), bound) as Tensor
+  const margin = subRounded(maximum(ends[0], ends[1]), bound, rounding)
   const top = sum(max(margin, 0))
   const [coefficient, l, u] = grad(top, [shift, lower, upper])
   const point = select(greater(coefficient, 0), lower, upper) as Tensor

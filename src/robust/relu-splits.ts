@@ -2,9 +2,10 @@ import type { Buffer } from '../backend/backend.ts'
 import type { Region } from '../backend/region.ts'
 import { power } from '../core/number.ts'
 import { interval } from '../core/op.ts'
+import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import type { Interval, Tensor } from '../core/tensor.ts'
-import { add, concat, greater, input, max, mul, neg, reshape, select, sub, sum, zeros } from '../ops/index.ts'
+import { add, concat, greater, input, max, mul, neg, reshape, select, subRounded, sum, zeros } from '../ops/index.ts'
 import { anatomy } from '../tape/anatomy.ts'
 import type { Boxes } from '../tape/ibp.ts'
 import { linearBounds } from '../tape/linear-bounds.ts'
@@ -54,11 +55,16 @@ export interface Ground {
 export interface ReluOptions {
   readonly rows: number
   readonly batch: number
+  /** Of the bounds. */
+  readonly rounding: Rounding
   readonly steps: number
   readonly lr: number
   /** Neurons of which both branches are bounded before one is chosen. */
   readonly candidates: number
 }
+
+/** What a graph depends on. */
+type Shapes = Pick<ReluOptions, 'rows' | 'batch' | 'rounding'>
 
 const FOREVER = 3e38
 /** Rounds of ascent that a branch without unstable neurons gets before an input is halved. */
@@ -84,7 +90,7 @@ const marked = (y: Tensor): { readonly y: Tensor; readonly marks: readonly Tenso
  * side is a linear functional of the outputs and of z, so its bound is an ordinary walk, from a network that has the split nodes
  * among its outputs.
  */
-const graphOf = (subject: Subject, { rows, batch }: Pick<ReluOptions, 'rows' | 'batch'>, mark: boolean) => {
+const graphOf = (subject: Subject, { rows, batch, rounding }: Shapes, mark: boolean) => {
   const x = input('x', [batch, ...subject.input])
   const { y, marks } = mark ? marked(outputOf(subject, x)) : { y: outputOf(subject, x), marks: [] }
   const [lower, upper] = [input('lower', x.shape), input('upper', x.shape)]
@@ -122,15 +128,15 @@ const graphOf = (subject: Subject, { rows, batch }: Pick<ReluOptions, 'rows' | '
       const slope = new Map(relus.map((r, i) => [r, values[i]]))
       const outputs = concat([y, ...split.map((z, i) => reshape(z, [batch, sizes[i]]))], 1)
       const coefficients = concat([spec, neg(mul(values[relus.length], signs)) as Tensor], 2)
-      return sub(
-        linearBounds({ slope, hidden: 'own' })(outputs, boxes, given).rows(coefficients).lower,
-        bound,
-      ) as Tensor
+      const { lower: least } = linearBounds({ slope, hidden: 'own' })(outputs, boxes, given, rounding).rows(
+        coefficients,
+      )
+      return subRounded(least, bound, rounding)
     },
   }
 }
 
-const ascentOf = (subject: Subject, options: Pick<ReluOptions, 'rows' | 'batch'>) => {
+const ascentOf = (subject: Subject, options: Shapes) => {
   const { free, inputs, lowerOf } = graphOf(subject, options, false)
   return {
     free,
@@ -143,7 +149,7 @@ const ascentOf = (subject: Subject, options: Pick<ReluOptions, 'rows' | 'batch'>
 }
 
 /** Bounds, coefficients of the ReLUs where the best row is bounded, and the point where that bound is least. */
-const scoreOf = (subject: Subject, options: Pick<ReluOptions, 'rows' | 'batch'>) => {
+const scoreOf = (subject: Subject, options: Shapes) => {
   const { free, inputs, lowerOf, marks, box, x, y, spec, bound } = graphOf(subject, options, true)
   const values = free.map(({ shape }, i) => input(`value.${i}`, shape))
   const lower = lowerOf(values)
@@ -158,7 +164,7 @@ export const hasRelus = (subject: Subject): boolean =>
   order([outputOf(subject, input('x', [1, ...subject.input]))]).some(isRelu)
 
 /** Bytes of scratch of the largest graph of a batch. */
-export const reluBytes = (subject: Subject, options: Pick<ReluOptions, 'rows' | 'batch'>, width: number): number => {
+export const reluBytes = (subject: Subject, options: Shapes, width: number): number => {
   const { arguments: given, results } = ascentGraph(ascentOf(subject, options))
   return plan(results, given).arena * width
 }

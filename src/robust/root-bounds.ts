@@ -2,9 +2,10 @@ import type { Region } from '../backend/region.ts'
 import { raise } from '../core/error.ts'
 import { power } from '../core/number.ts'
 import { interval } from '../core/op.ts'
+import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
-import { input, mul, sub } from '../ops/index.ts'
+import { input, mul, subRounded } from '../ops/index.ts'
 import { compileIn, planBytes, planFor } from '../tape/run.ts'
 import { type Ascent, ascending, ascentGraph, relaxation } from './alpha-crown.ts'
 import { outputOf, type Subject } from './counterexample.ts'
@@ -30,7 +31,13 @@ export interface Root {
   }>
 }
 
-export const rootOf = async (region: Region, subject: Subject, rows: number, memory: number): Promise<Root> => {
+export const rootOf = async (
+  region: Region,
+  subject: Subject,
+  rows: number,
+  memory: number,
+  rounding: Rounding,
+): Promise<Root> => {
   const { backend } = region
   const x = input('x', [1, ...subject.input])
   const y = outputOf(subject, x)
@@ -44,7 +51,7 @@ export const rootOf = async (region: Region, subject: Subject, rows: number, mem
     hidden,
     crown,
     bound: boundBy,
-  } = relaxation(y, new Map([[x, interval(lower, upper)]]), spec)
+  } = relaxation(y, new Map([[x, interval(lower, upper)]]), spec, undefined, rounding)
   const ends = (boxes: typeof crown) => hidden.flatMap((h) => [boxes.get(h)?.lower, boxes.get(h)?.upper] as Tensor[])
   const given = [lower, upper, spec, bound, weight]
   const ascent: Ascent = {
@@ -52,7 +59,7 @@ export const rootOf = async (region: Region, subject: Subject, rows: number, mem
     inputs: given,
     graph: (values) => {
       const bounds = boundBy(values)
-      const own = sub(bounds.lower, bound) as Tensor
+      const own = subRounded(bounds.lower, bound, rounding)
       // Rows that are proved need not be raised further.
       return { objective: mul(own, weight) as Tensor, outputs: [own, ...ends(bounds.hidden)] }
     },

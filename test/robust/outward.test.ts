@@ -9,7 +9,7 @@ import * as S from '../../src/core/shape.ts'
 import type { Apply, Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
 import { boundsOf, crown, crownIbp, ibp, symbolic } from '../../src/robust/bounds.ts'
-import { compile } from '../../src/tape/run.ts'
+import { compile, evaluate } from '../../src/tape/run.ts'
 import { random } from '../backend/wasm-programs.ts'
 import { right } from '../shared.ts'
 import { exactly, exactRun, float32Run, isAtLeast, isAtMost, type Layer, minus, plus } from './dyadic.ts'
@@ -229,5 +229,49 @@ for (const [name, a] of Object.entries(ARCHITECTURES))
     assert.ok(caught.real > 20 && caught.deployed > 100, JSON.stringify(caught))
     assert.ok(finite.n > 0.95 * all.n, `${finite.n} of ${all.n} bounds are finite`)
   })
+
+/** Lower bounds of sum w x + b at the point x = (1, ..., 1), by each method. */
+const certified = async (
+  backend: Backend,
+  rounding: Rounding,
+  w: readonly number[],
+  b: number,
+): Promise<readonly number[]> => {
+  const x = O.constant(Array(w.length).fill(1), [1, w.length]) as Tensor
+  const outputs = Object.values(METHODS).map((method) => {
+    const network = ((z: Tensor) => affine(O.relu(z), O.constant(w, [1, w.length]), O.constant([b], [1]))) as Apply
+    return boundsOf(method)(network, interval(x, x), rounding).rows(O.constant([1], [1, 1, 1])).lower
+  })
+  return (await evaluate(backend)(outputs)).map(([lower]) => lower)
+}
+
+test('a false claim that float32 bounds certify is refused: large weights that cancel', async () => {
+  // 2^25 - 1 is 2^25 in float32, so that in some orders the sum of -1/2 comes out as 1/2.
+  const orders = [
+    [2 ** 25, -1, -(2 ** 25)],
+    [-1, 2 ** 25, -(2 ** 25)],
+    [-(2 ** 25), -1, 2 ** 25],
+  ]
+  let fooled = 0
+  for (const w of orders) {
+    fooled += (await certified(simd, 'none', w, 0.5)).filter((lower) => lower > 0).length
+    for (const backend of [simd, doubles])
+      for (const outward of SEMANTICS)
+        for (const lower of await certified(backend, { outward }, w, 0.5)) assert.ok(lower <= -0.5, `${w}: ${lower}`)
+  }
+  assert.ok(fooled >= 4, `${fooled} false certificates`)
+})
+
+test('a claim that is true of real numbers and false of some order of float32 sums is real, not deployed', async () => {
+  const [w, b] = [[2 ** 25, 1, -(2 ** 25)], -0.5]
+  const next = random(3)
+  const layer: Layer = { outputs: [{ terms: w.map((v, k) => [v, k] as const), bias: b }] }
+  const executions = Array.from({ length: 50 }, () => float32Run([layer], [1, 1, 1], next)[0])
+  assert.ok(executions.some((y) => y <= 0) && executions.some((y) => y > 0))
+  for (const lower of await certified(doubles, { outward: 'real' }, w, b)) assert.ok(lower <= 0.5)
+  for (const backend of [simd, doubles])
+    for (const lower of await certified(backend, { outward: 'deployed' }, w, b))
+      assert.ok(lower <= Math.min(...executions))
+})
 
 test.run()
