@@ -3,14 +3,14 @@ import * as assert from 'uvu/assert'
 import type { Backend } from '../../src/backend/backend.ts'
 import { reference } from '../../src/backend/reference.ts'
 import { wasm } from '../../src/backend/wasm.ts'
-import { interval, type Slope } from '../../src/core/op.ts'
+import { interval, type Relax, type Slope } from '../../src/core/op.ts'
 import type { Semantics } from '../../src/core/rounding.ts'
 import * as S from '../../src/core/shape.ts'
 import type { Interval, Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
 import { intervalOf } from '../../src/tape/ibp.ts'
 import type { Context } from '../../src/tape/rows.ts'
-import { compile } from '../../src/tape/run.ts'
+import { compile, evaluate } from '../../src/tape/run.ts'
 import { concretizeCovered, errorOf } from '../../src/tape/slack.ts'
 import { through } from '../../src/tape/walk.ts'
 import { random } from '../backend/wasm-programs.ts'
@@ -280,6 +280,38 @@ for (const [name, lemma] of Object.entries(LEMMAS))
     // The test can fail: without the error terms it would.
     assert.is(lost > 0, lemma.loses ?? true, `${lost} losses`)
   })
+
+test('lines of a ReLU hold exactly, with the slopes and intercepts as they were computed', async () => {
+  const next = random(23)
+  const n = 4000
+  const [l, u] = [O.input('l', [n]), O.input('u', [n])] as readonly Tensor[]
+  for (const backend of [right(await wasm({ threads: 1 })()), reference()]) {
+    for (const [op, leak] of [
+      [O.reluOp, 0],
+      [O.leakyReluOp, 0.09375],
+    ] as const) {
+      const relax = op.outward?.relax as Relax<{ readonly slope: number } | undefined>
+      const { lower, upper } = relax([interval(l, u)], { slope: leak }, 'adaptive')
+      const outputs = [lower.slopes[0], upper.slopes[0], upper.intercept as Tensor]
+      const size = () => (1 - 2 * next()) * 2 ** Math.floor(40 * next() - 20)
+      const lows = Float32Array.from({ length: n }, size)
+      const highs = lows.map((v) => Math.max(v, Math.fround(next() < 0.8 ? size() : v + Math.abs(v) * next())))
+      const given = new Map([
+        [l, lows],
+        [u, highs],
+      ])
+      const [p, s, t] = (await evaluate(backend)(outputs, given)).map(all)
+      const f = (v: number) => (v > 0 ? exactly(v) : times(exactly(v), exactly(leak)))
+      for (let i = 0; i < n; i++)
+        for (const v of [lows[i], highs[i], ...(lows[i] < 0 && highs[i] > 0 ? [0] : [])]) {
+          const z = exactly(v)
+          assert.ok(sign(plus(f(v), minus(times(p[i], z)))) >= 0, `below [${lows[i]}, ${highs[i]}]`)
+          assert.ok(sign(plus(plus(times(s[i], z), t[i]), minus(f(v)))) >= 0, `above [${lows[i]}, ${highs[i]}]`)
+        }
+    }
+    backend.dispose()
+  }
+})
 
 test('the end of a walk at a box is within its error', async () => {
   const next = random(11)
