@@ -67,6 +67,18 @@ const isScalar = (a: Access): boolean => a.strides.every((s) => s === 0)
 
 const isWhole = (a: Access, shape: S.Shape): boolean => a.offset === 0 && S.equals(a.strides, S.strides(shape))
 
+/** Elements of the innermost piece that every operand walks through evenly. */
+const run = ({ shape, inputs }: Loop): number => {
+  const axes = shape.flatMap((d, i) => (d === 1 ? [] : [i]))
+  let n = 1
+  for (let k = axes.length - 1; k >= 0; k--) {
+    const [i, next] = [axes[k], axes[k + 1]]
+    if (next !== undefined && !inputs.every((a) => a.strides[i] === a.strides[next] * shape[next])) break
+    n *= shape[i]
+  }
+  return n
+}
+
 /** Whether a loop stores its value whole and in order, so that others may be computed along with it. */
 const isPlain = (l: Loop): boolean =>
   l.reduce === undefined &&
@@ -119,7 +131,11 @@ const joined = (a: Loop, b: Loop, root: (x: Tensor) => Tensor): Loop | undefined
   const more = [...f.more, { op: shift - 1, out: f.out }, ...s.more.map((m) => ({ op: m.op + shift, out: m.out }))]
   const both = { ...s, inputs, program, more }
   const fits = inputs.length <= JOINED.inputs && program.length <= MAX_OPS && more.length < JOINED.results
-  return common && fits && allocate(both).registers <= JOINED.registers ? both : undefined
+  // Several operands that repeat in different ways would cut what is walked in one piece into small ones.
+  const cut = run(both) < Math.max(run(f), run(s))
+  const partial = inputs.filter((x) => !isScalar(x) && !isWhole(x, both.shape)).length
+  if (!common || !fits || (cut && partial > 1)) return undefined
+  return allocate(both).registers <= JOINED.registers ? both : undefined
 }
 
 /** What `united` asks of a step that is not a loop. */

@@ -123,6 +123,15 @@ test('what reads the same values becomes one loop, unless something else stands 
   const e = O.exp(x)
   const share = O.div(e, O.sum(e)) as Tensor
   assert.is(loopsOf(plan([e, share], [x], { results: true })).stored, 0)
+  // Two operands that repeat in different ways would cut what each loop walks in one piece.
+  const [wide, rows, columns] = [
+    [30, 40, 50],
+    [30, 1, 1],
+    [40, 1],
+  ].map((d, i): Tensor => O.input(`r${i}`, d))
+  const scaled = [O.mul(wide, rows), O.mul(wide, columns)] as Tensor[]
+  assert.is(loopsOf(plan(scaled, [wide, rows, columns], { results: true })).loops, 2)
+  assert.is(loopsOf(plan([scaled[0], O.exp(wide)], [wide, rows], { results: true })).loops, 1)
   // A value read by three loops is not recomputed where it is heavy, and is where it is light.
   const users = (y: Tensor) => [O.sum(y), O.max(y), O.mean(y)]
   const count = (y: Tensor) => loopsOf(plan(users(y), [x])).loops
