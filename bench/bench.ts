@@ -1,6 +1,13 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { cpus, loadavg, totalmem } from 'node:os'
 import Table from 'cli-table3'
+import * as E from 'fp-ts/lib/Either.js'
+import { show } from '../src/core/error.ts'
+import { digits } from '../src/data/digits.ts'
+import { files } from '../src/data/files.ts'
+import { loadFolder } from '../src/data/folder.ts'
+import { decode, expectTensors } from '../src/format/safetensors.ts'
+import { networks } from '../src/nn/networks.ts'
 import {
   type Dispatch,
   type KernelRow,
@@ -19,6 +26,7 @@ import {
   type StepKind,
   type StepOptions,
   type StepRow,
+  type Subject,
   stepKinds,
   type VerifyRow,
 } from './steps.ts'
@@ -28,6 +36,10 @@ import {
  * same run), whole training steps with the time and roofline of their phases, verification, dispatch, and cost curves.
  *
  *   npm run bench -- [--json] [--quick] [--threads 1,2] [--fast-math] [--only kernels|steps|curves] [--match TEXT] [--time MS]
+ *                    [--weights FILE] [--data FOLDER] [--images N]
+ *
+ * Without `--weights` (safetensors of the small network) every step starts at initialisation, where nearly all neurons are unstable; without
+ * `--data` (MNIST files) it takes the embedded digits. `--images` test images are verified (100).
  *
  * Writes bench/results/bench.json (bench-PART.json with --only), and curves.svg when the curves were measured.
  */
@@ -109,6 +121,25 @@ const kernels = async (peak: number, relaxedPeak: number): Promise<readonly Kern
   return rows
 }
 
+const orExit = <A>(e: E.Either<Parameters<typeof show>[0], A>): A => {
+  if (E.isRight(e)) return e.right
+  process.stderr.write(`${show(e.left)}\n`)
+  process.exit(1)
+}
+
+const subjectOf = async (weights: string | undefined, folder: string | undefined): Promise<Subject> => {
+  const data = folder === undefined ? await digits() : orExit(await loadFolder(files)(folder)())
+  if (weights === undefined) return { data, weights: undefined }
+  const { parameters } = networks.small({ input: [1, 28, 28], classes: 10 })
+  const shapes = Object.fromEntries(Object.entries(parameters).map(([k, p]) => [k, p.shape]))
+  const file = orExit(decode(new Uint8Array(await readFile(weights)), weights))
+  const tensors = orExit(expectTensors(file, shapes))
+  return { data, weights: Object.fromEntries([...tensors].map(([name, t]) => [name, t.data])) }
+}
+
+const subject = await subjectOf(argument('--weights'), argument('--data'))
+const images = Number(argument('--images') ?? 100)
+
 const SMALL = { network: 'small', epsilon: 0.3 } as const
 const LARGE = { network: 'large', epsilon: 0.1 } as const
 type Setting = Pick<StepOptions, 'network' | 'epsilon' | 'kind' | 'batch'>
@@ -131,7 +162,7 @@ const steps = async (limits: Limits): Promise<readonly StepRow[]> => {
     for (const s of settings) {
       if (match !== undefined && !`${s.network} ${s.kind.name}`.includes(match)) continue
       progress(`step ${s.network} ${s.kind.name}, ${threads} thread${threads > 1 ? 's' : ''}`)
-      rows.push(await measureStep({ ...s, threads, fastMath, time }, limits))
+      rows.push(await measureStep({ ...s, ...subject, threads, fastMath, time }, limits))
     }
   const table = new Table({
     style: PLAIN,
@@ -179,12 +210,23 @@ const steps = async (limits: Limits): Promise<readonly StepRow[]> => {
   return rows
 }
 
+/** Radius of the verification table: that of the weights, if there are any, else one at which bounds at initialisation mean something. */
+const VERIFIED_AT = subject.weights === undefined ? 0.1 : SMALL.epsilon
+
 const verification = async (): Promise<readonly VerifyRow[]> => {
   const rows: VerifyRow[] = []
-  for (const threads of threadCounts) rows.push(...(await measureVerification(threads, 0.1)))
+  for (const threads of threadCounts) rows.push(...(await measureVerification(subject, threads, VERIFIED_AT, images)))
   const table = new Table({
     style: PLAIN,
-    head: ['verifying small at 0.1', 'threads', 'ms', 'CPU ms', 'images/s', 'peak MB'],
+    head: [
+      `verifying ${images} images, small at ${VERIFIED_AT}`,
+      'threads',
+      'ms',
+      'CPU ms',
+      'images/s',
+      'VRA',
+      'peak MB',
+    ],
   })
   for (const r of rows)
     table.push([
@@ -193,6 +235,7 @@ const verification = async (): Promise<readonly VerifyRow[]> => {
       r.milliseconds.toFixed(0),
       r.cpu.toFixed(0),
       r.imagesPerSecond.toFixed(0),
+      percent(r.vra),
       r.peakMB.toFixed(0),
     ])
   say(table.toString())
@@ -201,9 +244,14 @@ const verification = async (): Promise<readonly VerifyRow[]> => {
 
 const curves = async (): Promise<readonly Point[]> => {
   const points: Point[] = []
-  const point = async (curve: Point['curve'], at: number, kind: StepKind, rest: Omit<StepOptions, 'kind' | 'time'>) => {
+  const point = async (
+    curve: Point['curve'],
+    at: number,
+    kind: StepKind,
+    rest: Omit<StepOptions, 'kind' | 'time' | keyof Subject>,
+  ) => {
     progress(`curve ${curve} = ${at}, ${kind.name}`)
-    const row = await measureStep({ ...rest, kind, time: time / 2 })
+    const row = await measureStep({ ...rest, ...subject, kind, time: time / 2 })
     const step = curve === 'k' ? 'mixtrain' : kind.name
     points.push({ curve, step, at, milliseconds: curve === 'threads' ? row.milliseconds : row.cpu })
   }

@@ -6,15 +6,15 @@ import { fold, key } from '../src/core/key.ts'
 import { Opcode } from '../src/core/lowering.ts'
 import type { Rounding } from '../src/core/rounding.ts'
 import * as S from '../src/core/shape.ts'
-import { labelsOf, pixels } from '../src/data/dataset.ts'
-import { digits } from '../src/data/digits.ts'
+import { type Data, labelsOf, pixels } from '../src/data/dataset.ts'
 import { crossEntropy } from '../src/loss/criterion.ts'
 import { type Loss, sampled } from '../src/loss/loss.ts'
 import * as L from '../src/loss/objective.ts'
+import type { Named } from '../src/nn/layers.ts'
 import { type NetworkName, networks } from '../src/nn/networks.ts'
 import type { Host } from '../src/ops/index.ts'
 import * as B from '../src/robust/bounds.ts'
-import { evaluator } from '../src/robust/metric.ts'
+import { evaluator, rates } from '../src/robust/metric.ts'
 import type { Plan } from '../src/tape/plan.ts'
 import { adam } from '../src/train/optimizer.ts'
 import { trainer } from '../src/train/step.ts'
@@ -50,7 +50,18 @@ export const stepKinds = {
   symbolic: { name: 'symbolic', loss: only(B.symbolic), bounded: all },
 } as const satisfies Readonly<Record<string, StepKind>>
 
-export interface StepOptions {
+/** What is trained and verified: how many neurons are unstable, and with that the cost of symbolic bounds, depends on both. */
+export interface Subject {
+  readonly data: Data
+  /** Weights of `small`. Absent: at initialisation. */
+  readonly weights: Named<Float32Array> | undefined
+}
+
+/** Start values of a network: the subject's weights for `small`, if there are any. */
+const parametersOf = (name: NetworkName, { weights }: Subject): Named<Float32Array> =>
+  name === 'small' && weights !== undefined ? weights : networks[name]({ input: [1, 28, 28], classes: 10 }).init(key(0))
+
+export interface StepOptions extends Subject {
   readonly network: 'small' | 'large'
   readonly kind: StepKind
   readonly batch: number
@@ -128,7 +139,7 @@ const MARGINS = 9
 
 /** Measures one kind of step, on a backend of its own. `limits`: profile the plan as well. */
 export const measureStep = async (
-  { network: name, kind, batch, epsilon, threads, fastMath = false, time }: StepOptions,
+  { network: name, kind, batch, epsilon, threads, fastMath = false, time, ...subject }: StepOptions,
   limits?: Limits,
 ): Promise<StepRow> => {
   const real = await device({ device: 'wasm', threads, fastMath })
@@ -141,13 +152,13 @@ export const measureStep = async (
     },
   }
   const network = networks[name]({ input: [1, 28, 28], classes: 10 })
-  const { train } = await digits()
+  const { train } = subject.data
   const indices = Array.from({ length: batch }, (_, i) => i % train.count)
   const [x, y] = [pixels(train, indices), labelsOf(train, indices)]
   const { region, close } = openRegion(backend)
   const run = await trainer(region)(
     { network, loss: kind.loss, optimizer: adam({ lr: 1e-4 }), batchSize: batch, range: [0, 1] },
-    { parameters: network.init(key(0)), slots: {} },
+    { parameters: parametersOf(name, subject), slots: {} },
   )
   let count = 0
   const cpu: number[] = []
@@ -198,17 +209,19 @@ export interface VerifyRow {
   readonly milliseconds: number
   readonly cpu: number
   readonly imagesPerSecond: number
+  readonly vra: number
   readonly peakMB: number
 }
 
-/** Verifying test images with `small` at initialisation. */
+/** Verifying test images with `small`. */
 export const measureVerification = async (
+  subject: Subject,
   threads: number,
   epsilon: number,
-  images = 100,
+  images: number,
 ): Promise<readonly VerifyRow[]> => {
   const network = networks.small({ input: [1, 28, 28], classes: 10 })
-  const { test } = await digits()
+  const { test } = subject.data
   const rows: VerifyRow[] = []
   const questions = [
     ...Object.entries(B.methods).map(([name, method]) => ({ name, method, rounding: 'none' as Rounding })),
@@ -235,10 +248,12 @@ export const measureVerification = async (
       method,
       attack: undefined,
       rounding,
-      batchSize: 100,
+      batchSize: Math.min(100, images),
       memory: 2 ** 31,
     })
-    const parameters = Object.fromEntries(Object.entries(network.init(key(0))).map(([k, d]) => [k, region.from(d)]))
+    const parameters = Object.fromEntries(
+      Object.entries(parametersOf('small', subject)).map(([k, d]) => [k, region.from(d)]),
+    )
     const set = {
       count: images,
       pixels: (i: ArrayLike<number>) => pixels(test, i),
@@ -246,7 +261,7 @@ export const measureVerification = async (
     }
     await e.run(parameters, set, epsilon)
     const [wall, busy] = [performance.now(), now(backend)]
-    await e.run(parameters, set, epsilon)
+    const verdicts = await e.run(parameters, set, epsilon)
     const milliseconds = performance.now() - wall
     rows.push({
       method: name,
@@ -255,6 +270,7 @@ export const measureVerification = async (
       milliseconds,
       cpu: now(backend) - busy,
       imagesPerSecond: (images * 1e3) / milliseconds,
+      vra: rates(verdicts).vra,
       peakMB: backend.stats().peak / 1e6,
     })
     close()

@@ -47,7 +47,18 @@ export const verify =
     const { region, close } = openRegion(backend)
     try {
       const buffers = Object.fromEntries(Object.keys(network.parameters).map((k) => [k, region.from(parameters[k])]))
-      const judge = await evaluator(region)({ network, range, method, norm, attack, batchSize, memory, rounding })
+      // A chunk is filled up with repeated images: no larger than there are images to ask about.
+      const chunk = Math.max(1, Math.min(batchSize, data.count))
+      const judge = await evaluator(region)({
+        network,
+        range,
+        method,
+        norm,
+        attack,
+        batchSize: chunk,
+        memory,
+        rounding,
+      })
       const verdicts = await judge.run(buffers, imagesOf(data), epsilon, (done) => progress?.(done, data.count))
       return { ...verdicts, ...rates(verdicts) }
     } finally {
