@@ -34,6 +34,12 @@ const notFaint = (x: Tensor): Tensor => maximum(x, FAINT) as Tensor
  */
 export const errorOfSum = (x: Tensor, n: number, times = 1): Tensor => notFaint(mulUp(x, roundUp(times * gamma(n))))
 
+/** gamma(1), and by 2^-24 more: gamma(n) is n times 1.02 U. */
+const GAMMA = gamma(1)
+
+/** `errorOfSum` where the number of roundings, a whole number <= 80,000, is itself a tensor. */
+export const errorOfCounted = (x: Tensor, n: Tensor): Tensor => notFaint(mulUp(x, mulUp(n, GAMMA)))
+
 /**
  * At least the sum M of N <= 2^20 products of non-negative numbers that was computed as m, none of them through more than n roundings, and by
  * 2^22 ETA more: max(up(m growth(n)), FAINT). |m - M| <= gamma_n M + N ETA gives M <= (m + N ETA) / (1 - gamma_n), and growth(n) is by 2^-24 more

@@ -6,6 +6,7 @@ import type { Interval, Tensor } from '../core/tensor.ts'
 import {
   abs,
   absMul,
+  add,
   addDown,
   addOp,
   addUp,
@@ -14,11 +15,17 @@ import {
   type Conv,
   centreAndReach,
   concatOp,
+  conv2dOp,
   divOp,
+  errorOfCounted,
   errorOfSum,
+  full,
+  greater,
   LARGE,
+  type Matmul,
   magnitude,
   majorant,
+  matmulOp,
   maximum,
   mul,
   mulOp,
@@ -59,7 +66,8 @@ import { type Context, type Covering, describe, type Ends, type Gathered, type R
  * (a sound one), u = U, g_n = gamma_n, h = ETA:
  *
  * 1. Product x = W z, A_z := fl(A_x W), m terms: |A_z - A_x W| <= g_m |A_x||W| + m h, so A_x W z >= A_z z - |A_x| g_m (|W||z|) - m h sum |z|.
- *    `deployed`: v_x = W z + d with |d| <= g_{n+1} |W||z| + (n + 1) h for n terms and a bias in any order: s_x += that.
+ *    `deployed`: v_x = W z + d with |d| <= g_{n+1} |W||z| + (n + 1) h for n terms and a bias in any order: s_x += that. Of the n terms only those
+ *    count whose |z| is not 0: where it is, every execution has z = 0, its product is 0, and adding 0 is exact (fused too).
  * 2. Point b added: the offset gains fl(A_x . b), products through k roundings each: s_x = g_k |b|. `deployed`: if x is a product and
  *    its bias, g_{n+1} |b| (the rest is in 1), else one rounding of x, u |x| + h.
  * 3. Point p multiplied: A_z = fl(A_x p), so s_x = u |x|, and h sum |z|; `deployed`: one rounding of x.
@@ -132,11 +140,20 @@ const reachOf = (x: Tensor, { box }: Covering, terms: number): Tensor => {
   return within(sums, LARGE, sums)
 }
 
+/** 1. How many terms of each sum of a product are not 0 in some execution, `[n, 1]` or `[n, 1, h, w]`; at most `terms`. */
+const liveTerms = (x: Tensor, { box }: Covering, terms: number): Tensor => {
+  const [z, w] = x.inputs
+  const live = greater(magnitude(box(z)), 0) as Tensor
+  if (x.op === conv2dOp) return node(x.op, [live, full([1, ...w.shape.slice(1)], 1)], x.attrs)
+  const each = x.op === matmulOp && x.shape.length === 2 && !(x.attrs as Matmul).transA
+  return each ? reshape(sum(live, [1]), [live.shape[0], 1]) : scalar(terms)
+}
+
 /** 1. By how much an execution of a product with a bias may differ from it, but for the share of the bias itself. */
 export const executionError = (x: Tensor, cover: Covering): Tensor | undefined => {
   const terms = termsOf(x)?.result
   if (cover.semantics === 'real' || terms === undefined) return undefined
-  return errorOfSum(reachOf(x, cover, terms), terms + 1)
+  return errorOfCounted(reachOf(x, cover, terms), add(liveTerms(x, cover, terms), 1) as Tensor)
 }
 
 const REARRANGE = new Set<unknown>([negOp, reshapeOp, transposeOp, sliceOp, padOp, concatOp, probeOp])

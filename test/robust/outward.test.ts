@@ -274,4 +274,15 @@ test('a claim that is true of real numbers and false of some order of float32 su
       assert.ok(lower <= Math.min(...executions))
 })
 
+test('nothing is claimed where a sum may overflow', async () => {
+  const w = [2 ** 127, 2 ** 127, -(2 ** 127)]
+  const layer: Layer = { outputs: [{ terms: w.map((v, k) => [v, k] as const), bias: 1 }] }
+  const next = random(5)
+  const executions = Array.from({ length: 50 }, () => float32Run([layer], [1, 1, 1], next)[0])
+  assert.ok(executions.some((y) => !Number.isFinite(y)))
+  for (const backend of [simd, doubles])
+    for (const outward of SEMANTICS)
+      for (const lower of await certified(backend, { outward }, w, 1)) assert.ok(Number.isNaN(lower), `${lower}`)
+})
+
 test.run()

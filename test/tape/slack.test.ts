@@ -237,6 +237,9 @@ for (const [name, lemma] of Object.entries(LEMMAS))
             const [lower, upper] = [p.map((v, i) => Math.min(v, q[i])), p.map((v, i) => Math.max(v, q[i]))]
             // A box that a ReLU is unstable on.
             if (run % 4 === 1) lower.forEach((v, i) => (lower[i] = Math.min(v, -upper[i] * next())))
+            // Terms that are 0 in every execution.
+            if (run % 5 === 2)
+              for (const end of [lower, upper]) end.forEach((v, i) => end.fill(i % 3 > 0 ? 0 : v, i, i + 1))
             const a = numbers(kind === 'drift' && lemma.execute ? 'ordinary' : kind, ROWS * f.coefficients, next)
             // A single coefficient, so that only executions lose.
             if (run % 5 === 0) a.forEach((_, i) => (a[i] = Number(i % (f.coefficients + 1) === 0)))
