@@ -169,13 +169,16 @@ test('progress counts steps and images up to their totals', async () => {
     [1, 2, 3, 4, 5, 6],
   )
   assert.ok(training.every((p) => p.total === 6))
+  // Bounds are the first half of the work, the attack on what is classified correctly is the second.
+  const evaluating = seen.filter((p) => p.phase === 'evaluating')
+  const done = evaluating.map((p) => p.done)
   assert.equal(
-    seen.filter((p) => p.phase === 'evaluating').map((p) => [p.done, p.total]),
-    [
-      [15, 30],
-      [30, 30],
-    ],
+    done,
+    [...done].sort((a, b) => a - b),
   )
+  assert.ok(done.includes(15))
+  assert.is(done.at(-1), 30)
+  assert.ok(evaluating.every((p) => p.total === 30))
 })
 
 test('options that cannot work are usage errors, and leave nothing behind', async () => {
