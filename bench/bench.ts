@@ -66,7 +66,7 @@ const say = (text: string) => {
   if (!json) console.log(text)
 }
 const progress = (text: string) => process.stderr.write(`${text}\n`)
-const percent = (x: number): string => `${(100 * x).toFixed(0)} %`
+const percent = (x: number): string => (Number.isNaN(x) ? '' : `${(100 * x).toFixed(0)} %`)
 
 interface Results {
   readonly environment: Readonly<Record<string, unknown>>
@@ -176,7 +176,7 @@ const steps = async (limits: Limits): Promise<readonly StepRow[]> => {
       r.threads,
       r.milliseconds.toFixed(2),
       r.cpu.toFixed(2),
-      r.gflops.toFixed(1),
+      Number.isNaN(r.gflops) ? '' : r.gflops.toFixed(1),
       percent(r.share),
       r.instructions,
       r.peakMB.toFixed(0),

@@ -9,6 +9,8 @@ import type { Plan } from '../src/tape/plan.ts'
 export interface Instruction {
   readonly text: string
   readonly opcode: Opcode
+  /** Part of a sum over rounds: what follows is of one round, of which a run takes as many as its values say. */
+  readonly inRound: boolean
   /** Estimated scalar multiply-adds. */
   readonly work: number
   /** Bytes that it has to read or write at least once. */
@@ -73,8 +75,13 @@ export const profile =
   async (plan: Plan): Promise<readonly Instruction[]> => {
     const args = [...plan.inputs, ...plan.outputs].map((s) => backend.alloc(Math.max(1, S.size(s))))
     const result: Instruction[] = []
+    let open = 0
     for (let at = 0; plan.code[at] !== Opcode.halt; at += plan.code[at + 1]) {
       const one = plan.code.subarray(at, at + plan.code[at + 1])
+      if (one[0] === Opcode.repeat || one[0] === Opcode.end) {
+        open += one[0] === Opcode.repeat ? 1 : -1
+        continue
+      }
       const compiled = await backend.compile({ ...plan, code: Int32Array.of(...one, Opcode.halt, 3, 0) })()
       if (E.isLeft(compiled)) return raise(compiled.left)
       const times: number[] = []
@@ -89,6 +96,7 @@ export const profile =
       result.push({
         text: describe(one),
         opcode: one[0],
+        inRound: open > 0,
         work: one[2],
         bytes: 4 * elements(one, plan),
         milliseconds: times[times.length >> 1],

@@ -105,10 +105,11 @@ const median = (x: readonly number[]): number => [...x].sort((a, b) => a - b)[x.
 
 const isDense = (opcode: Opcode): boolean => opcode >= Opcode.matmul && opcode <= Opcode.conv2dWeight
 
-/** Multiply-adds of the products and convolutions, and how many instructions there are. */
+/** Multiply-adds of the products and convolutions (NaN where rounds are counted by values), and how many instructions there are. */
 const content = (plan: Plan): { readonly work: number; readonly instructions: number } => {
   let [work, instructions] = [0, 0]
   for (let at = 0; plan.code[at] !== Opcode.halt; at += plan.code[at + 1]) {
+    if (plan.code[at] === Opcode.repeat) work = Number.NaN
     if (isDense(plan.code[at])) work += plan.code[at + 2]
     instructions++
   }
@@ -117,10 +118,11 @@ const content = (plan: Plan): { readonly work: number; readonly instructions: nu
 
 const phasesOf = async (backend: Backend, plan: Plan, limits: Limits): Promise<readonly Phase[]> => {
   const rows = await profile(backend, 3)(plan)
-  const names = [...new Set(rows.map((r) => Opcode[r.opcode]))]
+  const nameOf = (r: (typeof rows)[number]) => `${Opcode[r.opcode]}${r.inRound ? ', one round' : ''}`
+  const names = [...new Set(rows.map(nameOf))]
   return names
     .map((phase) => {
-      const own = rows.filter((r) => Opcode[r.opcode] === phase)
+      const own = rows.filter((r) => nameOf(r) === phase)
       const total = (f: (r: (typeof rows)[number]) => number) => own.reduce((n, r) => n + f(r), 0)
       const milliseconds = total((r) => r.milliseconds)
       const flops = (r: (typeof rows)[number]) => (isDense(r.opcode) ? 2 * r.work : r.work)
@@ -224,7 +226,10 @@ export const measureVerification = async (
   const { test } = subject.data
   const rows: VerifyRow[] = []
   const questions = [
-    ...Object.entries(B.methods).map(([name, method]) => ({ name, method, rounding: 'none' as Rounding })),
+    // alpha-CROWN takes seconds an image.
+    ...Object.entries(B.methods)
+      .filter(([name]) => name !== 'alpha-crown')
+      .map(([name, method]) => ({ name, method, rounding: 'none' as Rounding })),
     // What it costs that bounds are theorems, to be compared with the same method above.
     ...(
       [

@@ -4,10 +4,12 @@ import * as E from 'fp-ts/lib/Either.js'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
+import { wasm } from '../../src/backend/wasm.ts'
 import { bits, key, uniform } from '../../src/core/key.ts'
 import { interval } from '../../src/core/op.ts'
 import { type Shape, size } from '../../src/core/shape.ts'
-import type { Operand, Tensor } from '../../src/core/tensor.ts'
+import type { Apply, Operand, Tensor } from '../../src/core/tensor.ts'
+import { encodeModelOnnx } from '../../src/format/model.ts'
 import { decodeOnnx, encodeOnnx, type OnnxModel, parameterConstants } from '../../src/format/onnx.ts'
 import {
   type AttributeValue,
@@ -16,6 +18,7 @@ import {
   type TensorData,
   writeModel,
 } from '../../src/format/onnx-proto.ts'
+import { networks as trained } from '../../src/nn/networks.ts'
 import {
   abs,
   add,
@@ -641,6 +644,35 @@ test('export: a convolution network with batch normalisation, a residual and a n
     ['Conv', 'Gemm', 'Flatten', 'Sqrt', 'Relu'],
   )
 })
+
+for (const [name, make] of Object.entries(trained))
+  test(`export: ${name} as it is trained, with its normalisation`, async () => {
+    const shape = name === 'small' || name === 'large' ? [1, 28, 28] : [3, 32, 32]
+    const normalisation = { mean: shape[0] === 1 ? [0.25] : [0.485, 0.456, 0.406], std: Array(shape[0]).fill(0.225) }
+    const network = make({ input: shape, classes: 10, normalisation })
+    // Statistics of batch norm, too, are numbers like others here: a variance is not negative.
+    const parameters = Object.fromEntries(
+      Object.entries(network.init(key(3))).map(([k, p], i) => [
+        k,
+        p.length > 512 ? p : p.map((v, j) => v + 0.25 + 0.125 * Math.sin(i + j)),
+      ]),
+    )
+    const bytes = right(encodeModelOnnx({ network, parameters, provenance: undefined }))
+    const model = right(decodeOnnx(bytes, 'net.onnx'))
+    const data = draw([2, ...shape], 5)
+    const backend = right(await wasm({ threads: 1 })())
+    const x = input('x', [2, ...shape])
+    const logits = async (apply: Apply): Promise<ArrayLike<number>> =>
+      (await evaluate(backend)([apply(x)], new Map([[x, data]])))[0]
+    const constants = Object.fromEntries(
+      Object.entries(parameters).map(([k, p]) => [k, constant(p, network.parameters[k].shape)]),
+    )
+    const want = await logits(network.apply(constants))
+    assert.ok(deviation(await logits(model.network(parameterConstants(model))), want) < 1e-4)
+    if (ort !== undefined)
+      assert.ok(deviation(await runtime(bytes, 'input', [2, ...shape], data), want) < 1e-4, 'onnxruntime')
+    backend.dispose()
+  })
 
 test('export: pools', async () => {
   await roundTrip([2, 8, 8], (x) => averagePool2d(maxPool2d(x, 2), 3, { stride: 1, padding: 1 }), [
