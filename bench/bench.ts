@@ -35,7 +35,7 @@ import {
  * The speed of everything, in one run: kernels and loops (best sample, in GF/s and as a share of the multiply-add peak of the
  * same run), whole training steps with the time and roofline of their phases, verification, dispatch, and cost curves.
  *
- *   npm run bench -- [--json] [--quick] [--threads 1,2] [--fast-math] [--only kernels|steps|curves] [--match TEXT] [--time MS]
+ *   npm run bench -- [--json] [--quick] [--threads 1,2] [--fast-math] [--only kernels|steps|verification|curves] [--match TEXT] [--time MS]
  *                    [--weights FILE] [--data FOLDER] [--images N]
  *
  * Without `--weights` (safetensors of the small network) every step starts at initialisation, where nearly all neurons are unstable; without
@@ -297,7 +297,7 @@ const main = async () => {
     dispatch,
     kernels: wants('kernels') ? await kernels(peak, relaxedPeak) : [],
     steps: wants('steps') ? await steps(fastMath && relaxedPeak > 0 ? { ...limits, peak: relaxedPeak } : limits) : [],
-    verification: wants('steps') && match === undefined ? await verification() : [],
+    verification: wants('verification') && match === undefined ? await verification() : [],
     curves: wants('curves') ? await curves() : [],
   }
   const folder = new URL('../../bench/results/', import.meta.url)

