@@ -199,7 +199,14 @@ export {
   methods,
   symbolic,
 } from './robust/bounds.ts'
-export { type PropertyOptions, type Verification, verifyProperty } from './robust/branch-and-bound.ts'
+export {
+  type Decider,
+  type DecisionOptions,
+  decider,
+  type PropertyOptions,
+  type Verification,
+  verifyProperty,
+} from './robust/branch-and-bound.ts'
 export {
   type Certificate,
   type Claim,
@@ -220,7 +227,7 @@ export {
   search,
   type TargetLoss,
 } from './robust/search.ts'
-export { margins, oneHot, rivals, type Specification } from './robust/specification.ts'
+export { margins, oneHot, rivals, robustness, type Specification } from './robust/specification.ts'
 export { dual, type Projected } from './robust/wong-kolter.ts'
 export { accumulate, rematerialise } from './tape/accumulate.ts'
 export { type Bounded, linearBounds } from './tape/linear-bounds.ts'

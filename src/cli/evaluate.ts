@@ -27,6 +27,7 @@ import {
   methodOption,
   name,
   normOption,
+  positive,
   roundingOf,
   roundingOption,
   semanticsOption,
@@ -70,6 +71,12 @@ const options = {
     read: count,
   },
   seed: { flags: '--seed <N>', about: 'of the random starts (default: 0)', read: integer },
+  complete: {
+    flags: '--complete <S>',
+    about:
+      'decide each image that the method leaves open by branch and bound, for up to S seconds (default: they stay open)',
+    read: positive,
+  },
   rounding: roundingOption,
   semantics: semanticsOption,
   certificate: {
@@ -109,7 +116,7 @@ const attackOf = (asked: Asked): E.Either<MixtrainError, AttackOptions | undefin
 
 /** Whether a certificate was asked for that cannot be. */
 const certifiable = (
-  { certificate }: { readonly certificate: string | undefined },
+  { certificate, complete }: { readonly certificate: string | undefined; readonly complete: number | undefined },
   rounding: Rounding,
   norm: Norm,
   method: MethodName,
@@ -117,17 +124,31 @@ const certifiable = (
   if (certificate === undefined) return E.right(undefined)
   if (rounding === 'none') return E.left(usage('a certificate rounds outward: leave --rounding none out'))
   if (norm !== 'linf') return E.left(usage(`a certificate is about the linf ball: leave --norm ${norm} out`))
+  if (complete !== undefined)
+    return E.left(usage('the splits of branch and bound are not in a certificate: leave --complete out'))
   return method === 'alpha-crown'
     ? E.left(usage('the slopes of alpha-crown are not in a certificate, so that check could not find them: use crown'))
     : E.right(undefined)
 }
+
+/** Branch and bound splits boxes, and GPUs round in their own ways: as for `verify`, auto is wasm. */
+const completable = ({
+  complete,
+  norm,
+}: {
+  readonly complete: number | undefined
+  readonly norm: Norm | undefined
+}): E.Either<MixtrainError, void> =>
+  complete === undefined || norm === undefined || norm === 'linf'
+    ? E.right(undefined)
+    : E.left(usage(`--complete splits the boxes of the linf ball: leave --norm ${norm} out`))
 
 /** `mixtrain evaluate`: ACC, ERA and VRA of a model on test images. */
 export const evaluateCommand: Command<typeof options, 'MODEL'> = {
   name: 'evaluate',
   summary: 'measure ACC, ERA and VRA of a model',
   description:
-    'Measures a model on test images: ACC, how many it classifies correctly; ERA, how many of those an attack within epsilon does not break; VRA, how many provably keep their label everywhere within epsilon. For every image verified implies robust implies correct.',
+    'Measures a model on test images: ACC, how many it classifies correctly; ERA, how many of those an attack within epsilon does not break; VRA, how many provably keep their label everywhere within epsilon, by the bounds of a method and, with --complete, by branch and bound on what these leave open. For every image verified implies robust implies correct.',
   takes: { MODEL: 'model.safetensors of a run, or an ONNX file' },
   options,
   examples: [
@@ -136,6 +157,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
     'mixtrain evaluate model.safetensors --epsilon 0.1 --attack pgd --steps 100 --restarts 5 --json',
     'mixtrain evaluate model.onnx --epsilon 0.3 --attack interval --target-loss margin --restarts 3',
     'mixtrain evaluate model.onnx --epsilon 1.5 --norm l2 --method intersect --attack pgd',
+    'mixtrain evaluate model.onnx --data mnist/ --epsilon 0.1 --attack pgd --complete 10 --rounding outward',
     'mixtrain evaluate model.onnx --epsilon 8/255 --certificate certificate.json --semantics deployed',
   ],
   run: ({ MODEL }, o, shell) => {
@@ -146,6 +168,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
       TE.bind('attack', () => TE.fromEither(attackOf(o))),
       TE.bind('rounding', () => TE.fromEither(roundingOf(o, o.certificate === undefined ? 'none' : 'outward'))),
       TE.chainFirst(({ rounding, ball, method }) => TE.fromEither(certifiable(o, rounding, ball.norm, method.name))),
+      TE.chainFirst(() => TE.fromEither(completable(o))),
       TE.bind('bytes', () => files.read(MODEL)),
       TE.bind('model', ({ bytes }) => TE.fromEither(decodeModel(bytes, MODEL))),
       TE.bind('all', () => loadData(sourceOf(o.data))),
@@ -164,14 +187,25 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 method: method.bound,
                 rounding,
                 attack,
+                complete: o.complete,
                 ...(o.batchSize === undefined ? {} : { batchSize: o.batchSize }),
                 ...bytesOf(o.memory),
-                progress: (done, total) => shell.progress('evaluating', done, total),
+                progress: (done, total, what) => shell.progress(what, done, total),
               })(device.backend)
               shell.clear()
               const seconds = (performance.now() - begun) / 1000
               const report = reportOf(
-                { model: MODEL, count: data.count, ...ball, attack, method: method.name, rounding, device, seconds },
+                {
+                  model: MODEL,
+                  count: data.count,
+                  ...ball,
+                  attack,
+                  method: method.name,
+                  complete: o.complete,
+                  rounding,
+                  device,
+                  seconds,
+                },
                 verified,
               )
               if (verified.refuted > 0)

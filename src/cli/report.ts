@@ -19,6 +19,8 @@ export interface Report {
   readonly vra: number
   readonly attack: Attack | null
   readonly method: MethodName
+  /** Branch and bound on what the method left open: seconds for each image, and the verdicts. */
+  readonly complete?: { readonly seconds: number } & NonNullable<Verified['decided']>
   readonly rounding: 'none' | 'outward'
   /** What outward bounds hold for. */
   readonly semantics?: Semantics
@@ -50,13 +52,16 @@ export const reportOf = (
     readonly norm?: Norm
     readonly attack: AttackOptions | undefined
     readonly method: MethodName
+    readonly complete?: number | undefined
     readonly device: Device
     readonly seconds: number
     readonly rounding?: Rounding
   },
-  { acc, era, vra, ...verdicts }: Pick<Verified, 'acc' | 'era' | 'vra' | 'robust' | 'strongest'>,
+  { acc, era, vra, ...verdicts }: Pick<Verified, 'acc' | 'era' | 'vra' | 'robust' | 'strongest' | 'decided'>,
 ): Report => {
-  const { model, count, epsilon, norm = 'linf', attack, method, device, seconds, rounding = 'none' } = about
+  const { model, count, epsilon, norm = 'linf', attack, method, complete, device, seconds } = about
+  const { rounding = 'none' } = about
+  const { decided } = verdicts
   return {
     model,
     count,
@@ -79,6 +84,7 @@ export const reportOf = (
             ...(attack.name === 'ensemble' ? { strongest: talliesOf(verdicts) } : {}),
           },
     method,
+    ...(complete === undefined || decided === undefined ? {} : { complete: { seconds: complete, ...decided } }),
     ...roundingRecord(rounding),
     device: device.backend.name,
     threads: device.backend.threads,
@@ -112,6 +118,12 @@ const attackLine = (a: Attack): string => {
     ...(broken.length === 0 ? [] : [`broken by ${broken.join(', ')}`]),
   ].join(', ')
 }
+
+/** How much the method and branch and bound decided. */
+const methodLine = ({ method, complete: c }: Report): string =>
+  c === undefined
+    ? `${method} bounds`
+    : `${method} bounds, then branch and bound on ${c.unsat + c.sat + c.unknown + c.timeout} images for up to ${short(c.seconds)} s: ${c.unsat} proved, ${c.sat} broken, ${c.timeout + c.unknown} open`
 
 /** The members of a record that say how bounds were rounded. */
 export const roundingRecord = (
@@ -154,7 +166,7 @@ export const reportTable = (r: Report, data: string, device: Device, folder?: st
       [
         'VRA',
         percent(r.vra),
-        `${r.method} bounds, ${r.norm === undefined ? '' : `${r.norm} `}epsilon ${short(r.epsilon)}, ${r.norm === undefined ? 'boxes' : 'balls'} cut to [0, 1], rounding ${r.rounding}${r.semantics === undefined ? '' : ` (${r.semantics})`}`,
+        `${methodLine(r)}, ${r.norm === undefined ? '' : `${r.norm} `}epsilon ${short(r.epsilon)}, ${r.norm === undefined ? 'boxes' : 'balls'} cut to [0, 1], rounding ${r.rounding}${r.semantics === undefined ? '' : ` (${r.semantics})`}`,
       ],
       ['images', String(r.count), data],
       ['device', r.device, `${device.backend.description} (${device.reason})`],

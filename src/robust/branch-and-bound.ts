@@ -41,12 +41,10 @@ export interface Progress {
   readonly seconds: number
 }
 
-export interface PropertyOptions extends Subject {
-  readonly property: UnsafeProperty
+/** How properties of a network are decided. */
+export interface DecisionOptions {
   /** Of the bounds. Default: outward, in real arithmetic; what cannot be rounded so raises. */
   readonly rounding?: Rounding
-  /** Seconds. Looked at between runs of the device. */
-  readonly timeout?: number
   /** Scratch bytes of one run, and bytes of the queue. */
   readonly memory?: number
   /** Subproblems at once, fewer where the memory is too small. */
@@ -56,7 +54,23 @@ export interface PropertyOptions extends Subject {
   /** Runs of the first attack for each conjunction. 0: no attack. */
   readonly restarts?: number
   readonly seed?: number
-  readonly progress?: (p: Progress) => void | Promise<void>
+}
+
+/** How long one decision may take, and who hears of it. */
+export interface Patience {
+  /** Seconds. Looked at between runs of the device. Default: 300. */
+  readonly timeout?: number | undefined
+  readonly progress?: ((p: Progress) => void | Promise<void>) | undefined
+}
+
+/** The most that properties may have, for which plans are made: constraints in a conjunction, conjunctions in a case. */
+export interface Extent {
+  readonly constraints: number
+  readonly conjunctions: number
+}
+
+export interface PropertyOptions extends Subject, DecisionOptions, Patience {
+  readonly property: UnsafeProperty
 }
 
 export interface Verification {
@@ -75,7 +89,15 @@ export interface Verification {
 }
 
 const REAL: Rounding = { outward: 'real' }
-const DEFAULTS = { timeout: 300, memory: 2 ** 31, batchSize: 64, restarts: 8, seed: 0 }
+const TIMEOUT = 300
+const DEFAULTS = {
+  memory: 2 ** 31,
+  batchSize: 64,
+  restarts: 8,
+  seed: 0,
+  rounding: REAL,
+  split: 'auto',
+} satisfies DecisionOptions
 /** Inputs up to which `auto` splits inputs. */
 const FEW_INPUTS = 20
 /** Rows bounded at once at the root. */
@@ -96,15 +118,21 @@ class Ended {
   ) {}
 }
 
-/** What all cases share: the device, plans made once, the clock. */
-interface Session {
-  readonly subject: Subject
-  readonly options: Pick<Required<PropertyOptions>, 'memory' | 'restarts' | 'seed' | 'rounding'>
-  /** Constraints of the largest conjunction. */
-  readonly rows: number
+/** What all cases of a property share: the bench, and the clock of this property. */
+interface Session extends Bench {
+  readonly timeout: number
+  readonly seconds: () => number
   readonly late: () => boolean
   readonly note: (p: Omit<Progress, 'seconds' | 'bounded'>) => Promise<void>
   readonly count: (bounded: number) => void
+}
+
+/** What all properties of a network share: the device, and plans made once. */
+interface Bench {
+  readonly subject: Subject
+  readonly options: Required<DecisionOptions>
+  /** Constraints of the largest conjunction. */
+  readonly rows: number
   readonly attack: () => Promise<Attacker>
   readonly root: () => Promise<Root>
   readonly relus: () => Promise<Awaited<ReturnType<ReturnType<typeof reluBrancher>>> & { readonly batch: number }>
@@ -436,15 +464,65 @@ const fitting = (wanted: number, memory: number, bytes: (batch: number) => numbe
   }
 }
 
-const checked = ({ property, input: shape, outputs }: PropertyOptions): void => {
+const checked = ({ input: shape, outputs }: Subject, extent: Extent, property: UnsafeProperty): void => {
   if (property.inputs !== S.size(shape))
     raise(usage(`the property is about ${property.inputs} inputs, but the network takes ${S.show(shape)}`))
   if (property.outputs !== outputs)
     raise(usage(`the property is about ${property.outputs} outputs, but the network has ${outputs}`))
+  const { constraints, conjunctions } = extentOf(property)
+  if (constraints > extent.constraints || conjunctions > extent.conjunctions)
+    raise(
+      usage(
+        `the property has conjunctions of up to ${constraints} constraints, ${conjunctions} in a case; plans were made for ${extent.constraints} and ${extent.conjunctions}`,
+      ),
+    )
+}
+
+export const extentOf = ({ cases }: UnsafeProperty): Extent => ({
+  constraints: Math.max(1, ...cases.flatMap(({ unsafe }) => unsafe.map((u) => u.length))),
+  conjunctions: Math.max(1, ...cases.map(({ unsafe }) => unsafe.length)),
+})
+
+/** The cases one after the other; throws an end other than unsat. Returns the least bound of what was closed, or the end of a case left open. */
+const decided = async (session: Session, property: UnsafeProperty): Promise<Ended | number> => {
+  const { split } = session.options
+  const wanted = split === 'auto' ? (property.inputs <= FEW_INPUTS ? 'inputs' : 'relus') : split
+  const searched = wanted === 'inputs' || !hasRelus(session.subject) ? searchInputs : searchRelus
+  const grounds: Prepared[] = []
+  for (const [at, c] of property.cases.entries()) {
+    const ground = await groundOf(session, c)
+    grounds.push(ground)
+    if (session.seconds() < ATTACK.share * session.timeout) await attackAll(session, c, ground, at)
+  }
+  let lower = Number.POSITIVE_INFINITY
+  let undecided: Ended | undefined
+  for (const [at, c] of property.cases.entries()) {
+    if (session.late()) throw new Ended('timeout', Number.NEGATIVE_INFINITY)
+    try {
+      lower = Math.min(lower, await searched(session, c, grounds[at], at))
+    } catch (e) {
+      if (!(e instanceof Ended)) throw e
+      // Another case may have a counterexample yet.
+      lower = Math.min(lower, e.lower)
+      if (e.verdict !== 'unknown') {
+        const all = at === property.cases.length - 1
+        throw new Ended(e.verdict, all ? lower : Number.NEGATIVE_INFINITY, e.counterexample)
+      }
+      undecided ??= e
+    }
+  }
+  return undecided === undefined ? lower : new Ended('unknown', lower, undefined, undecided.reason)
+}
+
+/** Decides properties of one network, by plans that are made once. */
+export interface Decider {
+  readonly decide: (property: UnsafeProperty, patience?: Patience) => Promise<Verification>
+  /** Frees what the device holds. */
+  readonly close: () => void
 }
 
 /**
- * Decides a property of a network: attack first, then branch and bound. A case is a box and a disjunction of unsafe conjunctions; it
+ * Decides properties of a network: attack first, then branch and bound. A case is a box and a disjunction of unsafe conjunctions; it
  * holds iff for every conjunction and every part of the box some constraint c . y <= b is refuted by a bound c . y - b > 0.
  *
  * - Up to 20 inputs are bisected (ReluVal, arXiv:1804.10829) and bounded by CROWN with intersected hidden boxes.
@@ -457,38 +535,25 @@ const checked = ({ property, input: shape, outputs }: PropertyOptions): void => 
  * bound that is NaN or infinite never counts. What is neither is `unknown` or, past the limit, `timeout`.
  * @throws usage errors where property and network do not fit; unsupported and memory errors; device errors.
  */
-export const verifyProperty =
-  (given: PropertyOptions) =>
-  async (backend: Backend): Promise<Verification> => {
-    checked(given)
-    const { property, progress = () => undefined, ...rest } = given
-    const options = { ...DEFAULTS, split: 'auto' as const, rounding: REAL, ...rest }
-    const { rounding } = options
+export const decider =
+  (subject: Subject, extent: Extent, given: DecisionOptions = {}) =>
+  async (backend: Backend): Promise<Decider> => {
+    const options = { ...DEFAULTS, ...given }
+    const { rounding, memory, batchSize } = options
     requireIeee(backend.name, rounding)
-    const { memory, batchSize } = options
-    const begun = performance.now()
-    const seconds = () => (performance.now() - begun) / 1000
-    const late = () => seconds() >= options.timeout
-    const subject: Subject = { network: given.network, input: given.input, outputs: given.outputs }
-    const rows = Math.max(1, ...property.cases.flatMap(({ unsafe }) => unsafe.map((u) => u.length)))
-    const most = Math.max(1, ...property.cases.map(({ unsafe }) => unsafe.length))
+    const { constraints: rows, conjunctions } = extent
     const width = backend.dtype === 'f32' ? 4 : 8
     const { region, close } = openRegion(backend)
     const referee = await judge(subject)
-    let bounded = 0
-    const session: Session = {
+    const bench: Bench = {
       subject,
       options,
       rows,
-      late,
-      note: async (p) => progress({ ...p, bounded, seconds: seconds() }),
-      count: (n) => {
-        bounded += n
-      },
       attack: lazily(() => attacker(region)(subject, ATTACK.images, rows, ATTACK.steps)),
-      root: lazily(() =>
-        rootOf(region, subject, rows * Math.max(1, Math.min(most, Math.floor(ROOT_ROWS / rows))), memory, rounding),
-      ),
+      root: lazily(() => {
+        const chunk = Math.max(1, Math.min(conjunctions, Math.floor(ROOT_ROWS / rows)))
+        return rootOf(region, subject, rows * chunk, memory, rounding)
+      }),
       relus: lazily(async () => {
         const batch = fitting(batchSize, memory, (n) => reluBytes(subject, { rows, batch: n, rounding }, width))
         return { batch, ...(await reluBrancher(region)(subject, { rows, batch, rounding, ...BRANCH })) }
@@ -500,44 +565,52 @@ export const verifyProperty =
       check: referee.check,
       outputs: referee.outputs,
     }
-    const wanted = options.split === 'auto' ? (property.inputs <= FEW_INPUTS ? 'inputs' : 'relus') : options.split
-    const split = hasRelus(subject) ? wanted : 'inputs'
-    const found = (ended: Ended, lower: number): Verification => {
-      const { verdict, counterexample, reason } = ended
-      return { verdict, counterexample, lower, bounded, seconds: seconds(), reason }
-    }
-    try {
-      const grounds: Prepared[] = []
-      for (const [at, c] of property.cases.entries()) {
-        const ground = await groundOf(session, c)
-        grounds.push(ground)
-        if (seconds() < ATTACK.share * options.timeout) await attackAll(session, c, ground, at)
-      }
-      let lower = Number.POSITIVE_INFINITY
-      let undecided: Ended | undefined
-      for (const [at, c] of property.cases.entries()) {
-        if (late()) throw new Ended('timeout', Number.NEGATIVE_INFINITY)
-        try {
-          const least = await (split === 'inputs' ? searchInputs : searchRelus)(session, c, grounds[at], at)
-          lower = Math.min(lower, least)
-        } catch (e) {
-          if (!(e instanceof Ended)) throw e
-          // Another case may have a counterexample yet.
-          lower = Math.min(lower, e.lower)
-          if (e.verdict !== 'unknown') {
-            const all = at === property.cases.length - 1
-            throw new Ended(e.verdict, all ? lower : Number.NEGATIVE_INFINITY, e.counterexample)
-          }
-          undecided ??= e
+    return {
+      decide: async (property, { timeout = TIMEOUT, progress = () => undefined } = {}) => {
+        checked(subject, extent, property)
+        const begun = performance.now()
+        const seconds = () => (performance.now() - begun) / 1000
+        let bounded = 0
+        const session: Session = {
+          ...bench,
+          timeout,
+          seconds,
+          late: () => seconds() >= timeout,
+          note: async (p) => progress({ ...p, bounded, seconds: seconds() }),
+          count: (n) => {
+            bounded += n
+          },
         }
-      }
-      if (undecided !== undefined) return found(undecided, lower)
-      return { verdict: 'unsat', counterexample: undefined, lower, bounded, seconds: seconds(), reason: undefined }
-    } catch (e) {
-      if (!(e instanceof Ended)) throw e
-      return found(e, e.lower)
+        const end = await decided(session, property).catch((e) => {
+          if (e instanceof Ended) return e
+          throw e
+        })
+        const common = { bounded, seconds: seconds() }
+        return end instanceof Ended
+          ? {
+              verdict: end.verdict,
+              counterexample: end.counterexample,
+              lower: end.lower,
+              reason: end.reason,
+              ...common,
+            }
+          : { verdict: 'unsat', counterexample: undefined, lower: end, reason: undefined, ...common }
+      },
+      close: () => {
+        referee.close()
+        close()
+      },
+    }
+  }
+
+/** Decides one property of a network, as `decider` does. */
+export const verifyProperty =
+  ({ network, input, outputs, property, timeout, progress, ...options }: PropertyOptions) =>
+  async (backend: Backend): Promise<Verification> => {
+    const { decide, close } = await decider({ network, input, outputs }, extentOf(property), options)(backend)
+    try {
+      return await decide(property, { timeout, progress })
     } finally {
-      referee.close()
       close()
     }
   }

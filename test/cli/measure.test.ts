@@ -241,6 +241,24 @@ test(
 )
 
 test(
+  'evaluate --complete: what branch and bound decided, in the JSON and in the table; what cannot be decided so is refused',
+  inFolder(async (folder) => {
+    const { path } = save(folder)
+    const args = ['evaluate', path, '--epsilon', '0.01', '--limit', '6', '--method', 'ibp', ...wasm]
+    const [plain, decided] = [await json(args), (await json([...args, '--complete', '30'])) as Evaluated]
+    const { seconds, unsat, sat, unknown, timeout } = decided.complete as Readonly<Record<string, number>>
+    assert.equal([seconds, unknown, timeout], [30, 0, 0])
+    assert.is(6 * decided.vra, 6 * (plain as Evaluated).vra + unsat)
+    assert.is(6 * decided.acc, 6 * decided.vra + sat)
+    const { out } = await mixtrain([...args, '--complete', '30', '--rounding', 'outward'])
+    assert.match(out.replaceAll(/[\s│]+/g, ' '), `then branch and bound on ${unsat + sat} images for up to 30 s`)
+    await refused([...args, '--complete', '30', '--norm', 'l2'], 2, '--complete', 'leave --norm l2 out')
+    await refused([...args, '--complete', '0'], 2, '--complete')
+    await refused([...args, '--complete', '5', '--certificate', join(folder, 'c.json')], 2, 'leave --complete out')
+  }),
+)
+
+test(
   'evaluate: norms, attacks by name and what the ensemble says of them',
   inFolder(async (folder) => {
     const { path } = save(folder)
