@@ -1,0 +1,204 @@
+import * as E from 'fp-ts/lib/Either.js'
+import type { Device } from '../backend/device.ts'
+import { type MixtrainError, usage } from '../core/error.ts'
+import { unknownName } from '../core/names.ts'
+import { type Data, take } from '../data/dataset.ts'
+import { type ObjectiveName, objectives } from '../loss/objective.ts'
+import { type NetworkName, networks } from '../nn/networks.ts'
+import type { Settings } from '../train/checkpoint.ts'
+import type { Checkpoint } from '../train/fit.ts'
+import { holdOut } from '../train/quick.ts'
+import { numbersOf, recipe } from '../train/recipe.ts'
+import { sourceOf } from './open.ts'
+import {
+  count,
+  dataOption,
+  fraction,
+  integer,
+  limits,
+  name,
+  nonnegative,
+  positive,
+  radius,
+  text,
+  type Values,
+} from './options.ts'
+import { VERSION } from './version.ts'
+
+const networkNames = Object.keys(networks) as NetworkName[]
+const lossNames = Object.keys(objectives) as ObjectiveName[]
+const standard = numbersOf('mixtrain')
+
+export const options = {
+  data: dataOption,
+  network: {
+    flags: '--network <NAME>',
+    about: `${networkNames.join(', ')} (default: small)`,
+    read: name('network', networkNames),
+  },
+  loss: { flags: '--loss <NAME>', about: `${lossNames.join(', ')} (default: mixtrain)`, read: name('loss', lossNames) },
+  epsilon: {
+    flags: '--epsilon <E>',
+    about: 'l-inf radius to be robust in, in pixel units, 0.1 or 2/255 (default: 0.1)',
+    read: radius,
+  },
+  epochs: {
+    flags: '--epochs <N>',
+    about: `passes over the training images (default: ${standard.epochs})`,
+    read: count,
+  },
+  batchSize: { flags: '--batch-size <N>', about: `images per step (default: ${standard.batchSize})`, read: count },
+  k: {
+    flags: '--k <N>',
+    about: `mixtrain: images per batch that the robust term bounds (default: ${standard.k})`,
+    read: count,
+  },
+  balance: {
+    flags: '--balance <B>',
+    about:
+      'weight of the robust term, from 0 to 1, or adaptive: it follows ACC and VRA on held-out images ' +
+      `(default: ${typeof standard.balance === 'number' ? Number(standard.balance.toFixed(4)) : standard.balance})`,
+    read: (value: string): E.Either<string, number | 'adaptive'> =>
+      value === 'adaptive'
+        ? E.right('adaptive')
+        : E.mapLeft((message: string) => message.replace(', not', ' or adaptive, not'))(fraction(value)),
+  },
+  lr: { flags: '--lr <RATE>', about: `highest learning rate of Adam (default: ${standard.lr})`, read: positive },
+  l1: {
+    flags: '--l1 <FACTOR>',
+    about: 'add so much times the sum of all |weights| to the loss (default: by loss, 0 to 1e-5)',
+    read: nonnegative,
+  },
+  weightDecay: {
+    flags: '--weight-decay <RATE>',
+    about: 'decoupled weight decay of Adam (default: 0; hydra 1e-4)',
+    read: nonnegative,
+  },
+  swa: {
+    flags: '--swa',
+    about: 'the model is the mean of the weights over the last quarter of the training (stochastic weight averaging)',
+  },
+  seed: { flags: '--seed <N>', about: 'decides every random number (default: 0)', read: integer },
+  limit: {
+    flags: '--limit <TRAIN[,TEST]>',
+    about: 'only the first so many training and test images, for quick trials (default: all)',
+    read: limits,
+  },
+  output: { flags: '--output <DIR>', about: 'folder of the run (default: runs/ and the time)', read: text },
+  resume: {
+    flags: '--resume <DIR>',
+    about: 'go on with the run in this folder, under its settings; the result is the same as without the break',
+    read: text,
+  },
+}
+
+type Given = Values<typeof options> & { readonly device: string | undefined; readonly fastMath: boolean }
+
+/** What was asked for, as far as it was. */
+export const asked = (o: Given): Partial<Settings> =>
+  Object.fromEntries(
+    Object.entries({
+      data: o.data === undefined ? undefined : sourceOf(o.data),
+      network: o.network,
+      loss: o.loss,
+      epsilon: o.epsilon,
+      epochs: o.epochs,
+      batchSize: o.batchSize,
+      k: o.k,
+      balance: o.balance,
+      lr: o.lr,
+      l1: o.l1,
+      weightDecay: o.weightDecay,
+      swa: o.swa ? true : undefined,
+      seed: o.seed,
+      trainLimit: o.limit?.train,
+      testLimit: o.limit?.test,
+      device: o.device === 'auto' ? undefined : o.device,
+      arithmetic: o.fastMath ? 'fast-math' : undefined,
+    }).filter(([, value]) => value !== undefined),
+  )
+
+/** The settings of a new run, but for the device, which is known when it is open. */
+export const begun = (given: Partial<Settings>): Settings => {
+  const loss = (given.loss ?? 'mixtrain') as ObjectiveName
+  const epsilon = given.epsilon ?? 0.1
+  const { epochs, batchSize, k, balance, lr, l1, weightDecay, swa } = numbersOf(loss, { epsilon })
+  return {
+    mixtrain: VERSION,
+    data: sourceOf(undefined),
+    network: 'small',
+    loss,
+    epsilon,
+    epochs,
+    batchSize,
+    k,
+    balance,
+    lr,
+    l1,
+    weightDecay,
+    swa,
+    seed: 0,
+    trainLimit: null,
+    testLimit: null,
+    device: 'auto',
+    arithmetic: 'exact',
+    ...given,
+  }
+}
+
+/**
+ * The settings of a stored run, unless something else is asked for: its schedules and its random numbers would not go on. From a GPU,
+ * whose bits are not promised, a run may go on elsewhere.
+ */
+export const continued = (
+  folder: string,
+  settings: Settings,
+  given: Partial<Settings>,
+): E.Either<MixtrainError, Settings> => {
+  const { device, ...others } = given
+  const wanted: Partial<Settings> = { ...(settings.device === 'webgpu' ? others : given), mixtrain: VERSION }
+  const different = (Object.keys(wanted) as (keyof Settings)[]).filter((k) => wanted[k] !== settings[k])
+  return different.length === 0
+    ? E.right(settings)
+    : E.left(
+        usage(
+          `the run in ${folder} cannot go on with other settings:\n${different
+            .map((k) => `${k}: it has ${settings[k]}, asked for is ${wanted[k]}`)
+            .join('\n')}`,
+        ),
+      )
+}
+
+/** Steps of a run that a checkpoint has behind it. */
+export const stepsOf = ({ history, within }: Checkpoint, { train }: Data, { batchSize }: Settings): number =>
+  history.length * Math.floor(holdOut(train).train.count / batchSize) + (within?.steps ?? 0)
+
+/** The settings as they are on a device: a stored run that another one began tells so. */
+export const settled = (
+  { fallback: _, ...settings }: Settings,
+  { backend }: Device,
+  before?: { readonly steps: number; readonly reason: string },
+): Settings => ({
+  ...settings,
+  device: backend.name,
+  ...(backend.fallback === undefined ? {} : { fallback: 'wasm' }),
+  ...(before === undefined || settings.device === backend.name
+    ? {}
+    : { moved: [...(settings.moved ?? []), { device: settings.device, ...before }] }),
+})
+
+export const limited = ({ train, test }: Data, { trainLimit, testLimit }: Settings): Data => ({
+  train: trainLimit === null ? train : take(trainLimit)(train),
+  test: testLimit === null ? test : take(testLimit)(test),
+})
+
+/** One of `known` by its name, which a file may have got wrong. */
+export const byName = <A>(what: string, key: string, known: Readonly<Record<string, A>>): E.Either<MixtrainError, A> =>
+  Object.hasOwn(known, key) ? E.right(known[key]) : E.left(usage(unknownName(what, key, Object.keys(known))))
+
+/** The recipe of these settings. */
+export const recipeOf = ({ loss, ...settings }: Settings, { train }: Data) => {
+  const { epsilon, epochs, batchSize, k, balance, lr, l1, weightDecay, swa } = settings
+  const options = { epsilon, epochs, batchSize, k, balance, lr, l1, weightDecay, swa, variants: train.variants }
+  return recipe(loss as ObjectiveName, options)
+}
