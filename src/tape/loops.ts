@@ -145,8 +145,9 @@ interface Other {
 }
 
 /**
- * Loops that stand between the same two kernels and read the same values, or one the value of another, become one that
- * stores them all: every value passes through the registers once, and threads meet less often.
+ * Loops that read the same values, or one the value of another, become one that stores them all: every value passes through the
+ * registers once, and threads meet less often. A loop joins an earlier one as soon as what it reads is there; an earlier one waits for
+ * a later one only where no kernel stands between them.
  */
 export const united = <A extends Other>(
   steps: readonly (Loop | A)[],
@@ -159,22 +160,23 @@ export const united = <A extends Other>(
   let start = 0
   const place = (s: Loop): void => {
     const reads = new Set(read(s))
-    for (let i = done.length - 1; i >= start; i--) {
+    let ready = true
+    for (let i = done.length - 1; i >= 0 && (ready || i >= start); i--) {
       const g = done[i]
-      if (!isLoop(g) || !isPlain(g)) continue
-      const both = joined(g, s, root)
-      if (both === undefined) continue
-      const between = done.slice(i + 1)
-      if (!between.some((t) => written(t).some((x) => reads.has(x)))) {
+      const both = isLoop(g) && isPlain(g) ? joined(g, s, root) : undefined
+      if (both !== undefined && ready) {
         done[i] = both
         return
       }
-      const needed = new Set(results(g))
-      if (!between.some((t) => read(t).some((x) => needed.has(x)))) {
-        done.splice(i, 1)
-        done.push(both)
-        return
+      if (both !== undefined && i >= start) {
+        const needed = new Set(written(g))
+        if (!done.slice(i + 1).some((t) => read(t).some((x) => needed.has(x)))) {
+          done.splice(i, 1)
+          done.push(both)
+          return
+        }
       }
+      ready &&= !written(g).some((x) => reads.has(x) || x === s.out)
     }
     done.push(s)
   }
@@ -187,3 +189,9 @@ export const united = <A extends Other>(
   }
   return done
 }
+
+/** A loop that stores, besides its own value, only what is wanted. */
+export const frugal = (l: Loop, wanted: ReadonlySet<Tensor>): Loop => ({
+  ...l,
+  more: l.more.filter((m) => wanted.has(m.out)),
+})

@@ -16,6 +16,7 @@ import { instance, pruned, settled, unrolled } from './accumulate.ts'
 import {
   type Access,
   allocate,
+  frugal,
   type Loop,
   MAX_DIMS,
   MAX_INPUTS,
@@ -24,6 +25,7 @@ import {
   results,
   united,
 } from './loops.ts'
+import { absorb, type Epilogue, subtracted } from './rewrites.ts'
 import { tape } from './tape.ts'
 
 /** Where a value lives during a run. Offsets count elements. */
@@ -128,12 +130,6 @@ type Step =
       /** Set when the kernel finishes its result itself; a bias is the last of the inputs. */
       readonly epilogue: Epilogue | undefined
     }
-
-/** What a kernel does to its result before it is stored: a bias for each channel or column is added, relu follows. */
-interface Epilogue {
-  readonly bias: boolean
-  readonly relu: boolean
-}
 
 const loweringOf = (x: Tensor): PlanLowering => {
   const { kernel } = x.op
@@ -254,9 +250,13 @@ const lower = (
     if (x.op === constantOp) lowered.constants.add(x)
     if (!isLeaf(x)) how.set(x, loweringOf(x))
   }
-  const { nodes, inputsOf, epilogues } = epilogue
-    ? absorb(taped, how, isOutput)
-    : { nodes: taped, inputsOf: (x: Tensor) => x.inputs, epilogues: new Map<Tensor, Epilogue>() }
+  const { nodes, inputsOf, epilogues } = subtracted(
+    epilogue
+      ? absorb(taped, how, isOutput)
+      : { nodes: taped, inputsOf: (x: Tensor) => x.inputs, epilogues: new Map<Tensor, Epilogue>() },
+    how,
+    isOutput,
+  )
   const users = new Map<Tensor, Tensor[]>(nodes.map((x) => [x, []]))
   for (const x of nodes) for (const i of inputsOf(x)) (users.get(i) as Tensor[]).push(x)
   // ---- what is fused into its consumer -----------------------------------------------------------------------------
@@ -423,7 +423,11 @@ const lower = (
         h satisfies never
     }
   }
-  return options.several ? [...united(steps, rootOf(lowered))] : steps
+  if (!options.several) return steps
+  const root = rootOf(lowered)
+  const joint = united(steps, root)
+  const wanted = new Set([...isOutput, ...joint.flatMap((s) => touched(s, root))].map(root))
+  return joint.map((s) => (s.kind === 'loop' ? frugal(s, wanted) : s))
 }
 
 /** A sum over rounds: zero, then the body again and again, each of its outputs added to its part of the sum. */
@@ -444,62 +448,6 @@ const roundSteps = (x: Tensor, options: LowerOptions, lowered: Lowered): readonl
     { kind: 'fill', out: x, value: 0, n: at },
     { kind: 'rounds', count: x.inputs[0], per, most, round, reads: x.inputs, body, out: x },
   ]
-}
-
-/** Kernels that have an epilogue, by which axis from the end their bias runs along. */
-const BIASED: ReadonlyMap<Opcode, number> = new Map([
-  [Opcode.matmul, 1],
-  [Opcode.conv2d, 3],
-  [Opcode.conv2dInput, 3],
-])
-
-/**
- * The nodes without those that a kernel finishes itself: x -> add(x, bias) -> relu becomes the last of them, computed from the
- * inputs of x and the bias. What stands between must not be needed elsewhere; the derivative of relu does not count, as its step
- * function has the same value on the argument of relu and on the result. Lowerings in `how` are replaced accordingly.
- */
-const absorb = (taped: readonly Tensor[], how: Map<Tensor, PlanLowering>, isOutput: ReadonlySet<Tensor>) => {
-  const users = new Map<Tensor, Tensor[]>(taped.map((x) => [x, []]))
-  for (const x of taped) for (const i of x.inputs) (users.get(i) as Tensor[]).push(x)
-  const isMap = (x: Tensor, micro: Micro) => {
-    const h = how.get(x)
-    return h?.kind === 'map' && h.micro === micro
-  }
-  const gone = new Set<Tensor>()
-  const changed = new Map<Tensor, readonly Tensor[]>()
-  const epilogues = new Map<Tensor, Epilogue>()
-  for (const x of taped) {
-    const kernel = how.get(x)
-    const axis = kernel?.kind === 'kernel' ? BIASED.get(kernel.opcode) : undefined
-    // A node that took an epilogue is that kernel now, and takes no second one.
-    if (kernel === undefined || axis === undefined || epilogues.has(x)) continue
-    /** The bias that the only consumer of x adds. */
-    const biasOf = (sum: Tensor): Tensor | undefined => {
-      const other = sum.inputs[0] === x ? sum.inputs[1] : sum.inputs[0]
-      const extent = x.shape[x.shape.length - axis]
-      const runs = S.size(other.shape) === extent && (extent === 1 || other.shape.at(-axis) === extent)
-      return other !== x && runs && S.equals(sum.shape, x.shape) ? other : undefined
-    }
-    const [sum, ...more] = isOutput.has(x) ? [] : (users.get(x) as Tensor[])
-    const bias = sum !== undefined && more.length === 0 && isMap(sum, Micro.add) ? biasOf(sum) : undefined
-    const argument = bias === undefined ? x : (sum as Tensor)
-    const consumers = isOutput.has(argument) ? [] : (users.get(argument) as Tensor[])
-    const rectified = consumers.filter((u) => isMap(u, Micro.relu))
-    const steps = consumers.filter((u) => isMap(u, Micro.step))
-    const relu = rectified.length === 1 && steps.length + 1 === consumers.length ? rectified[0] : undefined
-    const out = relu ?? argument
-    if (out === x) continue
-    if (relu !== undefined) for (const u of steps) changed.set(u, [relu])
-    for (const y of [x, argument]) if (y !== out) gone.add(y)
-    how.set(out, kernel)
-    changed.set(out, bias === undefined ? x.inputs : [...x.inputs, bias])
-    epilogues.set(out, { bias: bias !== undefined, relu: relu !== undefined })
-  }
-  return {
-    nodes: taped.filter((x) => !gone.has(x)),
-    inputsOf: (x: Tensor): readonly Tensor[] => changed.get(x) ?? x.inputs,
-    epilogues,
-  }
 }
 
 /**

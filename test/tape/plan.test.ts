@@ -88,8 +88,10 @@ test('liveness: values that share memory are those of a plan that computes each 
     // Every value an output: each has a buffer of its own.
     const apart = await runPlan(machine, plan([...outputs, ...nodes], inputs, { fuse: false }), args)
     shared.forEach((a, k) => assert.is(firstDifference(a, apart[k]), -1, text))
-    const several = await runPlan(machine, plan(outputs, inputs, { results: true }), args)
-    several.forEach((a, k) => assert.is(firstDifference(a, shared[k]), -1, text))
+    for (const epilogue of [false, true]) {
+      const several = await runPlan(machine, plan(outputs, inputs, { results: true, epilogue }), args)
+      several.forEach((a, k) => assert.is(firstDifference(a, shared[k]), -1, text))
+    }
   }))
 
 /** Loops of a plan, and values that they store besides their own. */
@@ -136,6 +138,50 @@ test('what reads the same values becomes one loop, unless something else stands 
   const users = (y: Tensor) => [O.sum(y), O.max(y), O.mean(y)]
   const count = (y: Tensor) => loopsOf(plan(users(y), [x])).loops
   assert.is(count(O.exp(x)) - count(O.relu(x)), 1)
+})
+
+test('a loop joins an earlier one across a kernel, and stores only what is read', async () => {
+  const [x, w] = ['x', 'w'].map((k): Tensor => O.input(k, [8, 8]))
+  // Ends of an interval layer, as the next one reads them: the centre's product stands between centre and radius.
+  const [lower, upper] = [O.exp(x), O.sqrt(x)]
+  const centre = O.matmul(O.mul(O.add(upper, lower), 0.5), w)
+  const radius = O.matmul(O.mul(O.sub(upper, lower), 0.5), w)
+  const outputs = [O.sub(centre, radius), O.add(centre, radius)] as Tensor[]
+  const apart = plan(outputs, [x, w])
+  const joint = plan(outputs, [x, w], { results: true })
+  assert.equal(loopsOf(apart), { loops: 6, stored: 0 })
+  assert.equal(loopsOf(joint), { loops: 2, stored: 2 })
+  const data = [1, 2].map((k) => Float32Array.from({ length: 64 }, (_, i) => 0.5 + ((i * k) % 7)))
+  const want = await runPlan(machine, apart, data)
+  const got = await runPlan(machine, joint, data)
+  got.forEach((a, k) => assert.is(firstDifference(a, want[k]), -1))
+})
+
+test('the negative of a term is not computed to be added', async () => {
+  const special = [
+    0,
+    -0,
+    1,
+    -1,
+    1e-45,
+    Number.MAX_VALUE,
+    Number.POSITIVE_INFINITY,
+    Number.NEGATIVE_INFINITY,
+    Number.NaN,
+  ]
+  const n = special.length
+  const [x, y] = ['x', 'y'].map((k): Tensor => O.input(k, [n * n]))
+  const negative = O.neg(y)
+  const data = [special.flatMap((a) => special.map(() => a)), special.flatMap(() => special)].map((a) =>
+    Float32Array.from(a),
+  )
+  const operations = ({ code }: Plan) => code[8]
+  const sums = [O.add(x, negative), O.add(negative, x)] as Tensor[]
+  for (const sum of sums) {
+    assert.is(operations(plan([sum], [x, y])), 1)
+    const [got] = await runPlan(machine, plan([sum], [x, y]), data)
+    got.forEach((v, i) => assert.ok(Object.is(v, Math.fround(data[0][i] - data[1][i]))))
+  }
 })
 
 test('bytes are known before a run and are what a run uses', async () => {
