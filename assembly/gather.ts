@@ -26,9 +26,22 @@ export function gather(ip: usize, slots: usize, id: i32, count: i32): void {
 
 /** out[r, :] = sum of x[i, :] over ascending i with index[i] = r; each thread owns a range of r. */
 export function scatterAdd(ip: usize, slots: usize, id: i32, count: i32): void {
+  const d = <usize>word(ip, 8)
+  const rows = word(ip, 7)
+  const first = share(rows, id, count)
+  const out = address(ip, 5, slots)
+  fillRow(out + ((<usize>first * d) << 2), f32x4.splat(0), (share(rows, id + 1, count) - first) * <i32>d)
+  addRows(ip, slots, id, count, out)
+}
+
+/** The same sums added to what is there. */
+export function scatterInto(ip: usize, slots: usize, id: i32, count: i32): void {
+  addRows(ip, slots, id, count, address(ip, 5, slots) + ((<usize>word(ip, 9)) << 2))
+}
+
+function addRows(ip: usize, slots: usize, id: i32, count: i32, out: usize): void {
   const x = address(ip, 3, slots)
   const index = address(ip, 4, slots)
-  const out = address(ip, 5, slots)
   const n = word(ip, 6)
   const rows = word(ip, 7)
   const d = word(ip, 8)
@@ -36,7 +49,6 @@ export function scatterAdd(ip: usize, slots: usize, id: i32, count: i32): void {
   const first = share(rows, id, count)
   const last = share(rows, id + 1, count)
   if (first >= last) return
-  fillRow(out + <usize>first * bytes, f32x4.splat(0), (last - first) * d)
   for (let i = 0; i < n; i++) {
     const r = rowOf(index, i, rows)
     if (r < first || r >= last) continue

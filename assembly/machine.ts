@@ -1,6 +1,6 @@
 import { conv, convScratch, convShared } from './conv'
 import { convWeight, convWeightScratch, convWeightShared } from './conv-weight'
-import { argmax, compact, gather, scatterAdd } from './gather'
+import { argmax, compact, gather, scatterAdd, scatterInto } from './gather'
 import { address, fillRow, share, word } from './lanes'
 import { loop, loopScratch, loopShared } from './loop'
 import { matmul, matmulScratch } from './matmul'
@@ -70,6 +70,9 @@ function step(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shar
       break
     case Opcode.scatterAdd:
       scatterAdd(ip, slots, id, count)
+      break
+    case Opcode.scatterInto:
+      scatterInto(ip, slots, id, count)
       break
     case Opcode.argmax:
       argmax(ip, slots, id, count)

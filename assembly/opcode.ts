@@ -74,6 +74,8 @@ export enum Opcode {
    * out: [k + 1, n], n all elements. [3] x · [4] out · [5] n · [6] k + 1 · dims d0 .. dk.
    */
   compact = 14,
+  /** `scatterAdd` added to what out holds from element o on. [3] x · [4] index · [5] out · [6] rows of x · [7] rows of out · [8] d · [9] o. */
+  scatterInto = 15,
 }
 
 export enum LoopMode {

@@ -53,6 +53,7 @@ const elements = (c: Int32Array, plan: Plan): number => {
     case Opcode.conv2dWeight:
     case Opcode.gather:
     case Opcode.scatterAdd:
+    case Opcode.scatterInto:
       return lengths([c[3], c[4], c[5]])
     default:
       return lengths([c[3], c[4]])

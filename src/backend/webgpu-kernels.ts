@@ -324,6 +324,7 @@ export const kernelsOf = (c: readonly number[], pages: Pages, target: Target): r
       return makeWindows(c, pages)(target)
     case Opcode.repeat:
     case Opcode.end:
+    case Opcode.scatterInto:
       return raise({
         kind: 'unsupported',
         what: 'a repeated part of a plan',

@@ -31,13 +31,13 @@ export const accumulateOp: Op<Rounds> = {
       ? E.right([outputs.reduce((n, y) => n + S.size(y.shape), 0)])
       : E.left('takes a scalar count and what its body captures'),
   vjp: (ct, [count, ...captured], _, body) => {
-    const seed: Tensor = input('ct', ct.shape)
-    const each = cotangents(body.outputs, split(seed, body.outputs), body.captured)
+    const seeds: readonly Tensor[] = body.outputs.map((y) => input('ct', y.shape))
+    const each = cotangents(body.outputs, seeds, body.captured)
     const wanted = body.captured.flatMap((_, k) => (each[k] === undefined ? [] : [k]))
     if (wanted.length === 0) return [undefined]
-    const sums = nodeOf([count, ct, ...captured], {
+    const sums = nodeOf([count, ...split(ct, body.outputs), ...captured], {
       ...body,
-      captured: [seed, ...body.captured],
+      captured: [...seeds, ...body.captured],
       outputs: wanted.map((k) => each[k] as Tensor),
     })
     return [undefined, ...body.captured.map((_, k) => sums[wanted.indexOf(k)])]

@@ -26,7 +26,7 @@ import {
   united,
 } from './loops.ts'
 import { absorb, type Epilogue, subtracted } from './rewrites.ts'
-import { tape } from './tape.ts'
+import { substitute, tape } from './tape.ts'
 
 /** Where a value lives during a run. Offsets count elements. */
 export type Slot =
@@ -433,15 +433,37 @@ const lower = (
 /** A sum over rounds: zero, then the body again and again, each of its outputs added to its part of the sum. */
 const roundSteps = (x: Tensor, options: LowerOptions, lowered: Lowered): readonly Step[] => {
   const { per, most, round, captured, outputs } = instance(x.attrs as Rounds)
+  const placeholderOf = new Map<Tensor, Tensor>()
+  // Two placeholders of one value would hide that what is computed from them is the same.
+  const twins = new Map<Tensor, Tensor>()
   captured.forEach((p, k) => {
+    const first = placeholderOf.get(x.inputs[k + 1])
+    if (first !== undefined) twins.set(p, first)
+    else placeholderOf.set(x.inputs[k + 1], p)
     lowered.alias.set(p, x.inputs[k + 1])
   })
-  const inner = tape(pruned(settled(outputs, true)))
+  const inner = tape(pruned(settled(substitute(outputs, twins), true)))
   const body = lower(inner.nodes, new Set(inner.outputs), options, lowered)
+  const root = rootOf(lowered)
   let at = 0
   for (const y of inner.outputs) {
     const n = S.size(y.shape)
-    if (n > 0) body.push(copyTo(x, at, { base: y, offset: 0, strides: [1] }, n, true))
+    const made = body.findIndex((s) => s.kind === 'kernel' && s.out === root(y))
+    const scatter = body[made]
+    const alone =
+      inner.outputs.filter((z) => root(z) === root(y)).length === 1 && !body.some((s) => touched(s, root).includes(root(y)))
+    if (scatter?.kind === 'kernel' && scatter.lowering.opcode === Opcode.scatterAdd && alone)
+      body[made] = {
+        ...scatter,
+        lowering: {
+          kind: 'kernel',
+          opcode: Opcode.scatterInto,
+          ints: [...scatter.lowering.ints, at],
+          work: S.size(scatter.inputs[0].shape),
+        },
+        out: x,
+      }
+    else if (n > 0) body.push(copyTo(x, at, { base: y, offset: 0, strides: [1] }, n, true))
     at += n
   }
   return [

@@ -106,7 +106,7 @@ const throughRelaxation = (rows: Rows, x: Tensor, ctx: Context): Through => {
       ...(rows.patch && { patch: { ...rows.patch, masked: true } }),
     }
   })
-  const line = ({ intercept }: Affine) => place(intercept ?? full([], 0))
+  const line = ({ intercept }: Affine) => (intercept === undefined ? full([], 0) : place(intercept))
   const zero = lower.intercept === undefined && upper.intercept === undefined
   const share = (a: Tensor, p: Affine, q: Affine) =>
     sumRows(rows, p === q ? mul(a, line(p)) : splitMul(a, line(p), line(q)), ctx)
