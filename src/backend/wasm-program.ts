@@ -132,11 +132,7 @@ const touches = (c: readonly number[]): readonly Touch[] | undefined => {
     case Opcode.scatterAdd:
       return [whole(c[3], c[6] * c[8]), whole(c[4], c[6]), whole(c[5], c[7] * c[8])]
     case Opcode.scatterInto:
-      return [
-        whole(c[3], c[6] * c[8]),
-        whole(c[4], c[6]),
-        { slot: c[5], low: c[9], high: c[9] + c[7] * c[8] - 1 },
-      ]
+      return [whole(c[3], c[6] * c[8]), whole(c[4], c[6]), { slot: c[5], low: c[9], high: c[9] + c[7] * c[8] - 1 }]
     case Opcode.argmax:
       return [whole(c[3], c[5] * c[6] * c[7]), whole(c[4], c[5] * c[7])]
     case Opcode.repeat:

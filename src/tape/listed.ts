@@ -49,7 +49,7 @@ export const listable = ({ root }: Start, ctx: Context, terminal: Terminal): boo
   )
 
 /** Coefficients of one node that a round has: enough for large products, few enough to stay near the processor. */
-const ROUND = 2 ** 18
+const ROUND = 2 ** 17
 const [FEWEST, MOST] = [16, 4096]
 /** And so many rounds at least, if all rows are listed: what is not full of the last one is lost. */
 const ROUNDS = 16

@@ -451,7 +451,8 @@ const roundSteps = (x: Tensor, options: LowerOptions, lowered: Lowered): readonl
     const made = body.findIndex((s) => s.kind === 'kernel' && s.out === root(y))
     const scatter = body[made]
     const alone =
-      inner.outputs.filter((z) => root(z) === root(y)).length === 1 && !body.some((s) => touched(s, root).includes(root(y)))
+      inner.outputs.filter((z) => root(z) === root(y)).length === 1 &&
+      !body.some((s) => touched(s, root).includes(root(y)))
     if (scatter?.kind === 'kernel' && scatter.lowering.opcode === Opcode.scatterAdd && alone)
       body[made] = {
         ...scatter,
