@@ -32,9 +32,12 @@ export const say = (e: Element, text: string): void => {
 
 export const percent = (share: number | null): string => (share === null ? '–' : `${(100 * share).toFixed(1)} %`)
 
-/** A number with a real minus sign. */
-export const signed = (x: number, digits: number): string =>
-  `${x < 0 ? '−' : x > 0 ? '+' : ''}${Math.abs(x).toFixed(digits)}`
+/** A number with a real minus sign. What would round to 0 gets one digit that is none: a margin just below 0 is not 0. */
+export const signed = (x: number, digits: number): string => {
+  const size = Math.abs(x)
+  const text = size.toFixed(digits)
+  return `${x < 0 ? '−' : x > 0 ? '+' : ''}${x !== 0 && Number(text) === 0 ? size.toPrecision(1) : text}`
+}
 export const plain = (x: number, digits: number): string => signed(x, digits).replace('+', '')
 
 /** A digit with its article. */
