@@ -58,7 +58,6 @@ export interface BalanceRow {
 }
 
 const [epsilon, epochs, k] = [o.epsilon, o.epochs, o.k].map(Number)
-const settings = `${o.data ?? 'digits'} epsilon ${epsilon} epochs ${epochs} train ${o.train} test ${o.test} k ${k}`
 const path = `${o.output}.jsonl`
 
 const rowsOf = async (): Promise<readonly BalanceRow[]> => {
@@ -78,6 +77,7 @@ await mkdir(path.slice(0, path.lastIndexOf('/')), { recursive: true })
 const whole =
   o.data === undefined ? await digits() : right<Awaited<ReturnType<typeof digits>>>(await loadFolder(files)(o.data)())
 const [train, test] = [take(Number(o.train))(whole.train), take(Number(o.test))(whole.test)]
+const settings = `${train.name} epsilon ${epsilon} epochs ${epochs} train ${train.count} test ${test.count} k ${k}`
 const backend = await device({ device: 'wasm', threads: Number(o.threads) })
 
 for (const seed of o.seeds.split(',').map(Number))
