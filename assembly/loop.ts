@@ -11,7 +11,7 @@ import { barrier } from './threads'
  * any other is expanded into a strip once and kept while its address stays the same. Outer dims vary fastest, so that
  * what is broadcast over them is expanded once a tile.
  *
- * The host hands loops over in normal form (src/backend/wasm-prepare.ts): D >= 2, neighbouring dims merged where all
+ * The host hands loops over in normal form (src/backend/wasm-program.ts): D >= 2, neighbouring dims merged where all
  * strides allow it, at least one dim reduced in the modes inner and keep.
  *
  * Reductions with fewer than 16 results are cut into at most 16 segments by the instruction alone, so bits do not
@@ -40,6 +40,9 @@ const PLAIN: i32 = 1024
 const DIRECT: i32 = 0
 const SCALAR: i32 = 1
 const EXPAND: i32 = 2
+
+/** Bytes before the first of several loops. */
+const MEMBERS: usize = 12
 
 const SEGMENTS: i32 = 16
 const SEGMENTED: i64 = 65536
@@ -308,18 +311,49 @@ export function loop(ip: usize, slots: usize, id: i32, count: i32, scratch: usiz
       return
     }
   }
-  countTiles()
-  mapLoop(id, count)
+  const units = mapUnits()
+  mapTiles(share(units, id, count), share(units, id + 1, count))
+}
+
+/** Several loops of mode map: their tiles, one loop after the other, are shared as those of one. */
+export function loops(ip: usize, slots: usize, id: i32, count: i32, scratch: usize): void {
+  const end = ip + ((<usize>word(ip, 1)) << 2)
+  let total = 0
+  for (let at = ip + MEMBERS; at < end; at += (<usize>word(at, 1)) << 2) {
+    begin(at, slots, scratch)
+    total += mapUnits()
+  }
+  let first = share(total, id, count)
+  let last = share(total, id + 1, count)
+  for (let at = ip + MEMBERS; at < end; at += (<usize>word(at, 1)) << 2) {
+    begin(at, slots, scratch)
+    const units = mapUnits()
+    mapTiles(max(first, 0), min(last, units))
+    first -= units
+    last -= units
+  }
+}
+
+/** Bytes of scratch for one thread. */
+export function loopsScratch(ip: usize): i32 {
+  const end = ip + ((<usize>word(ip, 1)) << 2)
+  let most = 0
+  for (let at = ip + MEMBERS; at < end; at += (<usize>word(at, 1)) << 2) most = max(most, loopScratch(at))
+  return most
 }
 
 // ---------------------------------------------------------------------------------------------------------------- map
 
-function mapLoop(id: i32, count: i32): void {
-  const outer = extent(0, depth - 2)
-  const units = outer * rowTiles * colTiles
-  const first = share(units, id, count)
-  const last = share(units, id + 1, count)
+/** Tiles of the loop at hand. */
+function mapUnits(): i32 {
+  countTiles()
+  return extent(0, depth - 2) * rowTiles * colTiles
+}
+
+/** Tiles [first, last) of the loop at hand. */
+function mapTiles(first: i32, last: i32): void {
   if (first >= last) return
+  const outer = extent(0, depth - 2)
   const rowStride = outStride(depth - 2)
   const colStride = outStride(depth - 1)
   const direct = (colStride == 1 || cols == 1) && (tileRows == 1 || rowStride == cols)

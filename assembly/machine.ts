@@ -2,7 +2,7 @@ import { conv, convScratch, convShared } from './conv'
 import { convWeight, convWeightScratch, convWeightShared } from './conv-weight'
 import { argmax, compact, gather, scatterAdd, scatterInto } from './gather'
 import { address, fillRow, share, word } from './lanes'
-import { loop, loopScratch, loopShared } from './loop'
+import { loop, loopScratch, loopShared, loops, loopsScratch } from './loop'
 import { matmul, matmulScratch } from './matmul'
 import { Opcode } from './opcode'
 import {
@@ -51,6 +51,9 @@ function step(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shar
   switch (word(ip, 0)) {
     case Opcode.loop:
       loop(ip, slots, id, count, scratch, shared)
+      break
+    case Opcode.loops:
+      loops(ip, slots, id, count, scratch)
       break
     case Opcode.fill:
       fill(ip, slots, id, count)
@@ -206,6 +209,7 @@ export function scratchOf(ip: usize): i32 {
     const op = word(ip, 0)
     let bytes = 0
     if (op == Opcode.loop) bytes = loopScratch(ip)
+    else if (op == Opcode.loops) bytes = loopsScratch(ip)
     else if (op == Opcode.matmul) bytes = matmulScratch(ip)
     else if (op == Opcode.conv2d || op == Opcode.conv2dInput) bytes = convScratch(ip)
     else if (op == Opcode.conv2dWeight) bytes = convWeightScratch(ip)

@@ -76,6 +76,11 @@ export enum Opcode {
   compact = 14,
   /** `scatterAdd` added to what out holds from element o on. [3] x · [4] index · [5] out · [6] rows of x · [7] rows of out · [8] d · [9] o. */
   scatterInto = 15,
+  /**
+   * Loops of mode `map` as one: threads share the tiles of all of them, and meet once.
+   *   [3..] the loops, each a whole instruction; none reads or writes what another writes
+   */
+  loops = 16,
 }
 
 export enum LoopMode {

@@ -18,8 +18,16 @@ export interface Instruction {
   readonly milliseconds: number
 }
 
+/** The instructions that a `loops` consists of. */
+const members = (c: Int32Array): readonly Int32Array[] => {
+  const all: Int32Array[] = []
+  for (let at = 3; at < c.length; at += c[at + 1]) all.push(c.subarray(at, at + c[at + 1]))
+  return all
+}
+
 const describe = (c: Int32Array): string => {
   const name = Opcode[c[0]]
+  if (c[0] === Opcode.loops) return members(c).map(describe).join(' | ')
   if (c[0] !== Opcode.loop) return `${name}(${[...c.subarray(3)].join(',')})`
   const [, , , d, mode, , , nIn, nOps] = c
   const dims = [...c.subarray(12, 12 + d)]
@@ -45,6 +53,8 @@ const elements = (c: Int32Array, plan: Plan): number => {
       const stored = (c.length - (12 + 2 * d + nIn * (2 + d) + nOps * 5)) / 2
       return inputs.reduce((n, x) => n + x, (1 + stored) * walked(12 + d))
     }
+    case Opcode.loops:
+      return members(c).reduce((n, m) => n + elements(m, plan), 0)
     case Opcode.fill:
       return c[5]
     case Opcode.matmul:

@@ -39,7 +39,7 @@ export interface Backend {
   readonly threads: number
   /** Whether products and convolutions of a plan may add biases and apply relu themselves (`plan`'s option of that name). */
   readonly epilogue?: boolean
-  /** Whether one loop of a plan may store several values (`plan`'s option of that name). */
+  /** Whether one loop of a plan may store several values, and several loops be one instruction (`plan`'s option of that name). */
   readonly results?: boolean
   /** Whether it repeats part of a plan as often as a value says (`plan`'s option of that name). */
   readonly rounds?: boolean

@@ -51,6 +51,17 @@ const loopOf = (c: readonly number[]): Loop => {
   }
 }
 
+/** The instructions that stand inside a `loops`, from word 3 on; undefined when their lengths do not add up. */
+const membersOf = (c: readonly number[]): readonly (readonly number[])[] | undefined => {
+  const members: (readonly number[])[] = []
+  let at = 3
+  while (at < c.length && c[at + 1] >= 3) {
+    members.push(c.slice(at, at + c[at + 1]))
+    at += c[at + 1]
+  }
+  return at === c.length && members.length > 0 ? members : undefined
+}
+
 const encodeLoop = (work: number, l: Loop): readonly number[] => {
   const body = [
     l.dims.length,
@@ -104,6 +115,8 @@ const touches = (c: readonly number[]): readonly Touch[] | undefined => {
         ...slots.map((s) => whole(s, product(l.dims))),
       ]
     }
+    case Opcode.loops:
+      return membersOf(c)?.flatMap((m) => touches(m) ?? [])
     case Opcode.fill:
       return [{ slot: c[3], low: c[4], high: c[4] + c[5] - 1 }]
     case Opcode.matmul: {
@@ -176,6 +189,22 @@ const loopFault = (l: Loop): string | undefined => {
   return bad < 0 ? storedFault(l) : `op ${Math.floor(bad / OP_WORDS)} is malformed`
 }
 
+/** Why several loops are malformed as one, if they are. */
+const loopsFault = (c: readonly number[]): string | undefined => {
+  const members = membersOf(c)
+  if (members === undefined) return 'its loops do not end where it ends'
+  if (members.some((m) => m[0] !== Opcode.loop || m[4] !== LoopMode.map)) return 'not all are loops that map'
+  const all = members.map(loopOf)
+  const written = all.map((l) => [l.out.slot, ...l.stored.filter((_, i) => i % 2 === 1)])
+  const shared = all.findIndex((l, i) => {
+    const own = new Set([...written[i], ...l.inputs.map((a) => a.slot)])
+    return written.some((slots, j) => j !== i && slots.some((s) => own.has(s)))
+  })
+  return shared >= 0
+    ? `loop ${shared} touches what another writes`
+    : all.map(loopFault).find((why) => why !== undefined)
+}
+
 /** Elements of one image of a convolution that assembly/conv.ts can still address as a tile of eight. */
 const MAX_IMAGE = 2 ** 25
 
@@ -190,6 +219,8 @@ const faultOf = (c: readonly number[], mostImage: number): string | undefined =>
   switch (c[0] as Opcode) {
     case Opcode.loop:
       return loopFault(loopOf(c))
+    case Opcode.loops:
+      return loopsFault(c)
     case Opcode.conv2d:
     case Opcode.conv2dInput:
     case Opcode.conv2dWeight:
@@ -257,6 +288,22 @@ const normalLoop = (l: Loop): Loop | undefined => {
   }
 }
 
+/** An instruction in the machine's normal form; no words when nothing is to be done. */
+const normal = (c: readonly number[]): readonly number[] => {
+  switch (c[0] as Opcode) {
+    case Opcode.loop: {
+      const l = normalLoop(loopOf(c))
+      return l === undefined ? [] : encodeLoop(c[2], l)
+    }
+    case Opcode.loops: {
+      const members = (membersOf(c) ?? []).flatMap(normal)
+      return members.length === 0 ? [] : [Opcode.loops, members.length + 3, c[2], ...members]
+    }
+    default:
+      return c
+  }
+}
+
 /**
  * The plan's program in the machine's normal form, after checking that every instruction is well-formed and stays inside its
  * slots; a message when it does not. `mostImage`: elements of one image of a convolution that the machine can address.
@@ -280,11 +327,5 @@ export const prepare = (
         return `${name}: elements ${t.low}..${t.high} of slot ${t.slot}, which has ${slot.length}`
     }
   }
-  return Int32Array.from(
-    instructions.flatMap((c) => {
-      if (c[0] !== Opcode.loop) return c
-      const l = normalLoop(loopOf(c))
-      return l === undefined ? [] : encodeLoop(c[2], l)
-    }),
-  )
+  return Int32Array.from(instructions.flatMap(normal))
 }

@@ -330,6 +330,12 @@ export const kernelsOf = (c: readonly number[], pages: Pages, target: Target): r
         what: 'a repeated part of a plan',
         reason: 'on WebGPU every round is written out',
       })
+    case Opcode.loops:
+      return raise({
+        kind: 'unsupported',
+        what: 'several loops as one',
+        reason: 'on WebGPU each loop is a dispatch',
+      })
     default:
       return opcode satisfies never
   }

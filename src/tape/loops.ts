@@ -65,7 +65,11 @@ export const allocate = ({ inputs, program }: Pick<Loop, 'inputs' | 'program'>) 
 
 const isScalar = (a: Access): boolean => a.strides.every((s) => s === 0)
 
-const isWhole = (a: Access, shape: S.Shape): boolean => a.offset === 0 && S.equals(a.strides, S.strides(shape))
+/** Whether two lists of strides reach the same elements of a shape: those of axes of extent 1 do not matter. */
+const alike = (a: readonly number[], b: readonly number[], shape: S.Shape): boolean =>
+  shape.every((d, i) => d === 1 || a[i] === b[i])
+
+const isWhole = (a: Access, shape: S.Shape): boolean => a.offset === 0 && alike(a.strides, S.strides(shape), shape)
 
 /** Elements of the innermost piece that every operand walks through evenly. */
 const run = ({ shape, inputs }: Loop): number => {
@@ -80,7 +84,7 @@ const run = ({ shape, inputs }: Loop): number => {
 }
 
 /** Whether a loop stores its value whole and in order, so that others may be computed along with it. */
-const isPlain = (l: Loop): boolean =>
+export const isPlain = (l: Loop): boolean =>
   l.reduce === undefined &&
   l.program.length > 0 &&
   l.outOffset === 0 &&
@@ -118,7 +122,7 @@ const joined = (a: Loop, b: Loop, root: (x: Tensor) => Tensor): Loop | undefined
     const value = opOf.get(base)
     if (value !== undefined && !isWhole(x, s.shape)) return undefined
     const same = inputs.findIndex(
-      (y) => root(y.base) === base && y.offset === x.offset && S.equals(y.strides, x.strides),
+      (y) => root(y.base) === base && y.offset === x.offset && alike(y.strides, x.strides, s.shape),
     )
     common ||= value !== undefined || (same >= 0 && !isScalar(x))
     from.push(value ?? -1 - (same >= 0 ? same : inputs.push(x) - 1))

@@ -17,6 +17,7 @@ import {
   type Access,
   allocate,
   frugal,
+  isPlain,
   type Loop,
   MAX_DIMS,
   MAX_INPUTS,
@@ -71,7 +72,7 @@ export interface PlanOptions {
   readonly fuse?: boolean | undefined
   /** Products and convolutions add biases and apply relu themselves; for backends that say so (`Backend.epilogue`). */
   readonly epilogue?: boolean | undefined
-  /** A loop may store several values; for backends that say so (`Backend.results`). */
+  /** A loop may store several values, and several loops be one instruction; for backends that say so (`Backend.results`). */
   readonly results?: boolean | undefined
   /** Sums over rounds are repeated; false writes every round out, for backends that cannot (`Backend.rounds`). */
   readonly rounds?: boolean | undefined
@@ -193,8 +194,17 @@ export const plan = (
     copies.set(out, k)
     steps.push(copyTo(out, 0, { base: r, offset: 0, strides: [1] }))
   })
-  return finish(steps, inputs, taped, roots, root, outputOf, copies, [...lowered.constants], page)
+  return finish(steps, inputs, taped, roots, root, outputOf, copies, [...lowered.constants], { several, page })
 }
+
+/** Loops that run as one, none of which touches what another writes. */
+interface Loops {
+  readonly kind: 'loops'
+  readonly loops: readonly Loop[]
+}
+
+/** Steps in the order in which they run. */
+type Executed = Exclude<Step, { readonly kind: 'rounds' }> | Loops
 
 /** What is known of the nodes of a plan, those of its bodies included. */
 interface Lowered {
@@ -521,15 +531,18 @@ const schedule = (steps: readonly Step[], root: (x: Tensor) => Tensor, kept: Rea
   return order
 }
 
-const written = (s: Step): readonly Tensor[] => (s.kind === 'loop' ? results(s) : [s.out])
+const written = (s: Step | Loops): readonly Tensor[] =>
+  s.kind === 'loops' ? s.loops.flatMap(results) : s.kind === 'loop' ? results(s) : [s.out]
 
 /** What a step reads, as storage roots. */
-const touched = (s: Step, root: (x: Tensor) => Tensor): readonly Tensor[] => {
+const touched = (s: Step | Loops, root: (x: Tensor) => Tensor): readonly Tensor[] => {
   switch (s.kind) {
     case 'fill':
       return []
     case 'loop':
       return s.inputs.map((a) => root(a.base))
+    case 'loops':
+      return s.loops.flatMap((l) => touched(l, root))
     case 'kernel':
       return s.inputs.map(root)
     case 'repeat':
@@ -550,7 +563,7 @@ const sequence = (
   steps: readonly Step[],
   root: (x: Tensor) => Tensor,
   kept: ReadonlySet<Tensor>,
-): readonly Exclude<Step, { readonly kind: 'rounds' }>[] =>
+): readonly Executed[] =>
   schedule(steps, root, kept).flatMap((s) => {
     if (s.kind !== 'rounds') return [s]
     const { count, per, most, round, reads, body, out } = s
@@ -561,8 +574,27 @@ const sequence = (
     ]
   })
 
+/**
+ * The same steps with all updates last and as one: loops whose results are outputs that no step reads, computed from arguments of the
+ * same size. So an optimizer passes over all parameters, gradients and moments in one instruction, as over one contiguous array.
+ */
+const gathered = (
+  steps: readonly Executed[],
+  root: (x: Tensor) => Tensor,
+  isOutput: (x: Tensor) => boolean,
+): readonly Executed[] => {
+  const read = new Set(steps.flatMap((s) => touched(s, root)))
+  const isUpdate = (s: Executed): s is Loop =>
+    s.kind === 'loop' &&
+    isPlain(s) &&
+    results(s).every((x) => isOutput(x) && !read.has(x)) &&
+    s.inputs.some((a) => root(a.base).op === inputOp && S.size(a.base.shape) === S.size(s.shape))
+  const updates = steps.filter(isUpdate)
+  return updates.length < 2 ? steps : [...steps.filter((s) => !isUpdate(s)), { kind: 'loops', loops: updates }]
+}
+
 /** True if an elementwise step may write its output over x, its last use: each element is read where it is written. */
-const overwrites = (s: Step, x: Tensor, root: (x: Tensor) => Tensor): boolean =>
+const overwrites = (s: Executed, x: Tensor, root: (x: Tensor) => Tensor): boolean =>
   s.kind === 'loop' &&
   s.reduce === undefined &&
   S.size(s.shape) === S.size(s.out.shape) &&
@@ -578,10 +610,11 @@ const finish = (
   outputOf: ReadonlyMap<Tensor, number>,
   copies: ReadonlyMap<Tensor, number>,
   constantNodes: readonly Tensor[],
-  page: number,
+  { several, page }: { readonly several: boolean; readonly page: number },
 ): Plan => {
   const copyTarget = (x: Tensor): number | undefined => copies.get(x)
-  const steps = sequence(unordered, root, new Set([...outputOf.keys()]))
+  const ordered = sequence(unordered, root, new Set([...outputOf.keys()]))
+  const steps = several ? gathered(ordered, root, (x) => outputOf.has(x)) : ordered
   // Last step that reads each scratch value.
   const last = new Map<Tensor, number>()
   steps.forEach((s, t) => {
@@ -645,7 +678,7 @@ const finish = (
       const n = S.size(out.shape)
       const k = copyTarget(out) ?? outputOf.get(out)
       // What a loop stores on its way must not replace what it still reads.
-      const final = out === s.out
+      const final = s.kind !== 'loops' && out === s.out
       if (final && k === undefined) inPlace = dying[t].find((x) => !outs.includes(x) && overwrites(s, x, root))
       const offset =
         final && inPlace !== undefined ? (slots[slotOf.get(inPlace) as number] as { offset: number }).offset : undefined
@@ -724,7 +757,9 @@ const compress = (dims: readonly Dim[]): readonly Dim[] => {
 
 const MAX_WORK = 2 ** 31 - 1
 
-const encode = (s: Exclude<Step, { readonly kind: 'rounds' }>, slot: (x: Tensor) => number, code: number[]): void => {
+const workOf = (l: Loop): number => S.size(l.shape) * (l.program.length + 1)
+
+const encode = (s: Executed, slot: (x: Tensor) => number, code: number[]): void => {
   const emit = (opcode: Opcode, work: number, words: readonly number[]) =>
     code.push(opcode, words.length + 3, Math.min(work, MAX_WORK), ...words)
   switch (s.kind) {
@@ -763,7 +798,7 @@ const encode = (s: Exclude<Step, { readonly kind: 'rounds' }>, slot: (x: Tensor)
           reason: `at most ${MAX_DIMS} remain after joining contiguous ones`,
         })
       const { ops, registers } = allocate(s)
-      emit(Opcode.loop, S.size(s.shape) * (s.program.length + 1), [
+      emit(Opcode.loop, workOf(s), [
         dims.length,
         mode,
         s.reduce?.combine ?? Combine.sum,
@@ -779,6 +814,16 @@ const encode = (s: Exclude<Step, { readonly kind: 'rounds' }>, slot: (x: Tensor)
         ...ops.flatMap((p) => [p.micro, p.dst, p.args[0], p.args[1] ?? 0, p.args[2] ?? 0]),
         ...s.more.flatMap((m) => [m.op, slot(m.out)]),
       ])
+      break
+    }
+    case 'loops': {
+      const members: number[] = []
+      for (const l of s.loops) encode(l, slot, members)
+      emit(
+        Opcode.loops,
+        s.loops.reduce((n, l) => n + workOf(l), 0),
+        members,
+      )
       break
     }
     case 'repeat':

@@ -4,7 +4,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Backend } from '../../src/backend/backend.ts'
 import { show } from '../../src/core/error.ts'
-import { Combine, LoopMode, Micro } from '../../src/core/lowering.ts'
+import { Combine, LoopMode, Micro, Opcode } from '../../src/core/lowering.ts'
 import {
   arity,
   encodeLoop,
@@ -102,6 +102,64 @@ test('a loop stores several values at n = 0..17 and beyond', async () => {
       got.forEach((x, k) => assert.ok(sameBits(x, want[k].subarray(0, n)), `value ${k} of ${n}`))
     }
   }
+})
+
+/** The same loop with other slots: inputs from slot `i` on, the output and what is stored from slot `o` on. */
+const moved = (loop: readonly number[], i: number, o: number): readonly number[] => {
+  const slots = [10, 14, 17, loop.length - 3, loop.length - 1]
+  return loop.map((w, k) => (!slots.includes(k) ? w : w < 2 ? w + i : w - 2 + o))
+}
+
+test('several loops as one: each as alone, whatever their sizes, for any number of threads', async () => {
+  const three = await open({ threads: 3 })
+  const sizes = [1, 33333, 16, 0, 4099, 17]
+  const input = sizes.flatMap((n, k) => [randomArray(n, 2 * k + 1), randomArray(n, 2 * k + 2)])
+  const ins = input.length
+  const members = sizes.map((n, k) => moved(storing(n), 2 * k, ins + 3 * k))
+  const lengths = sizes.flatMap((n) => [n, n, n])
+  const body = members.flat()
+  const planned = (code: readonly (readonly number[])[]) =>
+    planOf(
+      code,
+      input.map((x) => x.length),
+      lengths,
+    )
+  const want = await runPlan(one, planned(members), input)
+  assert.ok(want[3].some((v) => v > 0))
+  for (const work of [1, 1 << 20]) {
+    const plan = planned([[Opcode.loops, body.length + 3, work, ...body]])
+    for (const backend of [one, two, three]) {
+      const got = await runPlan(backend, plan, input)
+      got.forEach((x, k) => assert.ok(sameBits(x, want[k]), `value ${k}, ${backend.threads} threads`))
+    }
+  }
+  three.dispose()
+})
+
+test('several loops as one are refused unless they are apart', async () => {
+  const refused = async (body: readonly number[], why: RegExp) => {
+    const code = [Opcode.loops, body.length + 3, 1, ...body]
+    const e = await one.compile(planOf([code], [8, 8, 8, 8], [8, 8, 8, 8, 8, 8]))()
+    assert.match(E.isLeft(e) ? show(e.left) : 'accepted', why)
+  }
+  const first = moved(storing(8), 0, 4)
+  await refused([...first, ...moved(storing(8), 2, 5)], /loop 0 touches what another writes/)
+  await refused([...first, ...moved(storing(8), 3, 7)], /loop 1 touches what another writes/)
+  await refused([...first, ...moved(storing(9), 2, 7)], /which has 8/)
+  await refused([...first, Opcode.fill, 7, 1, 7, 0, 8, 0], /not all are loops that map/)
+  await refused(first.slice(0, -1), /do not end where it ends/)
+  await refused([], /do not end where it ends/)
+  const reducing = encodeLoop({
+    dims: [2, 4],
+    mode: LoopMode.inner,
+    combine: Combine.sum,
+    kept: 1,
+    out: { offset: 0, strides: [1, 0] },
+    inputs: [{ offset: 0, strides: [4, 1] }],
+    temporaries: 0,
+    ops: [],
+  })
+  await refused([...reducing], /not all are loops that map/)
 })
 
 test('a loop that stores several values is refused where that cannot be', async () => {

@@ -94,10 +94,10 @@ test('liveness: values that share memory are those of a plan that computes each 
     }
   }))
 
-/** Loops of a plan, and values that they store besides their own. */
+/** Loops of a plan, those that run as one each for itself, and values that they store besides their own. */
 const loopsOf = ({ code }: Plan): { readonly loops: number; readonly stored: number } => {
   let [loops, stored] = [0, 0]
-  for (let at = 0; code[at] !== Opcode.halt; at += code[at + 1]) {
+  for (let at = 0; code[at] !== Opcode.halt; at += code[at] === Opcode.loops ? 3 : code[at + 1]) {
     if (code[at] !== Opcode.loop) continue
     loops++
     const [, length, , d, , , , nIn, nOps] = code.subarray(at)
@@ -155,6 +155,40 @@ test('a loop joins an earlier one across a kernel, and stores only what is read'
   const want = await runPlan(machine, apart, data)
   const got = await runPlan(machine, joint, data)
   got.forEach((a, k) => assert.is(firstDifference(a, want[k]), -1))
+})
+
+test('updates of all parameters are one instruction, but what reads another update is none', async () => {
+  const shapes = [[300], [4, 7], [1], [], [0], [2, 3, 5]]
+  const [p, g, m, v] = ['p', 'g', 'm', 'v'].map((k) =>
+    Object.fromEntries(shapes.map((d, i): [string, Tensor] => [`${i}`, O.input(`${k}${i}`, d)])),
+  )
+  // Gradients are computed by the plan as well.
+  const gradients = Object.fromEntries(Object.entries(g).map(([k, x]) => [k, O.tanh(O.mul(x, O.sum(x)))]))
+  const { parameters, state } = adam({ lr: 0.1 }).update(p, gradients as typeof g, { first: m, second: v })
+  const update = [parameters, state.first, state.second].flatMap((x) => Object.values(x))
+  const rates = order(update).filter((x) => x.op === O.inputOp && (x.attrs as O.InputAttrs).feed !== undefined)
+  const inputs = [...[p, g, m, v].flatMap((x) => Object.values(x)), ...rates]
+  const opcodes = ({ code }: Plan): readonly Opcode[] => {
+    const all: Opcode[] = []
+    for (let at = 0; code[at] !== Opcode.halt; at += code[at + 1]) all.push(code[at])
+    return all
+  }
+  const data = inputs.map((x, k) => Float32Array.from({ length: S.size(x.shape) }, (_, i) => 0.25 + ((i + k) % 7)))
+  const apart = plan(update, inputs)
+  const joint = plan(update, inputs, { results: true })
+  assert.not(opcodes(apart).includes(Opcode.loops))
+  assert.is(opcodes(joint).filter((o) => o === Opcode.loops).length, 1)
+  assert.is(opcodes(joint).at(-1), Opcode.loops)
+  // One loop for each parameter that has elements.
+  assert.is(loopsOf(joint).loops - opcodes(joint).filter((o) => o === Opcode.loop).length, shapes.length - 1)
+  const want = await runPlan(machine, apart, data)
+  const got = await runPlan(machine, joint, data)
+  got.forEach((a, k) => assert.is(firstDifference(a, want[k]), -1))
+
+  // The mean of two outputs waits for both.
+  const [a, b] = [O.exp(p[0]), O.sqrt(p[0])]
+  const next = plan([a, b, O.sum(O.add(O.relu(a), O.tanh(b)))], [p[0]], { results: true })
+  assert.not(opcodes(next).includes(Opcode.loops))
 })
 
 test('the negative of a term is not computed to be added', async () => {

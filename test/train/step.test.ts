@@ -178,6 +178,24 @@ test('training that goes on from a state is training that never stopped', () =>
     assert.equal(await steps(await made(half), 3, 6), whole)
   }))
 
+test('one update of all parameters at once is that of each by itself, bit by bit, for any number of threads', async () => {
+  const after = async (backend: Backend) => {
+    const { region, close } = openRegion(backend)
+    const loop = await trainer(region)(options(both, adam({ lr: 0.01 })), start)
+    for (let i = 0; i < 4; i++) await loop.step(batch(i).inputs, batch(i).labels, at(i))
+    const state = await loop.state()
+    close()
+    return state
+  }
+  const want = await after({ ...simd, results: false })
+  assert.equal(await after(simd), want)
+  for (const threads of [2, 3]) {
+    const more = right(await wasm({ threads })())
+    assert.equal(await after(more), want)
+    more.dispose()
+  }
+})
+
 test('one plan for each combination of choices, however many steps', () =>
   within(openRegion(simd), async (region) => {
     const weight = ({ balance }: Host) => balance
