@@ -115,12 +115,24 @@ function endOf(ip: usize): usize {
   return ip
 }
 
+/** Puts the slots that move with the rounds of the `repeat` at ip where they are in round r. */
+function moveSlots(ip: usize, slots: usize, r: i32): void {
+  const n = word(ip, 1)
+  for (let i = 7; i < n; i += 4) {
+    const offset = <usize>word(ip, i + 2) + <usize>r * <usize>word(ip, i + 3)
+    store<usize>(slots + ((<usize>word(ip, i)) << 2), address(ip, i + 1, slots) + (offset << 2))
+  }
+}
+
 /** The rounds of a `repeat`; all threads have passed a barrier before, and pass one after each round. */
 function rounds(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shared: usize): void {
   const n = roundsOf(ip, slots)
   const at = address(ip, 6, slots)
   for (let r = 0; r < n; r++) {
-    if (id == 0) store<f32>(at, <f32>r)
+    if (id == 0) {
+      store<f32>(at, <f32>r)
+      moveSlots(ip, slots, r)
+    }
     barrier(count)
     walk(ip + ((<usize>word(ip, 1)) << 2), slots, id, count, scratch, shared)
     barrier(count)

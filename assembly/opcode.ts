@@ -66,6 +66,8 @@ export enum Opcode {
   /**
    * The instructions up to the matching `end`, again and again: ceil(count / per) times, `most` at most (and where the count is NaN).
    *   [3] slot of the count · [4] per · [5] most · [6] slot that holds the number of the round, from 0, while the round lasts
+   *   · then for each slot that moves from round to round: the slot · the slot it lies in · the element at which it begins there in
+   *   round 0 · the elements by which it moves on
    */
   repeat = 12,
   end = 13,

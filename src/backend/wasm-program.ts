@@ -101,6 +101,15 @@ const whole = (slot: number, n: number): Touch => ({ slot, low: 0, high: n - 1 }
 const biasTouch = (c: readonly number[], at: number, n: number): readonly Touch[] =>
   (c[at] ?? 0) > 0 ? [whole(c[at] - 1, n)] : []
 
+/** The slots that move with the rounds of a `repeat`, and what they pass over. */
+const moved = (c: readonly number[]): readonly Touch[] => {
+  const places = Array.from({ length: (c.length - 7) >> 2 }, (_, k) => c.slice(7 + 4 * k, 11 + 4 * k))
+  return places.flatMap(([slot, store, at, stride]) => [
+    whole(slot, 0),
+    { slot: store, low: at, high: at + stride * c[5] - 1 },
+  ])
+}
+
 /** What one instruction touches; undefined for an unknown opcode. */
 const touches = (c: readonly number[]): readonly Touch[] | undefined => {
   switch (c[0] as Opcode) {
@@ -149,7 +158,7 @@ const touches = (c: readonly number[]): readonly Touch[] | undefined => {
     case Opcode.argmax:
       return [whole(c[3], c[5] * c[6] * c[7]), whole(c[4], c[5] * c[7])]
     case Opcode.repeat:
-      return [whole(c[3], 1), whole(c[6], 1)]
+      return [whole(c[3], 1), whole(c[6], 1), ...moved(c)]
     case Opcode.end:
       return []
     case Opcode.compact:
@@ -226,6 +235,7 @@ const faultOf = (c: readonly number[], mostImage: number): string | undefined =>
     case Opcode.conv2dWeight:
       return convFault(c, mostImage)
     case Opcode.repeat:
+      if ((c.length - 7) % 4 !== 0) return 'a slot that moves lacks words'
       return c[4] >= 1 && c[5] >= 0 ? undefined : `${c[5]} rounds of ${c[4]}`
     default:
       return undefined

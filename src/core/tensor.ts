@@ -109,6 +109,12 @@ export interface Rounds {
   /** Placeholders of the op's operands after the first, which is the count. */
   readonly captured: readonly Tensor[]
   readonly outputs: readonly Tensor[]
+  /** Whether another sum over the same rounds may read values that this one had, where memory allows, instead of computing them again. */
+  readonly keeps: boolean
+  /** Values of the body that are left behind for every round, behind the sums (tape/keep.ts). */
+  readonly kept?: readonly Tensor[]
+  /** Placeholders of values that the last operand, a sum with the same rounds, has kept, and where the first round's begins. */
+  readonly stored?: readonly { readonly placeholder: Tensor; readonly at: number }[]
 }
 
 /**

@@ -17,6 +17,26 @@ import {
 import { order, rewrite, substitute, tape } from './tape.ts'
 import { cotangents } from './vjp.ts'
 
+/** Kept values begin at multiples of so many elements. */
+const ALIGN = 16
+
+const align = (n: number): number => Math.ceil(n / ALIGN) * ALIGN
+
+/** By how many elements the place of a kept value moves on from round to round. */
+export const strideOf = (kept: Tensor): number => align(S.size(kept.shape))
+
+/** Where what a sum over rounds leaves behind lies: the sums, then for each kept value the first round's and by how much a round goes on. */
+export const layoutOf = ({ outputs, kept = [], most }: Rounds) => {
+  const sums = outputs.reduce((n, y) => n + S.size(y.shape), 0)
+  let length = sums
+  const places = kept.map((y) => {
+    const place = { at: align(length), stride: strideOf(y) }
+    length = place.at + most * place.stride
+    return place
+  })
+  return { sums, places, length }
+}
+
 /**
  * Sums of what rounds give, `[total]`: the outputs of the body flat, one after the other, added up over its rounds in ascending order.
  * Inputs: the count, then what the body captures. What a round computes is gone when it ends: the vjp is again a sum over rounds, each
@@ -24,11 +44,11 @@ import { cotangents } from './vjp.ts'
  */
 export const accumulateOp: Op<Rounds> = {
   name: 'accumulate',
-  shape: ([count, ...captured], { captured: placeholders, outputs }) =>
+  shape: ([count, ...captured], body) =>
     count.length === 0 &&
-    captured.length === placeholders.length &&
-    captured.every((s, i) => S.equals(s, placeholders[i].shape))
-      ? E.right([outputs.reduce((n, y) => n + S.size(y.shape), 0)])
+    captured.length === body.captured.length + (body.stored === undefined ? 0 : 1) &&
+    body.captured.every((p, i) => S.equals(p.shape, captured[i]))
+      ? E.right([layoutOf(body).length])
       : E.left('takes a scalar count and what its body captures'),
   vjp: (ct, [count, ...captured], _, body) => {
     const seeds: readonly Tensor[] = body.outputs.map((y) => input('ct', y.shape))
@@ -47,14 +67,24 @@ export const accumulateOp: Op<Rounds> = {
   kernel: {
     rounds: (attrs) => attrs,
     reference: (out, [[count], ...captured], _, __, attrs) => {
-      const { nodes, outputs } = tape(attrs.outputs)
+      const { nodes, outputs } = tape([...attrs.outputs, ...(attrs.kept ?? [])])
+      const { places } = layoutOf(attrs)
       out.fill(0)
       for (let round = 0; round < roundsOf(count, attrs); round++) {
-        const values = new Map<Tensor, Float64Array>(captured.map((v, k) => [attrs.captured[k], v]))
+        const values = new Map<Tensor, Float64Array>(attrs.captured.map((p, k) => [p, captured[k]]))
         values.set(attrs.round, Float64Array.of(round))
+        for (const { placeholder, at } of attrs.stored ?? []) {
+          const n = S.size(placeholder.shape)
+          const from = at + round * strideOf(placeholder)
+          values.set(placeholder, (captured.at(-1) as Float64Array).subarray(from, from + n))
+        }
         for (const x of nodes) values.set(x, values.get(x) ?? evaluated(x, values))
         let at = 0
-        for (const y of outputs) for (const v of values.get(y) as Float64Array) out[at++] += v
+        for (const y of outputs.slice(0, attrs.outputs.length))
+          for (const v of values.get(y) as Float64Array) out[at++] += v
+        places.forEach((p, k) => {
+          out.set(values.get(outputs[attrs.outputs.length + k]) as Float64Array, p.at + round * p.stride)
+        })
       }
     },
   },
@@ -130,11 +160,13 @@ export interface AccumulateOptions {
   readonly per: number
   /** The most items there can be. */
   readonly capacity: number
+  /** Whether the backward pass may read products that the rounds had, where memory allows, instead of computing them again. Default: it does not. */
+  readonly keeps?: boolean | undefined
 }
 
 const sumOf = (
   count: Tensor,
-  body: Pick<Rounds, 'per' | 'most' | 'round'>,
+  body: Pick<Rounds, 'per' | 'most' | 'round' | 'keeps'>,
   roots: readonly Tensor[],
   starts: readonly Tensor[],
 ) => {
@@ -148,11 +180,11 @@ const sumOf = (
  * backward pass computes each round again instead of keeping it.
  */
 export const accumulate = (
-  { count, per, capacity }: AccumulateOptions,
+  { count, per, capacity, keeps = false }: AccumulateOptions,
   f: (round: Tensor) => readonly Tensor[],
 ): readonly Tensor[] => {
   const round: Tensor = input('round', [])
-  const body = { per, most: Math.ceil(capacity / per), round }
+  const body = { per, most: Math.ceil(capacity / per), round, keeps }
   return sumOf(typeof count === 'number' ? scalar(count) : count, body, f(round), [round])
 }
 
@@ -163,7 +195,8 @@ export const accumulate = (
 export const rematerialise = (
   f: (inputs: readonly Tensor[]) => readonly Tensor[],
   inputs: readonly Tensor[],
-): readonly Tensor[] => sumOf(scalar(1), { per: 1, most: 1, round: input('round', []) }, f(inputs), inputs)
+): readonly Tensor[] =>
+  sumOf(scalar(1), { per: 1, most: 1, round: input('round', []), keeps: false }, f(inputs), inputs)
 
 /**
  * One value in two forms: by rounds, or in one piece for backends that cannot repeat part of a plan. `settled` decides; a graph that is
@@ -197,10 +230,12 @@ export const instance = (body: Rounds): Rounds => {
     return made
   }
   const [round, captured] = [fresh(body.round), body.captured.map(fresh)]
-  const outputs = rewrite(body.outputs, (x, inputs) =>
+  const stored = body.stored?.map(({ placeholder, at }) => ({ placeholder: fresh(placeholder), at }))
+  const made = rewrite([...body.outputs, ...(body.kept ?? [])], (x, inputs) =>
     x.op === constantOp ? x : x.inputs.length === 0 ? fresh(x) : { ...x, inputs },
   )
-  return { ...body, round, captured, outputs }
+  const [outputs, kept] = [made.slice(0, body.outputs.length), made.slice(body.outputs.length)]
+  return { ...body, round, captured, outputs, kept, ...(stored && { stored }) }
 }
 
 /** Where the parts of a flat sum begin. */

@@ -50,7 +50,7 @@ export const listable = ({ root }: Start, ctx: Context, terminal: Terminal): boo
 
 /** Coefficients of one node that a round has: enough for large products, few enough to stay near the processor. */
 const ROUND = 2 ** 17
-const [FEWEST, MOST] = [16, 4096]
+const [FEWEST, MOST] = [32, 4096]
 /** And so many rounds at least, if all rows are listed: what is not full of the last one is lost. */
 const ROUNDS = 16
 
@@ -79,7 +79,7 @@ export const boundListed = (
   const coordinates = extents.map((_, k) => reshape(slice(lists, [k, 0], [1, total]), [total]))
   const count = sum(mask)
   const length = Math.min(per, total)
-  const [lower, upper] = accumulate({ count, per: length, capacity: total }, (round) => {
+  const [lower, upper] = accumulate({ count, per: length, capacity: total, keeps: true }, (round) => {
     const position = add(mul(round, length), iota(length)) as Tensor
     const valid = greater(count, position) as Tensor
     const item: Tensor = select(valid, position, 0)

@@ -12,7 +12,8 @@ import type { Rounds } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { type ConstantAttrs, chooseOp, constantOp, inputOp } from '../ops/index.ts'
-import { instance, pruned, settled, unrolled } from './accumulate.ts'
+import { instance, layoutOf, pruned, settled, strideOf, unrolled } from './accumulate.ts'
+import { keeping } from './keep.ts'
 import {
   type Access,
   allocate,
@@ -76,6 +77,8 @@ export interface PlanOptions {
   readonly results?: boolean | undefined
   /** Sums over rounds are repeated; false writes every round out, for backends that cannot (`Backend.rounds`). */
   readonly rounds?: boolean | undefined
+  /** Sums over rounds keep products for their backward pass, in up to 128 MiB each; false: every product is computed again. */
+  readonly keep?: boolean | undefined
   /** Elements of a page of scratch: values that one page holds do not reach over the end of one. */
   readonly page?: number | undefined
 }
@@ -100,6 +103,14 @@ const MAX_REPEATS = 3
 const ALIGN = 64
 const align = (n: number): number => Math.ceil(n / ALIGN) * ALIGN
 
+/** Where a value of a body lies in a round: `stride` elements further in `store` each time. */
+interface Place {
+  readonly value: Tensor
+  readonly store: Tensor
+  readonly at: number
+  readonly stride: number
+}
+
 type Step =
   | Loop
   | {
@@ -111,6 +122,7 @@ type Step =
       /** What the body reads of what surrounds it. */
       readonly reads: readonly Tensor[]
       readonly body: readonly Step[]
+      readonly places: readonly Place[]
       readonly out: Tensor
     }
   | {
@@ -118,6 +130,7 @@ type Step =
       readonly count: Tensor
       readonly per: number
       readonly most: number
+      readonly places: readonly Place[]
       /** The number of the round, which the machine writes. */
       readonly out: Tensor
     }
@@ -163,12 +176,11 @@ export const plan = (
     epilogue = false,
     rounds = true,
     results: several = false,
+    keep = true,
     page = Number.POSITIVE_INFINITY,
   }: PlanOptions = {},
 ): Plan => {
-  const { nodes: taped, outputs: roots } = tape(
-    rounds ? pruned(settled(outputs, true)) : unrolled(settled(outputs, false)),
-  )
+  const { nodes: taped, outputs: roots } = tape(rounds ? repeated(outputs, keep) : unrolled(settled(outputs, false)))
   for (const x of taped) {
     if (x.op === inputOp && !inputs.includes(x))
       raise({
@@ -178,7 +190,7 @@ export const plan = (
       })
   }
   const lowered: Lowered = { how: new Map(), alias: new Map(), constants: new Set() }
-  const steps = lower(taped, new Set(roots), { fuse, epilogue, several }, lowered)
+  const steps = lower(taped, new Set(roots), { fuse, epilogue, several, keep }, lowered)
 
   // ---- storage -----------------------------------------------------------------------------------------------------
   const root = rootOf(lowered)
@@ -205,6 +217,12 @@ interface Loops {
 
 /** Steps in the order in which they run. */
 type Executed = Exclude<Step, { readonly kind: 'rounds' }> | Loops
+
+/** The graph as a backend that repeats rounds runs it. */
+const repeated = (outputs: readonly Tensor[], keep: boolean): readonly Tensor[] => {
+  const needed = pruned(settled(outputs, true))
+  return keep ? keeping(needed) : needed
+}
 
 /** What is known of the nodes of a plan, those of its bodies included. */
 interface Lowered {
@@ -243,6 +261,7 @@ interface LowerOptions {
   readonly fuse: boolean
   readonly epilogue: boolean
   readonly several: boolean
+  readonly keep: boolean
 }
 
 /** The steps of nodes in order, and what they read. Bodies are lowered in their place. */
@@ -442,7 +461,8 @@ const lower = (
 
 /** A sum over rounds: zero, then the body again and again, each of its outputs added to its part of the sum. */
 const roundSteps = (x: Tensor, options: LowerOptions, lowered: Lowered): readonly Step[] => {
-  const { per, most, round, captured, outputs } = instance(x.attrs as Rounds)
+  const { per, most, round, captured, outputs, kept = [], stored = [] } = instance(x.attrs as Rounds)
+  const { sums, places: stores } = layoutOf(x.attrs as Rounds)
   const placeholderOf = new Map<Tensor, Tensor>()
   // Two placeholders of one value would hide that what is computed from them is the same.
   const twins = new Map<Tensor, Tensor>()
@@ -452,11 +472,11 @@ const roundSteps = (x: Tensor, options: LowerOptions, lowered: Lowered): readonl
     else placeholderOf.set(x.inputs[k + 1], p)
     lowered.alias.set(p, x.inputs[k + 1])
   })
-  const inner = tape(pruned(settled(substitute(outputs, twins), true)))
+  const inner = tape(repeated(substitute([...outputs, ...kept], twins), options.keep))
   const body = lower(inner.nodes, new Set(inner.outputs), options, lowered)
   const root = rootOf(lowered)
   let at = 0
-  for (const y of inner.outputs) {
+  for (const y of inner.outputs.slice(0, outputs.length)) {
     const n = S.size(y.shape)
     const made = body.findIndex((s) => s.kind === 'kernel' && s.out === root(y))
     const scatter = body[made]
@@ -477,9 +497,34 @@ const roundSteps = (x: Tensor, options: LowerOptions, lowered: Lowered): readonl
     else if (n > 0) body.push(copyTo(x, at, { base: y, offset: 0, strides: [1] }, n, true))
     at += n
   }
+  const written = inner.outputs.slice(outputs.length).map((y, k): Place => {
+    const made = inner.outputs.findIndex((z) => root(z) === root(y)) === outputs.length + k
+    const own = made && body.some((s) => s.kind === 'kernel' && s.out === root(y))
+    const value = own ? root(y) : { ...y }
+    if (!own) body.push(copyTo(value, 0, { base: y, offset: 0, strides: [1] }))
+    return { value, store: x, ...stores[k] }
+  })
+  const read = stored.map(
+    ({ placeholder, at: from }): Place => ({
+      value: placeholder,
+      store: x.inputs[captured.length + 1],
+      at: from,
+      stride: strideOf(placeholder),
+    }),
+  )
   return [
-    { kind: 'fill', out: x, value: 0, n: at },
-    { kind: 'rounds', count: x.inputs[0], per, most, round, reads: x.inputs, body, out: x },
+    { kind: 'fill', out: x, value: 0, n: sums },
+    {
+      kind: 'rounds',
+      count: x.inputs[0],
+      per,
+      most,
+      round,
+      reads: x.inputs,
+      body,
+      places: [...written, ...read],
+      out: x,
+    },
   ]
 }
 
@@ -566,9 +611,9 @@ const sequence = (
 ): readonly Executed[] =>
   schedule(steps, root, kept).flatMap((s) => {
     if (s.kind !== 'rounds') return [s]
-    const { count, per, most, round, reads, body, out } = s
+    const { count, per, most, round, reads, body, places, out } = s
     return [
-      { kind: 'repeat', count, per, most, out: round },
+      { kind: 'repeat', count, per, most, places, out: round },
       ...sequence(body, root, new Set([...kept, out])),
       { kind: 'end', reads, out },
     ]
@@ -669,8 +714,15 @@ const finish = (
       gaps.splice(i - 1, 2, { start: gaps[i - 1].start, end: gaps[i].end })
   }
   const dying = steps.map(() => [] as Tensor[])
-  for (const [x, t] of last) if (!isLeaf(x) && !outputOf.has(x) && copyTarget(x) === undefined) dying[t].push(x)
+  const placedValues = new Set(steps.flatMap((s) => (s.kind === 'repeat' ? s.places.map((p) => p.value) : [])))
+  for (const [x, t] of last)
+    if (!isLeaf(x) && !outputOf.has(x) && copyTarget(x) === undefined && !placedValues.has(x)) dying[t].push(x)
   steps.forEach((s, t) => {
+    if (s.kind === 'repeat')
+      for (const { value, store, at } of s.places) {
+        const { offset } = slots[slotOf.get(root(store)) as number] as { offset: number }
+        addSlot(value, { at: 'arena', offset: offset + at, length: S.size(value.shape) })
+      }
     let inPlace: Tensor | undefined
     const outs = written(s)
     for (const out of outs) {
@@ -827,7 +879,13 @@ const encode = (s: Executed, slot: (x: Tensor) => number, code: number[]): void 
       break
     }
     case 'repeat':
-      emit(Opcode.repeat, 0, [slot(s.count), s.per, s.most, slot(s.out)])
+      emit(Opcode.repeat, 0, [
+        slot(s.count),
+        s.per,
+        s.most,
+        slot(s.out),
+        ...s.places.flatMap((p) => [slot(p.value), slot(p.store), p.at, p.stride]),
+      ])
       break
     case 'end':
       emit(Opcode.end, 0, [])

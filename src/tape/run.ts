@@ -14,11 +14,12 @@ export interface Compiled {
   readonly release: () => void
 }
 
-/** The plan that a backend runs. */
+/** The plan that a backend runs; `keep` as in `PlanOptions`. */
 export const planFor =
-  (backend: Pick<Backend, 'epilogue' | 'results' | 'rounds' | 'page'>) =>
+  (backend: Pick<Backend, 'epilogue' | 'results' | 'rounds' | 'page'>, keep = true) =>
   (outputs: readonly Tensor[], inputs: readonly Tensor[]): Plan =>
     plan(outputs, inputs, {
+      keep,
       epilogue: backend.epilogue,
       results: backend.results,
       rounds: backend.rounds ?? false,

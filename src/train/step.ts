@@ -68,8 +68,8 @@ export interface TrainerOptions {
   readonly batchSize: number
   readonly range: Range
   /**
-   * Scratch bytes that a step may take: where its plan would take more, the images of its robust terms are taken in parts, the smallest power of two that
-   * fits. No limit by default, and none on backends that cannot repeat part of a plan.
+   * Scratch bytes that a step may take: where its plan would take more, nothing is kept that can be computed again, and then the images of its robust
+   * terms are taken in parts, the smallest power of two that fits. No limit by default, and none on backends that cannot repeat part of a plan.
    */
   readonly memory?: number | undefined
 }
@@ -149,7 +149,7 @@ export const trainer =
     const staging = stage([objective])
     const variants = new Map<string, Variant>()
 
-    const stepOf = (resolved: Tensor) => {
+    const stepOf = (resolved: Tensor, keep: boolean) => {
       // Before it is differentiated: the backward pass of either form is the backward pass of the other, but at its own cost.
       const [staged] = settled([resolved], backend.rounds ?? false)
       const gradients = grad(
@@ -164,19 +164,20 @@ export const trainer =
           .reduce<Tensor>((sum, p) => add(sum, concat([reshape(p, [1]), reshape(scalar(1), [1])], 0)), termOf[t])
       const outputs = flat(updated.parameters, updated.state, Object.fromEntries(termNames.map((t) => [t, counted(t)])))
       const feedNodes = order(outputs).filter((x) => x.op === inputOp && (x.attrs as InputAttrs).feed !== undefined)
-      return { plan: planFor(backend)(outputs, [...stateNodes, inputs, labels, ...feedNodes]), feedNodes }
+      return { plan: planFor(backend, keep)(outputs, [...stateNodes, inputs, labels, ...feedNodes]), feedNodes }
     }
     const fitting = (host: Host) => {
-      const whole = stepOf(staging.resolve(host)[0])
+      const whole = staging.resolve(host)[0]
       const limit = backend.rounds ? memory : Number.POSITIVE_INFINITY
-      let [made, parts] = [whole, 1]
+      let [made, parts] = [stepOf(whole, true), 1]
+      if (planBytes(backend, made.plan) > limit) made = stepOf(whole, false)
       while (planBytes(backend, made.plan) > limit) {
         if (parts >= batchSize) {
           const what = 'a training step with one image at a time'
           return raise({ kind: 'memory', needed: planBytes(backend, made.plan), budget: limit, what })
         }
         parts *= 2
-        made = stepOf(stage([objectiveIn(parts)]).resolve(host)[0])
+        made = stepOf(stage([objectiveIn(parts)]).resolve(host)[0], false)
       }
       return made
     }
