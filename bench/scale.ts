@@ -26,10 +26,11 @@ import { replace } from './race-records.ts'
 
 /**
  * The networks that earlier verifiable training was too dear for, trained by MixTrain for a few steps: loss, steps a second and memory,
- * beside what a step of symbolic training on the whole batch would need (planned bytes; time measured where the plan fits, otherwise
- * extrapolated from k = 1).
+ * beside what a step of symbolic training on the whole batch would need (planned bytes; time measured where the plan fits and that is expected to
+ * take no more than --patience seconds, otherwise extrapolated from k).
  *
- *   npm run scale -- --cifar DIR --tiny DIR [--only NAME,...] [--steps 20] [--batch-size 50] [--k 1] [--threads N] [--memory MB] [--results DIR]
+ *   npm run scale -- --cifar DIR --tiny DIR [--only NAME,...] [--steps 20] [--batch-size 50] [--k 1] [--threads N] [--memory MB]
+ *                    [--patience 120] [--results DIR]
  *
  * Each network runs in a process of its own, so that its peak memory is its own. Writes bench/results/scale.json.
  */
@@ -43,6 +44,7 @@ const { values: given } = parseArgs({
     k: { type: 'string', default: '1' },
     threads: { type: 'string' },
     memory: { type: 'string', default: '4000' },
+    patience: { type: 'string', default: '120' },
     results: { type: 'string' },
     /** Runs one network here and prints its record. */
     one: { type: 'string' },
@@ -202,10 +204,11 @@ const one = async (name: string): Promise<ScaleRecord> => {
     const total = trained.natural.map((n, i) => (1 - BALANCE) * n + BALANCE * trained.robust[i])
     const quarter = Math.max(1, Math.floor(count / 4))
     const wholeBytes = await planned(network, data, whole, batch, epsilon)
-    const fits = wholeBytes <= budget
-    const measured = fits
-      ? median((await steps(backend, note, { ...common, loss: whole, count: 2 })).seconds)
-      : undefined
+    const expected = naturalStepSeconds + (batch / k) * (stepSeconds - naturalStepSeconds)
+    const measured =
+      wholeBytes <= budget && expected <= Number(given.patience)
+        ? median((await steps(backend, note, { ...common, loss: whole, count: 2 })).seconds)
+        : undefined
     return {
       name,
       network: networkName,
@@ -227,8 +230,8 @@ const one = async (name: string): Promise<ScaleRecord> => {
       rssMB: rss / 1e6,
       wholeBatch: {
         plannedMB: wholeBytes / 1e6,
-        stepSeconds: measured ?? naturalStepSeconds + (batch / k) * (stepSeconds - naturalStepSeconds),
-        how: fits ? 'measured' : `extrapolated: natural step + batch / k times what k = ${k} adds`,
+        stepSeconds: measured ?? expected,
+        how: measured !== undefined ? 'measured' : `extrapolated: natural step + batch / k times what k = ${k} adds`,
       },
     }
   } finally {
