@@ -101,14 +101,16 @@ const whole = (slot: number, n: number): Touch => ({ slot, low: 0, high: n - 1 }
 const biasTouch = (c: readonly number[], at: number, n: number): readonly Touch[] =>
   (c[at] ?? 0) > 0 ? [whole(c[at] - 1, n)] : []
 
-/** The slots that move with the rounds of a `repeat`, and what they pass over. */
-const moved = (c: readonly number[]): readonly Touch[] => {
-  const places = Array.from({ length: (c.length - 7) >> 2 }, (_, k) => c.slice(7 + 4 * k, 11 + 4 * k))
-  return places.flatMap(([slot, store, at, stride]) => [
+/** Slot, store, first element and stride of the slots that move with the rounds of a `repeat`. */
+const places = (c: readonly number[]): readonly (readonly number[])[] =>
+  c[0] === Opcode.repeat ? Array.from({ length: (c.length - 7) >> 2 }, (_, k) => c.slice(7 + 4 * k, 11 + 4 * k)) : []
+
+/** What the moving slots of a `repeat` pass over. */
+const moved = (c: readonly number[]): readonly Touch[] =>
+  places(c).flatMap(([slot, store, at, stride]) => [
     whole(slot, 0),
     { slot: store, low: at, high: at + stride * c[5] - 1 },
   ])
-}
 
 /** What one instruction touches; undefined for an unknown opcode. */
 const touches = (c: readonly number[]): readonly Touch[] | undefined => {
@@ -328,6 +330,8 @@ export const prepare = (
     const name = `instruction ${i} (${Opcode[c[0]] ?? `opcode ${c[0]}`})`
     const fault = faultOf(c, mostImage)
     if (fault !== undefined) return `${name}: ${fault}`
+    const long = places(c).find(([slot, , , stride]) => (slots[slot]?.length ?? 0) > stride)
+    if (long !== undefined) return `${name}: slot ${long[0]} is longer than the ${long[3]} elements by which it moves`
     const touched = touches(c)
     if (touched === undefined) return `${name}: no such opcode`
     for (const t of touched) {

@@ -20,6 +20,13 @@ import { walk } from './walk.ts'
  * A walk starts with rows of coefficients over a node and carries them back to the input: through a linear op they go by its vjp,
  * through a nonlinear one by its relaxation, and what is constant collects in an offset. At the input box with centre c and radius r,
  * A x lies in A c +- |A| r. Coefficients are `[rows, n, ...shape]`; an extent of 1 in place of n means "the same for every image".
+ *
+ * Every layer is walked backward. With one slope for both lines the forward direction (a zonotope: a generator for each input and each open
+ * neuron so far) gives the same bounds, and keeps what it has for the next layer; but it takes (inputs + open neurons before) products with a
+ * layer's weights, and backward (open neurons of the layer) walks. At the second layer both are the product W2 L W1. Multiply-adds an
+ * image, weights trained for 0.3: conv2 of `small` 1.1 M backward, 360 M forward; its fc 6 M and 180 M; all neurons open, 5-50x6-5:
+ * 1.4 M and 2.0 M (measured 0.18 ms and 0.15 ms), 784-256x2-10: 54 M and 71 M (3.0 ms and 4.1 ms). Forward would pay in a deep narrow network of
+ * few inputs whose open neurons are near its end.
  */
 export interface Method {
   /** Lower slopes of the relaxations. A map gives tensors (alpha-CROWN) for some nodes. */

@@ -50,14 +50,21 @@ export const listable = ({ root }: Start, ctx: Context, terminal: Terminal): boo
 
 /** Coefficients of one node that a round has: enough for large products, few enough to stay near the processor. */
 const ROUND = 2 ** 17
-const [FEWEST, MOST] = [32, 4096]
 /** And so many rounds at least, if all rows are listed: what is not full of the last one is lost. */
 const ROUNDS = 16
+/** Rows that the products of a round need to be fast, whatever they take; and rows of any round. */
+const WIDE = 32
+const [FEWEST, MOST] = [16, 4096]
 
 /** Rows of a round. */
 export const roundOf = ({ largest, extents }: Start, ctx: Context): number => {
-  const most = Math.min(ROUND / largest, (ctx.images * S.size(extents)) / ROUNDS)
-  return Math.min(MOST, Math.max(FEWEST, 2 ** Math.floor(Math.log2(most))))
+  const total = ctx.images * S.size(extents)
+  const most = Math.min(Math.max(WIDE, ROUND / largest), total / ROUNDS)
+  const least = Math.min(MOST, Math.max(FEWEST, 2 ** Math.floor(Math.log2(most))))
+  // Up to a quarter more, where the last round of all rows is fuller.
+  const lengths = [...Array((least >> 4) + 1).keys()].map((k) => least + 4 * k)
+  const empty = (n: number) => Math.ceil(total / n) * n - total
+  return lengths.reduce((best, n) => (empty(n) < empty(best) ? n : best))
 }
 
 /** Elements of all rows at once where they are most. */

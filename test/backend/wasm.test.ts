@@ -244,6 +244,27 @@ test('malformed programs are refused', async () => {
   await refused(planOf([encodeLoop(binary(5, Micro.add))], [5, 4], [5]))
   await refused(planOf([encodeLoop({ ...binary(5, Micro.add), ops: [[Micro.add, 9, 0, 0, 0]] })], [5, 5], [5]))
   await refused({ ...planOf([], [], []), code: Int32Array.of() })
+  /** Three rounds in which slot 2, of 4 elements, moves through slot 3, of 12. */
+  const moving = (...words: readonly number[]) =>
+    planOf(
+      [
+        [Opcode.repeat, 7 + words.length, 0, 0, 1, 3, 1, ...words],
+        [Opcode.end, 3, 0],
+      ],
+      [1],
+      [],
+      [1, 4, 12].map((length) => ({ at: 'arena', offset: 0, length })),
+    )
+  assert.ok(E.isRight(await b.compile(moving(2, 3, 0, 4))()))
+  for (const words of [
+    [2, 3, 1, 4],
+    [2, 3, 0, 5],
+    [2, 3, 0, 3],
+    [2, 9, 0, 4],
+    [9, 3, 0, 4],
+    [2, 3, 0],
+  ])
+    await refused(moving(...words))
   b.dispose()
 })
 
