@@ -318,13 +318,17 @@ export function loop(ip: usize, slots: usize, id: i32, count: i32, scratch: usiz
 /** Several loops of mode map: their tiles, one loop after the other, are shared as those of one. */
 export function loops(ip: usize, slots: usize, id: i32, count: i32, scratch: usize): void {
   const end = ip + ((<usize>word(ip, 1)) << 2)
-  let total = 0
-  for (let at = ip + MEMBERS; at < end; at += (<usize>word(at, 1)) << 2) {
-    begin(at, slots, scratch)
-    total += mapUnits()
+  let first = 0
+  let last = i32.MAX_VALUE
+  if (count > 1) {
+    let total = 0
+    for (let at = ip + MEMBERS; at < end; at += (<usize>word(at, 1)) << 2) {
+      begin(at, slots, scratch)
+      total += mapUnits()
+    }
+    first = share(total, id, count)
+    last = share(total, id + 1, count)
   }
-  let first = share(total, id, count)
-  let last = share(total, id + 1, count)
   for (let at = ip + MEMBERS; at < end; at += (<usize>word(at, 1)) << 2) {
     begin(at, slots, scratch)
     const units = mapUnits()
