@@ -20,9 +20,17 @@ function copyPlane(ip: usize, x: usize, windows: usize, n: i32, c: i32, i: i32, 
   const dx = word(ip, 18)
   const plane = x + ((<usize>((n * C + c) * H * W)) << 2)
   let at = windows + ((<usize>((((n * word(ip, 11) + i) * word(ip, 12) + j) * C + c) * KH * KW)) << 2)
+  // Rows of the window are contiguous pieces of rows of x.
+  const whole = dx == 1 && x0 >= 0 && x0 + KW <= W
   for (let p = 0; p < KH; p++) {
     const y = y0 + p * dy
     const row = plane + ((<usize>(y * W)) << 2)
+    if (whole) {
+      if (y >= 0 && y < H) copyRun(row + ((<usize>x0) << 2), at, KW, fold)
+      else if (!fold) fillRow(at, f32x4.splat(0), KW)
+      at += (<usize>KW) << 2
+      continue
+    }
     for (let q = 0; q < KW; q++) {
       const z = x0 + q * dx
       const inside = y >= 0 && y < H && z >= 0 && z < W
@@ -36,6 +44,22 @@ function copyPlane(ip: usize, x: usize, windows: usize, n: i32, c: i32, i: i32, 
       }
       at += 4
     }
+  }
+}
+
+/** n neighbours of x copied to a window, or added to from one. */
+@inline
+function copyRun(x: usize, window: usize, n: i32, fold: bool): void {
+  let q = 0
+  for (; q + 4 <= n; q += 4) {
+    const at = (<usize>q) << 2
+    if (fold) v128.store(x + at, f32x4.add(v128.load(x + at), v128.load(window + at)))
+    else v128.store(window + at, v128.load(x + at))
+  }
+  for (; q < n; q++) {
+    const at = (<usize>q) << 2
+    if (fold) store<f32>(x + at, load<f32>(x + at) + load<f32>(window + at))
+    else store<f32>(window + at, load<f32>(x + at))
   }
 }
 

@@ -57,13 +57,14 @@ const elements = (c: Int32Array, plan: Plan): number => {
       return members(c).reduce((n, m) => n + elements(m, plan), 0)
     case Opcode.fill:
       return c[5]
+    case Opcode.scatterInto:
+      return c[6] * (1 + 2 * c[8])
     case Opcode.matmul:
     case Opcode.conv2d:
     case Opcode.conv2dInput:
     case Opcode.conv2dWeight:
     case Opcode.gather:
     case Opcode.scatterAdd:
-    case Opcode.scatterInto:
       return lengths([c[3], c[4], c[5]])
     default:
       return lengths([c[3], c[4]])
