@@ -15,6 +15,7 @@ import { fixed } from '../src/train/balance.ts'
 import { decodeCheckpoint, encodeCheckpoint, type Settings as RunSettings, restore } from '../src/train/checkpoint.ts'
 import { type Checkpoint, type FitOptions, fit, PIXELS } from '../src/train/fit.ts'
 import { taskOf } from '../src/train/quick.ts'
+import { clipGradients } from '../src/train/optimizer.ts'
 import { numbersOf, REPORT_ATTACK, recipe } from '../src/train/recipe.ts'
 import { trainer } from '../src/train/step.ts'
 import { verify } from '../src/train/verify.ts'
@@ -28,6 +29,9 @@ export interface Entry {
 }
 
 export const nameOf = ({ method, k, seed }: Entry): string => `${method}${k === null ? '' : `-k${k}`}-seed${seed}`
+
+/** Largest joint norm of the gradients, for every method. */
+const CLIP = 10
 
 /** Images evaluated at once. */
 const AT_ONCE = 100
@@ -72,6 +76,9 @@ const optionsOf = ({ method, k, seed }: Entry, settings: Settings, data: Data): 
   const ramp = linear(0, 1, 0, numbers.epsilonUntil)
   return {
     ...common,
+    // From 0, and with gradients of a limited norm: otherwise intervals are so wide at the start that SABR's first steps leave a constant network.
+    epsilonSchedule: linear(0, epsilon, 0, numbers.epsilonUntil),
+    optimizer: clipGradients(CLIP)(common.optimizer),
     loss: add(objectives[method]({ k: k ?? batchSize, lambda: own.lambda, ramp }), scale(own.l1)(l1)),
     balance: fixed(typeof own.balance === 'number' ? own.balance : settings.balance),
     network: networks[settings.network as NetworkName](taskOf(data.train), recipe(method, { epsilon }).init),

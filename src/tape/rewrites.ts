@@ -41,6 +41,8 @@ export const absorb = (
     return h?.kind === 'map' && h.micro === micro
   }
   const gone = new Set<Tensor>()
+  /** What stands in the place of a node: a relu in that of its argument, before what read the argument and reads the relu now. */
+  const instead = new Map<Tensor, Tensor>()
   const changed = new Map<Tensor, readonly Tensor[]>()
   const epilogues = new Map<Tensor, Epilogue>()
   for (const x of taped) {
@@ -65,13 +67,14 @@ export const absorb = (
     const out = relu ?? argument
     if (out === x) continue
     if (relu !== undefined) for (const u of steps) changed.set(u, [relu])
-    for (const y of [x, argument]) if (y !== out) gone.add(y)
+    for (const y of [x, argument, out]) gone.add(y)
+    instead.set(argument, out)
     how.set(out, kernel)
     changed.set(out, bias === undefined ? x.inputs : [...x.inputs, bias])
     epilogues.set(out, { bias: bias !== undefined, relu: relu !== undefined })
   }
   return {
-    nodes: taped.filter((x) => !gone.has(x)),
+    nodes: taped.flatMap((x) => instead.get(x) ?? (gone.has(x) ? [] : [x])),
     inputsOf: (x: Tensor): readonly Tensor[] => changed.get(x) ?? x.inputs,
     epilogues,
   }

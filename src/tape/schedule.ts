@@ -1,3 +1,4 @@
+import { raise } from '../core/error.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { inputOp } from '../ops/index.ts'
@@ -49,6 +50,12 @@ const schedule = (steps: readonly Step[], root: (x: Tensor) => Tensor, kept: Rea
     for (const x of reads[t]) readers.set(x, (readers.get(x) as number) - 1)
     for (const u of unlocks[t]) if (--waits[u] === 0) ready.add(u)
   }
+  if (order.length < steps.length)
+    return raise({
+      kind: 'unsupported',
+      what: 'a plan',
+      reason: `${steps.length - order.length} steps wait for each other`,
+    })
   return order
 }
 

@@ -71,6 +71,21 @@ const shared = (): readonly Case[] => {
   ]
 }
 
+/** Two steps of an ascent: the tape reads each derivative of relu before the relu that the kernel stores instead. */
+const ascent = (): Case => {
+  const [x, w, b, m] = [input('x', [3, 4]), input('w', [4, 5]), input('b', [5]), input('m', [3, 5])]
+  const at = (z: Tensor) => add(matmul(z, w as Tensor, {}), b) as Tensor
+  const first = at(x)
+  const slope = mul(step(first), m) as Tensor
+  const second = at(add(x, matmul(slope, w as Tensor, { transB: true })) as Tensor)
+  return {
+    name: 'steps of an ascent',
+    inputs: [x, w, b, m],
+    outputs: [mul(step(second), m) as Tensor, relu(first), relu(second)],
+    finished: 2,
+  }
+}
+
 const cases: readonly Case[] = [
   ...[1, 2, 8, 9, 11].flatMap((n) => [
     conv(n, 2, 5, true, false),
@@ -82,6 +97,7 @@ const cases: readonly Case[] = [
   product(5, 6, 1, true, false),
   ...[1, 8, 10].map(adjoint),
   ...shared(),
+  ascent(),
 ]
 
 /** Values with every kind of zero and what is not finite; the weights stay finite but in a few cases. */
@@ -96,7 +112,8 @@ const data = (x: Tensor, seed: number, wild: boolean): Float32Array => {
 }
 
 const run = async (b: Backend, c: Case, epilogue: boolean, wild: boolean): Promise<readonly Uint32Array[]> => {
-  const p = plan(c.outputs, c.inputs, { epilogue })
+  // Loops that are joined, too, must find what kernels finished.
+  const p = plan(c.outputs, c.inputs, { epilogue, results: epilogue })
   const e = right(await b.compile(p)())
   const ins = c.inputs.map((x, i) => {
     const buffer = b.alloc(S.size(x.shape))
