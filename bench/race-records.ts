@@ -72,6 +72,8 @@ export interface Environment extends Settings {
   readonly node: string
   readonly platform: string
   readonly mixtrain: string
+  /** Runs at the same time, each with `threads` threads. */
+  readonly jobs: number
   /** Training seconds after which a run ends with the epoch that it is in. */
   readonly budgetSeconds: number
   readonly command: string

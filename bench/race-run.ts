@@ -1,6 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { device } from '../src/backend/device.ts'
 import { openRegion } from '../src/backend/region.ts'
+import { loadData, sourceOf } from '../src/cli/open.ts'
+import { get } from '../src/cli/shell.ts'
 import { VERSION } from '../src/cli/version.ts'
 import { raise, usage } from '../src/core/error.ts'
 import { fold, key } from '../src/core/key.ts'
@@ -45,14 +47,39 @@ const right = <A>(
     | { readonly _tag: 'Right'; readonly right: A },
 ): A => (result._tag === 'Left' ? raise(result.left) : result.right)
 
-export interface RunOptions {
+/** Data files, or the embedded digits, and how many of their images are used. */
+export interface Source {
+  readonly folder: string | undefined
+  readonly trainLimit: number
+  readonly testLimit: number
+}
+
+export const dataOf = async ({ folder, trainLimit, testLimit }: Source): Promise<Data> => {
+  const { train, test } = await get(loadData(sourceOf(folder)))
+  return { train: take(trainLimit)(train), test: take(testLimit)(test) }
+}
+
+/** One run, as its thread gets it. */
+export interface Job {
+  readonly entry: Entry
   readonly settings: Settings
-  readonly data: Data
+  readonly source: Source
   readonly budgetSeconds: number
   /** Where the run keeps its last epoch. */
   readonly checkpoint: string
   /** Rows of the run that are known from before. */
   readonly known: readonly RaceRecord[]
+}
+
+/** What the thread of a run says. */
+export type Report =
+  | { readonly kind: 'epoch'; readonly rows: readonly RaceRecord[] }
+  | { readonly kind: 'note'; readonly text: string }
+  | { readonly kind: 'final'; readonly final: FinalRecord }
+  | { readonly kind: 'refused'; readonly message: string }
+
+export interface RunOptions extends Omit<Job, 'entry' | 'source'> {
+  readonly data: Data
   readonly epoch: (rows: readonly RaceRecord[]) => void
   readonly note: (text: string) => void
 }

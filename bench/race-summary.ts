@@ -170,6 +170,10 @@ const table = (head: readonly string[], rows: readonly (readonly string[])[]): s
 
 const verdict = (holds: boolean): string => (holds ? 'met' : 'missed')
 
+/** What a run had of the machine. */
+export const share = ({ jobs, threads }: Environment): string =>
+  `${jobs} ${jobs === 1 ? 'run' : 'runs'} at a time on ${threads} ${threads === 1 ? 'thread' : 'threads'}${jobs === 1 ? '' : ' each'}`
+
 /** The race as Markdown: every method, the final models, and the claims of the paper as far as the runs can decide them. */
 export const summary = (records: readonly RaceRecord[], finals: readonly FinalRecord[], e: Environment): string => {
   const all = contenders(records)
@@ -180,7 +184,7 @@ export const summary = (records: readonly RaceRecord[], finals: readonly FinalRe
   }
   const parts = [
     `# Race: ${e.data}, ${e.network}, epsilon ${e.epsilon}`,
-    `${e.trainImages} training images, batch ${e.batchSize}, ${e.epochs} epochs, budget ${e.budgetSeconds} s of training for each run, balance ${Number(e.balance.toFixed(4))}; ${e.machine}, ${e.cores} cores, ${e.threads} threads, Node ${e.node}, ${e.date.slice(0, 10)}. Command: \`${e.command}\``,
+    `${e.trainImages} training images, batch ${e.batchSize}, ${e.epochs} epochs, budget ${e.budgetSeconds} s of training for each run, balance ${Number(e.balance.toFixed(4))}; ${e.machine}, ${e.cores} cores, ${share(e)}, Node ${e.node}, ${e.date.slice(0, 10)}. Command: \`${e.command}\``,
     `VRA by ${e.verifier}; ERA by ${e.attack}. Of several seeds: mean (smallest to largest).`,
     `## After the last epoch, first ${e.slice} test images`,
     table(

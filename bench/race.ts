@@ -4,11 +4,9 @@ import { join } from 'node:path'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { loadData, sourceOf } from '../src/cli/open.ts'
-import { get } from '../src/cli/shell.ts'
+import { Worker } from 'node:worker_threads'
 import { VERSION } from '../src/cli/version.ts'
 import { MixtrainException, raise, usage } from '../src/core/error.ts'
-import { take } from '../src/data/dataset.ts'
 import { networks } from '../src/nn/networks.ts'
 import { numbersOf, REPORT_ATTACK } from '../src/train/recipe.ts'
 import { draw } from './plot.ts'
@@ -25,8 +23,8 @@ import {
   withRun,
   writeLines,
 } from './race-records.ts'
-import { type Entry, nameOf, runEntry } from './race-run.ts'
-import { summary } from './race-summary.ts'
+import { dataOf, type Entry, type Job, nameOf, type Report } from './race-run.ts'
+import { share, summary } from './race-summary.ts'
 
 /**
  * The race: every method on the same data, network, seeds and schedules; ACC, ERA and VRA on a fixed slice of test images after each
@@ -34,11 +32,11 @@ import { summary } from './race-summary.ts'
  *
  *   npm run race -- --data FOLDER [--quick] [--network small] [--epsilon 0.1] [--epochs N] [--batch-size N] [--limit TRAIN,TEST]
  *                   [--methods natural,mixtrain,...] [--ks 1,2,5,10] [--seeds 0,1,2] [--single symbolic] [--slice 1000]
- *                   [--budget SECONDS] [--threads N] [--name race] [--results DIR] [--fresh] [--draw]
+ *                   [--budget SECONDS] [--jobs N] [--threads N] [--name race] [--results DIR] [--fresh] [--draw]
  *
  * --quick: the embedded digits, one seed, minutes. --single: methods that run with the first seed only. --budget: seconds of training
- * after which a run ends with its epoch. --fresh: forget what is there; otherwise a race that was stopped goes on. --draw: no training,
- * only table and figures from what is there.
+ * after which a run ends with its epoch. --jobs: runs at the same time, each with --threads threads (all cores shared out). --fresh: forget
+ * what is there; otherwise a race that was stopped goes on. --draw: no training, only table and figures from what is there.
  *
  * Writes NAME.jsonl, NAME-final.jsonl, NAME-environment.json, NAME.md and three figures into bench/results/; checkpoints go into build/race/.
  */
@@ -59,6 +57,7 @@ const { values: given } = parseArgs({
     single: { type: 'string', default: 'natural,symbolic' },
     slice: { type: 'string', default: '1000' },
     budget: { type: 'string' },
+    jobs: { type: 'string', default: '1' },
     threads: { type: 'string' },
     name: { type: 'string' },
     results: { type: 'string' },
@@ -82,17 +81,35 @@ const radius = (text: string): number => {
     : raise(usage(`--epsilon: expected a radius such as 0.1 or 2/255, not ${text}`))
 }
 
-/** What runs, in this order: cheap methods first, all of the first seed before the others, the whole batch last. */
+/** Longest runs first, so that jobs end together. */
+const LONGEST: readonly Method[] = ['symbolic', 'pgd', 'crown-ibp', 'mtl-ibp', 'sabr', 'mixtrain', 'ibp', 'natural']
+
+/** What runs, in this order: all of the first seed before the others, long runs first. */
 const entries = (methods: readonly Method[], seeds: readonly number[], single: readonly string[]): readonly Entry[] => {
-  const order = [...methods].sort((a, b) => Number(a === 'symbolic') - Number(b === 'symbolic'))
+  const order = LONGEST.filter((method) => methods.includes(method))
+  const ks = [...numbers(given.ks)].sort((a, b) => b - a)
   return seeds.flatMap((seed, i) =>
     order
       .filter((method) => i === 0 || !single.includes(method))
       .flatMap((method): readonly Entry[] =>
-        method === 'mixtrain' ? numbers(given.ks).map((k) => ({ method, k, seed })) : [{ method, k: null, seed }],
+        method === 'mixtrain' ? ks.map((k) => ({ method, k, seed })) : [{ method, k: null, seed }],
       ),
   )
 }
+
+/** One run in a thread of its own; resolves to its measures on the whole test set. */
+const run = (job: Job, epoch: (rows: readonly RaceRecord[]) => void): Promise<FinalRecord> =>
+  new Promise((resolve, reject) => {
+    const worker = new Worker(new URL('race-job.js', import.meta.url), { workerData: job })
+    worker.on('message', (report: Report) => {
+      if (report.kind === 'epoch') epoch(report.rows)
+      else if (report.kind === 'note') note(report.text)
+      else if (report.kind === 'final') resolve(report.final)
+      else reject(new MixtrainException(usage(report.message)))
+    })
+    worker.on('error', reject)
+    worker.on('exit', () => reject(new Error(`${nameOf(job.entry)} ended without a result`)))
+  })
 
 const main = async (): Promise<void> => {
   const { quick } = given
@@ -118,9 +135,10 @@ const main = async (): Promise<void> => {
   if (given.fresh && !given.draw)
     for (const path of [...Object.values(files), checkpoints]) rmSync(path, { recursive: true, force: true })
 
+  const jobs = whole('jobs', given.jobs)
   const [trainLimit, testLimit = 10_000] = numbers(given.limit ?? (quick ? '2000,2000' : '60000,10000'))
-  const loaded = await get(loadData(sourceOf(given.data)))
-  const data = { train: take(trainLimit)(loaded.train), test: take(testLimit)(loaded.test) }
+  const source = { folder: given.data, trainLimit, testLimit }
+  const data = await dataOf(source)
   const standard = numbersOf('mixtrain')
   const settings: Settings = {
     network: given.network,
@@ -136,7 +154,7 @@ const main = async (): Promise<void> => {
     verifier:
       'symbolic intervals, at every layer intersected with interval arithmetic, boxes cut to [0, 1], rounding none',
     attack: `PGD, ${REPORT_ATTACK.steps} steps, ${REPORT_ATTACK.restarts} random start`,
-    threads: whole('threads', given.threads ?? String(Math.min(8, cpus().length))),
+    threads: whole('threads', given.threads ?? String(Math.max(1, Math.min(8, Math.floor(cpus().length / jobs))))),
   }
   const now: Environment = {
     date: new Date().toISOString(),
@@ -147,6 +165,7 @@ const main = async (): Promise<void> => {
     platform: `${process.platform} ${process.arch}`,
     mixtrain: VERSION,
     ...settings,
+    jobs,
     budgetSeconds: Number(given.budget ?? (quick ? 600 : 4 * 3600)),
     command,
   }
@@ -156,22 +175,26 @@ const main = async (): Promise<void> => {
 
   if (!given.draw) {
     replace(files.environment, `${JSON.stringify(environment, null, 1)}\n`)
-    for (const entry of entries(methods, numbers(given.seeds ?? (quick ? '0' : '0,1,2')), given.single.split(','))) {
-      const run = nameOf(entry)
-      const finals = readLines<FinalRecord>(files.finals)
-      if (finals.some((f) => f.run === run && (f.ended === 'epochs' || f.seconds >= environment.budgetSeconds)))
-        continue
-      const final = await runEntry(entry, {
-        settings,
-        data,
-        budgetSeconds: environment.budgetSeconds,
-        checkpoint: join(checkpoints, `${run}.safetensors`),
-        known: readLines<RaceRecord>(files.rows).filter((r) => r.run === run),
-        epoch: (rows) => writeLines(files.rows, withRun(readLines<RaceRecord>(files.rows), run, rows)),
-        note,
-      })
-      writeLines(files.finals, withRun(finals, run, [final]))
+    const { budgetSeconds } = environment
+    const open = entries(methods, numbers(given.seeds ?? (quick ? '0' : '0,1,2')), given.single.split(',')).filter(
+      (entry) =>
+        !readLines<FinalRecord>(files.finals).some(
+          (f) => f.run === nameOf(entry) && (f.ended === 'epochs' || f.seconds >= budgetSeconds),
+        ),
+    )
+    const queue = open.values()
+    const work = async (): Promise<void> => {
+      for (const entry of queue) {
+        const name = nameOf(entry)
+        const known = readLines<RaceRecord>(files.rows).filter((r) => r.run === name)
+        const checkpoint = join(checkpoints, `${name}.safetensors`)
+        const final = await run({ entry, settings, source, budgetSeconds, checkpoint, known }, (rows) =>
+          writeLines(files.rows, withRun(readLines<RaceRecord>(files.rows), name, rows)),
+        )
+        writeLines(files.finals, withRun(readLines<FinalRecord>(files.finals), name, [final]))
+      }
     }
+    await Promise.all(Array.from({ length: jobs }, work))
   }
 
   const rows = readLines<RaceRecord>(files.rows)
@@ -180,7 +203,7 @@ const main = async (): Promise<void> => {
   replace(files.summary, text)
   console.log(text)
   const e = environment
-  const subtitle = `${e.data}, ${e.network}, epsilon ${Number(e.epsilon.toPrecision(3))}; ${e.machine}, ${e.threads} threads, ${e.date.slice(0, 10)}`
+  const subtitle = `${e.data}, ${e.network}, epsilon ${Number(e.epsilon.toPrecision(3))}; ${e.machine}, ${share(e)}, ${e.date.slice(0, 10)}`
   replace(join(folder, `${name}-time.svg`), await draw(vraAgainstTime(rows, subtitle)))
   replace(join(folder, `${name}-frontier.svg`), await draw(accAgainstVra(rows, subtitle)))
   if (rows.some((r) => r.method === 'mixtrain'))
