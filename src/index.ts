@@ -239,6 +239,7 @@ export { grad, vjp } from './tape/vjp.ts'
 // ---- training: `for await (const epoch of fit({ loss, data, epsilon: 0.1 })(await device()))` ----------------------------------
 export { averaged } from './train/average.ts'
 export { adaptive as adaptiveBalance, type Balance, fixed as fixedBalance } from './train/balance.ts'
+export * as cascade from './train/cascade.ts'
 export {
   decodeCheckpoint,
   encodeCheckpoint,
