@@ -76,12 +76,6 @@ export type Weight = number | Schedule
 /** 1 - w. */
 export const complement = (w: Weight): Weight => (typeof w === 'number' ? 1 - w : (h) => 1 - w(h))
 
-/** a b. */
-export const timesWeight = (a: Weight, b: Weight): Weight =>
-  typeof a === 'number' && typeof b === 'number'
-    ? a * b
-    : (h) => (typeof a === 'number' ? a : a(h)) * (typeof b === 'number' ? b : b(h))
-
 const fed = (w: Schedule): Tensor => feed('weight', [], (h) => Float32Array.of(w(h)))
 
 const ZERO = scalar(0)
@@ -173,7 +167,7 @@ export const mixBounds =
 const LEAST = 1e-12
 
 /**
- * x^(1 - a) y^a of losses >= 0, a in [0, 1]: `mix` in the space of logarithms. At 0 and 1 it is x and y alone, whatever the other is;
+ * x^(1 - a) y^a of losses >= 0, a in [0, 1]: `mix` in the space of logarithms (EXP-IBP, arXiv:2305.13991). At 0 and 1 it is x and y alone, whatever the other is;
  * `geometric(a)(x, x) = x`.
  */
 export const geometric =
@@ -189,7 +183,7 @@ export const geometric =
     return choose((h) => (a(h) === 0 ? 0 : a(h) === 1 ? 1 : 2), branches)
   }
 
-/** x y. */
+/** x y (TAPS, arXiv:2305.04574). */
 export const product =
   (x: Loss, y: Loss): Loss =>
   (step) =>
@@ -238,7 +232,7 @@ export const sampled =
     return loss({ ...step, inputs: gather(step.inputs, indices), labels: gather(step.labels, indices) })
   }
 
-/** The loss under a name in the metrics of a run (`natural`, `robust`). The value is unchanged. */
+/** The loss under a name in the metrics of a run (`natural`, `robust`), as it is here: weights round it do not show. The value is unchanged. */
 export const named =
   (name: string) =>
   (loss: Loss): Loss =>

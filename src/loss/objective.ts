@@ -1,6 +1,6 @@
 import type { Tensor } from '../core/tensor.ts'
 import { exp, logSoftmax, mean, mul, sub, sum } from '../ops/index.ts'
-import { type Attack, pgd } from '../robust/attack.ts'
+import { type Attack, pgd, usualStep } from '../robust/attack.ts'
 import * as B from '../robust/bounds.ts'
 import { oneHot, rivals, worstCaseLogits } from '../robust/specification.ts'
 import { boostedCrossEntropy, type Criterion, crossEntropy, divergence } from './criterion.ts'
@@ -28,13 +28,12 @@ import {
   type Schedule,
   sampled,
   scale,
-  timesWeight,
   type Weight,
 } from './loss.ts'
 import { meanInParts } from './parts.ts'
 import { at, bounded, clean, hidden, perturbed, smallBox, wholeBall } from './region.ts'
 import { reluBalance, tightness } from './regularizer.ts'
-import { hydraWeight } from './schedule.ts'
+import { hydraWeight, linear, times } from './schedule.ts'
 
 // ---- from logits to losses -----------------------------------------------------------------------------------------
 
@@ -88,19 +87,20 @@ const certified = (method: B.Bounder, region: Region = wholeBall): Loss =>
 
 // ---- attacks of the papers -------------------------------------------------------------------------------------------
 
-/** PGD with random starts and the usual step: epsilon / 30 from 40 steps on (0.01 at 0.3), else 2.5 epsilon / steps. */
-export const madry = (steps = 40): Attack =>
-  pgd({ steps, stepSize: steps >= 40 ? 1 / 30 : 2.5 / steps, start: 'random' }, crossEntropy)
+/** PGD on cross-entropy (arXiv:1706.06083, section 2.1) with random starts and the usual step (`usualStep`). */
+export const madry = (steps = 40): Attack => pgd({ steps, stepSize: usualStep(steps), start: 'random' }, crossEntropy)
 
 /** One step from a random point to the far end of the ball (arXiv:2305.13991, its settings for MNIST: step size 10 epsilon). */
 export const farStep: Attack = pgd({ steps: 1, stepSize: 10, start: 'random' }, crossEntropy)
 
 // ---- named losses ----------------------------------------------------------------------------------------------------
+// What a log calls `natural` and `robust` are values before their weights: CE(f(x), y), and the term that a bound gives or, in losses without
+// bounds, the one that an attack gives (MART's whole loss, TRADES's divergence). Of a product or a power it is the factor with the bound.
 
 /** The dynamic balance of the epoch: the weight of the robust term, as the rule of the run sets it from the history. */
 export const balance: Schedule = (h) => h.balance
 
-/** CE under PGD with random starts (arXiv:1706.06083, section 2): mean CE(f(x*), y). */
+/** Adversarial training (arXiv:1706.06083, section 2): mean CE(f(x*), y), x* by PGD on CE from a random start. At epsilon = 0 it is natural. */
 export const adversarial = (steps = 40, attack: Attack = madry(steps)): Loss =>
   named('robust')(judged(crossEntropy)(attacked(attack)))
 
@@ -110,13 +110,13 @@ const diverging =
   (step) =>
   (model) => {
     const still = forward(step)(model)
-    const attack = pgd({ steps, stepSize: 2.5 / steps, start: 'random' }, (z) => divergence(still, z))
+    const attack = pgd({ steps, stepSize: usualStep(steps), start: 'random' }, (z) => divergence(still, z))
     return perturbed(attack)(step)(model)
   }
 
 /**
- * TRADES (arXiv:1901.08573): mean CE(f(x), y) + beta mean max_x' KL(p(x) || p(x')), the maximum by projected gradient ascent on the
- * divergence itself. beta = 6 in the paper; at 0 it is natural.
+ * TRADES (arXiv:1901.08573, algorithm 1): mean CE(f(x), y) + beta mean max_x' KL(p(x) || p(x')), the maximum by projected gradient ascent on the
+ * divergence itself. Default: beta = 6; at 0 it is natural. A log has KL without beta.
  */
 export const trades = ({ beta = 6, steps = 10 }: { readonly beta?: Weight; readonly steps?: number } = {}): Loss =>
   add(natural(crossEntropy), scale(beta)(named('robust')(compared(divergence)(forward, at(diverging(steps))))))
@@ -128,17 +128,18 @@ const mistaken = (p: Tensor, q: Tensor, labels: Tensor): Tensor => {
 }
 
 /**
- * MART (Wang et al., Improving adversarial robustness requires revisiting misclassified examples, ICLR 2020): mean BCE(p(x*), y) + lambda mean KL(p(x) || p(x*)) (1 - p_y(x)), x* by PGD on CE: images that
- * are misclassified already count more. lambda = 5 in the paper; at 0 it is boosted CE under attack.
+ * MART (Wang et al., Improving adversarial robustness requires revisiting misclassified examples, ICLR 2020): mean BCE(p(x*), y) +
+ * lambda mean KL(p(x) || p(x*)) (1 - p_y(x)), BCE = `boostedCrossEntropy`, x* by PGD on CE: images that are misclassified already count more. Default:
+ * lambda = 5; at 0 it is boosted CE under attack. It has no natural term: a log has the whole loss as `robust`.
  */
 export const mart = ({ lambda = 5, steps = 10 }: { readonly lambda?: Weight; readonly steps?: number } = {}): Loss => {
   const under = once(attacked(madry(steps)))
-  return add(named('robust')(judged(boostedCrossEntropy)(under)), scale(lambda)(compared(mistaken)(forward, under)))
+  return named('robust')(add(judged(boostedCrossEntropy)(under), scale(lambda)(compared(mistaken)(forward, under))))
 }
 
 /**
- * (1 - a) CE + a CE(m), m by the method on the whole batch. With IBP and a schedule for a from 0 to 1/2 it is IBP training (arXiv:1810.12715, section
- * 3; kappa = 1 - a); with symbolic intervals it is verifiable training as MixTrain (arXiv:1811.02625) compares with.
+ * Verifiable training: (1 - a) mean CE(f(x), y) + a mean CE(m), m by the method on the whole batch. With IBP and a schedule for a from 0 to 1/2 it is IBP
+ * training (arXiv:1810.12715, section 3; kappa = 1 - a); with symbolic intervals it is what MixTrain (arXiv:1811.02625) compares with. At a = 0 it is natural.
  */
 export const verifiable = (method: B.Bounder, weight: Weight = balance): Loss =>
   mix(weight)(natural(crossEntropy), certified(method))
@@ -152,8 +153,9 @@ export interface CrownIbp {
 }
 
 /**
- * CROWN-IBP (arXiv:1906.06316, section 3): (1 - a) CE + a CE(m), m by (1 - beta) ibp + beta crown-ibp. With loss fusion (arXiv:2002.12920) the mean is over
- * bounds of the loss: (1 - beta) CE(m_ibp) + beta bound(CE). At beta = 0 both are IBP, which alone is then computed.
+ * CROWN-IBP (arXiv:1906.06316, section 3): (1 - a) mean CE(f(x), y) + a mean CE(m), margins bounded by beta crown-ibp + (1 - beta) ibp. With loss fusion
+ * (arXiv:2002.12920, "loss fusion"; `fusedCrossEntropy`) the mix is of bounds of the loss, a mean of (1 - beta) CE(m_ibp) + beta bound(CE). At beta = 0 both are
+ * IBP, which alone is then computed; at beta = 1 it is the walk alone.
  */
 export const crownIbp = ({ beta = 0.5, weight = balance, fused = false }: CrownIbp = {}): Loss =>
   mix(weight)(
@@ -174,14 +176,16 @@ export interface MixTrain {
 }
 
 /**
- * MixTrain (arXiv:1811.02625): mix(balance)(mean CE over the batch, mean CE(m) over k images drawn from it), m by symbolic intervals.
+ * MixTrain (arXiv:1811.02625, stochastic robust approximation and dynamic mixed training): (1 - b) mean_i CE(f(x_i), y_i) + b mean_{i in R} CE(m_i), R k images drawn
+ * from the batch without replacement, m by symbolic intervals, b the balance of the epoch. Where the gate is shut it is (1 - b) mean CE alone. With k = n it is
+ * verifiable training on the whole batch.
  */
 export const mixTrain = ({ k, weight = balance, gate: open = always, method = B.symbolic }: MixTrain): Loss =>
   mix(weight)(natural(crossEntropy), gate(open)(sampled(k)(certified(method))))
 
 /**
- * MixTrain as HYDRA trains it (arXiv:2002.10509, its public trainer): CE over the batch, and in a step with probability 0.8 + w mean CE(m) over k
- * images drawn with replacement, w growing in steps to 50 (`hydraWeight`).
+ * MixTrain as HYDRA trains it (arXiv:2002.10509, its public MixTrain trainer): mean_i CE(f(x_i), y_i) + w mean_{i in R} CE(m_i) with probability 0.8, else the first term
+ * alone; R k images drawn from the batch with replacement, w growing in steps to 50 (`hydraWeight`). At w = 0 it is natural.
  */
 export const hydra = ({
   k,
@@ -211,15 +215,15 @@ export const sabr = ({ lambda = 0.4, attack = madry(8) }: Sabr = {}): Loss =>
 const LATENT: Latent = { layers: 1, steps: 8, stepSize: 0.5 }
 
 /**
- * TAPS (arXiv:2305.04574, section 3): CE(m_taps) CE(m_ibp), m_taps from an attack in the interval-propagated latent box (`latentLogits`). With nothing
- * nonlinear behind the cut m_taps is m_ibp. `region` makes it STAPS: SABR's small box.
+ * TAPS (arXiv:2305.04574, section 3): mean CE(m_taps) times mean CE(m_ibp), m_taps from an attack in the interval-propagated latent box (`latentLogits`). With
+ * nothing nonlinear behind the cut m_taps is m_ibp. `region` makes it STAPS: SABR's small box.
  */
 export const taps = (latent: Partial<Latent> = {}, region: Region = wholeBall): Loss => {
   const outer = once(region)
   return product(judged(crossEntropy)(latentLogits({ ...LATENT, ...latent }, outer)), certified(B.ibp, outer))
 }
 
-/** STAPS (arXiv:2305.04574): TAPS from SABR's small box. */
+/** STAPS (arXiv:2305.04574, "STAPS"): TAPS from SABR's small box (`smallBox`). At lambda = 1 it is TAPS. */
 export const staps = ({ lambda = 0.4, attack = madry(8), ...latent }: Sabr & Partial<Latent> = {}): Loss =>
   taps(latent, smallBox(lambda, perturbed(attack)))
 
@@ -246,18 +250,22 @@ export const expIbp = ({ a = balance, attack = farStep }: Expressive = {}): Loss
 
 /**
  * Wong-Kolter (arXiv:1711.00851, section 3): mean CE(m), m by their dual network, which equals symbolic intervals given the same
- * pre-activation bounds. `wongKolter(dual())` is their own construction, `wongKolter(dual({ projections: 50 }))` trains on its estimate
- * by random projections (arXiv:1805.12514), which is no bound.
+ * pre-activation bounds. `wongKolter(dual())` is their own construction (algorithm 1), `wongKolter(dual({ projections: 50 }))` trains on its estimate
+ * by random projections (arXiv:1805.12514), which is no bound; the networks of a cascade (the same paper) each train on what `cascade.remaining` leaves.
  */
 export const wongKolter = (method: B.Bounder = B.symbolic): Loss => certified(method)
 
+/** lambda of Fast-IBP where nothing else is said: the recipes of interval propagation let epsilon grow for half of the training. */
+const WARM_UP = linear(0.5, 0, 0, 0.5)
+
 /**
- * Fast-IBP (arXiv:2103.17268): IBP with the warm-up regularisers lambda (tightness + ReLU balance), lambda from 1/2 to 0 while epsilon grows. Meant for
- * weights that start by `ibpInit` and for networks with batch norm.
+ * Fast-IBP (arXiv:2103.17268): (1 - a) mean CE(f(x), y) + a mean CE(m_ibp) + lambda (`tightness` + `reluBalance`), lambda from 1/2 to 0 while epsilon grows. An
+ * expression does not see how far epsilon has come: by default lambda falls linearly over the first half of the training, and `warmUp` is to be given where epsilon
+ * grows otherwise (`objectives` does). At lambda = 0 it is IBP. Meant for weights that start by `ibpInit` and for networks with batch norm.
  */
 export const fastIbp = ({
   weight = balance,
-  warmUp = 0.5,
+  warmUp = WARM_UP,
 }: {
   readonly weight?: Weight
   readonly warmUp?: Weight
@@ -276,7 +284,7 @@ export interface ObjectiveOptions {
   readonly lambda?: number
 }
 
-const ofBalance = (ramp: Weight = 1): Weight => timesWeight(balance, ramp)
+const ofBalance = (ramp: Weight = 1): Weight => times(balance, ramp)
 
 /** The objectives that the command line trains by name. */
 export const objectives = {
@@ -286,8 +294,8 @@ export const objectives = {
   trades: () => trades(),
   mart: () => mart(),
   ibp: ({ ramp }: ObjectiveOptions) => verifiable(B.ibp, ofBalance(ramp)),
-  'fast-ibp': ({ ramp = 0 }: ObjectiveOptions) =>
-    fastIbp({ weight: ofBalance(ramp), warmUp: timesWeight(0.5, complement(ramp)) }),
+  'fast-ibp': ({ ramp }: ObjectiveOptions) =>
+    fastIbp({ weight: ofBalance(ramp), ...(ramp === undefined ? {} : { warmUp: times(0.5, complement(ramp)) }) }),
   'crown-ibp': ({ ramp }: ObjectiveOptions) =>
     crownIbp({ weight: ofBalance(ramp), ...(ramp === undefined ? {} : { beta: complement(ramp) }) }),
   'crown-ibp-fused': ({ ramp }: ObjectiveOptions) =>

@@ -27,10 +27,16 @@ const total = (xs: readonly Tensor[]): Tensor => xs.reduce((a, b) => add(a, b), 
 const weights = ({ parameters }: Model): readonly Tensor[] =>
   Object.values(parameters).filter((p) => p.shape.length > 1)
 
-/** sum |w| over the weights of linear layers. */
+/**
+ * L1: sum |w| over the weights of linear layers. arXiv:1809.03008 (section 3) adds it for sparse weights, arXiv:2210.04871 and 2305.13991 beside interval
+ * propagation (`--l1`).
+ */
 export const l1: Loss = () => (model) => total(weights(model).map((w) => sum(abs(w))))
 
-/** 1/2 sum w^2 over the weights of linear layers: `scale(d)(l2)` adds d w to their gradients. */
+/**
+ * L2: 1/2 sum w^2 over the weights of linear layers: `scale(d)(l2)` adds d w to their gradients, which Adam then rescales; `adam({ weightDecay: d })` does not
+ * (arXiv:1711.05101).
+ */
 export const l2: Loss = () => (model) => mul(total(weights(model).map((w) => sum(mul(w, w)))), 0.5)
 
 /**
@@ -56,7 +62,7 @@ const ratioOf = (a: Tensor, b: Tensor): Tensor => div(a, maximum(b, 1e-12))
 const average = (xs: readonly Tensor[]): Tensor => mul(total(xs), 1 / Math.max(1, xs.length))
 
 /**
- * Tightness regulariser of Fast-IBP (arXiv:2103.17268, section 3): mean over hidden layers of max(0, t - r0 / r) / t, t = 1/2, r0 and r the mean
+ * Tightness regulariser of Fast-IBP's warm-up (arXiv:2103.17268): mean over hidden layers of max(0, t - r0 / r) / t, t = 1/2, r0 and r the mean
  * radii of the region and of the layer's pre-activation bounds. 0 as long as no layer widens the box more than twice.
  */
 export const tightness =
@@ -68,7 +74,7 @@ export const tightness =
   }
 
 /**
- * ReLU balance regulariser of Fast-IBP (arXiv:2103.17268, section 3): for each hidden layer, by the centres c of the bounds, the sums over
+ * ReLU balance regulariser of Fast-IBP's warm-up (arXiv:2103.17268): for each hidden layer, by the centres c of the bounds, the sums over
  * active (l > 0) and over inactive (u < 0) neurons of |c| and of (c - mean c)^2; with rho the smaller sum divided by the larger, the mean over
  * layers of (max(0, t - rho_c) + max(0, t - rho_v)) / (2 t), t = 1/2. 1 for a layer without active or without inactive neurons.
  */

@@ -1,4 +1,4 @@
-import type { Schedule } from './loss.ts'
+import type { Schedule, Weight } from './loss.ts'
 
 /** Always the same number. */
 export const constant =
@@ -37,11 +37,14 @@ export const steps =
   ({ progress }) =>
     at.filter((p) => progress >= p).reduce((v) => v * factor, value)
 
-/** The product of two schedules. */
-export const times =
-  (a: Schedule, b: Schedule): Schedule =>
-  (h) =>
-    a(h) * b(h)
+/** a b: a number for two numbers, else a schedule. */
+export function times(a: Schedule, b: Weight): Schedule
+export function times(a: Weight, b: Weight): Weight
+export function times(a: Weight, b: Weight): Weight {
+  if (typeof a === 'number' && typeof b === 'number') return a * b
+  const [p, q] = [a, b].map((w) => (typeof w === 'number' ? constant(w) : w))
+  return (h) => p(h) * q(h)
+}
 
 /**
  * The robust weight of HYDRA's MixTrain over the epochs e of E: min(most, start factor^floor(max(e - T, 0) / d)), T = E / 4, d = E / 12. With the paper's

@@ -273,8 +273,9 @@ export const kaimingInit: Initialiser = (key, { shape, fanIn }) => {
 }
 
 /**
- * Normal weights of standard deviation sqrt(2 pi) / fanIn, biases 0 (Fast-IBP, arXiv:2103.17268, section 3): the mean width of interval
- * bounds then stays the same from layer to layer at the start, where the usual initialisers make it explode with the fan-in.
+ * Normal weights of standard deviation sqrt(2 pi) / fanIn, hence E|w| = 2 / fanIn, biases 0 (the IBP initialisation of Fast-IBP, arXiv:2103.17268): a linear layer doubles
+ * the mean width of interval bounds and a ReLU halves it, so that it stays the same from layer to layer, where the usual initialisers make it explode with the
+ * root of the fan-in.
  */
 export const ibpInit: Initialiser = (key, { shape, fanIn }) =>
   shape.length === 1

@@ -39,7 +39,7 @@ import { isRelu, leak } from './alpha-crown.ts'
  * middle of its two parallel lines, and a column of the dual network for each input and each unstable neuron before it, scaled by how far that one may be off.
  * Its bounds are the value -+ the l1 norm of the columns. In exact arithmetic this equals `symbolic` given the same pre-activation bounds; it shares no code with it.
  *
- * Columns are `[m, n, ...shape]`, m the inputs or neurons they come from, so this is dear: a check, and small networks. With `projections` (arXiv:1805.12514, section 3.1) m columns
+ * Columns are `[m, n, ...shape]`, m the inputs or neurons they come from, so this is dear: a check, and small networks. With `projections` (arXiv:1805.12514, random projections) m columns
  * become k random combinations with Cauchy coefficients, from which the l1 norm is *estimated*: what comes out is no bound, and good for training only.
  */
 export interface Projected {

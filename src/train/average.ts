@@ -9,8 +9,9 @@ export const averagingRate =
     progress <= from ? 1 : 1 / (1 + Math.floor(count * (1 - from / progress) + 1e-6))
 
 /**
- * Stochastic weight averaging (arXiv:1803.05407), as a transform of an optimizer: a further slot holds the mean of the parameters after each step since the share
- * `from` of the training (before, the parameters themselves), and is what is evaluated and saved. The steps taken do not change. In a
+ * Stochastic weight averaging (arXiv:1803.05407, algorithm 1, averaging after every step), as a transform of an optimizer: a further slot holds
+ * theta_swa <- (n theta_swa + theta) / (n + 1), n the steps since the share `from` of the training, hence the mean of the parameters after each of them
+ * (before, the parameters themselves), and is what is evaluated and saved. The steps taken do not change. In a
  * network with batch norm, statistics are measured under the average.
  */
 export const averaged =

@@ -6,7 +6,7 @@ import { fold, key as keyOf } from '../core/key.ts'
 import type { Augment } from '../data/augment.ts'
 import { batches, type Dataset, labelsOf, pixels } from '../data/dataset.ts'
 import type { Loss, Schedule } from '../loss/loss.ts'
-import { type Named, trainedOf } from '../nn/layers.ts'
+import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import type { Host } from '../ops/index.ts'
 import type { Bounder } from '../robust/bounds.ts'
@@ -14,7 +14,7 @@ import { type AttackOptions, evaluator, type Images, rates } from '../robust/met
 import type { Range } from '../robust/perturbation.ts'
 import type { Balance } from './balance.ts'
 import type { Optimizer } from './optimizer.ts'
-import { type Snapshot, type TrainState, trainer } from './step.ts'
+import { emptySlots, type Snapshot, type TrainState, trainer } from './step.ts'
 
 /** One epoch, as the log has it. ACC, ERA and VRA are fractions of the monitored images at the full epsilon. */
 export interface EpochRecord {
@@ -140,14 +140,13 @@ const pacer = (every: number | undefined) => {
 }
 
 /** A run before its first step: random parameters, and slots that start at 0. */
-const beginning = ({ network, optimizer, seed }: FitOptions): Checkpoint => {
-  const parameters = network.init(fold(keyOf(seed), 'init'))
-  const zeros = () =>
-    Object.fromEntries(
-      Object.keys(trainedOf(network.parameters)).map((k) => [k, new Float32Array(parameters[k].length)]),
-    )
-  return { state: { parameters, slots: Object.fromEntries(optimizer.slots.map((s) => [s, zeros()])) }, history: [] }
-}
+const beginning = ({ network, optimizer, seed }: FitOptions): Checkpoint => ({
+  state: {
+    parameters: network.init(fold(keyOf(seed), 'init')),
+    slots: emptySlots(optimizer, network.parameters),
+  },
+  history: [],
+})
 
 /** The images of a set in complete batches, in its own order, as they are. */
 function* inTurn(set: Dataset, batchSize: number): Generator<Float32Array> {

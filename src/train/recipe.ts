@@ -5,6 +5,7 @@ import { type ObjectiveName, objectives } from '../loss/objective.ts'
 import { l1 as l1Norm } from '../loss/regularizer.ts'
 import { cosine, linear } from '../loss/schedule.ts'
 import { type Initialiser, ibpInit, uniformInit } from '../nn/layers.ts'
+import { usualStep } from '../robust/attack.ts'
 import type { MethodName } from '../robust/bounds.ts'
 import type { AttackOptions } from '../robust/metric.ts'
 import { averaged } from './average.ts'
@@ -208,7 +209,7 @@ export const recipe = (name: ObjectiveName, options: RecipeOptions): Recipe => {
   }
 }
 
-/** PGD from random points with the usual step: epsilon / 30 from 40 steps on, else 2.5 epsilon / steps. */
+/** PGD from random points with the usual step (`usualStep`). */
 export const pgdAttack = ({
   steps,
   restarts,
@@ -217,7 +218,7 @@ export const pgdAttack = ({
   name: 'pgd',
   steps,
   restarts,
-  stepSize: steps >= 40 ? 1 / 30 : 2.5 / steps,
+  stepSize: usualStep(steps),
   seed,
 })
 

@@ -4,7 +4,7 @@ import { raise, usage } from '../core/error.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import type { Loss } from '../loss/loss.ts'
-import { isTrained, type Named, trainedOf } from '../nn/layers.ts'
+import { isTrained, type Named, type Parameter, trainedOf } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import {
   add,
@@ -29,6 +29,13 @@ import type { Optimizer, Slots } from './optimizer.ts'
 export interface TrainState {
   readonly parameters: Named<Float32Array>
   readonly slots: Slots<Float32Array>
+}
+
+/** The slots of an optimizer before its first step: 0. */
+export const emptySlots = (optimizer: Optimizer, parameters: Named<Parameter>): Slots<Float32Array> => {
+  const trained = Object.entries(trainedOf(parameters))
+  const zeros = () => Object.fromEntries(trained.map(([k, { shape }]) => [k, new Float32Array(S.size(shape))]))
+  return Object.fromEntries(optimizer.slots.map((s) => [s, zeros()]))
 }
 
 /** The parameters of a state as they are evaluated and saved, statistics among them. */
@@ -129,12 +136,9 @@ export const trainer =
       ...termNames.map((t) => terms[t]),
     ]
     const stateNodes = flat(parameterOf, slotOf, termOf)
-    const zeros = (k: string) => new Float32Array(S.size(network.parameters[k].shape))
     const initial = flat<Data>(
       start.parameters,
-      Object.fromEntries(
-        optimizer.slots.map((s) => [s, Object.fromEntries(names.map((k) => [k, start.slots[s]?.[k] ?? zeros(k)]))]),
-      ),
+      { ...emptySlots(optimizer, network.parameters), ...start.slots },
       Object.fromEntries(termNames.map((t) => [t, start.terms?.[t] ?? new Float32Array(2)])),
     )
     Object.keys(network.parameters).forEach((k) => {

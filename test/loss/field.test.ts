@@ -3,7 +3,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { boostedCrossEntropy, crossEntropy, divergence } from '../../src/loss/criterion.ts'
 import { fusedCrossEntropy } from '../../src/loss/fusion.ts'
-import { geometric, type Logits, type Loss, product, type Schedule } from '../../src/loss/loss.ts'
+import { add, bernoulli, geometric, type Logits, type Loss, product, type Schedule } from '../../src/loss/loss.ts'
 import {
   adversarial,
   attacked,
@@ -22,17 +22,21 @@ import {
   objectives,
   robust,
   sabr,
+  staps,
+  taps,
   trades,
   verifiable,
   wongKolter,
   worstCase,
+  worstLogits,
 } from '../../src/loss/objective.ts'
-import { perturbed, smallBox, wholeBall } from '../../src/loss/region.ts'
+import { bounded, hidden, perturbed, smallBox, wholeBall } from '../../src/loss/region.ts'
+import { reluBalance, tightness } from '../../src/loss/regularizer.ts'
 import { hydraWeight } from '../../src/loss/schedule.ts'
-import { constant, type InputAttrs } from '../../src/ops/index.ts'
+import { constant, type InputAttrs, probeOp } from '../../src/ops/index.ts'
 import * as B from '../../src/robust/bounds.ts'
 import { dual } from '../../src/robust/wong-kolter.ts'
-import { stage } from '../../src/tape/tape.ts'
+import { order, stage } from '../../src/tape/tape.ts'
 import { fedLeaves, host, printed, run } from './harness.ts'
 import { attack, CLASSES, checkGradients, h, images, model, N, numbers, step, value, values, valuesAt } from './tiny.ts'
 
@@ -191,19 +195,73 @@ test('terms that share an attack share its graph', () => {
   }
 })
 
-test('MixTrain with k = n is verifiable training, at balance 1 Wong-Kolter; HYDRA adds its weight in open steps', async () => {
+test('MixTrain with k = n is verifiable training, at balance 1 Wong-Kolter, and with its gate shut the natural part', async () => {
   const all = mixTrain({ k: N })
   assert.is(text(all), text(verifiable(B.symbolic)))
   await same(mixTrain({ k: N, weight: 1 }), wongKolter())
-  const [clean, open] = [await value(natural(crossEntropy)), host({ key: h.key, progress: 0.5 })]
+  const shut = mixTrain({ k: 2, weight: 0.3, gate: () => false })
+  near(await value(shut), 0.7 * (await value(natural(crossEntropy))))
+  assert.ok(!text(shut).includes('epsilon'), 'no bound is computed behind a shut gate')
+})
+
+test('HYDRA: natural at weight 0, else in a share 0.8 of the steps w mean CE(m) on top, over k images drawn with replacement', async () => {
+  assert.is(text(hydra({ k: 2, weight: 0 })), text(natural(crossEntropy)))
+  const clean = await value(natural(crossEntropy))
+  const each = await numbers(crossEntropy(worstLogits(bounded(B.symbolic))(step)(model), step.labels))
+  const loss = hydra({ k: 2 })
   const seen = new Set<boolean>()
   for (let i = 0; i < 30; i++) {
-    const at = { ...open, key: [i, 7] as const }
-    const robustPart = (await value(hydra({ k: 2 }), values, at)) - clean
-    assert.ok(robustPart === 0 || robustPart > 0)
-    seen.add(robustPart > 0)
+    // Half of the training: three twelfths after the ramp.
+    const at = { ...h, key: [i, 7] as const, progress: 0.5 }
+    const [drawn] = fedLeaves(stage([loss(step)(model)]).resolve(at)).filter((x) => x.shape[0] === 2)
+    const open = drawn !== undefined
+    assert.is(open, bernoulli(0.8)(at))
+    const indices = [...((drawn?.attrs as InputAttrs | undefined)?.feed?.(at) ?? [])]
+    const mean = indices.reduce((s, j) => s + each[j], 0) / 2
+    near(await value(loss, values, at), clean + 0.1 * 2.5 ** 3 * mean)
+    seen.add(open)
   }
   assert.equal(seen, new Set([true, false]))
+})
+
+/** Values of the named terms of a loss. */
+const terms = async (loss: Loss): Promise<Readonly<Record<string, number>>> => {
+  const probes = order(stage([loss(step)(model)]).resolve(h)).filter((x) => x.op === probeOp)
+  const found = await run(probes, values, h)
+  return Object.fromEntries(probes.map((x, i) => [(x.attrs as { readonly name: string }).name, found[i][0]]))
+}
+
+test('logs: MART as a whole, TRADES its divergence without beta, MixTrain and HYDRA their bound without a weight', async () => {
+  const marted = await terms(mart({ lambda: 3, steps: 2 }))
+  assert.equal(Object.keys(marted), ['robust'])
+  near(marted.robust, await value(mart({ lambda: 3, steps: 2 })))
+  assert.ok(marted.robust > (await value(mart({ lambda: 0, steps: 2 }))))
+  const clean = await value(natural(crossEntropy))
+  const traded = await terms(trades({ beta: 5, steps: 2 }))
+  near(traded.natural, clean)
+  near(clean + 5 * traded.robust, await value(trades({ beta: 5, steps: 2 })))
+  const open = mixTrain({ k: N, weight: 0.25 })
+  const mixed = await terms(open)
+  near(mixed.robust, await value(wongKolter()))
+  near(0.75 * mixed.natural + 0.25 * mixed.robust, await value(open))
+})
+
+test('STAPS at lambda = 1 is TAPS', () => same(staps({ lambda: 1, steps: 2 }), taps({ steps: 2 })))
+
+test('Fast-IBP: lambda times its regularisers on top of IBP, 1/2 at the start and 0 from half of the training on', async () => {
+  const boxes = hidden(B.ibp)
+  const extra = await value(add(tightness(boxes, wholeBall), reluBalance(boxes)))
+  assert.ok(extra > 0)
+  for (const [progress, lambda] of [
+    [0, 0.5],
+    [0.25, 0.25],
+    [0.5, 0],
+    [1, 0],
+  ]) {
+    const at = { ...h, progress }
+    near(await value(fastIbp(), values, at), (await value(verifiable(B.ibp), values, at)) + lambda * extra)
+  }
+  await same(objectives['fast-ibp']({ k: 2 }), fastIbp())
 })
 
 test('Wong-Kolter by its dual is Wong-Kolter by symbolic intervals; an estimate by projections is near, with gradients', async () => {

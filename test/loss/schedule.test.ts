@@ -46,6 +46,8 @@ test('steps, times and constant', () => {
   )
   for (let i = 1; i < grid.length; i++) assert.ok(s(at(grid[i])) <= s(at(grid[i - 1])))
   assert.is(times(constant(3), s)(at(0.3)), 1.5)
+  assert.is(times(s, 3)(at(0.3)), 1.5)
+  assert.is(times(3, 0.5), 1.5)
 })
 
 test.run()

@@ -5,11 +5,14 @@ import { MixtrainException } from '../../src/core/error.ts'
 import { fold, key, uniform } from '../../src/core/key.ts'
 import * as S from '../../src/core/shape.ts'
 import type { Tensor } from '../../src/core/tensor.ts'
+import { hidden } from '../../src/loss/region.ts'
 import {
   type Built,
   conv,
   dense,
   flatten,
+  type Initialiser,
+  ibpInit,
   initialise,
   kaimingInit,
   type Layer,
@@ -19,7 +22,8 @@ import {
   uniformInit,
 } from '../../src/nn/layers.ts'
 import { cnn7, large, type Network, network, networks, resnet, small, type Task } from '../../src/nn/networks.ts'
-import { add, constant, input, reluOp } from '../../src/ops/index.ts'
+import { add, constant, input, mean as meanOf, radius, reluOp } from '../../src/ops/index.ts'
+import { ibp } from '../../src/robust/bounds.ts'
 import { ball } from '../../src/robust/perturbation.ts'
 import { evaluate } from '../../src/tape/run.ts'
 import { order } from '../../src/tape/tape.ts'
@@ -125,6 +129,50 @@ test('start values: uniform in +-1/sqrt(fanIn), or Kaiming with biases of 0; eac
   assert.not.equal(initialise(key(2), parameters)['0.weight'], plain['0.weight'])
   // A parameter keeps its start value in another network that has it by the same name.
   assert.equal(large({ ...mnist, input: [1, 28, 28] }).init(key(1))['0.bias'].length, 32)
+})
+
+test('Fast-IBP start values: variance 2 pi / fanIn^2, and interval widths of one size through layers where Kaiming explodes', async () => {
+  const p = { shape: [64, 16, 5, 5], fanIn: 400 }
+  const drawn = ibpInit(key(4), p)
+  const [n, variance] = [drawn.length, (2 * Math.PI) / 400 ** 2]
+  // 5 standard deviations of the mean and of the variance of normal numbers.
+  assert.ok(Math.abs(drawn.reduce((s, v) => s + v, 0) / n) < 5 * Math.sqrt(variance / n))
+  assert.ok(Math.abs(drawn.reduce((s, v) => s + v * v, 0) / n / variance - 1) < 5 * Math.sqrt(2 / n))
+  assert.equal(ibpInit(key(4), { shape: [3], fanIn: 400 }), new Float32Array(3))
+
+  const depth = 6
+  const deep = sequential(...Array.from({ length: depth }, () => [dense(128), relu]).flat())([128])
+  const parameters = Object.fromEntries(Object.entries(deep.parameters).map(([k, { shape }]) => [k, input(k, shape)]))
+  const x = input('x', [2, 128])
+  const around = (v: Tensor) => ball(v, 0.01)
+  const boxes = hidden(
+    ibp,
+    (s) => () => around(s.inputs),
+  )({
+    inputs: x,
+    labels: input('labels', [2]),
+    classes: 128,
+    epsilon: input('epsilon', []),
+    range: [0, 1],
+  })({ logits: deep.apply(parameters), parameters })
+  const widths = async (init: Initialiser) => {
+    const start = initialise(key(9), deep.parameters, init)
+    const feeds = new Map([
+      [x, Float64Array.from(uniform(key(10), 256))],
+      ...Object.entries(parameters).map(([k, v]) => [v, Float64Array.from(start[k])] as const),
+    ])
+    return (
+      await values(
+        boxes.map((b) => meanOf(radius(b))),
+        feeds,
+      )
+    ).map(([r]) => r)
+  }
+  const [steady, exploding] = [await widths(ibpInit), await widths(kaimingInit)]
+  assert.is(steady.length, depth)
+  for (const r of steady) assert.ok(r > 0.5 * steady[0] && r < 2 * steady[0], `${steady}`)
+  // E|w| = sqrt(6 / n) / 2: each layer widens sqrt(6 n) / 4 = 6.9 times.
+  for (const [i, r] of exploding.slice(1).entries()) assert.ok(r > 4 * exploding[i], `${exploding}`)
 })
 
 const block: Layer = residual(sequential(conv(4, 3, 2, 1), relu, conv(4, 3, 1, 1)), conv(4, 2, 2))
