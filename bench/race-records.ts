@@ -62,6 +62,8 @@ export interface Settings {
   readonly verifier: string
   readonly attack: string
   readonly threads: number
+  /** Runs at the same time, each with `threads` threads. */
+  readonly jobs: number
 }
 
 export interface Environment extends Settings {
@@ -72,8 +74,6 @@ export interface Environment extends Settings {
   readonly node: string
   readonly platform: string
   readonly mixtrain: string
-  /** Runs at the same time, each with `threads` threads. */
-  readonly jobs: number
   /** Training seconds after which a run ends with the epoch that it is in. */
   readonly budgetSeconds: number
   readonly command: string

@@ -15,7 +15,7 @@ import { type Network, type NetworkName, networks } from '../src/nn/networks.ts'
 import * as B from '../src/robust/bounds.ts'
 import { fixed } from '../src/train/balance.ts'
 import { decodeCheckpoint, encodeCheckpoint, type Settings as RunSettings, restore } from '../src/train/checkpoint.ts'
-import { type Checkpoint, type FitOptions, fit, PIXELS } from '../src/train/fit.ts'
+import { type Checkpoint, DEFAULT_MEMORY, type FitOptions, fit, PIXELS } from '../src/train/fit.ts'
 import { clipGradients } from '../src/train/optimizer.ts'
 import { taskOf } from '../src/train/quick.ts'
 import { numbersOf, REPORT_ATTACK, recipe } from '../src/train/recipe.ts'
@@ -152,20 +152,21 @@ const resumed = (
   return right(restore(run, network, slots))
 }
 
-/** Peak bytes of a backend that does one training step and nothing else. */
+/** Peak bytes of a backend that trains and does nothing else: a step while the loss still blends its terms, and one with the last of them. */
 export const stepMemory = async (options: FitOptions, threads: number): Promise<number> => {
   const backend = await device({ device: 'wasm', threads })
   const { region, close } = openRegion(backend)
   try {
-    const { network, loss, optimizer, batchSize, train, epsilon } = options
+    const { network, loss, optimizer, batchSize, train, epsilon, range = PIXELS, memory = DEFAULT_MEMORY } = options
     const parameters = network.init(fold(key(options.seed), 'init'))
     const loop = await trainer(region)(
-      { network, loss, optimizer, batchSize, range: options.range ?? PIXELS },
+      { network, loss, optimizer, batchSize, range, memory },
       { parameters, slots: {} },
     )
     const indices = Array.from({ length: batchSize }, (_, i) => i)
-    const host = { count: 0, epoch: 0, progress: 0.5, epsilon, balance: options.balance([]), key: key(0) }
-    await loop.step(pixels(train, indices), labelsOf(train, indices), host)
+    const host = { count: 0, epoch: 0, epsilon, balance: options.balance([]), key: key(0) }
+    for (const progress of [0.1, 1])
+      await loop.step(pixels(train, indices), labelsOf(train, indices), { ...host, progress })
     await backend.sync()
     return backend.stats().peak
   } finally {

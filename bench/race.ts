@@ -69,11 +69,17 @@ const note = (text: string): void => {
   process.stderr.write(`${text}\n`)
 }
 
-const numbers = (text: string): readonly number[] => text.split(',').map(Number)
-const whole = (name: string, text: string): number =>
-  Number.isSafeInteger(Number(text)) && Number(text) >= 1
+const whole = (name: string, text: string, from = 1): number =>
+  text !== '' && Number.isSafeInteger(Number(text)) && Number(text) >= from
     ? Number(text)
-    : raise(usage(`--${name}: expected a whole number from 1, not ${JSON.stringify(text)}`))
+    : raise(usage(`--${name}: expected a whole number from ${from}, not ${JSON.stringify(text)}`))
+const duration = (text: string): number =>
+  Number(text) > 0 ? Number(text) : raise(usage(`--budget: expected seconds, not ${JSON.stringify(text)}`))
+const methodsOf = (name: string, text: string): readonly Method[] =>
+  text.split(',').map((given) => {
+    const method = METHODS.find((m) => m === given)
+    return method ?? raise(usage(`--${name}: there is no ${given}; there are ${METHODS.join(', ')}`))
+  })
 const radius = (text: string): number => {
   const [a, b = 1] = text.split('/').map(Number)
   return a / b > 0 && a / b <= 1
@@ -81,18 +87,29 @@ const radius = (text: string): number => {
     : raise(usage(`--epsilon: expected a radius such as 0.1 or 2/255, not ${text}`))
 }
 
-/** Longest runs first, so that jobs end together. */
-const LONGEST: readonly Method[] = ['symbolic', 'pgd', 'crown-ibp', 'mtl-ibp', 'sabr', 'mixtrain', 'ibp', 'natural']
+/** What a step costs beside a natural one, roughly: long runs come first, so that jobs end together. */
+const COST: Readonly<Record<Method, number>> = {
+  natural: 1,
+  ibp: 2,
+  mixtrain: 3,
+  sabr: 6,
+  'mtl-ibp': 7,
+  'crown-ibp': 14,
+  pgd: 26,
+  symbolic: 54,
+}
 
 /** What runs, in this order: all of the first seed before the others, long runs first. */
 const entries = (methods: readonly Method[], seeds: readonly number[], single: readonly string[]): readonly Entry[] => {
-  const order = LONGEST.filter((method) => methods.includes(method))
-  const ks = [...numbers(given.ks)].sort((a, b) => b - a)
+  const order = [...methods].sort((a, b) => COST[b] - COST[a])
+  const ks = given.ks.split(',').map((k) => whole('ks', k))
   return seeds.flatMap((seed, i) =>
     order
       .filter((method) => i === 0 || !single.includes(method))
       .flatMap((method): readonly Entry[] =>
-        method === 'mixtrain' ? ks.map((k) => ({ method, k, seed })) : [{ method, k: null, seed }],
+        method === 'mixtrain'
+          ? ks.toSorted((a, b) => b - a).map((k) => ({ method, k, seed }))
+          : [{ method, k: null, seed }],
       ),
   )
 }
@@ -111,53 +128,68 @@ const run = (job: Job, epoch: (rows: readonly RaceRecord[]) => void): Promise<Fi
     worker.on('exit', () => reject(new Error(`${nameOf(job.entry)} ended without a result`)))
   })
 
-const main = async (): Promise<void> => {
-  const { quick } = given
-  const name = given.name ?? (quick ? 'race-quick' : 'race')
-  const folder = given.results ?? join(root, 'bench', 'results')
-  const checkpoints = join(given.results ?? join(root, 'build'), 'race', name)
-  const files = {
-    rows: join(folder, `${name}.jsonl`),
-    finals: join(folder, `${name}-final.jsonl`),
-    environment: join(folder, `${name}-environment.json`),
-    summary: join(folder, `${name}.md`),
-  }
-  if (given.data === undefined && !quick && !given.draw)
+const { quick } = given
+const name = given.name ?? (quick ? 'race-quick' : 'race')
+const folder = given.results ?? join(root, 'bench', 'results')
+const checkpoints = join(given.results ?? join(root, 'build'), 'race', name)
+const files = {
+  rows: join(folder, `${name}.jsonl`),
+  finals: join(folder, `${name}-final.jsonl`),
+  environment: join(folder, `${name}-environment.json`),
+  summary: join(folder, `${name}.md`),
+}
+const environmentOf = (): Environment | undefined =>
+  existsSync(files.environment) ? JSON.parse(readFileSync(files.environment, 'utf8')) : undefined
+
+/** Trains and measures what is not there yet. */
+const race = async (): Promise<void> => {
+  if (given.data === undefined && !quick)
     raise(
       usage("the full race needs MNIST's files: --data FOLDER (mixtrain data mnist FOLDER fetches them), or --quick"),
     )
   if (!Object.hasOwn(networks, given.network)) raise(usage(`--network: there is no ${given.network}`))
-  const methods = (given.methods?.split(',') ?? METHODS) as readonly Method[]
-  const unknown = methods.find((m) => !METHODS.includes(m))
-  if (unknown !== undefined) raise(usage(`--methods: there is no ${unknown}; there are ${METHODS.join(', ')}`))
-  const command = `npm run race${process.argv.length > 2 ? ` -- ${process.argv.slice(2).join(' ')}` : ''}`
-
-  if (given.fresh && !given.draw)
-    for (const path of [...Object.values(files), checkpoints]) rmSync(path, { recursive: true, force: true })
-
+  const methods = given.methods === undefined ? METHODS : methodsOf('methods', given.methods)
+  const seeds = (given.seeds ?? (quick ? '0' : '0,1,2')).split(',').map((seed) => whole('seeds', seed, 0))
+  const runs = entries(methods, seeds, methodsOf('single', given.single))
+  const [trainLimit, testLimit = 10_000] = (given.limit ?? (quick ? '2000,2000' : '60000,10000'))
+    .split(',')
+    .map((images) => whole('limit', images))
   const jobs = whole('jobs', given.jobs)
-  const [trainLimit, testLimit = 10_000] = numbers(given.limit ?? (quick ? '2000,2000' : '60000,10000'))
+  const threads = whole('threads', given.threads ?? String(Math.max(1, Math.min(8, Math.floor(cpus().length / jobs)))))
+  const budgetSeconds = duration(given.budget ?? (quick ? '600' : String(4 * 3600)))
   const source = { folder: given.data, trainLimit, testLimit }
-  const data = await dataOf(source)
+  const { train, test } = await dataOf(source)
   const standard = numbersOf('mixtrain')
   const settings: Settings = {
     network: given.network,
-    data: data.train.name,
+    data: train.name,
     epsilon: radius(given.epsilon),
     epochs: whole('epochs', given.epochs ?? (quick ? '8' : '20')),
     batchSize: whole('batch-size', given['batch-size']),
     lr: standard.lr,
     balance: typeof standard.balance === 'number' ? standard.balance : 2 / 3,
-    trainImages: data.train.count,
-    testImages: data.test.count,
-    slice: Math.min(whole('slice', given.slice), data.test.count),
+    trainImages: train.count,
+    testImages: test.count,
+    slice: Math.min(whole('slice', given.slice), test.count),
     verifier:
       'symbolic intervals, at every layer intersected with interval arithmetic, boxes cut to [0, 1], rounding none',
     attack: `PGD, ${REPORT_ATTACK.steps} steps, ${REPORT_ATTACK.restarts} random start`,
-    threads: whole('threads', given.threads ?? String(Math.max(1, Math.min(8, Math.floor(cpus().length / jobs))))),
+    threads,
+    jobs,
   }
-  const now: Environment = {
-    date: new Date().toISOString(),
+
+  if (given.fresh)
+    for (const path of [...Object.values(files), checkpoints]) rmSync(path, { recursive: true, force: true })
+  const before = environmentOf()
+  const different = Object.entries(settings).filter(([key, value]) => before && before[key as keyof Settings] !== value)
+  if (different.length > 0)
+    raise(
+      usage(
+        `${files.environment} is of another race (${different.map(([key]) => key).join(', ')}): finish that one, give this one a --name, or begin anew with --fresh`,
+      ),
+    )
+  const environment: Environment = {
+    date: before?.date ?? new Date().toISOString(),
     machine: cpus()[0].model,
     cores: cpus().length,
     memoryGB: Math.round(totalmem() / 1e9),
@@ -165,54 +197,60 @@ const main = async (): Promise<void> => {
     platform: `${process.platform} ${process.arch}`,
     mixtrain: VERSION,
     ...settings,
-    jobs,
-    budgetSeconds: Number(given.budget ?? (quick ? 600 : 4 * 3600)),
-    command,
+    budgetSeconds,
+    command: `npm run race${process.argv.length > 2 ? ` -- ${process.argv.slice(2).join(' ')}` : ''}`,
   }
+  replace(files.environment, `${JSON.stringify(environment, null, 1)}\n`)
 
-  const environment: Environment =
-    given.draw && existsSync(files.environment) ? JSON.parse(readFileSync(files.environment, 'utf8')) : now
-
-  if (!given.draw) {
-    replace(files.environment, `${JSON.stringify(environment, null, 1)}\n`)
-    const { budgetSeconds } = environment
-    const open = entries(methods, numbers(given.seeds ?? (quick ? '0' : '0,1,2')), given.single.split(',')).filter(
-      (entry) =>
-        !readLines<FinalRecord>(files.finals).some(
-          (f) => f.run === nameOf(entry) && (f.ended === 'epochs' || f.seconds >= budgetSeconds),
-        ),
-    )
-    const queue = open.values()
-    const work = async (): Promise<void> => {
-      for (const entry of queue) {
-        const name = nameOf(entry)
-        const known = readLines<RaceRecord>(files.rows).filter((r) => r.run === name)
-        const checkpoint = join(checkpoints, `${name}.safetensors`)
-        const final = await run({ entry, settings, source, budgetSeconds, checkpoint, known }, (rows) =>
-          writeLines(files.rows, withRun(readLines<RaceRecord>(files.rows), name, rows)),
-        )
-        writeLines(files.finals, withRun(readLines<FinalRecord>(files.finals), name, [final]))
-      }
+  const finals = readLines<FinalRecord>(files.finals)
+  const done = (entry: Entry) =>
+    finals.some((f) => f.run === nameOf(entry) && (f.ended === 'epochs' || f.seconds >= budgetSeconds))
+  const queue = runs.filter((entry) => !done(entry)).values()
+  const stopped = new AbortController()
+  const work = async (): Promise<void> => {
+    for (const entry of queue) {
+      if (stopped.signal.aborted) return
+      const own = nameOf(entry)
+      const known = readLines<RaceRecord>(files.rows).filter((r) => r.run === own)
+      const checkpoint = join(checkpoints, `${own}.safetensors`)
+      const final = await run({ entry, settings, source, budgetSeconds, checkpoint, known }, (rows) =>
+        writeLines(files.rows, withRun(readLines<RaceRecord>(files.rows), own, rows)),
+      )
+      writeLines(files.finals, withRun(readLines<FinalRecord>(files.finals), own, [final]))
     }
-    await Promise.all(Array.from({ length: jobs }, work))
   }
+  // A run that fails ends the race, but not the runs beside it.
+  const ends = await Promise.allSettled(
+    Array.from({ length: jobs }, () =>
+      work().catch((cause) => {
+        stopped.abort()
+        throw cause
+      }),
+    ),
+  )
+  const failed = ends.find((end) => end.status === 'rejected')
+  if (failed !== undefined) throw failed.reason
+}
 
+/** Table and figures from what is there. */
+const show = async (): Promise<void> => {
   const rows = readLines<RaceRecord>(files.rows)
-  if (rows.length === 0) raise(usage(`there is nothing in ${files.rows}`))
-  const text = summary(rows, readLines<FinalRecord>(files.finals), environment)
+  const e = environmentOf()
+  if (rows.length === 0 || e === undefined) return raise(usage(`there is no race in ${files.rows}`))
+  const text = summary(rows, readLines<FinalRecord>(files.finals), e)
   replace(files.summary, text)
   console.log(text)
-  const e = environment
   const subtitle = `${e.data}, ${e.network}, epsilon ${Number(e.epsilon.toPrecision(3))}; ${e.machine}, ${share(e)}, ${e.date.slice(0, 10)}`
   replace(join(folder, `${name}-time.svg`), await draw(vraAgainstTime(rows, subtitle)))
   replace(join(folder, `${name}-frontier.svg`), await draw(accAgainstVra(rows, subtitle)))
   if (rows.some((r) => r.method === 'mixtrain'))
-    replace(join(folder, `${name}-k.svg`), await draw(againstK(rows, settings.batchSize, subtitle)))
+    replace(join(folder, `${name}-k.svg`), await draw(againstK(rows, e.batchSize, subtitle)))
   note(`written to ${folder}: ${name}.jsonl, ${name}-final.jsonl, ${name}-environment.json, ${name}.md and figures`)
 }
 
 try {
-  await main()
+  if (!given.draw) await race()
+  await show()
 } catch (cause) {
   if (!(cause instanceof MixtrainException)) throw cause
   note(`race: ${cause.message}`)
