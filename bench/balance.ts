@@ -1,22 +1,13 @@
-import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
-import {
-  device,
-  digits,
-  files,
-  fit,
-  foldKey,
-  key,
-  loadFolder,
-  methods,
-  networks,
-  pgdAttack,
-  recipe,
-  take,
-  verify,
-} from '../src/index.ts'
+import * as E from 'fp-ts/lib/Either.js'
+import { count, fraction, integer, radius } from '../src/cli/options.ts'
+import { device, fit, foldKey, key, methods, networks, pgdAttack, recipe, verify } from '../src/index.ts'
+import { list, option } from './options.ts'
 import { balanceFrontier, draw } from './plot.ts'
+import { readLines } from './race-records.ts'
+import { dataOf } from './race-run.ts'
 
 /**
  * Whether the adaptive balance earns its place: one MixTrain run for each fixed balance and one for the rule, same data, network, schedule
@@ -57,32 +48,31 @@ export interface BalanceRow {
   readonly vra: number
 }
 
-const [epsilon, epochs, k] = [o.epsilon, o.epochs, o.k].map(Number)
+const epsilon = option('epsilon', radius, o.epsilon)
+const [epochs, k, threads] = (['epochs', 'k', 'threads'] as const).map((name) => option(name, count, o[name]))
+const balances = list(
+  'balance',
+  (text): E.Either<string, number | 'adaptive'> => (text === 'adaptive' ? E.right(text) : fraction(text)),
+  o.balance,
+)
+const seeds = list('seeds', integer, o.seeds)
 const path = `${o.output}.jsonl`
 
-const rowsOf = async (): Promise<readonly BalanceRow[]> => {
-  const text = await readFile(path, 'utf8').catch(() => '')
-  return text
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line) as BalanceRow)
-}
-
-const right = <A>(e: { readonly _tag: string }): A => {
-  if (e._tag === 'Left') throw new Error(JSON.stringify(e))
-  return (e as unknown as { readonly right: A }).right
-}
+const rowsOf = (): readonly BalanceRow[] => readLines<BalanceRow>(path)
 
 await mkdir(path.slice(0, path.lastIndexOf('/')), { recursive: true })
-const whole =
-  o.data === undefined ? await digits() : right<Awaited<ReturnType<typeof digits>>>(await loadFolder(files)(o.data)())
-const [train, test] = [take(Number(o.train))(whole.train), take(Number(o.test))(whole.test)]
+const { train, test } = await dataOf({
+  folder: o.data,
+  trainLimit: option('train', count, o.train),
+  testLimit: option('test', count, o.test),
+})
 const settings = `${train.name} epsilon ${epsilon} epochs ${epochs} train ${train.count} test ${test.count} k ${k}`
-const backend = await device({ device: 'wasm', threads: Number(o.threads) })
+const backend = await device({ device: 'wasm', threads })
 
-for (const seed of o.seeds.split(',').map(Number))
-  for (const run of o.balance.split(',')) {
-    const done = (await rowsOf()).some(
+for (const seed of seeds)
+  for (const balance of balances) {
+    const run = String(balance)
+    const done = rowsOf().some(
       (r) => r.run === run && r.seed === seed && r.settings === settings && r.epoch === 'final',
     )
     if (done) continue
@@ -101,7 +91,7 @@ for (const seed of o.seeds.split(',').map(Number))
       epsilon,
       epochs,
       k,
-      balance: run === 'adaptive' ? run : Number(run),
+      balance,
     })
     let seconds = 0
     let last: { readonly balance: number; readonly parameters: Readonly<Record<string, Float32Array>> } | undefined
@@ -132,7 +122,7 @@ for (const seed of o.seeds.split(',').map(Number))
   }
 backend.dispose()
 
-const finals = (await rowsOf()).filter((r) => r.epoch === 'final' && r.settings === settings)
+const finals = rowsOf().filter((r) => r.epoch === 'final' && r.settings === settings)
 await writeFile(`${o.output}.svg`, await draw(balanceFrontier(finals, settings)))
 for (const { run, seed, seconds, balance, acc, era, vra } of finals)
   console.log(

@@ -5,10 +5,13 @@ import process from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { Worker } from 'node:worker_threads'
+import * as E from 'fp-ts/lib/Either.js'
+import { count, integer, positive, radius } from '../src/cli/options.ts'
 import { VERSION } from '../src/cli/version.ts'
 import { MixtrainException, raise, usage } from '../src/core/error.ts'
 import { networks } from '../src/nn/networks.ts'
 import { numbersOf, REPORT_ATTACK } from '../src/train/recipe.ts'
+import { list, option } from './options.ts'
 import { draw } from './plot.ts'
 import { accAgainstVra, againstK, vraAgainstTime } from './race-plot.ts'
 import {
@@ -69,23 +72,8 @@ const note = (text: string): void => {
   process.stderr.write(`${text}\n`)
 }
 
-const whole = (name: string, text: string, from = 1): number =>
-  text !== '' && Number.isSafeInteger(Number(text)) && Number(text) >= from
-    ? Number(text)
-    : raise(usage(`--${name}: expected a whole number from ${from}, not ${JSON.stringify(text)}`))
-const duration = (text: string): number =>
-  Number(text) > 0 ? Number(text) : raise(usage(`--budget: expected seconds, not ${JSON.stringify(text)}`))
-const methodsOf = (name: string, text: string): readonly Method[] =>
-  text.split(',').map((given) => {
-    const method = METHODS.find((m) => m === given)
-    return method ?? raise(usage(`--${name}: there is no ${given}; there are ${METHODS.join(', ')}`))
-  })
-const radius = (text: string): number => {
-  const [a, b = 1] = text.split('/').map(Number)
-  return a / b > 0 && a / b <= 1
-    ? a / b
-    : raise(usage(`--epsilon: expected a radius such as 0.1 or 2/255, not ${text}`))
-}
+const method = (text: string): E.Either<string, Method> =>
+  E.fromNullable(`there is no ${text}; there are ${METHODS.join(', ')}`)(METHODS.find((m) => m === text))
 
 /** What a step costs beside a natural one, roughly: long runs come first, so that jobs end together. */
 const COST: Readonly<Record<Method, number>> = {
@@ -102,7 +90,7 @@ const COST: Readonly<Record<Method, number>> = {
 /** What runs, in this order: all of the first seed before the others, long runs first. */
 const entries = (methods: readonly Method[], seeds: readonly number[], single: readonly string[]): readonly Entry[] => {
   const order = [...methods].sort((a, b) => COST[b] - COST[a])
-  const ks = given.ks.split(',').map((k) => whole('ks', k))
+  const ks = list('ks', count, given.ks)
   return seeds.flatMap((seed, i) =>
     order
       .filter((method) => i === 0 || !single.includes(method))
@@ -148,29 +136,31 @@ const race = async (): Promise<void> => {
       usage("the full race needs MNIST's files: --data FOLDER (mixtrain data mnist FOLDER fetches them), or --quick"),
     )
   if (!Object.hasOwn(networks, given.network)) raise(usage(`--network: there is no ${given.network}`))
-  const methods = given.methods === undefined ? METHODS : methodsOf('methods', given.methods)
-  const seeds = (given.seeds ?? (quick ? '0' : '0,1,2')).split(',').map((seed) => whole('seeds', seed, 0))
-  const runs = entries(methods, seeds, methodsOf('single', given.single))
-  const [trainLimit, testLimit = 10_000] = (given.limit ?? (quick ? '2000,2000' : '60000,10000'))
-    .split(',')
-    .map((images) => whole('limit', images))
-  const jobs = whole('jobs', given.jobs)
-  const threads = whole('threads', given.threads ?? String(Math.max(1, Math.min(8, Math.floor(cpus().length / jobs)))))
-  const budgetSeconds = duration(given.budget ?? (quick ? '600' : String(4 * 3600)))
+  const methods = given.methods === undefined ? METHODS : list('methods', method, given.methods)
+  const seeds = list('seeds', integer, given.seeds ?? (quick ? '0' : '0,1,2'))
+  const runs = entries(methods, seeds, list('single', method, given.single))
+  const [trainLimit, testLimit = 10_000] = list('limit', count, given.limit ?? (quick ? '2000,2000' : '60000,10000'))
+  const jobs = option('jobs', count, given.jobs)
+  const threads = option(
+    'threads',
+    count,
+    given.threads ?? String(Math.max(1, Math.min(8, Math.floor(cpus().length / jobs)))),
+  )
+  const budgetSeconds = option('budget', positive, given.budget ?? (quick ? '600' : String(4 * 3600)))
   const source = { folder: given.data, trainLimit, testLimit }
   const { train, test } = await dataOf(source)
   const standard = numbersOf('mixtrain')
   const settings: Settings = {
     network: given.network,
     data: train.name,
-    epsilon: radius(given.epsilon),
-    epochs: whole('epochs', given.epochs ?? (quick ? '8' : '20')),
-    batchSize: whole('batch-size', given['batch-size']),
+    epsilon: option('epsilon', radius, given.epsilon),
+    epochs: option('epochs', count, given.epochs ?? (quick ? '8' : '20')),
+    batchSize: option('batch-size', count, given['batch-size']),
     lr: standard.lr,
     balance: typeof standard.balance === 'number' ? standard.balance : 2 / 3,
     trainImages: train.count,
     testImages: test.count,
-    slice: Math.min(whole('slice', given.slice), test.count),
+    slice: Math.min(option('slice', count, given.slice), test.count),
     verifier:
       'symbolic intervals, at every layer intersected with interval arithmetic, boxes cut to [0, 1], rounding none',
     attack: `PGD, ${REPORT_ATTACK.steps} steps, ${REPORT_ATTACK.restarts} random start`,

@@ -1,5 +1,3 @@
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Backend } from '../../src/backend/backend.ts'
@@ -10,7 +8,7 @@ import { MixtrainException } from '../../src/core/error.ts'
 import { fold, key, uniform } from '../../src/core/key.ts'
 import { crossEntropy } from '../../src/loss/criterion.ts'
 import { add, alternate, gate, type Loss, mix, sampled, scale } from '../../src/loss/loss.ts'
-import { madry, mixTrain, natural, robust, worstCase } from '../../src/loss/objective.ts'
+import { madry, natural, robust, worstCase } from '../../src/loss/objective.ts'
 import { bounded, perturbed, smallBox } from '../../src/loss/region.ts'
 import { conv, dense, flatten, relu, sequential } from '../../src/nn/layers.ts'
 import { network } from '../../src/nn/networks.ts'
@@ -22,7 +20,7 @@ import { grad } from '../../src/tape/vjp.ts'
 import { adam, type Optimizer, sgd } from '../../src/train/optimizer.ts'
 import { type Trainer, trainer } from '../../src/train/step.ts'
 import { bindings, host, modelOf, run, stepOf } from '../loss/harness.ts'
-import { right, skipped } from '../shared.ts'
+import { right } from '../shared.ts'
 
 const N = 4
 const net = network('tiny', sequential(conv(2, 3, 2, 1), relu, flatten, dense(5), relu, dense(3)), {
@@ -243,37 +241,6 @@ test('parameters that do not fit the network are a usage error', () =>
       } catch (e) {
         assert.ok(e instanceof MixtrainException && e.error.kind === 'usage', String(e))
       }
-  }))
-
-/** The collector, where this engine lets one ask for it. */
-const collect = ((): (() => void) | undefined => {
-  if (typeof globalThis.gc === 'function') return () => globalThis.gc?.()
-  try {
-    setFlagsFromString('--expose-gc')
-    return runInNewContext('gc') as () => void
-  } catch {
-    return undefined
-  }
-})()
-
-test('300 steps leave WASM memory and the JavaScript heap flat', () =>
-  within(openRegion(simd), async (region) => {
-    const loop = await trainer(region)(options(mixTrain({ k: 2, gate: alternate(1, 2) }), adam({ lr: 0.001 })), start)
-    const train = async (from: number, to: number) => {
-      for (let i = from; i < to; i++) await loop.step(batch(i).inputs, batch(i).labels, at(i))
-      await loop.terms()
-      await simd.sync()
-    }
-    await train(0, 100)
-    const before = simd.stats()
-    collect?.()
-    const heap = process.memoryUsage().heapUsed
-    await train(100, 400)
-    assert.equal(simd.stats(), before)
-    if (collect === undefined) return skipped('the heap after 300 steps', 'no access to the collector (--expose-gc)')
-    collect()
-    const grown = process.memoryUsage().heapUsed - heap
-    assert.ok(grown < 300_000, `the heap grew by ${grown} bytes`)
   }))
 
 test('no buffer is left', () => {
