@@ -1,13 +1,11 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { cpus, loadavg, totalmem } from 'node:os'
+import { parseArgs } from 'node:util'
 import Table from 'cli-table3'
-import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { count, name } from '../src/cli/options.ts'
 import { show } from '../src/core/error.ts'
-import { digits } from '../src/data/digits.ts'
-import { files } from '../src/data/files.ts'
-import { loadFolder } from '../src/data/folder.ts'
-import { decode, expectTensors } from '../src/format/safetensors.ts'
-import { networks } from '../src/nn/networks.ts'
 import {
   type Dispatch,
   type KernelRow,
@@ -17,10 +15,12 @@ import {
   measureKernels,
   measurePeak,
 } from './kernels.ts'
+import { list, option } from './options.ts'
 import { costCurves, draw, type Point } from './plot.ts'
 import {
   measureStep,
   measureVerification,
+  medianRow,
   mixtrain,
   parameterCount,
   type StepKind,
@@ -28,6 +28,7 @@ import {
   type StepRow,
   type Subject,
   stepKinds,
+  subjectOf,
   type VerifyRow,
 } from './steps.ts'
 
@@ -35,33 +36,43 @@ import {
  * The speed of everything, in one run: kernels and loops (best sample, in GF/s and as a share of the multiply-add peak of the
  * same run), whole training steps with the time and roofline of their phases, verification, dispatch, and cost curves.
  *
- *   npm run bench -- [--json] [--quick] [--threads 1,2] [--fast-math] [--only kernels|steps|verification|curves] [--match TEXT] [--time MS]
- *                    [--weights FILE] [--data FOLDER] [--images N]
+ *   npm run bench -- [--json] [--quick] [--threads 1,2] [--fast-math] [--only kernels|steps|verification|curves] [--match TEXT] [--time MS] [--rounds 3]
+ *                    [--weights FILE] [--data FOLDER] [--images 100]
  *
  * Without `--weights` (safetensors of the small network) every step starts at initialisation, where nearly all neurons are unstable; without
- * `--data` (MNIST files) it takes the embedded digits. `--images` test images are verified (100).
+ * `--data` (MNIST files) it takes the embedded digits. `--images` test images are verified. Steps are
+ * measured in interleaved rounds, `--time` milliseconds each in all; medians.
  *
- * Writes bench/results/bench.json (bench-PART.json with --only), and curves.svg when the curves were measured.
+ * Writes bench/results/bench.json (bench-PART.json with --only), and curves.svg when the curves were measured; nothing with --match.
  */
-const argument = (name: string): string | undefined => {
-  const i = process.argv.indexOf(name)
-  return i < 0 ? undefined : process.argv[i + 1]
-}
-const has = (name: string): boolean => process.argv.includes(name)
-
-const json = has('--json')
-const quick = has('--quick')
-const fastMath = has('--fast-math')
-const part = argument('--only')
-const match = argument('--match')
+const { values: o } = parseArgs({
+  options: {
+    json: { type: 'boolean', default: false },
+    quick: { type: 'boolean', default: false },
+    'fast-math': { type: 'boolean', default: false },
+    threads: { type: 'string', default: [...new Set([1, cpus().length])].join(',') },
+    only: { type: 'string' },
+    match: { type: 'string' },
+    time: { type: 'string' },
+    rounds: { type: 'string' },
+    weights: { type: 'string' },
+    data: { type: 'string' },
+    images: { type: 'string', default: '100' },
+  },
+})
+const { json, quick, match, 'fast-math': fastMath } = o
+const parts = ['kernels', 'steps', 'verification', 'curves'] as const
+const part = o.only === undefined ? undefined : option('only', name('part', parts), o.only)
 const cores = cpus().length
-const threadCounts = (argument('--threads') ?? (cores > 1 ? `1,${cores}` : '1')).split(',').map(Number)
-const time = Number(argument('--time') ?? (quick ? 60 : 400))
+const threadCounts = list('threads', count, o.threads)
+const time = option('time', count, o.time ?? (quick ? '60' : '400'))
+const rounds = option('rounds', count, o.rounds ?? (quick ? '1' : '3'))
+const images = option('images', count, o.images)
 
 /** No colours, no rules between rows: a table that reads in a log. */
 const PLAIN = { head: [], border: [], compact: true }
 
-const wants = (name: string): boolean => part === undefined || part === name
+const wants = (name: (typeof parts)[number]): boolean => part === undefined || part === name
 const say = (text: string) => {
   if (!json) console.log(text)
 }
@@ -121,24 +132,13 @@ const kernels = async (peak: number, relaxedPeak: number): Promise<readonly Kern
   return rows
 }
 
-const orExit = <A>(e: E.Either<Parameters<typeof show>[0], A>): A => {
-  if (E.isRight(e)) return e.right
-  process.stderr.write(`${show(e.left)}\n`)
-  process.exit(1)
-}
-
-const subjectOf = async (weights: string | undefined, folder: string | undefined): Promise<Subject> => {
-  const data = folder === undefined ? await digits() : orExit(await loadFolder(files)(folder)())
-  if (weights === undefined) return { data, weights: undefined }
-  const { parameters } = networks.small({ input: [1, 28, 28], classes: 10 })
-  const shapes = Object.fromEntries(Object.entries(parameters).map(([k, p]) => [k, p.shape]))
-  const file = orExit(decode(new Uint8Array(await readFile(weights)), weights))
-  const tensors = orExit(expectTensors(file, shapes))
-  return { data, weights: Object.fromEntries([...tensors].map(([name, t]) => [name, t.data])) }
-}
-
-const subject = await subjectOf(argument('--weights'), argument('--data'))
-const images = Number(argument('--images') ?? 100)
+const subject = await pipe(
+  subjectOf(o.weights, o.data),
+  TE.getOrElse((error): (() => Promise<Subject>) => {
+    process.stderr.write(`${show(error)}\n`)
+    process.exit(1)
+  }),
+)()
 
 const SMALL = { network: 'small', epsilon: 0.3 } as const
 const LARGE = { network: 'large', epsilon: 0.1 } as const
@@ -156,14 +156,24 @@ const settings: readonly Setting[] = [
   ...[k.natural, k.ibp, k.mixtrain, k.symbolicOne].map((kind) => ({ ...LARGE, kind, batch: 50 })),
 ]
 
+/** In rounds, so that what else happens on the machine hits all steps alike; the last round profiles them too. */
 const steps = async (limits: Limits): Promise<readonly StepRow[]> => {
-  const rows: StepRow[] = []
-  for (const threads of threadCounts)
-    for (const s of settings) {
-      if (match !== undefined && !`${s.network} ${s.kind.name}`.includes(match)) continue
-      progress(`step ${s.network} ${s.kind.name}, ${threads} thread${threads > 1 ? 's' : ''}`)
-      rows.push(await measureStep({ ...s, ...subject, threads, fastMath, time }, limits))
+  const wanted = threadCounts.flatMap((threads) =>
+    settings
+      .filter((s) => match === undefined || `${s.network} ${s.kind.name}`.includes(match))
+      .map((s) => ({ ...s, threads })),
+  )
+  const measured: StepRow[][] = []
+  for (let round = 1; round <= rounds; round++) {
+    const rows: StepRow[] = []
+    for (const s of wanted) {
+      progress(`step ${s.network} ${s.kind.name}, ${s.threads} thread(s), round ${round} of ${rounds}`)
+      const options = { ...s, ...subject, fastMath, time: time / rounds }
+      rows.push(await measureStep(options, limits, round === rounds))
     }
+    measured.push(rows)
+  }
+  const rows = wanted.map((_, i) => medianRow(measured.map((r) => r[i])))
   const table = new Table({
     style: PLAIN,
     head: ['network', 'step', 'batch', 'threads', 'ms', 'CPU ms', 'GF/s', 'of peak', 'ops', 'peak MB', 'bounds/s'],
@@ -300,18 +310,18 @@ const main = async () => {
     verification: wants('verification') && match === undefined ? await verification() : [],
     curves: wants('curves') ? await curves() : [],
   }
+  if (json) console.log(JSON.stringify(results))
+  // A few rows are for the eyes; they do not take the place of all.
+  if (match !== undefined) return
   const folder = new URL('../../bench/results/', import.meta.url)
   await mkdir(folder, { recursive: true })
-  await writeFile(
-    new URL(part === undefined ? 'bench.json' : `bench-${part}.json`, folder),
-    `${JSON.stringify(results, null, 1)}\n`,
-  )
+  const file = part === undefined ? 'bench.json' : `bench-${part}.json`
+  await writeFile(new URL(file, folder), `${JSON.stringify(results, null, 1)}\n`)
   if (results.curves.length > 0) {
     const subtitle = `${environment.machine}, ${cores} cores, Node ${process.version}, ${environment.date.slice(0, 10)}`
     await writeFile(new URL('curves.svg', folder), await draw(costCurves(results.curves, subtitle)))
   }
-  if (json) console.log(JSON.stringify(results))
-  else say('written to bench/results/')
+  say('written to bench/results/')
 }
 
 await main()

@@ -9,9 +9,11 @@ import { encodeLoop, type LoopSpec, open, planOf, randomArray, right } from '../
 interface Case {
   readonly name: string
   readonly flops: number
-  readonly code: readonly number[]
+  /** Instructions; slots are the inputs, the output, then the scratch. */
+  readonly code: readonly (readonly number[])[]
   readonly inputs: readonly number[]
   readonly output: number
+  readonly scratch?: number
 }
 
 // ----------------------------------------------------------------------------------------------------------------- peak
@@ -83,10 +85,32 @@ export const measurePeak = async (relaxed: boolean): Promise<number> => {
 const matmul = (m: number, k: number, n: number, tA = 0, tB = 0, batch = 1): Case => ({
   name: `matmul ${batch > 1 ? `${batch} x ` : ''}${m} x ${k} x ${n}${tA ? ' A^T' : ''}${tB ? ' B^T' : ''}`,
   flops: 2 * batch * m * k * n,
-  code: [Opcode.matmul, 15, 2 ** 30, 0, 1, 2, m, k, n, tA, tB, batch, m * k, k * n, m * n],
+  code: [[Opcode.matmul, 15, 2 ** 30, 0, 1, 2, m, k, n, tA, tB, batch, m * k, k * n, m * n]],
   inputs: [batch * m * k, batch * k * n],
   output: batch * m * n,
 })
+
+/** The radius of an interval layer: A |B|, |B| computed anew as in a training step. */
+const radius = (m: number, k: number, n: number): Case => {
+  const operand: LoopSpec = {
+    dims: [k * n],
+    mode: LoopMode.map,
+    combine: Combine.sum,
+    kept: 1,
+    out: { slot: 3, offset: 0, strides: [1] },
+    inputs: [{ slot: 1, offset: 0, strides: [1] }],
+    temporaries: 1,
+    ops: [[Micro.abs, 1, 0, 0, 0]],
+  }
+  const of = matmul(m, k, n)
+  const product = of.code[0].map((word, at) => (at === 4 ? 3 : word))
+  return {
+    ...of,
+    name: `matmul ${m} x ${k} x ${n} |B|`,
+    code: [encodeLoop(operand, 2 ** 30), product],
+    scratch: k * n,
+  }
+}
 
 interface Geometry {
   readonly N: number
@@ -118,7 +142,7 @@ const conv = (opcode: Opcode, g: Geometry): Case => {
   return {
     name: `${Opcode[opcode]} ${N} x [${C},${H},${H}] * [${O},${C},${K},${K}] s${s} p${p}`,
     flops: 2 * N * C * O * taps(g),
-    code: [opcode, 21, 2 ** 30, 0, 1, 2, N, C, H, H, O, K, K, OH, OH, s, s, p, p, 1, 1],
+    code: [[opcode, 21, 2 ** 30, 0, 1, 2, N, C, H, H, O, K, K, OH, OH, s, s, p, p, 1, 1]],
     inputs: [a, b],
     output: out,
   }
@@ -151,7 +175,7 @@ const loop = (
   return {
     name: `loop ${name} [${dims.join(',')}]`,
     flops: elements * (ops.length + (spec.mode === LoopMode.map ? 0 : 1)),
-    code: encodeLoop(spec, 2 ** 30),
+    code: [encodeLoop(spec, 2 ** 30)],
     inputs: inputs.map((strides) => size(dims, strides)),
     output: size(dims, outStrides),
   }
@@ -161,6 +185,8 @@ const mid: Geometry = { N: 500, C: 16, H: 14, O: 32, K: 4, OH: 7, s: 2, p: 1 }
 const first: Geometry = { N: 500, C: 1, H: 28, O: 16, K: 4, OH: 14, s: 2, p: 1 }
 const bare: Geometry = { N: 500, C: 1, H: 10, O: 16, K: 4, OH: 4, s: 2, p: 0 }
 
+const pointwise: Geometry = { N: 64, C: 64, H: 14, O: 64, K: 1, OH: 14, s: 1, p: 0 }
+const shortcut: Geometry = { N: 64, C: 16, H: 32, O: 32, K: 1, OH: 16, s: 2, p: 0 }
 const thin: Geometry = { N: 512, C: 1, H: 28, O: 32, K: 3, OH: 28, s: 1, p: 1 }
 
 const cases: readonly Case[] = [
@@ -175,6 +201,8 @@ const cases: readonly Case[] = [
   matmul(1, 1568, 100),
   matmul(1, 1568, 100, 0, 1),
   matmul(9, 10, 100, 0, 0, 50),
+  radius(50, 1568, 100),
+  radius(500, 1568, 100),
   conv(Opcode.conv2dInput, mid),
   conv(Opcode.conv2dInput, { ...mid, N: 5000 }),
   conv(Opcode.conv2dInput, first),
@@ -195,6 +223,7 @@ const cases: readonly Case[] = [
   conv(Opcode.conv2d, { ...bare, N: 1568 }),
   conv(Opcode.conv2dInput, { N: 500, C: 3, H: 32, O: 16, K: 4, OH: 16, s: 2, p: 1 }),
   conv(Opcode.conv2d, { N: 16, C: 64, H: 32, O: 64, K: 3, OH: 32, s: 1, p: 1 }),
+  ...[Opcode.conv2d, Opcode.conv2dInput, Opcode.conv2dWeight].flatMap((o) => [conv(o, pointwise), conv(o, shortcut)]),
   loop(
     'rows * slope',
     [500, 3136],
@@ -321,7 +350,8 @@ export interface KernelOptions {
 }
 
 const measure = async (b: Backend, c: Case, time: number): Promise<number> => {
-  const e = right(await b.compile(planOf([c.code], c.inputs, [c.output]))())
+  const extra = c.scratch === undefined ? [] : [{ at: 'arena', offset: 0, length: c.scratch } as const]
+  const e = right(await b.compile(planOf(c.code, c.inputs, [c.output], extra))())
   const args = c.inputs.map((n, i) => {
     const buffer = b.alloc(n)
     b.write(buffer, randomArray(n, i + 1))

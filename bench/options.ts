@@ -1,11 +1,12 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { Option } from '../src/cli/options.ts'
-import { raise, usage } from '../src/core/error.ts'
 
-/** The value of `--name`, read as the command line of mixtrain reads it; throws a usage error that says what was expected. */
+/** The value of `--name`, read as the command line of mixtrain reads it; ends the process with what was expected. */
 export const option = <A>(name: string, read: Option<A>['read'], text: string): A => {
   const value = read(text)
-  return E.isRight(value) ? value.right : raise(usage(`--${name}: ${value.left}`))
+  if (E.isRight(value)) return value.right
+  process.stderr.write(`--${name}: ${value.left}\n`)
+  process.exit(1)
 }
 
 /** Values with commas between them. */

@@ -1,12 +1,19 @@
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
 import { Bench } from 'tinybench'
 import type { Backend } from '../src/backend/backend.ts'
 import { device } from '../src/backend/device.ts'
 import { openRegion } from '../src/backend/region.ts'
+import type { MixtrainError } from '../src/core/error.ts'
 import { fold, key } from '../src/core/key.ts'
 import { Opcode } from '../src/core/lowering.ts'
 import type { Rounding } from '../src/core/rounding.ts'
 import * as S from '../src/core/shape.ts'
 import { type Data, labelsOf, pixels } from '../src/data/dataset.ts'
+import { digits } from '../src/data/digits.ts'
+import { files } from '../src/data/files.ts'
+import { loadFolder } from '../src/data/folder.ts'
+import { decode, expectTensors } from '../src/format/safetensors.ts'
 import { crossEntropy } from '../src/loss/criterion.ts'
 import { type Loss, sampled } from '../src/loss/loss.ts'
 import * as L from '../src/loss/objective.ts'
@@ -57,6 +64,27 @@ export interface Subject {
   readonly weights: Named<Float32Array> | undefined
 }
 
+/** MNIST files of a folder (absent: the embedded digits), weights of `small` from a safetensors file. */
+export const subjectOf = (
+  weights: string | undefined,
+  folder: string | undefined,
+): TE.TaskEither<MixtrainError, Subject> =>
+  pipe(
+    TE.Do,
+    TE.bind('data', () => (folder === undefined ? TE.fromTask(digits) : loadFolder(files)(folder))),
+    TE.bind('weights', () => {
+      if (weights === undefined) return TE.right(undefined)
+      const { parameters } = networks.small({ input: [1, 28, 28], classes: 10 })
+      const shapes = Object.fromEntries(Object.entries(parameters).map(([k, p]) => [k, p.shape]))
+      return pipe(
+        files.read(weights),
+        TE.chainEitherK((bytes) => decode(bytes, weights)),
+        TE.chainEitherK((file) => expectTensors(file, shapes)),
+        TE.map((tensors) => Object.fromEntries([...tensors].map(([name, t]) => [name, t.data]))),
+      )
+    }),
+  )
+
 /** Start values of a network: the subject's weights for `small`, if there are any. */
 const parametersOf = (name: NetworkName, { weights }: Subject): Named<Float32Array> =>
   name === 'small' && weights !== undefined ? weights : networks[name]({ input: [1, 28, 28], classes: 10 }).init(key(0))
@@ -101,7 +129,7 @@ export interface StepRow {
   readonly phases: readonly Phase[]
 }
 
-const median = (x: readonly number[]): number => [...x].sort((a, b) => a - b)[x.length >> 1]
+export const median = (x: readonly number[]): number => [...x].sort((a, b) => a - b)[x.length >> 1]
 
 const isDense = (opcode: Opcode): boolean => opcode >= Opcode.matmul && opcode <= Opcode.conv2dWeight
 
@@ -139,10 +167,11 @@ const phasesOf = async (backend: Backend, plan: Plan, limits: Limits): Promise<r
 const NEURONS: Readonly<Record<StepOptions['network'], number>> = { small: 4804, large: 48064 }
 const MARGINS = 9
 
-/** Measures one kind of step, on a backend of its own. `limits`: profile the plan as well. */
+/** Measures one kind of step, on a backend of its own. `limits`: tell the share of the peak; `profiled`: and the phases. */
 export const measureStep = async (
   { network: name, kind, batch, epsilon, threads, fastMath = false, time, ...subject }: StepOptions,
   limits?: Limits,
+  profiled = false,
 ): Promise<StepRow> => {
   const real = await device({ device: 'wasm', threads, fastMath })
   let plan: Plan | undefined
@@ -197,11 +226,25 @@ export const measureStep = async (
     scratchMB: run.scratchBytes() / 1e6,
     peakMB: backend.stats().peak / 1e6,
     boundsPerSecond: (kind.bounded(batch) * (NEURONS[name] + MARGINS) * 1e3) / result.latency.p50,
-    phases: limits === undefined ? [] : await phasesOf(backend, plan, limits),
+    phases: limits === undefined || !profiled ? [] : await phasesOf(backend, plan, limits),
   }
   close()
   real.dispose()
   return row
+}
+
+/** Of interleaved measurements of one step the medians of the times; phases and counts of the last. */
+export const medianRow = (rows: readonly StepRow[]): StepRow => {
+  const last = rows[rows.length - 1]
+  const of = (f: (r: StepRow) => number) => median(rows.map(f))
+  return {
+    ...last,
+    milliseconds: of((r) => r.milliseconds),
+    cpu: of((r) => r.cpu),
+    gflops: of((r) => r.gflops),
+    share: of((r) => r.share),
+    boundsPerSecond: of((r) => r.boundsPerSecond),
+  }
 }
 
 export interface VerifyRow {

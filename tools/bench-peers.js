@@ -3,7 +3,11 @@
 // process, which others on the machine hardly move; all cores by the clock on the wall, which means something on a quiet machine
 // only: the load is printed.
 //
-//   npm run bench:peers -- [--json] [--rounds 3] [--seconds 1] [--threads 1,N] [--work TEXT]
+//   npm run bench:peers -- [--json] [--rounds 3] [--seconds 1] [--threads 1,N] [--work TEXT] [--weights FILE] [--data FOLDER]
+//
+// Works that a peer has no word for (symbolic bounds) are ours only; their ratios, and those of all steps, to PyTorch's natural step
+// are printed too, for they do not depend on whose bounds are compared. What symbolic bounds cost depends on the weights: `--weights`
+// (safetensors of the small network) and `--data` (MNIST files) as in `npm run bench`.
 //
 // Peers are installed into a folder of the system's temporary directory, never into this package: TensorFlow.js, jax-js and a
 // newer Node for it. PyTorch is measured where /usr/bin/python3 has it (Debian: python3-torch); its speed depends on the BLAS
@@ -24,7 +28,18 @@ const threadCounts = argument('--threads', cores > 1 ? `1,${cores}` : '1')
   .split(',')
   .map(Number)
 const wanted = argument('--work', '')
-const WORKS = ['gemm 512', 'forward 100', 'natural step', 'natural step 100', 'IBP step', 'CROWN-IBP step']
+const subject = [argument('--weights', ''), argument('--data', '')]
+const WORKS = [
+  'gemm 512',
+  'forward 100',
+  'natural step',
+  'natural step 100',
+  'IBP step',
+  'CROWN-IBP step',
+  'PGD-40 step',
+  'MixTrain step, k = 1',
+  'symbolic step',
+]
 const works = WORKS.filter((w) => w.includes(wanted))
 const here = dirname(fileURLToPath(import.meta.url))
 
@@ -50,9 +65,9 @@ const python = '/usr/bin/python3'
 const hasTorch = succeeds(python, '-c', 'import torch')
 for (const threads of threadCounts) {
   const count = String(threads)
-  add(`ours, ${current}`, threads, process.execPath, [at('ours.js'), count, seconds, 'default'])
-  add('ours, Node 24', threads, newNode, [at('ours.js'), count, seconds, 'default'], hasNew)
-  add('ours, Node 24, fast math', threads, newNode, [at('ours.js'), count, seconds, 'fast'], hasNew)
+  add(`ours, ${current}`, threads, process.execPath, [at('ours.js'), count, seconds, 'default', ...subject])
+  add('ours, Node 24', threads, newNode, [at('ours.js'), count, seconds, 'default', ...subject], hasNew)
+  add('ours, Node 24, fast math', threads, newNode, [at('ours.js'), count, seconds, 'fast', ...subject], hasNew)
   add('tfjs wasm', threads, process.execPath, [at('tfjs.js'), folder, seconds, 'wasm'], hasTf && threads === 1)
   add('tfjs cpu', threads, process.execPath, [at('tfjs.js'), folder, seconds, 'cpu'], hasTf && threads === 1)
   add('jax-js wasm', threads, newNode, [at('jax.js'), folder, seconds, 'wasm'], hasJax && hasNew && threads === 1)
@@ -100,6 +115,7 @@ const cell = (runner, work) => {
   if (good.length === 0) return { error: all[0].error }
   return { wall: median(good.map((s) => s.wall)), cpu: median(good.map((s) => s.cpu)), rounds: good.length }
 }
+const NATURAL = 'natural step'
 const clockOf = (threads) => (threads === 1 ? 'cpu' : 'wall')
 const measured = runners.map((runner) => ({
   name: runner.name,
@@ -112,7 +128,10 @@ const results = measured.map((r) => {
   const peers = measured.filter((p) => p.threads === r.threads)
   const base = peers.find((p) => p.name === 'PyTorch') ?? peers[0]
   const clock = clockOf(r.threads)
-  const withRatio = ([w, c]) => [w, c.error === undefined ? { ...c, ratio: c[clock] / base.works[w]?.[clock] } : c]
+  const withRatio = ([w, c]) =>
+    c.error === undefined
+      ? [w, { ...c, ratio: c[clock] / base.works[w]?.[clock], ofNatural: c[clock] / base.works[NATURAL]?.[clock] }]
+      : [w, c]
   return { ...r, works: Object.fromEntries(Object.entries(r.works).map(withRatio)) }
 })
 const blas = ['/usr/lib/x86_64-linux-gnu/libblas.so.3'].filter(existsSync).map((f) => realpathSync(f))[0]
@@ -151,6 +170,12 @@ else {
       `\n${threads} thread(s): milliseconds of CPU / on the wall (${clock === 'cpu' ? 'CPU' : 'wall'} time over that of ${base})`,
     )
     console.log(table.toString())
+    const steps = works.filter((w) => w.endsWith('step') || w.includes('step,'))
+    for (const r of own) {
+      const ratios = steps.filter((w) => Number.isFinite(r.works[w]?.ofNatural))
+      const listed = ratios.map((w) => `${w} ${r.works[w].ofNatural.toFixed(2)}`)
+      if (listed.length > 0) console.log(`${r.name}, times the ${NATURAL} of ${base}: ${listed.join(', ')}`)
+    }
   }
   const [one, many] = [1, Math.max(...threadCounts)].map((t) => results.find((r) => r.threads === t))
   if (one !== undefined && many !== undefined && one !== many) {

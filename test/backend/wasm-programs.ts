@@ -74,14 +74,15 @@ export interface LoopSpec {
   readonly mode: LoopMode
   readonly combine: Combine
   readonly kept: number
-  readonly out: { readonly offset: number; readonly strides: readonly number[] }
-  readonly inputs: readonly { readonly offset: number; readonly strides: readonly number[] }[]
+  /** `slot`: where it is not the usual one. */
+  readonly out: { readonly slot?: number; readonly offset: number; readonly strides: readonly number[] }
+  readonly inputs: readonly { readonly slot?: number; readonly offset: number; readonly strides: readonly number[] }[]
   readonly temporaries: number
   /** micro, dst, a, b, c. */
   readonly ops: readonly (readonly [number, number, number, number, number])[]
 }
 
-/** Slots: inputs 0.., then the output. */
+/** Slots, unless the spec names others: inputs 0.., then the output. */
 export const encodeLoop = (l: LoopSpec, work = WIDE): readonly number[] => {
   const body = [
     l.dims.length,
@@ -91,11 +92,11 @@ export const encodeLoop = (l: LoopSpec, work = WIDE): readonly number[] => {
     l.inputs.length,
     l.ops.length,
     l.inputs.length + l.temporaries,
-    l.inputs.length,
+    l.out.slot ?? l.inputs.length,
     l.out.offset,
     ...l.dims,
     ...l.out.strides,
-    ...l.inputs.flatMap((x, i) => [i, x.offset, ...x.strides]),
+    ...l.inputs.flatMap((x, i) => [x.slot ?? i, x.offset, ...x.strides]),
     ...l.ops.flat(),
   ]
   return [Opcode.loop, body.length + 3, work, ...body]

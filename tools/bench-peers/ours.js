@@ -1,16 +1,17 @@
-// mixtrain on the works of bench:peers. usage: node ours.js THREADS SECONDS fast|default WORK...
+// mixtrain on the works of bench:peers. usage: node ours.js THREADS SECONDS fast|default WEIGHTS DATA WORK... (both may be empty)
 import { fileURLToPath } from 'node:url'
 import { report, values } from './measure.js'
 
 const root = new URL('../../dist/', import.meta.url)
 const load = (path) => import(fileURLToPath(new URL(path, root)))
-const [threads, seconds, math, ...names] = process.argv.slice(2)
+const [threads, seconds, math, weights, data, ...names] = process.argv.slice(2)
 const { device } = await load('src/backend/device.js')
 const { compile } = await load('src/tape/run.js')
 const { input, matmul } = await load('src/ops/index.js')
-const { measureStep, stepKinds } = await load('bench/steps.js')
+const { measureStep, stepKinds, subjectOf } = await load('bench/steps.js')
 const { networks } = await load('src/nn/networks.js')
 const { key } = await load('src/core/key.js')
+const { show } = await load('src/core/error.js')
 
 const backend = await device({ device: 'wasm', threads: Number(threads), fastMath: math === 'fast' })
 
@@ -47,12 +48,21 @@ const steps = {
   'natural step 100': ['natural', 100],
   'IBP step': ['ibp', 50],
   'CROWN-IBP step': ['crownIbp', 50],
+  'PGD-40 step': ['pgd', 50],
+  'MixTrain step, k = 1': ['mixtrain', 50],
+  'symbolic step': ['symbolic', 50],
+}
+const read = await subjectOf(weights || undefined, data || undefined)()
+if (read._tag === 'Left') {
+  console.error(show(read.left))
+  process.exit(1)
 }
 
 // Steps go through the trainer, whose bench measures them; its numbers are passed on.
 const measured = {}
 for (const name of names.filter((n) => n in steps)) {
   const row = await measureStep({
+    ...read.right,
     network: 'small',
     kind: stepKinds[steps[name][0]],
     batch: steps[name][1],

@@ -111,6 +111,17 @@ def crown_ibp_step():
     update(robust_loss(lower))
 
 
+def pgd_step():
+    """Forty steps of size epsilon / 4 by the sign of the gradient, from a random start, then the update at the point found."""
+    lower, upper = (x - EPSILON).clamp(0, 1), (x + EPSILON).clamp(0, 1)
+    v = lower + (upper - lower) * torch.rand_like(x)
+    for _ in range(40):
+        v.requires_grad_()
+        (g,) = torch.autograd.grad(F.cross_entropy(network(v), y, reduction="sum"), v)
+        v = torch.minimum(torch.maximum(v.detach() + EPSILON / 4 * g.sign(), lower), upper)
+    update(F.cross_entropy(network(v), y))
+
+
 def forward():
     with torch.no_grad():
         network(large)
@@ -123,6 +134,7 @@ WORK = {
     "natural step 100": lambda: update(F.cross_entropy(network(large), labels)),
     "IBP step": ibp_step,
     "CROWN-IBP step": crown_ibp_step,
+    "PGD-40 step": pgd_step,
 }
 
 
