@@ -102,18 +102,6 @@ export function directShared(ip: usize): i32 {
   return align((outs(ip) + 3) * ins(ip) * word(ip, KH) * word(ip, KW) * 4)
 }
 
-/** Whether all of x[0..n) is finite. */
-export function isFinite(x: usize, n: i32): bool {
-  const zero = f32x4.splat(0)
-  let sum = zero
-  for (; n >= 4; n -= 4) {
-    sum = f32x4.add(sum, f32x4.mul(v128.load(x), zero))
-    x += 16
-  }
-  if (n > 0) sum = f32x4.add(sum, f32x4.mul(v128.and(v128.load(x), firstLanes(n)), zero))
-  return !v128.any_true(f32x4.ne(sum, sum))
-}
-
 // --------------------------------------------------------------------------------------------------------------
 // tables
 

@@ -11,9 +11,13 @@ import { barrier } from './threads'
  * Images are cut into at most 16 chunks by the shape alone; each has its own sums in shared scratch, added in ascending
  * order at the end.
  *
+ * Where many output channels meet them, positions at which all four columns are 0 are left out if they are many; a sum is
+ * never -0, so the bits stay (see matmul.ts).
+ *
  * Zeros stand for padding, so an image whose y is not finite would make NaN of them: it goes the slow way (see exact).
  *
- * Scratch of a thread: planes; panels; byte offsets of the positions; of the columns; their ranges of rows.
+ * Scratch of a thread: planes; panels; byte offsets of the positions; of the columns; their ranges of rows; of every image
+ * that is taken up how many positions are listed, and their byte offsets in the plane and in the panel.
  */
 
 const CHANNELS: i32 = 8
@@ -83,9 +87,19 @@ function together(ip: usize): i32 {
   return max(1, min(MOST, NEAR / (panelBytes(ip) + planeRows(ip) * planeCols(ip) * 4)))
 }
 
+/** From how many blocks of channels looking for zeros pays; a first look takes every so many positions of the first image. */
+const MANY: i32 = 3
+const GLANCE: usize = 5
+
+/** Bytes of the listed positions of one image, their number first. */
+@inline
+function listBytes(ip: usize): i32 {
+  return align(4 + word(ip, OH) * word(ip, OW) * 8)
+}
+
 export function convWeightScratch(ip: usize): i32 {
   return (
-    together(ip) * (planeBytes(ip) + panelBytes(ip)) +
+    together(ip) * (planeBytes(ip) + panelBytes(ip) + listBytes(ip)) +
     align(word(ip, OH) * word(ip, OW) * 4) +
     align(columnBlocks(ip) * 16) +
     align(columnBlocks(ip) * 8)
@@ -157,7 +171,7 @@ function packPanels(panels: usize, y: usize, channels: i32, positions: i32): boo
 
 /**
  * sums[column][channel] (+)= x y over positions t..end of some images; x0..x3: the columns, t: offsets of the positions,
- * y: a panel at the first of them; planes and panels of an image follow those of the last.
+ * neighbours: whether they follow each other in memory; y: a panel at the first of the positions; planes and panels of an image follow those of the last.
  */
 function block(
   sums: usize,
@@ -167,6 +181,7 @@ function block(
   x1: usize,
   x2: usize,
   x3: usize,
+  neighbours: bool,
   planes: usize,
   t: usize,
   end: usize,
@@ -191,7 +206,6 @@ function block(
     d0 = v128.load(sums, 96)
     d1 = v128.load(sums, 112)
   }
-  const neighbours = x1 == x0 + 4 && x2 == x0 + 8 && x3 == x0 + 12
   for (; images > 0; images--) {
     let y = panel
     if (neighbours) {
@@ -237,6 +251,145 @@ function block(
     x1 += planes
     x2 += planes
     x3 += planes
+    panel += panels
+  }
+  v128.store(sums, a0)
+  v128.store(sums, a1, 16)
+  v128.store(sums, b0, 32)
+  v128.store(sums, b1, 48)
+  v128.store(sums, c0, 64)
+  v128.store(sums, c1, 80)
+  v128.store(sums, d0, 96)
+  v128.store(sums, d1, 112)
+}
+
+/** The values of four columns at one position. */
+@inline
+function valuesAt(x0: usize, x1: usize, x2: usize, x3: usize, neighbours: bool, at: usize): v128 {
+  if (neighbours) return v128.load(x0 + at)
+  let v = v128.load32_zero(x0 + at)
+  v = v128.load32_lane(x1 + at, v, 1)
+  v = v128.load32_lane(x2 + at, v, 2)
+  return v128.load32_lane(x3 + at, v, 3)
+}
+
+/** Of every `GLANCE`th of the positions t..end, whether at least an eighth has all columns 0 (NaN is not). */
+function hasZeros(x0: usize, x1: usize, x2: usize, x3: usize, neighbours: bool, t: usize, end: usize): bool {
+  const zero = f32x4.splat(0)
+  let filled = 0
+  let n = 0
+  for (let s = t; s < end; s += GLANCE * 4) {
+    n++
+    filled += i32(v128.any_true(f32x4.ne(valuesAt(x0, x1, x2, x3, neighbours, load<usize>(s)), zero)))
+  }
+  return filled <= (n * 7) >> 3
+}
+
+/** Lists the positions t..end of an image at which a column is not 0. */
+function listPositions(
+  list: usize,
+  x0: usize,
+  x1: usize,
+  x2: usize,
+  x3: usize,
+  neighbours: bool,
+  t: usize,
+  end: usize,
+): void {
+  const zero = f32x4.splat(0)
+  let n = 0
+  let to = list + 4
+  for (let s = t; s < end; s += 4) {
+    const at = load<usize>(s)
+    store<usize>(to, at)
+    store<usize>(to, (s - t) << 3, 4)
+    const keeps = i32(v128.any_true(f32x4.ne(valuesAt(x0, x1, x2, x3, neighbours, at), zero)))
+    n += keeps
+    to += <usize>keeps << 3
+  }
+  store<i32>(list, n)
+}
+
+/** `block` on the listed positions; the lists of the images are `lists` bytes apart. */
+function blockListed(
+  sums: usize,
+  first: bool,
+  images: i32,
+  x0: usize,
+  x1: usize,
+  x2: usize,
+  x3: usize,
+  neighbours: bool,
+  planes: usize,
+  list: usize,
+  lists: usize,
+  panel: usize,
+  panels: usize,
+): void {
+  let a0 = f32x4.splat(0)
+  let a1 = a0
+  let b0 = a0
+  let b1 = a0
+  let c0 = a0
+  let c1 = a0
+  let d0 = a0
+  let d1 = a0
+  if (!first) {
+    a0 = v128.load(sums)
+    a1 = v128.load(sums, 16)
+    b0 = v128.load(sums, 32)
+    b1 = v128.load(sums, 48)
+    c0 = v128.load(sums, 64)
+    c1 = v128.load(sums, 80)
+    d0 = v128.load(sums, 96)
+    d1 = v128.load(sums, 112)
+  }
+  for (; images > 0; images--) {
+    const end = list + 4 + (<usize>load<i32>(list) << 3)
+    if (neighbours) {
+      for (let s = list + 4; s < end; s += 8) {
+        const x = x0 + load<usize>(s)
+        const y = panel + load<usize>(s, 4)
+        const y0 = v128.load(y)
+        const y1 = v128.load(y, 16)
+        let v = v128.load32_splat(x)
+        a0 = madd(v, y0, a0)
+        a1 = madd(v, y1, a1)
+        v = v128.load32_splat(x, 4)
+        b0 = madd(v, y0, b0)
+        b1 = madd(v, y1, b1)
+        v = v128.load32_splat(x, 8)
+        c0 = madd(v, y0, c0)
+        c1 = madd(v, y1, c1)
+        v = v128.load32_splat(x, 12)
+        d0 = madd(v, y0, d0)
+        d1 = madd(v, y1, d1)
+      }
+    } else {
+      for (let s = list + 4; s < end; s += 8) {
+        const at = load<usize>(s)
+        const y = panel + load<usize>(s, 4)
+        const y0 = v128.load(y)
+        const y1 = v128.load(y, 16)
+        let v = v128.load32_splat(x0 + at)
+        a0 = madd(v, y0, a0)
+        a1 = madd(v, y1, a1)
+        v = v128.load32_splat(x1 + at)
+        b0 = madd(v, y0, b0)
+        b1 = madd(v, y1, b1)
+        v = v128.load32_splat(x2 + at)
+        c0 = madd(v, y0, c0)
+        c1 = madd(v, y1, c1)
+        v = v128.load32_splat(x3 + at)
+        d0 = madd(v, y0, d0)
+        d1 = madd(v, y1, d1)
+      }
+    }
+    x0 += planes
+    x1 += planes
+    x2 += planes
+    x3 += planes
+    list += lists
     panel += panels
   }
   v128.store(sums, a0)
@@ -325,6 +478,8 @@ export function convWeight(ip: usize, slots: usize, id: i32, count: i32, scratch
   const positions = panel0 + <usize>images * panels
   const columns = positions + <usize>align(area * 4)
   const ranges = columns + <usize>align(columnBlocks(ip) * 16)
+  const list = ranges + <usize>align(columnBlocks(ip) * 8)
+  const lists = <usize>listBytes(ip)
   const chunks = chunkCount(ip)
   const bytes = <usize>chunkBytes(ip)
   const across = channelBlocks(ip)
@@ -356,22 +511,26 @@ export function convWeight(ip: usize, slots: usize, id: i32, count: i32, scratch
         const range = ranges + ((<usize>k) << 3)
         const from = load<i32>(range) * word(ip, OW)
         const end = max(from, load<i32>(range, 4) * word(ip, OW))
+        const x0 = scratch + load<usize>(offset)
+        const x1 = scratch + load<usize>(offset, 4)
+        const x2 = scratch + load<usize>(offset, 8)
+        const x3 = scratch + load<usize>(offset, 12)
+        const t = positions + ((<usize>from) << 2)
+        const until = positions + ((<usize>end) << 2)
+        const neighbours = x1 == x0 + 4 && x2 == x0 + 8 && x3 == x0 + 12
+        const listed = finite && across >= MANY && hasZeros(x0, x1, x2, x3, neighbours, t, until)
+        if (listed) {
+          for (let g = 0; g < group; g++) {
+            const p = <usize>g * planes
+            listPositions(list + <usize>g * lists, x0 + p, x1 + p, x2 + p, x3 + p, neighbours, t, until)
+          }
+        }
         for (let o = 0; o < across; o++) {
-          if (finite) {
-            block(
-              sums,
-              e == start,
-              group,
-              scratch + load<usize>(offset),
-              scratch + load<usize>(offset, 4),
-              scratch + load<usize>(offset, 8),
-              scratch + load<usize>(offset, 12),
-              planes,
-              positions + ((<usize>from) << 2),
-              positions + ((<usize>end) << 2),
-              panel0 + ((<usize>(o * area + from)) << 5),
-              panels,
-            )
+          const panel = panel0 + ((<usize>(o * area + from)) << 5)
+          if (listed) {
+            blockListed(sums, e == start, group, x0, x1, x2, x3, neighbours, planes, list, lists, panel, panels)
+          } else if (finite) {
+            block(sums, e == start, group, x0, x1, x2, x3, neighbours, planes, t, until, panel, panels)
           } else {
             if (e == start) memory.fill(sums, 0, BLOCK)
             for (let g = e; g < e + group; g++) {

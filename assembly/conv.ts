@@ -17,9 +17,9 @@ import {
   STRIDE_Y,
   W,
 } from './conv-words'
-import { direct, directScratch, directShared, isFinite, packDirect } from './conv-direct'
+import { direct, directScratch, directShared, packDirect } from './conv-direct'
 import { biasOf, finish, maskOf, reluOf, splatBias } from './epilogue'
-import { address, madd, share, word } from './lanes'
+import { address, isFinite, madd, share, word } from './lanes'
 import { Opcode } from './opcode'
 import { barrier } from './threads'
 
@@ -38,6 +38,10 @@ import { barrier } from './threads'
  *
  * Each output element is one chain over (p, q', channel), whoever computes it.
  *
+ * Cells that are 0 in all images of a tile are left out where they are many and the weights are finite; a chain is never
+ * -0, so the bits stay (see matmul.ts). The tile then holds the others alone; `list` has the offset of their weights, and
+ * `starts` for every cell how many of the others come before it.
+ *
  * Where tiles do not pay, images go one by one instead (conv-direct.ts): all of them where few channels
  * meet large maps, else those of a last group that would leave most lanes empty.
  */
@@ -47,6 +51,8 @@ const LANES: i32 = 8
 /** The most images of a last group that are cheaper one by one (measured: one costs a third of a tile). */
 const MAX_REST: i32 = 2
 const CELL: usize = 32
+/** A first look for zeros takes every so many cells: prime, that it meets all channels. */
+const GLANCE: i32 = 7
 
 @inline
 function isInput(ip: usize): bool {
@@ -79,8 +85,7 @@ function colBytes(ip: usize): i32 {
 
 @inline
 function inTileBytes(ip: usize): i32 {
-  const cells = isInput(ip) ? word(ip, O) * word(ip, OH) * word(ip, OW) : word(ip, C) * word(ip, H) * word(ip, W)
-  return align((cells + 8) * <i32>CELL)
+  return align((inCells(ip) + 8) * <i32>CELL)
 }
 
 @inline
@@ -99,6 +104,25 @@ function outWidth(ip: usize): i32 {
   return isInput(ip) ? word(ip, W) : word(ip, OW)
 }
 
+@inline
+function inCells(ip: usize): i32 {
+  return isInput(ip) ? word(ip, O) * word(ip, OH) * word(ip, OW) : word(ip, C) * word(ip, H) * word(ip, W)
+}
+
+/** Bytes of `list` and of `starts`. */
+@inline
+function listBytes(ip: usize): i32 {
+  return align((inCells(ip) + 1) * 4)
+}
+
+/** Whether a cell meets so many weights that looking for zeros is cheap: at least 8 blocks of them. */
+@inline
+function mayList(ip: usize): bool {
+  const outs = isInput(ip) ? word(ip, C) : word(ip, O)
+  const taps = (word(ip, KH) * word(ip, KW)) / (isInput(ip) ? 1 : word(ip, STRIDE_Y) * word(ip, STRIDE_X))
+  return (outCells(outs) & 3) == 0 && (outs >> 2) * taps >= 8
+}
+
 /** How many of the images go by tiles, when all weights are finite. */
 @inline
 function tiledImages(ip: usize): i32 {
@@ -108,7 +132,7 @@ function tiledImages(ip: usize): i32 {
   return rest <= MAX_REST ? n - rest : n
 }
 
-/** Scratch of one thread: the two tables, the order of the columns, groups of columns, an input and an output tile. */
+/** Scratch of one thread: the two tables, the order of the columns, groups of columns, an input and an output tile, `list`, `starts`. */
 export function convScratch(ip: usize): i32 {
   return (
     align(outHeight(ip) * rowBytes(ip)) +
@@ -117,6 +141,7 @@ export function convScratch(ip: usize): i32 {
     align(outWidth(ip) * 12 + 4) +
     inTileBytes(ip) +
     outTileBytes(ip) +
+    2 * listBytes(ip) +
     directScratch(ip)
   )
 }
@@ -301,6 +326,36 @@ function packWeights(ip: usize, to: usize, w: usize, order: usize, id: i32, coun
 // ---------------------------------------------------------------------------------------------------------------
 // kernels
 
+/** Bias, relu and the store of a block: four channels x eight images. */
+@inline
+function finishFour(
+  out: usize,
+  bias: usize,
+  relu: bool,
+  a0: v128,
+  a1: v128,
+  b0: v128,
+  b1: v128,
+  c0: v128,
+  c1: v128,
+  d0: v128,
+  d1: v128,
+): void {
+  const mask = maskOf(relu)
+  let v = splatBias(bias)
+  v128.store(out, finish(a0, v, mask))
+  v128.store(out, finish(a1, v, mask), 16)
+  if (bias) v = v128.load32_splat(bias, 4)
+  v128.store(out, finish(b0, v, mask), 32)
+  v128.store(out, finish(b1, v, mask), 48)
+  if (bias) v = v128.load32_splat(bias, 8)
+  v128.store(out, finish(c0, v, mask), 64)
+  v128.store(out, finish(c1, v, mask), 80)
+  if (bias) v = v128.load32_splat(bias, 12)
+  v128.store(out, finish(d0, v, mask), 96)
+  v128.store(out, finish(d1, v, mask), 112)
+}
+
 /** Four output channels x eight images of one position. x: input tile, w: block of weights. */
 function four(x: usize, row: usize, col: usize, w: usize, out: usize, bias: usize, relu: bool): void {
   let a0 = f32x4.splat(0)
@@ -339,19 +394,96 @@ function four(x: usize, row: usize, col: usize, w: usize, out: usize, bias: usiz
     }
     row += 8
   }
-  const mask = maskOf(relu)
-  let v = splatBias(bias)
-  v128.store(out, finish(a0, v, mask))
-  v128.store(out, finish(a1, v, mask), 16)
-  if (bias) v = v128.load32_splat(bias, 4)
-  v128.store(out, finish(b0, v, mask), 32)
-  v128.store(out, finish(b1, v, mask), 48)
-  if (bias) v = v128.load32_splat(bias, 8)
-  v128.store(out, finish(c0, v, mask), 64)
-  v128.store(out, finish(c1, v, mask), 80)
-  if (bias) v = v128.load32_splat(bias, 12)
-  v128.store(out, finish(d0, v, mask), 96)
-  v128.store(out, finish(d1, v, mask), 112)
+  finishFour(out, bias, relu, a0, a1, b0, b1, c0, c1, d0, d1)
+}
+
+/** The same on a tile of listed cells. */
+function fourListed(
+  x: usize,
+  list: usize,
+  starts: usize,
+  row: usize,
+  col: usize,
+  w: usize,
+  out: usize,
+  bias: usize,
+  relu: bool,
+): void {
+  let a0 = f32x4.splat(0)
+  let a1 = a0
+  let b0 = a0
+  let b1 = a0
+  let c0 = a0
+  let c1 = a0
+  let d0 = a0
+  let d1 = a0
+  const cols = col + 4 + <usize>load<i32>(col) * 12
+  for (let n = load<i32>(row); n > 0; n--) {
+    const rowAt = load<usize>(row, 4)
+    const wr = w + (load<usize>(row, 8) << 2)
+    for (let e = col + 4; e < cols; e += 12) {
+      const at = rowAt + load<usize>(e)
+      const from = load<usize>(starts + (at >> 3))
+      let k = load<i32>(starts + (at >> 3) + (load<usize>(e, 8) << 2)) - <i32>from
+      let xp = x + (from << 5)
+      let lp = list + (from << 2)
+      const wp = wr + (load<usize>(e, 4) << 2) - (at >> 1)
+      for (; k > 0; k--) {
+        const we = wp + load<usize>(lp)
+        const x0 = v128.load(xp)
+        const x1 = v128.load(xp, 16)
+        let v = v128.load32_splat(we)
+        a0 = madd(v, x0, a0)
+        a1 = madd(v, x1, a1)
+        v = v128.load32_splat(we, 4)
+        b0 = madd(v, x0, b0)
+        b1 = madd(v, x1, b1)
+        v = v128.load32_splat(we, 8)
+        c0 = madd(v, x0, c0)
+        c1 = madd(v, x1, c1)
+        v = v128.load32_splat(we, 12)
+        d0 = madd(v, x0, d0)
+        d1 = madd(v, x1, d1)
+        xp += CELL
+        lp += 4
+      }
+    }
+    row += 8
+  }
+  finishFour(out, bias, relu, a0, a1, b0, b1, c0, c1, d0, d1)
+}
+
+/** Of every `by`th cell of a tile, whether at least an eighth is 0 everywhere (NaN is not). */
+function hasZeros(tile: usize, cells: i32, by: i32): bool {
+  const zero = f32x4.splat(0)
+  let filled = 0
+  let n = 0
+  for (; cells > 0; cells -= by) {
+    n++
+    filled += i32(v128.any_true(v128.or(f32x4.ne(v128.load(tile), zero), f32x4.ne(v128.load(tile, 16), zero))))
+    tile += <usize>by * CELL
+  }
+  return filled <= (n * 7) >> 3
+}
+
+/** Moves those cells together; `list` and `starts` as above. */
+function listCells(tile: usize, cells: i32, list: usize, starts: usize): void {
+  const zero = f32x4.splat(0)
+  let to = tile
+  let n = 0
+  for (let cell = 0; cell < cells; cell++) {
+    const v0 = v128.load(tile)
+    const v1 = v128.load(tile, 16)
+    v128.store(to, v0)
+    v128.store(to, v1, 16)
+    store<i32>(list + ((<usize>n) << 2), cell << 4)
+    store<i32>(starts + ((<usize>cell) << 2), n)
+    const keeps = i32(v128.any_true(v128.or(f32x4.ne(v0, zero), f32x4.ne(v1, zero))))
+    n += keeps
+    to += <usize>keeps * CELL
+    tile += CELL
+  }
+  store<i32>(starts + ((<usize>cells) << 2), n)
 }
 
 /**
@@ -441,12 +573,16 @@ export function conv(ip: usize, slots: usize, id: i32, count: i32, scratch: usiz
   const groups = order + <usize>align(word(ip, KW) * 4)
   const inTile = groups + <usize>align(width * 12 + 4)
   const outTile = inTile + <usize>inTileBytes(ip)
-  const single = outTile + <usize>outTileBytes(ip)
+  const list = outTile + <usize>outTileBytes(ip)
+  const starts = list + <usize>listBytes(ip)
+  const single = starts + <usize>listBytes(ip)
   const singleWeights = shared + <usize>tileWeights(ip)
   const bias = biasOf(ip, EPILOGUE, slots)
   const relu = reluOf(ip, EPILOGUE)
+  const lists = mayList(ip)
   let tiled = tiledImages(ip)
-  if (tiled < n && !isFinite(w, word(ip, O) * word(ip, C) * word(ip, KH) * word(ip, KW))) tiled = n
+  const finite = (tiled < n || lists) && isFinite(w, word(ip, O) * word(ip, C) * word(ip, KH) * word(ip, KW))
+  if (!finite) tiled = n
   if (tiled > 0) {
     columnOrder(ip, order)
     packWeights(ip, shared, w, order, id, count)
@@ -466,8 +602,14 @@ export function conv(ip: usize, slots: usize, id: i32, count: i32, scratch: usiz
     const to = min(height, end - g * height)
     const images = min(LANES, n - g * LANES)
     packTile(inTile, x + ((<usize>(g * LANES * ins * inPlane)) << 2), images, ins, inPlane, ins, LANES)
+    const all = ins * inPlane
+    const listed = lists && finite && hasZeros(inTile, all, GLANCE) && hasZeros(inTile, all, 1)
+    if (listed) listCells(inTile, all, list, starts)
     for (let i = from; i < to; i++) {
-      convRow(ip, i, outs, ins, width, rowsAt, colsAt, groups, distance, inTile, outTile, shared, bias, relu)
+      const row = rowsAt + <usize>(i * rowBytes(ip))
+      const outRow = outTile + <usize>(i * width * outCells(outs)) * CELL
+      if (listed) listedRow(ip, outs, ins, width, row, colsAt, inTile, list, starts, outRow, shared, bias, relu)
+      else convRow(ip, outs, ins, width, row, colsAt, groups, distance, inTile, outRow, shared, bias, relu)
     }
     const result = out + ((<usize>(g * LANES * outs * height * width)) << 2)
     unpackTile(result, outTile, outCells(outs), images, outs, height * width, from * width, to * width)
@@ -475,27 +617,54 @@ export function conv(ip: usize, slots: usize, id: i32, count: i32, scratch: usiz
   }
 }
 
-/** All channels of output row i. */
-function convRow(
+/** All channels of an output row, of a tile of listed cells. */
+function listedRow(
   ip: usize,
-  i: i32,
   outs: i32,
   ins: i32,
   width: i32,
-  rowsAt: usize,
+  row: usize,
+  colsAt: usize,
+  inTile: usize,
+  list: usize,
+  starts: usize,
+  outRow: usize,
+  weights: usize,
+  bias: usize,
+  relu: bool,
+): void {
+  const cells = outCells(outs)
+  const perChannel = (<usize>(ins * word(ip, KH) * word(ip, KW))) << 2
+  for (let o = 0; o < cells; o += 4) {
+    const b: usize = bias ? bias + ((<usize>o) << 2) : 0
+    let to = outRow + <usize>o * CELL
+    let col = colsAt
+    for (let j = 0; j < width; j++) {
+      fourListed(inTile, list, starts, row, col, weights + <usize>o * perChannel, to, b, relu)
+      col += <usize>colBytes(ip)
+      to += <usize>cells * CELL
+    }
+  }
+}
+
+/** The same of a whole tile. */
+function convRow(
+  ip: usize,
+  outs: i32,
+  ins: i32,
+  width: i32,
+  row: usize,
   colsAt: usize,
   groups: usize,
   distance: i32,
   inTile: usize,
-  outTile: usize,
+  outRow: usize,
   weights: usize,
   bias: usize,
   relu: bool,
 ): void {
   const cells = outCells(outs)
   const step = <usize>cells * CELL
-  const row = rowsAt + <usize>(i * rowBytes(ip))
-  const outRow = outTile + <usize>(i * width) * step
   const perChannel = (<usize>(ins * word(ip, KH) * word(ip, KW))) << 2
   const bytes = <usize>colBytes(ip)
   let o = 0

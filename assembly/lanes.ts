@@ -138,3 +138,15 @@ export function fillRow(dst: usize, v: v128, n: i32): void {
   }
   if (n & 3) storePart(dst, v, n & 3)
 }
+
+/** Whether all of x[0..n) is finite. */
+export function isFinite(x: usize, n: i32): bool {
+  const zero = f32x4.splat(0)
+  let sum = zero
+  for (; n >= 4; n -= 4) {
+    sum = f32x4.add(sum, f32x4.mul(v128.load(x), zero))
+    x += 16
+  }
+  if (n > 0) sum = f32x4.add(sum, f32x4.mul(v128.and(v128.load(x), firstLanes(n)), zero))
+  return !v128.any_true(f32x4.ne(sum, sum))
+}

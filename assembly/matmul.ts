@@ -1,5 +1,5 @@
 import { biasOf, finish, maskOf, reluOf, splatBias } from './epilogue'
-import { address, fillRow, firstLanes, madd, share, storePart, storeTransposed, sumLanes, word } from './lanes'
+import { address, fillRow, firstLanes, isFinite, madd, share, storePart, storeTransposed, sumLanes, word } from './lanes'
 
 /**
  * out[b] = A[b] B[b]. Every element of the result is one chain of multiply-adds over k in ascending order (the dot
@@ -9,18 +9,27 @@ import { address, fillRow, firstLanes, madd, share, storePart, storeTransposed, 
  * Blocks: 256 of k x 256 columns of B are packed as panels [k][8] (8 KB each, one stays in L1 while 64 rows of A pass
  * by); A is read in place, four rows at a time, or packed as [k][4] when it is stored transposed. The 4 x 8
  * micro-kernel holds its result in eight registers; more of them, or unrolling, makes V8 spill (measured).
+ *
+ * Steps of k at which all four rows of a packed panel of A are 0 are left out when B is finite: neurons that no image of
+ * the batch activates, of which robust networks have many. The bits stay: a chain starts at +0, is never -0, and +-0
+ * added to it changes nothing.
  */
 const KC: i32 = 256
 const NC: i32 = 256
 const MC: i32 = 64
 const PANELS: usize = <usize>(KC * NC * 4)
 const ROWS: usize = <usize>(KC * MC * 4)
+/** Of every panel of A how many steps it has, and which: byte offsets in a panel of B that is four columns wide. */
+const STEPS: usize = <usize>((MC / 4) * (KC + 1) * 4)
+
+/** A first look for zeros takes every so many steps. */
+const GLANCE: i32 = 7
 
 /** The optional epilogue (epilogue.ts), its bias one value for each column. */
 const EPILOGUE: i32 = 15
 
 export function matmulScratch(_ip: usize): i32 {
-  return <i32>(PANELS + ROWS)
+  return <i32>(PANELS + ROWS + STEPS)
 }
 
 /** Row r of a 4 x 8 result: c0, c1 to the first `n` (1..8) columns at c. */
@@ -200,6 +209,114 @@ function kernelPacked(k: i32, a: usize, b: usize, c: usize, ldc: usize, m: i32, 
   if (m > 3) storeRow(r3, n, c30, c31)
 }
 
+/** kernelPacked on those steps alone that `list` names, a packed panel of A having no others. */
+function kernelListed(k: i32, a: usize, list: usize, b: usize, c: usize, ldc: usize, m: i32, n: i32, first: bool): void {
+  let c00 = f32x4.splat(0)
+  let c01 = c00
+  let c10 = c00
+  let c11 = c00
+  let c20 = c00
+  let c21 = c00
+  let c30 = c00
+  let c31 = c00
+  const r1 = c + (m > 1 ? ldc : 0)
+  const r2 = r1 + (m > 2 ? ldc : 0)
+  const r3 = r2 + (m > 3 ? ldc : 0)
+  if (!first) {
+    c00 = v128.load(c)
+    c01 = v128.load(c, 16)
+    c10 = v128.load(r1)
+    c11 = v128.load(r1, 16)
+    c20 = v128.load(r2)
+    c21 = v128.load(r2, 16)
+    c30 = v128.load(r3)
+    c31 = v128.load(r3, 16)
+  }
+  for (; k > 0; k--) {
+    const at = b + (<usize>load<u32>(list) << 1)
+    const b0 = v128.load(at)
+    const b1 = v128.load(at, 16)
+    let x = v128.load32_splat(a)
+    c00 = madd(x, b0, c00)
+    c01 = madd(x, b1, c01)
+    x = v128.load32_splat(a, 4)
+    c10 = madd(x, b0, c10)
+    c11 = madd(x, b1, c11)
+    x = v128.load32_splat(a, 8)
+    c20 = madd(x, b0, c20)
+    c21 = madd(x, b1, c21)
+    x = v128.load32_splat(a, 12)
+    c30 = madd(x, b0, c30)
+    c31 = madd(x, b1, c31)
+    a += 16
+    list += 4
+  }
+  storeRow(c, n, c00, c01)
+  if (m > 1) storeRow(r1, n, c10, c11)
+  if (m > 2) storeRow(r2, n, c20, c21)
+  if (m > 3) storeRow(r3, n, c30, c31)
+}
+
+/** The same for at most 4 columns. */
+function kernelListed4(k: i32, a: usize, list: usize, b: usize, c: usize, ldc: usize, m: i32, n: i32, first: bool): void {
+  let c0 = f32x4.splat(0)
+  let c1 = c0
+  let c2 = c0
+  let c3 = c0
+  const r1 = c + (m > 1 ? ldc : 0)
+  const r2 = r1 + (m > 2 ? ldc : 0)
+  const r3 = r2 + (m > 3 ? ldc : 0)
+  if (!first) {
+    c0 = v128.load(c)
+    c1 = v128.load(r1)
+    c2 = v128.load(r2)
+    c3 = v128.load(r3)
+  }
+  for (; k > 0; k--) {
+    const b0 = v128.load(b + <usize>load<u32>(list))
+    c0 = madd(v128.load32_splat(a), b0, c0)
+    c1 = madd(v128.load32_splat(a, 4), b0, c1)
+    c2 = madd(v128.load32_splat(a, 8), b0, c2)
+    c3 = madd(v128.load32_splat(a, 12), b0, c3)
+    a += 16
+    list += 4
+  }
+  storeRow(c, n, c0, c0)
+  if (m > 1) storeRow(r1, n, c1, c1)
+  if (m > 2) storeRow(r2, n, c2, c2)
+  if (m > 3) storeRow(r3, n, c3, c3)
+}
+
+/** Of every `by`th step of a panel of A, whether at least an eighth is all 0 (NaN is not). */
+function hasZeros(a: usize, k: i32, by: i32): bool {
+  const zero = f32x4.splat(0)
+  let filled = 0
+  let n = 0
+  for (; k > 0; k -= by) {
+    n++
+    filled += i32(v128.any_true(f32x4.ne(v128.load(a), zero)))
+    a += (<usize>by) << 4
+  }
+  return filled <= (n * 7) >> 3
+}
+
+/** Moves the steps of a panel of A that are not all 0 together, lists them, and returns how many they are. */
+function compress(a: usize, k: i32, list: usize): i32 {
+  const zero = f32x4.splat(0)
+  const from = a
+  let to = a
+  for (let p = 0; p < k; p++) {
+    const v = v128.load(a)
+    v128.store(to, v)
+    store<i32>(list, p << 4)
+    const keeps = <usize>v128.any_true(f32x4.ne(v, zero))
+    to += keeps << 4
+    list += keeps << 2
+    a += 16
+  }
+  return <i32>((to - from) >> 4)
+}
+
 /** Panels [k][8] (the last [k][4] when at most 4 columns are left) of B[k0.., j0..]; ld in elements. */
 function packB(dst: usize, b: usize, ld: i32, trans: bool, k: i32, n: i32): void {
   const step = (<usize>ld) << 2
@@ -295,6 +412,8 @@ function gemm(
   relu: bool,
 ): void {
   const rowPanels = panels + PANELS
+  const counts = rowPanels + ROWS
+  const lists = counts + <usize>MC
   const cs = (<usize>ldc) << 2
   const finishes = bias != 0 || relu
   if (k == 0) {
@@ -312,6 +431,8 @@ function gemm(
       const kn = min(KC, k - kc)
       const bAt = b + ((<usize>(transB ? jc * ldb + kc : kc * ldb + jc)) << 2)
       if (!inPlace) packB(panels, bAt, ldb, transB, kn, nc)
+      // Whether B is finite here; looked at when a panel of A would leave steps out.
+      let finite = -1
       for (let ic = i0; ic < i1; ic += MC) {
         const mc = min(MC, i1 - ic)
         const aAt = a + ((<usize>(transA ? kc * lda + ic : ic * lda + kc)) << 2)
@@ -323,6 +444,17 @@ function gemm(
             packTransposed(rowPanels + ((<usize>(i * kn)) << 2), 16, row, (<usize>lda) << 2, min(4, mc - i), kn)
           }
         }
+        if (packsA && !inPlace) {
+          for (let i = 0; i < mc; i += 4) {
+            const row = rowPanels + ((<usize>(i * kn)) << 2)
+            let steps = kn
+            if (finite != 0 && hasZeros(row, kn, GLANCE) && hasZeros(row, kn, 1)) {
+              if (finite < 0) finite = i32(isFinite(panels, ((nc + 3) & ~3) * kn))
+              if (finite > 0) steps = compress(row, kn, lists + <usize>(i * KC))
+            }
+            store<i32>(counts + <usize>i, steps)
+          }
+        }
         for (let j = 0; j < nc; j += 8) {
           const n = min(8, nc - j)
           const panel = inPlace ? bAt + ((<usize>j) << 2) : panels + ((<usize>(j * kn)) << 2)
@@ -330,6 +462,16 @@ function gemm(
           for (let i = 0; i < mc; i += 4) {
             const m = min(4, mc - i)
             const out = c + <usize>(ic + i) * cs + ((<usize>(jc + j)) << 2)
+            if (packsA && !inPlace) {
+              const steps = load<i32>(counts + <usize>i)
+              if (steps < kn) {
+                const row = rowPanels + ((<usize>(i * kn)) << 2)
+                const list = lists + <usize>(i * KC)
+                if (n > 4) kernelListed(steps, row, list, panel, out, cs, m, n, kc == 0)
+                else kernelListed4(steps, row, list, panel, out, cs, m, n, kc == 0)
+                continue
+              }
+            }
             if (packsA && n > 4 && !inPlace) {
               kernelPacked(kn, rowPanels + ((<usize>(i * kn)) << 2), panel, out, cs, m, n, kc == 0)
               continue

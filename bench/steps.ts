@@ -1,7 +1,7 @@
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { Bench } from 'tinybench'
-import type { Backend } from '../src/backend/backend.ts'
+import type { Backend, Buffer } from '../src/backend/backend.ts'
 import { device } from '../src/backend/device.ts'
 import { openRegion } from '../src/backend/region.ts'
 import type { MixtrainError } from '../src/core/error.ts'
@@ -144,8 +144,13 @@ const content = (plan: Plan): { readonly work: number; readonly instructions: nu
   return { work, instructions }
 }
 
-const phasesOf = async (backend: Backend, plan: Plan, limits: Limits): Promise<readonly Phase[]> => {
-  const rows = await profile(backend, 3)(plan)
+const phasesOf = async (
+  backend: Backend,
+  plan: Plan,
+  args: readonly Buffer[],
+  limits: Limits,
+): Promise<readonly Phase[]> => {
+  const rows = await profile(backend, 3)(plan, args)
   const nameOf = (r: (typeof rows)[number]) => `${Opcode[r.opcode]}${r.inRound ? ', one round' : ''}`
   const names = [...new Set(rows.map(nameOf))]
   return names
@@ -175,11 +180,16 @@ export const measureStep = async (
 ): Promise<StepRow> => {
   const real = await device({ device: 'wasm', threads, fastMath })
   let plan: Plan | undefined
+  let args: readonly Buffer[] = []
   const backend: Backend = {
     ...real,
     compile: (p) => {
       plan = p
       return real.compile(p)
+    },
+    run: (e, buffers) => {
+      args = buffers
+      real.run(e, buffers)
     },
   }
   const network = networks[name]({ input: [1, 28, 28], classes: 10 })
@@ -226,7 +236,7 @@ export const measureStep = async (
     scratchMB: run.scratchBytes() / 1e6,
     peakMB: backend.stats().peak / 1e6,
     boundsPerSecond: (kind.bounded(batch) * (NEURONS[name] + MARGINS) * 1e3) / result.latency.p50,
-    phases: limits === undefined || !profiled ? [] : await phasesOf(backend, plan, limits),
+    phases: limits === undefined || !profiled ? [] : await phasesOf(real, plan, args, limits),
   }
   close()
   real.dispose()

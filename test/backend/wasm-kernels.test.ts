@@ -269,6 +269,106 @@ test('convolutions: a NaN weight meets no padding', async () => {
   assert.is(firstFar(weight, expected, 1e-5), -1)
 })
 
+// --------------------------------------------------------------------------------------------- zeros that are left out
+
+/** Which of n things are 0: about `share` of them, the same for all that ask with one seed. */
+const zeros = (n: number, share: number, seed: number): readonly boolean[] => {
+  const next = random(seed)
+  return Array.from({ length: n }, () => next() < share)
+}
+
+test('matmul: steps at which A is 0 are left out, and no bit changes', async () => {
+  const [m, k, n] = [70, 300, 61]
+  for (const [tA, tB] of [
+    [0, 0],
+    [0, 1],
+    [1, 0],
+    [1, 1],
+  ])
+    for (const share of [0.05, 0.3, 0.9, 1]) {
+      const dead = zeros(k, share, 4)
+      const a = randomArray(m * k, 1).map((v, i) => (dead[tA ? Math.floor(i / m) : i % k] ? 0 * v : v))
+      const b = randomArray(k * n, 2)
+      const code = [instruction(Opcode.matmul, [0, 1, 2, m, k, n, tA, tB, 1, 0, 0, 0])]
+      const got = await everywhere(code, [a, b], m * n)
+      // A column of B that is not finite has nothing left out, and the others are computed beside it.
+      const bad = b.map((v, i) => ((tB ? Math.floor(i / k) : i % n) === 5 ? Number.NaN : v))
+      const all = await everywhere(code, [a, bad], m * n)
+      for (let i = 0; i < m * n; i++) assert.ok(i % n === 5 ? Number.isNaN(all[i]) : Object.is(got[i], all[i]), `${i}`)
+      // What is 0 in A still meets infinity.
+      const p = dead.indexOf(true)
+      if (p < 0) continue
+      const infinite = b.map((v, i) => (i === (tB ? 7 * k + p : p * n + 7) ? Infinity : v))
+      const met = await everywhere(code, [a, infinite], m * n)
+      for (let i = 0; i < m; i++) assert.ok(Number.isNaN(met[i * n + 7]))
+    }
+})
+
+test('convolutions: cells that are 0 are left out, and no bit changes', async () => {
+  const g = { N: 20, C: 8, H: 9, W: 8, O: 12, KH: 4, KW: 4, OH: 4, OW: 4, sy: 2, sx: 2, top: 1, left: 1, dy: 1, dx: 1 }
+  const size = sizes(g)
+  const next = random(8)
+  for (const [opcode, inputs, ofWeight, ofOut, outs] of [
+    [Opcode.conv2d, size.x, (i: number) => Math.floor(i / (g.C * 16)), (i: number) => Math.floor(i / 16) % g.O, g.O],
+    [Opcode.conv2dInput, size.y, (i: number) => Math.floor(i / 16) % g.C, (i: number) => Math.floor(i / 72) % g.C, g.C],
+  ] as const)
+    for (const share of [0.05, 0.5, 1]) {
+      const cell = inputs / g.N
+      const dead = zeros(cell, share, 5)
+      const x = randomArray(inputs, 1).map((v, i) => (dead[i % cell] ? 0 * v : v))
+      const w = randomArray(size.w, 2)
+      const outSize = opcode === Opcode.conv2d ? size.y : size.x
+      const code = [instruction(opcode, [0, 1, 2, ...words(g)])]
+      const got = await everywhere(code, [x, w], outSize)
+      const channel = Math.floor(next() * outs)
+      const bad = w.map((v, i) => (ofWeight(i) === channel ? Number.NaN : v))
+      const all = await everywhere(code, [x, bad], outSize)
+      let nans = 0
+      for (let i = 0; i < outSize; i++) {
+        if (ofOut(i) === channel) nans += Number.isNaN(all[i]) ? 1 : 0
+        else assert.ok(Object.is(got[i], all[i]), `${Opcode[opcode]}, ${share}: ${i}`)
+      }
+      assert.ok(nans > 0.5 * (outSize / outs))
+    }
+})
+
+test('conv2dWeight: positions at which x is 0 are left out, and no bit changes', async () => {
+  for (const K of [1, 3]) {
+    const g = {
+      N: 7,
+      C: 12,
+      H: 8,
+      W: 7,
+      O: 30,
+      KH: K,
+      KW: K,
+      OH: 9 - K,
+      OW: 8 - K,
+      sy: 1,
+      sx: 1,
+      top: 0,
+      left: 0,
+      dy: 1,
+      dx: 1,
+    }
+    const size = sizes(g)
+    const y = randomArray(size.y, 3)
+    const dead = zeros(g.H * g.W, 0.8, 6)
+    const sparse = randomArray(size.x, 1).map((v, i) => (dead[i % (g.H * g.W)] ? 0 * v : v))
+    // Columns go in fours; with every fourth channel filled no block (of 1 x 1) has anything to leave out.
+    const filled = sparse.map((v, i) => (Math.floor(i / (g.H * g.W)) % 4 === 3 ? 1 + (i % 5) : v))
+    const code = [instruction(Opcode.conv2dWeight, [0, 1, 2, ...words(g)])]
+    const [got, all] = [await everywhere(code, [sparse, y], size.w), await everywhere(code, [filled, y], size.w)]
+    const expected = new Float64Array(size.w)
+    products(g, (xi, wi, yi) => {
+      expected[wi] += sparse[xi] * y[yi]
+    })
+    assert.is(firstFar(got, expected, 1e-4), -1)
+    for (let i = 0; i < size.w; i++)
+      if ((Math.floor(i / (K * K)) % g.C) % 4 !== 3) assert.ok(Object.is(got[i], all[i]), `${i}`)
+  }
+})
+
 // -------------------------------------------------------------------------------------------------- gathers and windows
 
 test('gather and scatterAdd', async () => {
