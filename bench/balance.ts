@@ -6,7 +6,7 @@ import { count, fraction, integer, radius } from '../src/cli/options.ts'
 import { device, fit, foldKey, key, methods, networks, pgdAttack, recipe, verify } from '../src/index.ts'
 import { list, option } from './options.ts'
 import { balanceFrontier, draw } from './plot.ts'
-import { readLines } from './race-records.ts'
+import { readLines, writeLines } from './race-records.ts'
 import { dataOf } from './race-run.ts'
 
 /**
@@ -72,10 +72,15 @@ const backend = await device({ device: 'wasm', threads })
 for (const seed of seeds)
   for (const balance of balances) {
     const run = String(balance)
-    const done = rowsOf().some(
-      (r) => r.run === run && r.seed === seed && r.settings === settings && r.epoch === 'final',
-    )
-    if (done) continue
+    const rows = rowsOf()
+    const isOwn = (r: BalanceRow) => r.run === run && r.seed === seed && r.settings === settings
+    if (rows.some((r) => isOwn(r) && r.epoch === 'final')) continue
+    // What a run that was stopped has left is measured again.
+    if (rows.some(isOwn))
+      writeLines(
+        path,
+        rows.filter((r) => !isOwn(r)),
+      )
     const keep = async (row: Omit<BalanceRow, 'run' | 'settings' | 'seed'>) => {
       await appendFile(path, `${JSON.stringify({ run, settings, seed, ...row })}\n`)
       process.stderr.write(

@@ -279,7 +279,9 @@ const curves = async (): Promise<readonly Point[]> => {
 }
 
 const main = async () => {
-  const [peak, relaxedPeak] = [await measurePeak(false), await measurePeak(true)]
+  const [peak, fused] = [await measurePeak(false), await measurePeak(true)]
+  // Engines compile the fused loop worse than the plain one at times; no core has a lower peak for it.
+  const relaxedPeak = fused > 0 ? Math.max(peak, fused) : 0
   const limits = { peak, relaxedPeak, bandwidth: await measureBandwidth() }
   const environment = {
     date: new Date().toISOString(),

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import * as E from 'fp-ts/lib/Either.js'
-import { count, integer, positive, radius } from '../src/cli/options.ts'
+import { count, fraction, integer, positive, radius } from '../src/cli/options.ts'
 import { VERSION } from '../src/cli/version.ts'
 import { MixtrainException, raise, usage } from '../src/core/error.ts'
 import { networks } from '../src/nn/networks.ts'
@@ -33,11 +33,12 @@ import { share, summary } from './race-summary.ts'
  * The race: every method on the same data, network, seeds and schedules; ACC, ERA and VRA on a fixed slice of test images after each
  * epoch, then of the last model on all of them.
  *
- *   npm run race -- --data FOLDER [--quick] [--network small] [--epsilon 0.1] [--epochs N] [--batch-size N] [--limit TRAIN,TEST]
- *                   [--methods natural,mixtrain,...] [--ks 1,2,5,10] [--seeds 0,1,2] [--single symbolic] [--slice 1000]
+ *   npm run race -- --data FOLDER [--quick] [--network small] [--epsilon 0.1] [--balance 0.6667] [--epochs N] [--batch-size N]
+ *                   [--limit TRAIN,TEST] [--methods natural,mixtrain,...] [--ks 1,2,5,10] [--seeds 0,1,2] [--single symbolic] [--slice 1000]
  *                   [--budget SECONDS] [--jobs N] [--threads N] [--name race] [--results DIR] [--fresh] [--draw]
  *
- * --quick: the embedded digits, one seed, minutes. --single: methods that run with the first seed only. --budget: seconds of training
+ * --quick: the embedded digits, one seed, minutes. --balance: weight of the robust term of MixTrain and
+ * of the whole batch. --single: methods that run with the first seed only. --budget: seconds of training
  * after which a run ends with its epoch. --jobs: runs at the same time, each with --threads threads (all cores shared out). --fresh: forget
  * what is there; otherwise a race that was stopped goes on. --draw: no training, only table and figures from what is there.
  *
@@ -51,6 +52,7 @@ const { values: given } = parseArgs({
     data: { type: 'string' },
     network: { type: 'string', default: 'small' },
     epsilon: { type: 'string', default: '0.1' },
+    balance: { type: 'string' },
     epochs: { type: 'string' },
     'batch-size': { type: 'string', default: '50' },
     limit: { type: 'string' },
@@ -157,7 +159,7 @@ const race = async (): Promise<void> => {
     epochs: option('epochs', count, given.epochs ?? (quick ? '8' : '20')),
     batchSize: option('batch-size', count, given['batch-size']),
     lr: standard.lr,
-    balance: typeof standard.balance === 'number' ? standard.balance : 2 / 3,
+    balance: given.balance === undefined ? 2 / 3 : option('balance', fraction, given.balance),
     trainImages: train.count,
     testImages: test.count,
     slice: Math.min(option('slice', count, given.slice), test.count),
