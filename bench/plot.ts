@@ -1,4 +1,5 @@
 import type { TopLevelSpec } from 'vega-lite'
+import { mean } from './statistics.ts'
 
 /** One measured point of a cost curve. */
 export interface Point {
@@ -67,7 +68,6 @@ export interface Final {
 export const balanceFrontier = (finals: readonly Final[], subtitle: string): TopLevelSpec => {
   const fixed = finals.filter((f) => f.run !== 'adaptive')
   const names = [...new Set(fixed.map((f) => f.run))].sort((a, b) => Number(a) - Number(b))
-  const mean = (xs: readonly number[]) => xs.reduce((a, b) => a + b, 0) / xs.length
   const line = names.map((run, order) => {
     const own = fixed.filter((f) => f.run === run)
     return { run, order, acc: 100 * mean(own.map((f) => f.acc)), vra: 100 * mean(own.map((f) => f.vra)) }

@@ -89,28 +89,38 @@ export const vraAgainstTime = (records: readonly RaceRecord[], subtitle: string)
   } as TopLevelSpec
 }
 
-/** Where each run ended, in clean and in verified accuracy; the way it took, faintly. */
-export const accAgainstVra = (records: readonly RaceRecord[], subtitle: string): TopLevelSpec => {
+/** Images of the slice that are not classified, or not verified: half an image where there is none, for an axis of logarithms. */
+const missed = (share: number, slice: number): number => Math.max(1 - share, 0.5 / slice)
+
+/** Where each run ended, in clean and in verified accuracy; the way it took, faintly. Axes of errors, for methods differ in these by factors. */
+export const accAgainstVra = (records: readonly RaceRecord[], slice: number, subtitle: string): TopLevelSpec => {
   const { all, named, color } = scales(records)
-  const ends = all.flatMap((c) => c.runs.map((run) => ({ ...(run.at(-1) as RaceRecord), name: c.name })))
-  const x = { field: 'vra', type: 'quantitative', title: 'VRA', axis: { format: '.0%' } }
-  // Early epochs, with half of the images wrong, would take the room that the ends need.
-  const low = Math.max(0, Math.min(...ends.map((r) => r.acc)) - 0.06)
-  const y = {
-    field: 'acc',
+  const point = <R extends RaceRecord>(r: R) => ({ ...r, acc: missed(r.acc, slice), vra: missed(r.vra, slice) })
+  const ends = all.flatMap((c) => c.runs.map((run) => ({ ...point(run.at(-1) as RaceRecord), name: c.name })))
+  const axis = (field: string, title: string, most: number) => ({
+    field,
     type: 'quantitative',
-    title: 'ACC',
-    scale: { domain: [low, 1], clamp: false },
-    axis: { format: '.1%' },
-  }
+    title,
+    scale: {
+      type: 'log',
+      reverse: true,
+      nice: false,
+      domain: [0.9 * Math.min(...ends.map((r) => r[field as 'acc'])), most],
+    },
+    axis: { format: '~%', tickCount: 8 },
+  })
+  const x = axis('vra', 'not verified (1 - VRA)', 1.05)
+  // Early epochs, with half of the images wrong, would take the room that the ends need.
+  const high = 1.2 * Math.max(...ends.map((r) => r.acc))
+  const y = axis('acc', 'misclassified (1 - ACC)', high)
   return {
     ...frame('Clean against verified accuracy', subtitle),
     width: 560,
     height: 340,
     layer: [
       {
-        data: { values: named.filter((r) => r.acc >= low) },
-        mark: { type: 'line', strokeWidth: 1, opacity: 0.35 },
+        data: { values: named.map(point).filter((r) => r.acc <= high) },
+        mark: { type: 'line', strokeWidth: 1, opacity: 0.35, clip: true },
         encoding: { x, y, color, detail: { field: 'run' }, order: { field: 'epoch', type: 'quantitative' } },
       },
       {

@@ -1,4 +1,5 @@
 import { type Environment, type FinalRecord, METHODS, type Method, type RaceRecord } from './race-records.ts'
+import { mean } from './statistics.ts'
 
 /** The authors' measured steps on one thread, batch 50, `mnist small`, in seconds: whole-batch symbolic, and natural in PyTorch. */
 export const AUTHORS = { symbolic: 7.6, natural: 0.0035 } as const
@@ -13,7 +14,6 @@ export interface Contender {
 }
 
 const at = <A>(xs: readonly A[], i: number): A => xs.at(i) as A
-const mean = (xs: readonly number[]): number => xs.reduce((a, b) => a + b, 0) / xs.length
 /** Largest minus smallest. */
 export const spread = (xs: readonly number[]): number => Math.max(...xs) - Math.min(...xs)
 

@@ -234,7 +234,7 @@ const show = async (): Promise<void> => {
   console.log(text)
   const subtitle = `${e.data}, ${e.network}, epsilon ${Number(e.epsilon.toPrecision(3))}; ${e.machine}, ${share(e)}, ${e.date.slice(0, 10)}`
   replace(join(folder, `${name}-time.svg`), await draw(vraAgainstTime(rows, subtitle)))
-  replace(join(folder, `${name}-frontier.svg`), await draw(accAgainstVra(rows, subtitle)))
+  replace(join(folder, `${name}-frontier.svg`), await draw(accAgainstVra(rows, e.slice, subtitle)))
   if (rows.some((r) => r.method === 'mixtrain'))
     replace(join(folder, `${name}-k.svg`), await draw(againstK(rows, e.batchSize, subtitle)))
   note(`written to ${folder}: ${name}.jsonl, ${name}-final.jsonl, ${name}-environment.json, ${name}.md and figures`)

@@ -23,6 +23,7 @@ import { adam } from '../src/train/optimizer.ts'
 import { taskOf } from '../src/train/quick.ts'
 import { trainer } from '../src/train/step.ts'
 import { replace } from './race-records.ts'
+import { median } from './statistics.ts'
 
 /**
  * The networks that earlier verifiable training was too dear for, trained by MixTrain for a few steps: loss, steps a second and memory,
@@ -95,8 +96,6 @@ const BALANCE = 0.5
 const note = (text: string): void => {
   process.stderr.write(`  ${text}\n`)
 }
-
-const median = (x: readonly number[]): number => [...x].sort((a, b) => a - b)[x.length >> 1]
 
 /** Takes plans and computes nothing: what a plan would need. */
 const planner = (): { readonly backend: Backend; readonly bytes: () => number } => {

@@ -27,6 +27,7 @@ import { adam } from '../src/train/optimizer.ts'
 import { trainer } from '../src/train/step.ts'
 import { bandwidthAt, type Limits } from './kernels.ts'
 import { now, profile } from './profile.ts'
+import { median } from './statistics.ts'
 
 const only = (method: B.Bounder) => L.robust(method, L.worstCase(crossEntropy))
 
@@ -128,8 +129,6 @@ export interface StepRow {
   readonly boundsPerSecond: number
   readonly phases: readonly Phase[]
 }
-
-export const median = (x: readonly number[]): number => [...x].sort((a, b) => a - b)[x.length >> 1]
 
 const isDense = (opcode: Opcode): boolean => opcode >= Opcode.matmul && opcode <= Opcode.conv2dWeight
 
