@@ -1,5 +1,5 @@
 import { C, DILATION_X, DILATION_Y, H, KH, KW, N, O, OH, OW, PAD_LEFT, PAD_TOP, STRIDE_X, STRIDE_Y, W } from './conv-words'
-import { address, copyRow, madd, share, storeTransposed, storeUpTo, word } from './lanes'
+import { address, All, copyRow, isListed, Listed, madd, share, storeTransposed, storeUpTo, word } from './lanes'
 import { barrier } from './threads'
 
 /**
@@ -172,8 +172,9 @@ function packPanels(panels: usize, y: usize, channels: i32, positions: i32): boo
 /**
  * sums[column][channel] (+)= x y over positions t..end of some images; x0..x3: the columns, t: offsets of the positions,
  * neighbours: whether they follow each other in memory; y: a panel at the first of the positions; planes and panels of an image follow those of the last.
+ * Listed: over the positions that t lists, those of the next image `lists` bytes on.
  */
-function block(
+function block<T>(
   sums: usize,
   first: bool,
   images: i32,
@@ -185,6 +186,7 @@ function block(
   planes: usize,
   t: usize,
   end: usize,
+  lists: usize,
   panel: usize,
   panels: usize,
 ): void {
@@ -208,9 +210,15 @@ function block(
   }
   for (; images > 0; images--) {
     let y = panel
+    let s = t
+    if (isListed<T>()) {
+      s = t + 4
+      end = s + (<usize>load<i32>(t) << 3)
+    }
     if (neighbours) {
-      for (let s = t; s < end; s += 4) {
+      for (; s < end; s += isListed<T>() ? 8 : 4) {
         const x = x0 + load<usize>(s)
+        if (isListed<T>()) y = panel + load<usize>(s, 4)
         const y0 = v128.load(y)
         const y1 = v128.load(y, 16)
         let v = v128.load32_splat(x)
@@ -225,11 +233,12 @@ function block(
         v = v128.load32_splat(x, 12)
         d0 = madd(v, y0, d0)
         d1 = madd(v, y1, d1)
-        y += 32
+        if (!isListed<T>()) y += 32
       }
     } else {
-      for (let s = t; s < end; s += 4) {
+      for (; s < end; s += isListed<T>() ? 8 : 4) {
         const at = load<usize>(s)
+        if (isListed<T>()) y = panel + load<usize>(s, 4)
         const y0 = v128.load(y)
         const y1 = v128.load(y, 16)
         let v = v128.load32_splat(x0 + at)
@@ -244,13 +253,14 @@ function block(
         v = v128.load32_splat(x3 + at)
         d0 = madd(v, y0, d0)
         d1 = madd(v, y1, d1)
-        y += 32
+        if (!isListed<T>()) y += 32
       }
     }
     x0 += planes
     x1 += planes
     x2 += planes
     x3 += planes
+    if (isListed<T>()) t += lists
     panel += panels
   }
   v128.store(sums, a0)
@@ -308,98 +318,6 @@ function listPositions(
     to += <usize>keeps << 3
   }
   store<i32>(list, n)
-}
-
-/** `block` on the listed positions; the lists of the images are `lists` bytes apart. */
-function blockListed(
-  sums: usize,
-  first: bool,
-  images: i32,
-  x0: usize,
-  x1: usize,
-  x2: usize,
-  x3: usize,
-  neighbours: bool,
-  planes: usize,
-  list: usize,
-  lists: usize,
-  panel: usize,
-  panels: usize,
-): void {
-  let a0 = f32x4.splat(0)
-  let a1 = a0
-  let b0 = a0
-  let b1 = a0
-  let c0 = a0
-  let c1 = a0
-  let d0 = a0
-  let d1 = a0
-  if (!first) {
-    a0 = v128.load(sums)
-    a1 = v128.load(sums, 16)
-    b0 = v128.load(sums, 32)
-    b1 = v128.load(sums, 48)
-    c0 = v128.load(sums, 64)
-    c1 = v128.load(sums, 80)
-    d0 = v128.load(sums, 96)
-    d1 = v128.load(sums, 112)
-  }
-  for (; images > 0; images--) {
-    const end = list + 4 + (<usize>load<i32>(list) << 3)
-    if (neighbours) {
-      for (let s = list + 4; s < end; s += 8) {
-        const x = x0 + load<usize>(s)
-        const y = panel + load<usize>(s, 4)
-        const y0 = v128.load(y)
-        const y1 = v128.load(y, 16)
-        let v = v128.load32_splat(x)
-        a0 = madd(v, y0, a0)
-        a1 = madd(v, y1, a1)
-        v = v128.load32_splat(x, 4)
-        b0 = madd(v, y0, b0)
-        b1 = madd(v, y1, b1)
-        v = v128.load32_splat(x, 8)
-        c0 = madd(v, y0, c0)
-        c1 = madd(v, y1, c1)
-        v = v128.load32_splat(x, 12)
-        d0 = madd(v, y0, d0)
-        d1 = madd(v, y1, d1)
-      }
-    } else {
-      for (let s = list + 4; s < end; s += 8) {
-        const at = load<usize>(s)
-        const y = panel + load<usize>(s, 4)
-        const y0 = v128.load(y)
-        const y1 = v128.load(y, 16)
-        let v = v128.load32_splat(x0 + at)
-        a0 = madd(v, y0, a0)
-        a1 = madd(v, y1, a1)
-        v = v128.load32_splat(x1 + at)
-        b0 = madd(v, y0, b0)
-        b1 = madd(v, y1, b1)
-        v = v128.load32_splat(x2 + at)
-        c0 = madd(v, y0, c0)
-        c1 = madd(v, y1, c1)
-        v = v128.load32_splat(x3 + at)
-        d0 = madd(v, y0, d0)
-        d1 = madd(v, y1, d1)
-      }
-    }
-    x0 += planes
-    x1 += planes
-    x2 += planes
-    x3 += planes
-    list += lists
-    panel += panels
-  }
-  v128.store(sums, a0)
-  v128.store(sums, a1, 16)
-  v128.store(sums, b0, 32)
-  v128.store(sums, b1, 48)
-  v128.store(sums, c0, 64)
-  v128.store(sums, c1, 80)
-  v128.store(sums, d0, 96)
-  v128.store(sums, d1, 112)
 }
 
 /** The same of one image where it lies, padding left out: columns and channels from the ones given on. */
@@ -528,9 +446,9 @@ export function convWeight(ip: usize, slots: usize, id: i32, count: i32, scratch
         for (let o = 0; o < across; o++) {
           const panel = panel0 + ((<usize>(o * area + from)) << 5)
           if (listed) {
-            blockListed(sums, e == start, group, x0, x1, x2, x3, neighbours, planes, list, lists, panel, panels)
+            block<Listed>(sums, e == start, group, x0, x1, x2, x3, neighbours, planes, list, 0, lists, panel, panels)
           } else if (finite) {
-            block(sums, e == start, group, x0, x1, x2, x3, neighbours, planes, t, until, panel, panels)
+            block<All>(sums, e == start, group, x0, x1, x2, x3, neighbours, planes, t, until, 0, panel, panels)
           } else {
             if (e == start) memory.fill(sums, 0, BLOCK)
             for (let g = e; g < e + group; g++) {

@@ -19,7 +19,7 @@ import {
 } from './conv-words'
 import { direct, directScratch, directShared, packDirect } from './conv-direct'
 import { biasOf, finish, maskOf, reluOf, splatBias } from './epilogue'
-import { address, isFinite, madd, share, word } from './lanes'
+import { address, All, isFinite, isListed, Listed, madd, share, word } from './lanes'
 import { Opcode } from './opcode'
 import { barrier } from './threads'
 
@@ -326,79 +326,11 @@ function packWeights(ip: usize, to: usize, w: usize, order: usize, id: i32, coun
 // ---------------------------------------------------------------------------------------------------------------
 // kernels
 
-/** Bias, relu and the store of a block: four channels x eight images. */
-@inline
-function finishFour(
-  out: usize,
-  bias: usize,
-  relu: bool,
-  a0: v128,
-  a1: v128,
-  b0: v128,
-  b1: v128,
-  c0: v128,
-  c1: v128,
-  d0: v128,
-  d1: v128,
-): void {
-  const mask = maskOf(relu)
-  let v = splatBias(bias)
-  v128.store(out, finish(a0, v, mask))
-  v128.store(out, finish(a1, v, mask), 16)
-  if (bias) v = v128.load32_splat(bias, 4)
-  v128.store(out, finish(b0, v, mask), 32)
-  v128.store(out, finish(b1, v, mask), 48)
-  if (bias) v = v128.load32_splat(bias, 8)
-  v128.store(out, finish(c0, v, mask), 64)
-  v128.store(out, finish(c1, v, mask), 80)
-  if (bias) v = v128.load32_splat(bias, 12)
-  v128.store(out, finish(d0, v, mask), 96)
-  v128.store(out, finish(d1, v, mask), 112)
-}
-
-/** Four output channels x eight images of one position. x: input tile, w: block of weights. */
-function four(x: usize, row: usize, col: usize, w: usize, out: usize, bias: usize, relu: bool): void {
-  let a0 = f32x4.splat(0)
-  let a1 = a0
-  let b0 = a0
-  let b1 = a0
-  let c0 = a0
-  let c1 = a0
-  let d0 = a0
-  let d1 = a0
-  const cols = col + 4 + <usize>load<i32>(col) * 12
-  for (let n = load<i32>(row); n > 0; n--) {
-    const xr = x + load<usize>(row, 4)
-    const wr = w + (load<usize>(row, 8) << 2)
-    for (let e = col + 4; e < cols; e += 12) {
-      let xp = xr + load<usize>(e)
-      let wp = wr + (load<usize>(e, 4) << 2)
-      for (let k = load<i32>(e, 8); k > 0; k--) {
-        const x0 = v128.load(xp)
-        const x1 = v128.load(xp, 16)
-        let v = v128.load32_splat(wp)
-        a0 = madd(v, x0, a0)
-        a1 = madd(v, x1, a1)
-        v = v128.load32_splat(wp, 4)
-        b0 = madd(v, x0, b0)
-        b1 = madd(v, x1, b1)
-        v = v128.load32_splat(wp, 8)
-        c0 = madd(v, x0, c0)
-        c1 = madd(v, x1, c1)
-        v = v128.load32_splat(wp, 12)
-        d0 = madd(v, x0, d0)
-        d1 = madd(v, x1, d1)
-        xp += CELL
-        wp += 16
-      }
-    }
-    row += 8
-  }
-  finishFour(out, bias, relu, a0, a1, b0, b1, c0, c1, d0, d1)
-}
-
-/** The same on a tile of listed cells. */
-function fourListed(
+/**
+ * Four output channels x eight images of one position. x: input tile, w: block of weights. Listed: of a tile of listed
+ * cells, `list` and `starts` as above.
+ */
+function four<T>(
   x: usize,
   list: usize,
   starts: usize,
@@ -423,15 +355,21 @@ function fourListed(
     const wr = w + (load<usize>(row, 8) << 2)
     for (let e = col + 4; e < cols; e += 12) {
       const at = rowAt + load<usize>(e)
-      const from = load<usize>(starts + (at >> 3))
-      let k = load<i32>(starts + (at >> 3) + (load<usize>(e, 8) << 2)) - <i32>from
-      let xp = x + (from << 5)
-      let lp = list + (from << 2)
-      const wp = wr + (load<usize>(e, 4) << 2) - (at >> 1)
+      let xp = x + at
+      let wp = wr + (load<usize>(e, 4) << 2)
+      let k = load<i32>(e, 8)
+      let lp = list
+      if (isListed<T>()) {
+        const from = load<usize>(starts + (at >> 3))
+        k = load<i32>(starts + (at >> 3) + (<usize>k << 2)) - <i32>from
+        xp = x + (from << 5)
+        lp += from << 2
+        wp -= at >> 1
+      }
       for (; k > 0; k--) {
-        const we = wp + load<usize>(lp)
         const x0 = v128.load(xp)
         const x1 = v128.load(xp, 16)
+        const we = isListed<T>() ? wp + load<usize>(lp) : wp
         let v = v128.load32_splat(we)
         a0 = madd(v, x0, a0)
         a1 = madd(v, x1, a1)
@@ -445,12 +383,25 @@ function fourListed(
         d0 = madd(v, x0, d0)
         d1 = madd(v, x1, d1)
         xp += CELL
-        lp += 4
+        if (isListed<T>()) lp += 4
+        else wp += 16
       }
     }
     row += 8
   }
-  finishFour(out, bias, relu, a0, a1, b0, b1, c0, c1, d0, d1)
+  const mask = maskOf(relu)
+  let v = splatBias(bias)
+  v128.store(out, finish(a0, v, mask))
+  v128.store(out, finish(a1, v, mask), 16)
+  if (bias) v = v128.load32_splat(bias, 4)
+  v128.store(out, finish(b0, v, mask), 32)
+  v128.store(out, finish(b1, v, mask), 48)
+  if (bias) v = v128.load32_splat(bias, 8)
+  v128.store(out, finish(c0, v, mask), 64)
+  v128.store(out, finish(c1, v, mask), 80)
+  if (bias) v = v128.load32_splat(bias, 12)
+  v128.store(out, finish(d0, v, mask), 96)
+  v128.store(out, finish(d1, v, mask), 112)
 }
 
 /** Of every `by`th cell of a tile, whether at least an eighth is 0 everywhere (NaN is not). */
@@ -640,7 +591,7 @@ function listedRow(
     let to = outRow + <usize>o * CELL
     let col = colsAt
     for (let j = 0; j < width; j++) {
-      fourListed(inTile, list, starts, row, col, weights + <usize>o * perChannel, to, b, relu)
+      four<Listed>(inTile, list, starts, row, col, weights + <usize>o * perChannel, to, b, relu)
       col += <usize>colBytes(ip)
       to += <usize>cells * CELL
     }
@@ -674,7 +625,7 @@ function convRow(
     let to = outRow + <usize>o * CELL
     let col = colsAt
     for (let j = 0; j < width; j++) {
-      four(inTile, row, col, w, to, b, relu)
+      four<All>(inTile, 0, 0, row, col, w, to, b, relu)
       col += bytes
       to += step
     }

@@ -47,6 +47,15 @@ export function storeUpTo(dst: usize, v: v128, r: i32): void {
   else storePart(dst, v, r)
 }
 
+/** Type arguments that tell two kernels of one source apart: that of all steps, and that of the steps which a list names. */
+export type All = u8
+export type Listed = u32
+
+@inline
+export function isListed<T>(): bool {
+  return sizeof<T>() == sizeof<Listed>()
+}
+
 /** All ones in the lowest `r` (0..4) lanes. */
 @inline
 export function firstLanes(r: i32): v128 {

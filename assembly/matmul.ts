@@ -1,5 +1,19 @@
 import { biasOf, finish, maskOf, reluOf, splatBias } from './epilogue'
-import { address, fillRow, firstLanes, isFinite, madd, share, storePart, storeTransposed, sumLanes, word } from './lanes'
+import {
+  address,
+  All,
+  fillRow,
+  firstLanes,
+  isFinite,
+  isListed,
+  Listed,
+  madd,
+  share,
+  storePart,
+  storeTransposed,
+  sumLanes,
+  word,
+} from './lanes'
 
 /**
  * out[b] = A[b] B[b]. Every element of the result is one chain of multiply-adds over k in ascending order (the dot
@@ -162,8 +176,18 @@ function kernel4(
   if (m > 3) storeRow(r3, n, c3, c3)
 }
 
-/** The 4 x 8 kernel on a packed panel of A, [k][4]: one pointer instead of four. */
-function kernelPacked(k: i32, a: usize, b: usize, c: usize, ldc: usize, m: i32, n: i32, first: bool): void {
+/** The 4 x 8 kernel on a packed panel of A, [k][4]: one pointer instead of four. Listed: on the steps that `list` names, the panel having no others. */
+function kernelPacked<T>(
+  k: i32,
+  a: usize,
+  list: usize,
+  b: usize,
+  c: usize,
+  ldc: usize,
+  m: i32,
+  n: i32,
+  first: bool,
+): void {
   let c00 = f32x4.splat(0)
   let c01 = c00
   let c10 = c00
@@ -186,54 +210,7 @@ function kernelPacked(k: i32, a: usize, b: usize, c: usize, ldc: usize, m: i32, 
     c31 = v128.load(r3, 16)
   }
   for (; k > 0; k--) {
-    const b0 = v128.load(b)
-    const b1 = v128.load(b, 16)
-    let x = v128.load32_splat(a)
-    c00 = madd(x, b0, c00)
-    c01 = madd(x, b1, c01)
-    x = v128.load32_splat(a, 4)
-    c10 = madd(x, b0, c10)
-    c11 = madd(x, b1, c11)
-    x = v128.load32_splat(a, 8)
-    c20 = madd(x, b0, c20)
-    c21 = madd(x, b1, c21)
-    x = v128.load32_splat(a, 12)
-    c30 = madd(x, b0, c30)
-    c31 = madd(x, b1, c31)
-    a += 16
-    b += 32
-  }
-  storeRow(c, n, c00, c01)
-  if (m > 1) storeRow(r1, n, c10, c11)
-  if (m > 2) storeRow(r2, n, c20, c21)
-  if (m > 3) storeRow(r3, n, c30, c31)
-}
-
-/** kernelPacked on those steps alone that `list` names, a packed panel of A having no others. */
-function kernelListed(k: i32, a: usize, list: usize, b: usize, c: usize, ldc: usize, m: i32, n: i32, first: bool): void {
-  let c00 = f32x4.splat(0)
-  let c01 = c00
-  let c10 = c00
-  let c11 = c00
-  let c20 = c00
-  let c21 = c00
-  let c30 = c00
-  let c31 = c00
-  const r1 = c + (m > 1 ? ldc : 0)
-  const r2 = r1 + (m > 2 ? ldc : 0)
-  const r3 = r2 + (m > 3 ? ldc : 0)
-  if (!first) {
-    c00 = v128.load(c)
-    c01 = v128.load(c, 16)
-    c10 = v128.load(r1)
-    c11 = v128.load(r1, 16)
-    c20 = v128.load(r2)
-    c21 = v128.load(r2, 16)
-    c30 = v128.load(r3)
-    c31 = v128.load(r3, 16)
-  }
-  for (; k > 0; k--) {
-    const at = b + (<usize>load<u32>(list) << 1)
+    const at = isListed<T>() ? b + (<usize>load<u32>(list) << 1) : b
     const b0 = v128.load(at)
     const b1 = v128.load(at, 16)
     let x = v128.load32_splat(a)
@@ -249,7 +226,8 @@ function kernelListed(k: i32, a: usize, list: usize, b: usize, c: usize, ldc: us
     c30 = madd(x, b0, c30)
     c31 = madd(x, b1, c31)
     a += 16
-    list += 4
+    if (isListed<T>()) list += 4
+    else b += 32
   }
   storeRow(c, n, c00, c01)
   if (m > 1) storeRow(r1, n, c10, c11)
@@ -257,7 +235,7 @@ function kernelListed(k: i32, a: usize, list: usize, b: usize, c: usize, ldc: us
   if (m > 3) storeRow(r3, n, c30, c31)
 }
 
-/** The same for at most 4 columns. */
+/** The listed steps for at most 4 columns. */
 function kernelListed4(k: i32, a: usize, list: usize, b: usize, c: usize, ldc: usize, m: i32, n: i32, first: bool): void {
   let c0 = f32x4.splat(0)
   let c1 = c0
@@ -467,13 +445,13 @@ function gemm(
               if (steps < kn) {
                 const row = rowPanels + ((<usize>(i * kn)) << 2)
                 const list = lists + <usize>(i * KC)
-                if (n > 4) kernelListed(steps, row, list, panel, out, cs, m, n, kc == 0)
+                if (n > 4) kernelPacked<Listed>(steps, row, list, panel, out, cs, m, n, kc == 0)
                 else kernelListed4(steps, row, list, panel, out, cs, m, n, kc == 0)
                 continue
               }
             }
             if (packsA && n > 4 && !inPlace) {
-              kernelPacked(kn, rowPanels + ((<usize>(i * kn)) << 2), panel, out, cs, m, n, kc == 0)
+              kernelPacked<All>(kn, rowPanels + ((<usize>(i * kn)) << 2), 0, panel, out, cs, m, n, kc == 0)
               continue
             }
             const step: usize = packsA ? 4 : (<usize>lda) << 2
