@@ -111,7 +111,7 @@ const small = (epsilon: number): Partial<Numbers> => ({
 
 /** Where an objective differs from these. */
 const BY_LOSS: Readonly<Record<ObjectiveName, Differences>> = {
-  mixtrain: {},
+  mixtrain: { balance: 'adaptive' },
   natural: { balance: 0 },
   pgd: { balance: 1 },
   trades: { balance: 1 },
