@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util'
 import * as E from 'fp-ts/lib/Either.js'
 import { count, fraction, integer, radius } from '../src/cli/options.ts'
 import { device, fit, foldKey, key, methods, networks, pgdAttack, recipe, verify } from '../src/index.ts'
+import { evaluatedOf } from '../src/train/step.ts'
 import { list, option } from './options.ts'
 import { balanceFrontier, draw } from './plot.ts'
 import { readLines, writeLines } from './race-records.ts'
@@ -104,7 +105,7 @@ for (const seed of seeds)
       backend,
     )) {
       seconds += epoch.seconds
-      last = { balance: epoch.balance, parameters: epoch.checkpoint.state.parameters }
+      last = { balance: epoch.balance, parameters: evaluatedOf(planned.optimizer, epoch.checkpoint.state) }
       await keep({
         epoch: epoch.epoch,
         seconds,

@@ -19,7 +19,7 @@ import { type Checkpoint, DEFAULT_MEMORY, type FitOptions, fit, PIXELS } from '.
 import { clipGradients } from '../src/train/optimizer.ts'
 import { taskOf } from '../src/train/quick.ts'
 import { numbersOf, REPORT_ATTACK, recipe } from '../src/train/recipe.ts'
-import { trainer } from '../src/train/step.ts'
+import { evaluatedOf, trainer } from '../src/train/step.ts'
 import { verify } from '../src/train/verify.ts'
 import { type FinalRecord, type Method, type RaceRecord, replace, type Settings } from './race-records.ts'
 
@@ -227,7 +227,7 @@ export const runEntry = async (entry: Entry, o: RunOptions): Promise<FinalRecord
     if (last === undefined) return raise(usage(`${run} has no epoch`))
     const { acc, era, vra } = await verify({
       network: options.network,
-      parameters: last.state.parameters,
+      parameters: evaluatedOf(options.optimizer, last.state),
       data: data.test,
       epsilon: settings.epsilon,
       method: verifier,
