@@ -29,7 +29,7 @@ import { Opcode } from './opcode'
  *
  *   out[channel][quad] = sum over k of weight[channel][k] plane[quad + offset[k]]
  *
- * Zeros stand for padding, so a weight that is not finite would make NaN of them: those go by tiles (see isFinite).
+ * Zeros stand for padding, so a weight that is not finite would make NaN of them: those go by tiles.
  *
  * A thread's scratch: planes; of all passes: offsets of the steps, counts (steps, quads), quads (input offset, output
  * offset, positions).

@@ -170,8 +170,9 @@ function packPanels(panels: usize, y: usize, channels: i32, positions: i32): boo
 }
 
 /**
- * sums[column][channel] (+)= x y over positions t..end of some images; x0..x3: the columns, t: offsets of the positions,
- * neighbours: whether they follow each other in memory; y: a panel at the first of the positions; planes and panels of an image follow those of the last.
+ * sums[column][channel] (+)= x y over positions t..end of some images; x0..x3: the columns, neighbours: whether they
+ * follow each other in memory; t: offsets of the positions, panel: at the first of them; planes and panels of an image
+ * follow those of the last.
  * Listed: over the positions that t lists, those of the next image `lists` bytes on.
  */
 function block<T>(

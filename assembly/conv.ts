@@ -51,7 +51,7 @@ const LANES: i32 = 8
 /** The most images of a last group that are cheaper one by one (measured: one costs a third of a tile). */
 const MAX_REST: i32 = 2
 const CELL: usize = 32
-/** A first look for zeros takes every so many cells: prime, that it meets all channels. */
+/** A first look for zeros takes every so many cells. */
 const GLANCE: i32 = 7
 
 @inline
@@ -120,7 +120,7 @@ function listBytes(ip: usize): i32 {
 function mayList(ip: usize): bool {
   const outs = isInput(ip) ? word(ip, C) : word(ip, O)
   const taps = (word(ip, KH) * word(ip, KW)) / (isInput(ip) ? 1 : word(ip, STRIDE_Y) * word(ip, STRIDE_X))
-  return (outCells(outs) & 3) == 0 && (outs >> 2) * taps >= 8
+  return (outCells(outs) & 3) == 0 && (outCells(outs) >> 2) * taps >= 8
 }
 
 /** How many of the images go by tiles, when all weights are finite. */

@@ -47,7 +47,10 @@ export function storeUpTo(dst: usize, v: v128, r: i32): void {
   else storePart(dst, v, r)
 }
 
-/** Type arguments that tell two kernels of one source apart: that of all steps, and that of the steps which a list names. */
+/**
+ * Type arguments that tell two kernels of one source apart, that of all steps and that of the steps which a list names: their
+ * sizes are constants while it is compiled, so neither kernel has a branch of the other.
+ */
 export type All = u8
 export type Listed = u32
 

@@ -26,7 +26,8 @@ import {
  *
  * Steps of k at which all four rows of a packed panel of A are 0 are left out when B is finite: neurons that no image of
  * the batch activates, of which robust networks have many. The bits stay: a chain starts at +0, is never -0, and +-0
- * added to it changes nothing.
+ * added to it changes nothing. (With fused multiply-adds a chain whose first product underflows is -0; then the sign of a
+ * zero may depend on the partition.)
  */
 const KC: i32 = 256
 const NC: i32 = 256

@@ -3,6 +3,7 @@ import type { Backend, Buffer, Executable } from '../src/backend/backend.ts'
 import { raise } from '../src/core/error.ts'
 import { LoopMode, Micro, Opcode } from '../src/core/lowering.ts'
 import type { Plan } from '../src/tape/plan.ts'
+import { median } from './statistics.ts'
 
 /** One instruction of a plan, timed alone. */
 export interface Instruction {
@@ -82,44 +83,53 @@ export const now = (backend: Backend): number => {
 
 /**
  * Times each instruction of a plan on its own, in the order of the plan and with the arguments of a run, so that it meets the values that
- * it meets there (kernels leave out what is 0, and work in place); of a sum over rounds the first round. Medians over `repeats` times
- * through the plan, slowest first.
+ * it meets there (kernels leave out what is 0, and work in place). Of a sum over rounds the first round is timed, then all are run.
+ * Medians over `repeats` times through the plan, slowest first.
  */
 export const profile =
   (backend: Backend, repeats = 5) =>
   async (plan: Plan, args: readonly Buffer[]): Promise<readonly Instruction[]> => {
-    const timed: {
-      readonly of: Omit<Instruction, 'milliseconds'>
+    const executable = async (...code: readonly number[]): Promise<Executable> => {
+      const compiled = await backend.compile({ ...plan, code: Int32Array.of(...code, Opcode.halt, 3, 0) })()
+      return E.isLeft(compiled) ? raise(compiled.left) : compiled.right
+    }
+    const steps: {
       readonly run: Executable
+      readonly of?: Omit<Instruction, 'milliseconds'>
       readonly times: number[]
     }[] = []
-    let open = 0
+    let rounds: readonly number[] | undefined
     for (let at = 0; plan.code[at] !== Opcode.halt; at += plan.code[at + 1]) {
-      const one = plan.code.subarray(at, at + plan.code[at + 1])
-      if (one[0] === Opcode.repeat || one[0] === Opcode.end) {
-        open += one[0] === Opcode.repeat ? 1 : -1
-        continue
+      const one = [...plan.code.subarray(at, at + plan.code[at + 1])]
+      if (rounds !== undefined) rounds = [...rounds, ...one]
+      if (one[0] === Opcode.repeat) {
+        rounds = one
+        // The number of the round.
+        steps.push({ run: await executable(Opcode.fill, 7, 0, one[6], 0, 1, 0), times: [] })
+      } else if (one[0] === Opcode.end && rounds !== undefined) {
+        steps.push({ run: await executable(...rounds), times: [] })
+        rounds = undefined
+      } else {
+        const words = Int32Array.from(one)
+        const of = {
+          text: describe(words),
+          opcode: one[0],
+          inRound: rounds !== undefined,
+          work: one[2],
+          bytes: 4 * elements(words, plan),
+        }
+        steps.push({ run: await executable(...one), of, times: [] })
       }
-      const compiled = await backend.compile({ ...plan, code: Int32Array.of(...one, Opcode.halt, 3, 0) })()
-      if (E.isLeft(compiled)) return raise(compiled.left)
-      const of = {
-        text: describe(one),
-        opcode: one[0],
-        inRound: open > 0,
-        work: one[2],
-        bytes: 4 * elements(one, plan),
-      }
-      timed.push({ of, run: compiled.right, times: [] })
     }
     for (let i = 0; i <= repeats; i++)
-      for (const { run, times } of timed) {
+      for (const { run, times } of steps) {
         const begun = now(backend)
         backend.run(run, args)
         await backend.sync()
         if (i > 0) times.push(now(backend) - begun)
       }
-    for (const { run } of timed) backend.release(run)
-    return timed
-      .map(({ of, times }) => ({ ...of, milliseconds: times.sort((a, b) => a - b)[times.length >> 1] }))
+    for (const { run } of steps) backend.release(run)
+    return steps
+      .flatMap(({ of, times }) => (of === undefined ? [] : [{ ...of, milliseconds: median(times) }]))
       .sort((a, b) => b.milliseconds - a.milliseconds)
   }

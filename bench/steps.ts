@@ -106,7 +106,7 @@ export interface Phase {
   readonly phase: string
   readonly milliseconds: number
   readonly gflops: number
-  /** Time that arithmetic at the peak, or the bytes at the bandwidth of the memory that holds them, would take at least; whichever is more, of the time taken. */
+  /** Time that arithmetic at the peak, or the bytes at the bandwidth of the memory that holds them, would take at least; whichever is more, of the time taken; above 1 where kernels leave much out that is 0. */
   readonly roofline: number
 }
 
