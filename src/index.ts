@@ -50,7 +50,7 @@ export { type FileReader, files } from './data/files.ts'
 export { loadFolder } from './data/folder.ts'
 // ---- files ----------------------------------------------------------------------------------------------------------------------
 export { decodeModel, encodeModel, encodeModelOnnx, type SavedModel } from './format/model.ts'
-export { decodeOnnx, encodeOnnx, type OnnxExport, type OnnxModel } from './format/onnx.ts'
+export { decodeOnnx, encodeOnnx, type OnnxExport, type OnnxModel } from './format/onnx/index.ts'
 export {
   decode as decodeSafetensors,
   encode as encodeSafetensors,

@@ -7,7 +7,7 @@ import { type Shape, show as showShape } from '../core/shape.ts'
 import type { Named, Normalisation } from '../nn/layers.ts'
 import { type Network, networks, type Task } from '../nn/networks.ts'
 import { input } from '../ops/index.ts'
-import { decodeOnnx, encodeOnnx, type OnnxModel } from './onnx.ts'
+import { decodeOnnx, encodeOnnx, type OnnxModel } from './onnx/index.ts'
 import { decode, encode, expectTensors, type Metadata } from './safetensors.ts'
 
 /** How a model came about, for reports. */

@@ -1,9 +1,9 @@
-import { MixtrainException, raise, show as showError } from '../core/error.ts'
-import { equals, type Shape, show, size } from '../core/shape.ts'
-import type { Operand, Tensor } from '../core/tensor.ts'
-import { input } from '../ops/index.ts'
-import { order } from '../tape/tape.ts'
-import { HANDLERS } from './onnx-ops.ts'
+import { MixtrainException, raise, show as showError } from '../../core/error.ts'
+import { equals, type Shape, show, size } from '../../core/shape.ts'
+import type { Operand, Tensor } from '../../core/tensor.ts'
+import { input } from '../../ops/index.ts'
+import { order } from '../../tape/tape.ts'
+import { IMPORTS } from './ops.ts'
 import {
   type Attribute,
   AttributeType,
@@ -13,17 +13,17 @@ import {
   type TensorProto,
   typeName,
   varints,
-} from './onnx-proto.ts'
+} from './proto.ts'
 import {
   type Floats,
   type Ints,
+  type NodeView,
   type Parameter,
   Problem,
   quote,
-  type Site,
   type Stored,
   type Value,
-} from './onnx-site.ts'
+} from './values.ts'
 
 interface Step {
   readonly inputs: readonly number[]
@@ -204,7 +204,7 @@ export const importGraph = (graph: Graph, opset: number): Imported => {
   const used = needed(graph.nodes, graph.outputs[0].name)
   const definedLater = (name: string): boolean => graph.nodes.some((n) => n.outputs.includes(name))
 
-  const site = (n: Node, place: string): Site & { readonly unread: () => string | undefined } => {
+  const site = (n: Node, place: string): NodeView & { readonly unread: () => string | undefined } => {
     const fail = (message: string): never => raiseProblem(message, place)
     const read = new Set<string>()
     const attributes = new Map<string, Attribute>()
@@ -306,7 +306,7 @@ export const importGraph = (graph: Graph, opset: number): Imported => {
       for (const o of results) define(o, { kind: 'absent', reason: 'it is not computed' }, place)
       return
     }
-    const handler = ['', 'ai.onnx'].includes(n.domain) && Object.hasOwn(HANDLERS, n.op) ? HANDLERS[n.op] : undefined
+    const handler = ['', 'ai.onnx'].includes(n.domain) && Object.hasOwn(IMPORTS, n.op) ? IMPORTS[n.op] : undefined
     if (handler === undefined)
       throw new Problem(
         `the op ${quote(n.op)}${n.domain === '' ? '' : ` of domain ${quote(n.domain)}`} is not supported`,

@@ -1,6 +1,6 @@
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import * as E from 'fp-ts/lib/Either.js'
-import { fileError, type MixtrainError } from '../core/error.ts'
+import { fileError, type MixtrainError } from '../../core/error.ts'
 
 /**
  * The messages of onnx.proto that a feed-forward network is made of (https://onnx.ai/onnx/repo-docs/IR.html), read and written

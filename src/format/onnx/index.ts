@@ -1,14 +1,14 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
-import { fileError, type MixtrainError } from '../core/error.ts'
-import type { Shape } from '../core/shape.ts'
-import type { Operand, Tensor } from '../core/tensor.ts'
-import { constant } from '../ops/index.ts'
-import { importGraph } from './onnx-import.ts'
-import { type Model, readModel } from './onnx-proto.ts'
-import { Problem, quote } from './onnx-site.ts'
+import { fileError, type MixtrainError } from '../../core/error.ts'
+import type { Shape } from '../../core/shape.ts'
+import type { Operand, Tensor } from '../../core/tensor.ts'
+import { constant } from '../../ops/index.ts'
+import { importGraph } from './import.ts'
+import { type Model, readModel } from './proto.ts'
+import { Problem, quote } from './values.ts'
 
-export { encodeOnnx, type OnnxExport } from './onnx-export.ts'
+export { encodeOnnx, type OnnxExport } from './export.ts'
 
 /** A network read from an ONNX file. `path` is only for messages. */
 export interface OnnxModel {
@@ -65,7 +65,7 @@ const checked = (model: Model, path: string): E.Either<MixtrainError, OnnxModel>
 
 /**
  * Decodes an ONNX file (https://onnx.ai): a feed-forward network of float32 tensors with one input and one output, in the ops of
- * the standard that onnx-ops.ts lists, opset 7 to 25. Nothing in the file is trusted: what is truncated, out of order, defined
+ * the standard that ops.ts lists, opset 7 to 25. Nothing in the file is trusted: what is truncated, out of order, defined
  * twice or not at all, of the wrong type, shape or length, too large, or stored in other files is an error that names the
  * byte, or the node with its op and attribute. The batch is the first axis, of any size or of size 1, and is generalised to any size:
  * a graph that moves it, mixes its images or computes with its size is refused.

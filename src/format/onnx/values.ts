@@ -1,6 +1,6 @@
-import type { Shape } from '../core/shape.ts'
-import type { Operand, Tensor } from '../core/tensor.ts'
-import type { TensorProto } from './onnx-proto.ts'
+import type { Shape } from '../../core/shape.ts'
+import type { Operand, Tensor } from '../../core/tensor.ts'
+import type { TensorProto } from './proto.ts'
 
 /** What makes a graph unusable; `place` is a node or a value. Caught where the file is decoded, never outside. */
 export class Problem extends Error {
@@ -24,6 +24,8 @@ export interface Ints {
   readonly rank: 0 | 1
   readonly data: readonly Extent[]
 }
+
+export const ints = (data: readonly Extent[], rank: 0 | 1 = 1): Ints => ({ kind: 'ints', rank, data })
 
 /** A float tensor: its place among the values of a run, and a node of its shape. A batched one has the batch as axis 0. */
 export interface Floats {
@@ -53,8 +55,8 @@ export interface Parameter {
   readonly data: Float32Array
 }
 
-/** What a handler of an op sees of its node. Every accessor fails with a message that names the node. */
-export interface Site {
+/** What the import of an op sees of its node. Every accessor fails with a message that names the node. */
+export interface NodeView {
   readonly opset: number
   readonly arity: number
   readonly fail: (message: string) => never
@@ -79,4 +81,4 @@ export interface Site {
   readonly emit: (inputs: readonly Floats[], run: (xs: readonly Operand[]) => Operand) => Floats
 }
 
-export type Handler = (site: Site) => Value
+export type Import = (site: NodeView) => Value

@@ -1,0 +1,181 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { type MixtrainError, usage } from '../../core/error.ts'
+import { type Shape, show, size } from '../../core/shape.ts'
+import type { Tensor } from '../../core/tensor.ts'
+import type { ConstantAttrs, InputAttrs } from '../../ops/index.ts'
+import { order } from '../../tape/tape.ts'
+import { EXPORTS, FUSIONS } from './ops.ts'
+import { type NodeData, type TensorData, writeModel } from './proto.ts'
+import { type Facts, type Fused, Refused, refuse, type Writer } from './writer.ts'
+
+/** A network to be written: its graph, traced on an input `[n, ...]` of any batch n. */
+export interface OnnxExport {
+  readonly name: string
+  readonly input: Tensor
+  readonly output: Tensor
+  /** Name and values of the nodes that stand for parameters; those that the output does not need are left out. */
+  readonly parameters: ReadonlyMap<Tensor, { readonly name: string; readonly data: ArrayLike<number> }>
+  readonly metadata?: Readonly<Record<string, string>>
+}
+
+/** The first opset with axes of ReduceSum and Squeeze as inputs; every runtime since 2020 has it. */
+const OPSET = 13
+const IR_VERSION = 8
+/** Constants of at most this many elements are written once however often they occur. */
+const SMALL = 64
+
+const isConstant = (x: Tensor): boolean => x.op.name === 'constant'
+
+const factsOf = (graph: readonly Tensor[], { input, output, parameters }: Omit<OnnxExport, 'name'>): Facts => {
+  const uses = new Map<Tensor, number>([[output, 1]])
+  for (const x of graph) for (const i of x.inputs) uses.set(i, (uses.get(i) ?? 0) + 1)
+  const moving = new Set<Tensor>([input])
+  for (const x of graph) if (x.inputs.some((i) => moving.has(i))) moving.add(x)
+  return {
+    moving: (x) => moving.has(x),
+    uses: (x) => uses.get(x) ?? 0,
+    isParameter: (x) => parameters.has(x),
+    batch: input.shape[0],
+  }
+}
+
+/** What each node is written as: alone, as part of another, or with others as a part of it. */
+const fusionsOf = (graph: readonly Tensor[], facts: Facts) => {
+  const fused = new Map<Tensor, Fused>()
+  const absorbed = new Set<Tensor>()
+  for (const x of graph) {
+    const found = FUSIONS.reduce<Fused | undefined>((f, fuse) => f ?? fuse(x, facts), undefined)
+    if (found === undefined) continue
+    fused.set(x, found)
+    for (const y of found.absorbs) absorbed.add(y)
+  }
+  return { fused, absorbed }
+}
+
+/** Names that no two values of a file share. */
+const namesOf = () => {
+  const taken = new Set<string>()
+  const claim = (name: string): string => {
+    if (name === '' || taken.has(name))
+      throw new Refused(usage(`ONNX export: the name ${JSON.stringify(name)} is empty or used twice`))
+    taken.add(name)
+    return name
+  }
+  const fresh = (stem: string): string => {
+    let name = stem
+    while (taken.has(name)) name += '_'
+    return claim(name)
+  }
+  return { claim, fresh }
+}
+
+/** The tensors that a file stores, those that are small once however often they occur. */
+const storeOf = (fresh: (stem: string) => string) => {
+  const initializers: TensorData[] = []
+  const known = new Map<string, string>()
+  const store = (shape: Shape, data: Float32Array | readonly bigint[], stem: string): string => {
+    const key =
+      data.length <= SMALL ? `${stem}${show(shape)}${[...data].map((v) => (Object.is(v, -0) ? '-0' : v))}` : ''
+    const before = known.get(key)
+    if (key !== '' && before !== undefined) return before
+    const name = fresh(`${stem}.${known.size}`)
+    known.set(key === '' ? name : key, name)
+    initializers.push({ name, shape, data })
+    return name
+  }
+  return { initializers, store }
+}
+
+const parameterData = (x: Tensor, { name, data }: { name: string; data: ArrayLike<number> }): TensorData => {
+  if (data.length !== size(x.shape))
+    throw new Refused(
+      usage(`ONNX export: parameter ${JSON.stringify(name)} ${show(x.shape)} has ${data.length} elements`),
+    )
+  return { name, shape: x.shape, data: Float32Array.from(data) }
+}
+
+/** The nodes of one network, written in the order of its graph. */
+const translate = (model: Omit<OnnxExport, 'name' | 'metadata'>) => {
+  const { input, output, parameters } = model
+  const graph = order([output])
+  const facts = factsOf(graph, model)
+  if (!facts.moving(output)) refuse(output, 'the output does not depend on the input')
+
+  const { claim, fresh } = namesOf()
+  const { initializers, store } = storeOf(fresh)
+  const names = new Map([[input, claim((input.attrs as InputAttrs).name)]])
+  // Parameters keep their names; everything else gives way to them.
+  for (const x of graph) {
+    const p = parameters.get(x)
+    if (p === undefined) continue
+    names.set(x, claim(p.name))
+    initializers.push(parameterData(x, p))
+  }
+  const outputName = fresh('output')
+
+  const nodes: NodeData[] = []
+  const ref = (x: Tensor): string => {
+    const known = names.get(x)
+    if (known !== undefined) return known
+    if (!isConstant(x)) return refuse(x, 'it is neither the input nor a parameter of the network')
+    const name = store(x.shape, Float32Array.from((x.attrs as ConstantAttrs).data), 'constant')
+    names.set(x, name)
+    return name
+  }
+  const writer: Writer = {
+    ...facts,
+    ref,
+    ints: (values) => store([values.length], values.map(BigInt), 'shape'),
+    emit: (x, op, inputs, attributes = {}) => {
+      const name = `${op}.${nodes.length}`
+      const result = x === output ? outputName : fresh(name)
+      names.set(x, result)
+      nodes.push({ name, op, inputs, outputs: [result], attributes })
+    },
+  }
+  const { fused, absorbed } = fusionsOf(graph, facts)
+  const write = (x: Tensor): void => {
+    const found = fused.get(x)
+    if (found !== undefined) found.write(writer)
+    else if (Object.hasOwn(EXPORTS, x.op.name)) EXPORTS[x.op.name](x, writer)
+    else refuse(x, 'there is no rule for this op')
+  }
+  for (const x of graph) if (x.inputs.length > 0 && !absorbed.has(x) && !parameters.has(x)) write(x)
+  if (names.get(output) !== outputName)
+    nodes.push({ name: `Identity.${nodes.length}`, op: 'Identity', inputs: [ref(output)], outputs: [outputName] })
+  return { nodes, initializers, input: ref(input), output: outputName }
+}
+
+/**
+ * Encodes a network as an ONNX model (opset 13, IR version 8, batch `N`): `output` as a function of `input`, every op as the ONNX op
+ * of the same meaning, a product and its bias as one Gemm or Conv. Parameters and constants are rounded to float32. The same
+ * network gives the same bytes. What `decodeOnnx` makes of them computes the same numbers. Errors: an op without a rule, one that
+ * does not keep the batch as the first axis, a leaf that is not among the parameters, a name used twice.
+ */
+export const encodeOnnx = (model: OnnxExport): E.Either<MixtrainError, Uint8Array> =>
+  E.tryCatch(
+    () => {
+      const { input, output, name, metadata } = model
+      if (input.op.name !== 'input' || input.shape.length < 2)
+        throw new Refused(
+          usage(
+            `ONNX export: the input must be an input node of shape [n, ...], not ${input.op.name} ${show(input.shape)}`,
+          ),
+        )
+      const { nodes, initializers, ...ends } = translate(model)
+      return writeModel({
+        name,
+        opset: OPSET,
+        irVersion: IR_VERSION,
+        nodes,
+        initializers,
+        input: { name: ends.input, shape: ['N', ...input.shape.slice(1)] },
+        output: { name: ends.output, shape: ['N', ...output.shape.slice(1)] },
+        ...(metadata === undefined ? {} : { metadata }),
+      })
+    },
+    (cause) => {
+      if (cause instanceof Refused) return cause.error
+      throw cause
+    },
+  )

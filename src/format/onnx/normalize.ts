@@ -1,0 +1,34 @@
+import type { Operand } from '../../core/tensor.ts'
+import { add, div, mul, reshape, sqrt, sub } from '../../ops/index.ts'
+import { showExtents } from './axes.ts'
+import type { Import } from './values.ts'
+
+/**
+ * Inference: y = x s + t with s = (1 / sqrt(var + epsilon)) scale and t = bias - mean s, rounded after each of these operations:
+ * what onnxruntime's CPU kernel computes where it does not merge the op into a convolution before it (which is a different
+ * float network). `[N, c, ...]` with parameters `[c]`.
+ */
+const batchNormalization: Import = (s) => {
+  const x = s.floats(0)
+  const epsilon = s.float('epsilon', Math.fround(1e-5))
+  s.float('momentum', 0.9)
+  if (s.int('training_mode', 0) !== 0) s.fail('attribute training_mode: only inference is supported')
+  if (s.int('spatial', 1) !== 1) s.fail('attribute spatial: only 1 is supported')
+  if (!x.batched || x.probe.shape.length < 2) s.fail(`expected [N,c,...], found ${showExtents(x)}`)
+  if (!(epsilon >= 0 && Number.isFinite(epsilon))) s.fail(`attribute epsilon: ${epsilon} is not a number >= 0`)
+  const channels = x.probe.shape[1]
+  const parameters = [1, 2, 3, 4].map((i) => {
+    const p = s.floats(i)
+    return !p.batched && p.probe.shape.length === 1 && p.probe.shape[0] === channels
+      ? p
+      : s.fail(`input ${i} must be a parameter [${channels}], found ${showExtents(p)}`)
+  })
+  const lifted = [channels, ...x.probe.shape.slice(2).map(() => 1)]
+  return s.emit([x, ...parameters], ([v, scale, bias, average, variance]) => {
+    const factor = mul(div(1, sqrt(add(variance, epsilon)) as Operand), scale) as Operand
+    const shift = sub(bias, mul(average, factor) as Operand) as Operand
+    return add(mul(v, reshape(factor, lifted)) as Operand, reshape(shift, lifted)) as Operand
+  })
+}
+
+export const imports: Readonly<Record<string, Import>> = { BatchNormalization: batchNormalization }

@@ -1,0 +1,44 @@
+import * as activation from './activation.ts'
+import * as constant from './constant.ts'
+import * as conv from './conv.ts'
+import * as elementwise from './elementwise.ts'
+import * as linear from './linear.ts'
+import * as normalize from './normalize.ts'
+import * as pool from './pool.ts'
+import * as reduce from './reduce.ts'
+import * as shape from './shape.ts'
+import * as slice from './slice.ts'
+import type { Import } from './values.ts'
+import type { Export, Fuse } from './writer.ts'
+
+/**
+ * The ops of the ONNX standard that are read, opset 7 to 25 (https://onnx.ai/onnx/operators), by their names there. An import
+ * checks its node and gives a step on operands that is right for every size of the batch. Integer tensors are shapes in the
+ * making and are computed on the spot, the batch as the symbol 'N'.
+ */
+export const IMPORTS: Readonly<Record<string, Import>> = {
+  ...activation.imports,
+  ...constant.imports,
+  ...conv.imports,
+  ...elementwise.imports,
+  ...linear.imports,
+  ...normalize.imports,
+  ...pool.imports,
+  ...reduce.imports,
+  ...shape.imports,
+  ...slice.imports,
+}
+
+/** The ops that are written, by the names of their records. */
+export const EXPORTS: Readonly<Record<string, Export>> = {
+  ...activation.exports,
+  ...conv.exports,
+  ...elementwise.exports,
+  ...linear.exports,
+  ...reduce.exports,
+  ...shape.exports,
+  ...slice.exports,
+}
+
+/** Graphs of several ops that are written as one. */
+export const FUSIONS: readonly Fuse[] = [...linear.fusions, ...conv.fusions, ...pool.fusions]

@@ -1,0 +1,82 @@
+import type { Operand, Tensor } from '../../core/tensor.ts'
+import { averagePool2d, type Conv, maxPool2d } from '../../ops/index.ts'
+import { after, type Geometry, geometry, images, type Pair } from './conv.ts'
+import type { Import, NodeView } from './values.ts'
+import { between, type Fuse } from './writer.ts'
+
+const pool =
+  (step: (s: NodeView, kernel: Pair, options: Geometry) => (x: Operand) => Operand): Import =>
+  (s) => {
+    const x = images(s)
+    const kernel = s.list('kernel_shape') ?? s.fail('attribute kernel_shape is missing')
+    if (kernel.length !== 2 || !kernel.every((k) => k >= 1))
+      s.fail(`attribute kernel_shape: expected 2 numbers >= 1, found [${kernel}]`)
+    if (s.int('ceil_mode', 0) !== 0) s.fail('attribute ceil_mode: only 0 is supported')
+    const options = geometry(s, x.probe.shape, kernel as unknown as Pair)
+    if (options.padding.some((p, i) => p >= kernel[i % 2]))
+      s.fail(`attribute pads: [${options.padding}] must be less than the window [${kernel}]`)
+    const run = step(s, kernel as unknown as Pair, options)
+    return s.emit([x], ([v]) => run(v))
+  }
+
+const maxPool = pool((s, kernel, options) => {
+  s.int('storage_order', 0)
+  return (x) => maxPool2d(x, kernel, options)
+})
+
+/** By default padding does not count among the elements of a mean. */
+const averagePool = pool((s, kernel, options) => {
+  const countPadding = s.int('count_include_pad', 0) !== 0
+  if (!countPadding && options.dilation.some((d) => d !== 1) && options.padding.some((p) => p !== 0))
+    s.fail('attribute dilations: only 1 is supported with pads that do not count')
+  const padded = options.padding.some((p) => p !== 0)
+  return (x) => averagePool2d(x, kernel, { ...options, countPadding: countPadding || !padded })
+})
+
+export const imports: Readonly<Record<string, Import>> = { AveragePool: averagePool, MaxPool: maxPool }
+
+/** Ops of a pool below its result, more than any way of building one has. */
+const DEPTH = 8
+
+/** The windows that x is made of by steps on a first operand. */
+const windowsBelow = (x: Tensor): Tensor | undefined => {
+  let at: Tensor | undefined = x
+  for (let i = 0; i < DEPTH && at !== undefined && at.op.name !== 'unfold'; i++) at = at.inputs[0]
+  return at?.op.name === 'unfold' ? at : undefined
+}
+
+/**
+ * A graph that is node by node what the pools of the library build of the windows found in it, whatever that is: one MaxPool or
+ * AveragePool.
+ */
+const fusePool: Fuse = (x, { moving, uses }) => {
+  const windows = x.shape.length === 4 ? windowsBelow(x) : undefined
+  if (windows === undefined || !moving(windows)) return undefined
+  const g = windows.attrs as Conv
+  const padding = [...g.pad, ...after(g)] as unknown as Geometry['padding']
+  if (padding.some((p, i) => p >= g.w[i % 2])) return undefined
+  const [image] = windows.inputs
+  const options = { stride: g.stride, dilation: g.dilation, padding }
+  const kinds = [
+    ['MaxPool', () => maxPool2d(image, g.w, options), { dilations: { ints: g.dilation } }],
+    ['AveragePool', () => averagePool2d(image, g.w, options), { count_include_pad: { int: 1 } }],
+  ] as const
+  for (const [op, build, more] of kinds) {
+    if (op === 'AveragePool' && g.dilation.some((d) => d !== 1)) continue
+    const inside = between(x, build(), image)
+    if (inside === undefined || inside.some((y) => moving(y) && uses(y) !== 1)) continue
+    return {
+      absorbs: inside.filter((y) => moving(y)),
+      write: (w) =>
+        w.emit(x, op, [w.ref(image)], {
+          ...more,
+          kernel_shape: { ints: g.w },
+          pads: { ints: padding },
+          strides: { ints: g.stride },
+        }),
+    }
+  }
+  return undefined
+}
+
+export const fusions: readonly Fuse[] = [fusePool]

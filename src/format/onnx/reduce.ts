@@ -1,0 +1,51 @@
+import type { Operand } from '../../core/tensor.ts'
+import { max, mean, sum } from '../../ops/index.ts'
+import { axes, axesOf, showExtents } from './axes.ts'
+import type { Import } from './values.ts'
+import { type Export, refuse } from './writer.ts'
+
+const globalAveragePool: Import = (s) => {
+  const x = s.floats(0)
+  if (!x.batched || x.probe.shape.length < 3) s.fail(`expected [N,c,...], found ${showExtents(x)}`)
+  const over = [...x.probe.shape.keys()].slice(2)
+  return s.emit([x], ([v]) => mean(v, over, true))
+}
+
+/** Sum, mean or maximum over axes, never over the batch. */
+const reduce =
+  (f: (x: Operand, axes: readonly number[], keep: boolean) => Operand): Import =>
+  (s) => {
+    const x = s.floats(0)
+    const rank = x.probe.shape.length
+    const keep = s.int('keepdims', 1) !== 0
+    const given = axesOf(s) ?? []
+    const idle = s.int('noop_with_empty_axes', 0) !== 0
+    const over = given.length === 0 && !idle ? [...x.probe.shape.keys()] : axes(s, given, rank)
+    if (x.batched && over.includes(0)) s.fail('it reduces the batch axis')
+    return over.length === 0 ? x : s.emit([x], ([v]) => f(v, over, keep))
+  }
+
+export const imports: Readonly<Record<string, Import>> = {
+  GlobalAveragePool: globalAveragePool,
+  ReduceMax: reduce(max),
+  ReduceMean: reduce(mean),
+  ReduceSum: reduce(sum),
+}
+
+/** A reduction with its axes as an input or as an attribute, as opset 13 has them. */
+const reduction =
+  (op: string, axesAs: 'input' | 'attribute'): Export =>
+  (x, w) => {
+    const { axes: over, keep } = x.attrs as { readonly axes: readonly number[]; readonly keep: boolean }
+    const [y] = x.inputs.map(w.ref)
+    const keepdims = { keepdims: { int: Number(keep) } }
+    if (w.moving(x) && over.includes(0)) refuse(x, 'it reduces the batch axis')
+    if (over.length === 0) w.emit(x, 'Identity', [y])
+    else if (axesAs === 'input') w.emit(x, op, [y, w.ints(over)], keepdims)
+    else w.emit(x, op, [y], { axes: { ints: over }, ...keepdims })
+  }
+
+export const exports: Readonly<Record<string, Export>> = {
+  max: reduction('ReduceMax', 'attribute'),
+  sum: reduction('ReduceSum', 'input'),
+}
