@@ -3,7 +3,19 @@ import { raise } from './error.ts'
 import { show } from './shape.ts'
 import { type Interval, isInterval, type Op, type Operand, type Tensor, type Unsupported } from './tensor.ts'
 
-export type { Affine, Bilinear, Kernel, Op, Outward, Reduction, Relax, Rounds, Slope, Unsupported } from './tensor.ts'
+export type {
+  Affine,
+  Bilinear,
+  Domain,
+  Kernel,
+  Op,
+  Outward,
+  Reduction,
+  Relax,
+  Rounds,
+  Slope,
+  Unsupported,
+} from './tensor.ts'
 
 export const unsupported = (reason: string): Unsupported => ({ unsupported: reason })
 

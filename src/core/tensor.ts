@@ -136,6 +136,12 @@ export interface Outward<A> {
   readonly terms?: (inputs: readonly Shape[], attrs: A) => { readonly result: number; readonly adjoint: number }
 }
 
+/**
+ * Where an operand has to lie: `nonnegative` includes 0, where the op may be infinite. On a box that reaches outside the op has no bounds (they
+ * are NaN or infinite), so its operand's box is worth tightening: linear bounds intersect it with interval propagation.
+ */
+export type Domain = 'nonnegative' | 'nonzero'
+
 /** How the op runs: natively, by expansion into other ops, or round after round. */
 export type Kernel<A> =
   | {
@@ -162,5 +168,7 @@ export interface Op<A> {
   readonly interval: ((xs: readonly Operand[], attrs: A) => Interval) | Unsupported
   readonly relax: 'linear' | Bilinear<A> | Relax<A> | Reduction<A> | Unsupported
   readonly kernel: Kernel<A>
+  /** Domains of the operands that have one; absent: the op is a number everywhere. */
+  readonly domain?: readonly (Domain | undefined)[]
   readonly outward?: Outward<A>
 }

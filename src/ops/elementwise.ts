@@ -51,7 +51,10 @@ const curved =
     const [l, u] = [lowerOf(x), upperOf(x)]
     const centre = mul(add(l, u), 0.5)
     const tangent = lineAt(df(centre), centre, f(centre))
-    const chord = lineAt(chordSlope(f, df, l, u), l, f(l))
+    const end = f(l)
+    const slope = chordSlope(f, df, l, u)
+    // From an end where f is -inf (a logarithm at 0) no line rises.
+    const chord = lineAt(shape === 'convex' ? slope : select(greater(end, Number.NEGATIVE_INFINITY), slope, 0), l, end)
     return shape === 'convex' ? { lower: tangent, upper: chord } : { lower: chord, upper: tangent }
   }
 
@@ -221,6 +224,7 @@ export const divOp: Op<undefined> = elementwise(
       const line = { slopes: [div(1, b), full(b.shape, 0)] }
       return { lower: line, upper: line }
     },
+    domain: [undefined, 'nonzero'],
     outward: {
       interval: ([a, b]) => {
         if (!isInterval(b)) return stepOut(extremes([div(lowerOf(a), b), div(upperOf(a), b)]))
@@ -550,10 +554,17 @@ export const logOp: Op<undefined> = elementwise(
     vjp: (ct, [x]) => [div(ct, x)],
     interval: increasing(() => logOp),
     relax: (xs, attrs, slope) => curved(log, (x) => div(1, x), 'concave')(xs, attrs, slope),
+    domain: ['nonnegative'],
   },
   Micro.log,
   (a) => Math.log(a),
 )
+
+/** The derivative of the root, and 0 where it has none: a line through (0, 0) alone, where the box is no more. */
+const rootSlope = (x: Tensor): Tensor => {
+  const root = sqrt(x)
+  return divideWhere(greater(root, 0), full(x.shape, 0.5), root, full(x.shape, 0))
+}
 
 /** Square root; NaN below 0. */
 export const sqrtOp: Op<undefined> = elementwise(
@@ -561,7 +572,8 @@ export const sqrtOp: Op<undefined> = elementwise(
     name: 'sqrt',
     vjp: (ct, _, out) => [div(mul(ct, 0.5), out)],
     interval: increasing(() => sqrtOp),
-    relax: (xs, attrs, slope) => curved(sqrt, (x) => div(0.5, sqrt(x)), 'concave')(xs, attrs, slope),
+    relax: (xs, attrs, slope) => curved(sqrt, rootSlope, 'concave')(xs, attrs, slope),
+    domain: ['nonnegative'],
     outward: { interval: 'rounded' },
   },
   Micro.sqrt,

@@ -3,7 +3,7 @@ import { interval, type Slope } from '../core/op.ts'
 import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
-import { broadcastTo, scalar, select } from '../ops/index.ts'
+import { broadcastTo, intersection, scalar, select } from '../ops/index.ts'
 import { either } from './accumulate.ts'
 import { dependents, exactNodes, isNonlinear, mixes } from './anatomy.ts'
 import { type Boxes, intervalOf, propagate, requireFloat32 } from './ibp.ts'
@@ -156,18 +156,24 @@ export const linearBounds =
     const { boxed, images } = contextOf(output, boxes, rounding)
     const nodes = order([output])
     const exact = exactNodes(nodes, boxes, boxed)
+    const users = nodes.filter((x) => boxed.has(x) && isNonlinear(x, boxed))
+    /** What an op with a domain reads. */
+    const confined = new Set(
+      users.flatMap(({ op, inputs }) => inputs.filter((i, k) => boxed.has(i) && op.domain?.[k] !== undefined)),
+    )
     const terminal = (x: Tensor) => boxes.get(x)
     const there = (x: Tensor): Interval | undefined => {
       const box = given.get(x) ?? byInterval.get(x)
       return box !== undefined && isInterval(box) ? box : undefined
     }
     /** The box of a node as its relaxation needs it. */
-    const bounds = memo((x) => there(x) ?? needed(x) ?? full(x))
+    const bounds = memo((x) => (confined.has(x) ? full(x) : (there(x) ?? needed(x) ?? full(x))))
     const known = new Map<Tensor, Interval>()
     const full = memo((x) => {
       const whole = there(x) ?? boundAll(x)
-      known.set(x, whole)
-      return whole
+      const box = confined.has(x) ? intersection(whole, enclosure(x)) : whole
+      known.set(x, box)
+      return box
     })
     const slope = (x: Tensor): Slope =>
       typeof method.slope === 'string' ? method.slope : (method.slope.get(x) ?? 'adaptive')
@@ -188,8 +194,11 @@ export const linearBounds =
     const boundAll = (x: Tensor): Interval =>
       boundList(x, () => ones([images, ...x.shape.slice(1)]), LARGE) ?? boundNode(x, ctx, terminal)
     const screen = screener(boxes, ctx)
-    const screens = rounding === 'none' && given.size === 0 && [...boxes.values()].every((b) => b.ball === undefined)
-    const users = nodes.filter((x) => boxed.has(x) && isNonlinear(x, boxed))
+    const screens =
+      rounding === 'none' &&
+      given.size === 0 &&
+      confined.size === 0 &&
+      [...boxes.values()].every((b) => b.ball === undefined)
     /** Where only unstable neurons need rows: the screen, and their own bounds where it leaves them open. */
     const needed = (x: Tensor): Interval | undefined => {
       const only = users.filter((y) => y.inputs.includes(x)).every((y) => PIECEWISE.has(y.op))
@@ -202,6 +211,20 @@ export const linearBounds =
     }
     const byInterval = propagated(method.hidden === 'ibp' ? [output] : [...exact], boxes, given, exact, ctx, rounding)
     // For the magnitudes that slack is made of: the box that is known, else by the interval rule from those of the operands.
+    const enclosed = new Map<Tensor, Operand>(boxes)
+    /**
+     * Interval propagation from the boxes that are known so far. A walk through the line below a ReLU loses that its value is not negative, which the
+     * interval keeps; both boxes hold, and so does their intersection.
+     */
+    const enclosure = (x: Tensor): Interval => {
+      for (const y of order([x])) {
+        if (enclosed.has(y)) continue
+        const operands = y.inputs.map((i) => enclosed.get(i) as Operand)
+        const [made, seen] = [operands.some(isInterval) ? intervalOf(y, operands, rounding) : y, known.get(y)]
+        enclosed.set(y, seen === undefined ? made : intersection(made, seen))
+      }
+      return enclosed.get(x) as Interval
+    }
     const magnitudes = new Map<Tensor, Interval>()
     const box = (x: Tensor): Interval => {
       const seen = boxes.get(x) ?? known.get(x) ?? given.get(x) ?? byInterval.get(x) ?? magnitudes.get(x)
