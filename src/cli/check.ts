@@ -4,10 +4,10 @@ import { fileError, raise } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
 import { upwards } from '../core/rounding.ts'
 import { type Dataset, hashOf, labelsOf, select } from '../data/dataset.ts'
-import { files } from '../data/files.ts'
+import { regularFiles } from '../data/files.ts'
 import { decodeModel, type SavedModel } from '../format/model.ts'
 import { methods } from '../robust/bounds.ts'
-import { type Certificate, decodeCertificate, scopeOf, unproved } from '../robust/certificate.ts'
+import { type Certificate, decodeCertificate, MAX_BYTES, scopeOf, unproved } from '../robust/certificate.ts'
 import { verify } from '../train/verify.ts'
 import type { Command } from './command.ts'
 import { bytesOf, loadData, matching, sourceOf } from './open.ts'
@@ -29,6 +29,9 @@ const options = {
   },
 }
 
+/** A certificate comes from others, and so do the names in it. */
+const [forModels, forData] = [regularFiles(2 ** 30), regularFiles(2 ** 31)]
+
 /** The model and the images that a certificate is about; raises what does not agree with it. */
 const subjectsOf = async (
   c: Certificate,
@@ -39,10 +42,10 @@ const subjectsOf = async (
   }: { readonly model?: string | undefined; readonly data?: string | undefined },
 ): Promise<{ readonly model: SavedModel; readonly test: Dataset }> => {
   const refuse = (place: string, message: string) => raise(fileError(path, message, place))
-  const bytes = await get(files.read(file))
+  const bytes = await get(forModels.read(file))
   if ((await sha256(bytes)) !== c.model.sha256) refuse('model.sha256', `${file} is not the model that was certified`)
   const model = await get(TE.fromEither(decodeModel(bytes, file)))
-  const test = await get(TE.fromEither(matching(model, file, (await get(loadData(sourceOf(source)))).test)))
+  const test = await get(TE.fromEither(matching(model, file, (await get(loadData(sourceOf(source), forData))).test)))
   if ((await hashOf(test)) !== c.data.sha256)
     refuse('data.sha256', `${test.name} are not the images that were certified`)
   if (c.count > test.count) refuse('count', `there are only ${test.count} images`)
@@ -58,17 +61,17 @@ const subjectsOf = async (
   return { model, test }
 }
 
-/** Lower bounds of the margins of the certified images, by the f64 reference backend. */
+/** Lower bounds of the margins of the certified images, and whether each is classified as labelled, by the f64 reference backend. */
 const boundsOf = async (
   { images, epsilon, box, method, semantics }: Certificate,
   { model, test }: { readonly model: SavedModel; readonly test: Dataset },
   o: { readonly batchSize: number | undefined; readonly memory: number | undefined },
   shell: Shell,
-): Promise<ArrayLike<number>> => {
-  if (images.length === 0) return []
+): Promise<{ readonly margins: ArrayLike<number>; readonly correct: ArrayLike<number> }> => {
+  if (images.length === 0) return { margins: [], correct: [] }
   const backend = reference()
   try {
-    const { margins } = await verify({
+    return await verify({
       ...model,
       data: select(images.map(({ index }) => index))(test),
       epsilon: upwards(epsilon),
@@ -79,7 +82,6 @@ const boundsOf = async (
       ...bytesOf(o.memory),
       progress: (done, total) => shell.progress('proving', done, total),
     })(backend)
-    return margins
   } finally {
     backend.dispose()
   }
@@ -101,12 +103,15 @@ export const checkCommand: Command<typeof options, 'CERTIFICATE'> = {
     attempt(() =>
       shell.interruptible(async () => {
         const begun = performance.now()
-        const text = new TextDecoder().decode(await get(files.read(path)))
-        const c = await get(decodeCertificate(text, path))
+        const c = await get(decodeCertificate(await get(regularFiles(MAX_BYTES).read(path)), path))
         const subjects = await subjectsOf(c, path, o)
-        const bounds = await boundsOf(c, subjects, o, shell)
+        const { margins, correct } = await boundsOf(c, subjects, o, shell)
         shell.clear()
-        const [failed, ...others] = unproved(c.images, bounds, subjects.model.network.classes)
+        // Bounds that say the opposite of what is seen at the image itself are wrong, and prove nothing.
+        const misclassified = c.images.find((_, i) => correct[i] !== 1)
+        if (misclassified !== undefined)
+          raise(fileError(path, 'the network classifies the image itself otherwise', `image ${misclassified.index}`))
+        const [failed, ...others] = unproved(c.images, margins, subjects.model.network.classes)
         if (failed !== undefined)
           raise(
             fileError(

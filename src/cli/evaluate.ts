@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type MixtrainError, usage } from '../core/error.ts'
+import { type MixtrainError, raise, usage } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
 import type { Rounding } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
@@ -9,7 +9,7 @@ import { hashOf, take } from '../data/dataset.ts'
 import { files, writeAtomic } from '../data/files.ts'
 import { decodeModel } from '../format/model.ts'
 import type { MethodName } from '../robust/bounds.ts'
-import { type Certificate, claimsOf, encodeCertificate } from '../robust/certificate.ts'
+import { type Certificate, claimsOf, encodeCertificate, MAX_BYTES } from '../robust/certificate.ts'
 import { type AttackName, type AttackOptions, attackNames, type TargetLoss, targetLosses } from '../robust/search.ts'
 import { PIXELS } from '../train/fit.ts'
 import { pgdAttack } from '../train/recipe.ts'
@@ -223,9 +223,13 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                   rounding: 'outward',
                   semantics: rounding.outward,
                   count: data.count,
-                  images: claimsOf(verified.margins, data.labels, data.classes),
+                  images: claimsOf(verified.margins, data.labels, data.classes, verified.verified),
                 }
                 const written = new TextEncoder().encode(await encodeCertificate(certificate))
+                if (written.length > MAX_BYTES)
+                  raise(
+                    usage(`the certificate would be longer than ${MAX_BYTES} bytes: certify fewer images by --limit`),
+                  )
                 await get(writeAtomic(o.certificate, written))
                 shell.note(`${certificate.images.length} verified images are certified in ${o.certificate}`)
               }

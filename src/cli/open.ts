@@ -7,7 +7,7 @@ import { deviceError, type MixtrainError, usage } from '../core/error.ts'
 import * as S from '../core/shape.ts'
 import type { Data, Dataset } from '../data/dataset.ts'
 import { digits } from '../data/digits.ts'
-import { exists, files } from '../data/files.ts'
+import { exists, type FileReader, files } from '../data/files.ts'
 import { loadFolder } from '../data/folder.ts'
 import { decodeModel, type SavedModel } from '../format/model.ts'
 import { attempt, using } from './shell.ts'
@@ -19,7 +19,7 @@ export const sourceOf = (name: string | undefined): string =>
   name === undefined || name === DIGITS ? DIGITS : resolve(name)
 
 /** Loads the images of a source; where there is no such folder, the error tells about `digits`. */
-export const loadData = (source: string): TE.TaskEither<MixtrainError, Data> =>
+export const loadData = (source: string, reader: FileReader = files): TE.TaskEither<MixtrainError, Data> =>
   source === DIGITS
     ? attempt(digits)
     : pipe(
@@ -32,7 +32,7 @@ export const loadData = (source: string): TE.TaskEither<MixtrainError, Data> =>
             message: `there is no such folder; the embedded images are called ${DIGITS}`,
           }),
         ),
-        TE.chain(() => loadFolder(files)(source)),
+        TE.chain(() => loadFolder(reader)(source)),
       )
 
 export const loadModel = (path: string): TE.TaskEither<MixtrainError, SavedModel> =>

@@ -6,6 +6,7 @@ import * as S from '../core/shape.ts'
 import { files } from '../data/files.ts'
 import { decodeModel } from '../format/model.ts'
 import { decodeOnnx, parameterConstants } from '../format/onnx/index.ts'
+import { isSafetensors } from '../format/safetensors.ts'
 import { decodeVnnlib, type Property, showCounterexample } from '../format/vnnlib.ts'
 import { constant } from '../ops/index.ts'
 import { type Progress, SAFETY, type Verification, verifyProperty } from '../robust/branch-and-bound.ts'
@@ -31,7 +32,7 @@ const options = {
 
 /** A saved model is safetensors, or ONNX with any shape of output. */
 const subjectOf = (bytes: Uint8Array, path: string): E.Either<MixtrainError, Subject> =>
-  path.endsWith('.safetensors') || (!path.endsWith('.onnx') && bytes[8] === 0x7b)
+  isSafetensors(bytes)
     ? pipe(
         decodeModel(bytes, path),
         E.map(({ network, parameters }) => ({

@@ -1,5 +1,6 @@
 import * as O from 'fp-ts/lib/Option.js'
 import { z } from 'zod'
+import { digestOfPieces, sha256 } from '../core/hash.ts'
 import { type Data, dataset } from './dataset.ts'
 
 /**
@@ -9,7 +10,6 @@ import { type Data, dataset } from './dataset.ts'
 const MAGIC = new TextEncoder().encode('mixtrain images1')
 const DIGEST = 32
 const START = MAGIC.length + DIGEST
-const PIECE = 2 ** 24
 
 const count = z.int().nonnegative()
 const channels = z.array(z.number())
@@ -29,21 +29,9 @@ const Header = z.strictObject({
 /** What a cache is about: everything but labels and pixels. */
 export type About = z.infer<typeof Header>
 
-const sha256 = async (bytes: Uint8Array): Promise<Uint8Array> =>
-  new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>))
-
-/** SHA-256 of the SHA-256 of pieces of 16 MB: no second copy of a file of gigabytes in memory. */
-const digest = async (bytes: Uint8Array): Promise<Uint8Array> => {
-  const digests: number[] = []
-  for (let at = 0; at < bytes.length; at += PIECE) digests.push(...(await sha256(bytes.subarray(at, at + PIECE))))
-  return sha256(Uint8Array.from(digests))
-}
-
 /** SHA-256 of texts in hexadecimal digits. */
-export const fingerprint = async (texts: readonly string[]): Promise<string> => {
-  const bytes = await sha256(new TextEncoder().encode(JSON.stringify(texts)))
-  return Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('')
-}
+export const fingerprint = (texts: readonly string[]): Promise<string> =>
+  sha256(new TextEncoder().encode(JSON.stringify(texts)))
 
 /** The data sets whose labels and pixels lie in the bytes from `at` on: views, not checked. */
 const views = ({ source: _, train, test, ...about }: About, bytes: Uint8Array, at: number) => {
@@ -69,7 +57,7 @@ export const room = (header: About) => {
 
 /** Writes the digest into a cache that has been filled. */
 export const seal = async (bytes: Uint8Array): Promise<void> =>
-  bytes.set(await digest(bytes.subarray(START)), MAGIC.length)
+  bytes.set(await digestOfPieces(bytes.subarray(START)), MAGIC.length)
 
 /** The data sets of a filled room. */
 export const dataOf = ({ about: { licence, ...about }, train, test }: ReturnType<typeof views>): Data => {
@@ -80,7 +68,7 @@ export const dataOf = ({ about: { licence, ...about }, train, test }: ReturnType
 /** The images of a cache; none if it is not one, was made from another source, or any bit of it has changed. */
 export const openCache = async (bytes: Uint8Array, source: string): Promise<O.Option<Data>> => {
   if (bytes.length < START + 4 || !MAGIC.every((b, i) => bytes[i] === b)) return O.none
-  const found = await digest(bytes.subarray(START))
+  const found = await digestOfPieces(bytes.subarray(START))
   if (!found.every((b, i) => bytes[MAGIC.length + i] === b)) return O.none
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(START, true)
   const at = START + 4 + length

@@ -1,3 +1,4 @@
+import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { fileError, type MixtrainError } from '../core/error.ts'
@@ -29,6 +30,15 @@ const REASONS: Readonly<Record<string, string>> = {
   EDQUOT: 'no space left in the disk quota',
   EFBIG: 'the file is larger than allowed',
   EROFS: 'the file system is read-only',
+  ENAMETOOLONG: 'the name is too long',
+  ELOOP: 'its symbolic links lead round in a circle',
+  ENXIO: 'it is a device or a socket that cannot be opened',
+  EMFILE: 'too many files are open',
+  ENFILE: 'too many files are open',
+  EIO: 'the disk or the connection to it fails',
+  EBUSY: 'it is in use',
+  ENODEV: 'there is no such device',
+  EINVAL: 'its file system refuses that',
 }
 
 const codeOf = (cause: unknown): string | undefined =>
@@ -89,6 +99,63 @@ export const files: Required<FileReader> = {
   list: (path) => effect(path, async () => (await (await fs()).readdir(path)).sort()),
   write: writeAtomic,
 }
+
+type Stats = import('node:fs').Stats
+type FileHandle = import('node:fs/promises').FileHandle
+
+const kindOf = (s: Stats): string =>
+  s.isDirectory()
+    ? 'a folder'
+    : s.isFIFO()
+      ? 'a named pipe'
+      : s.isSocket()
+        ? 'a socket'
+        : s.isCharacterDevice() || s.isBlockDevice()
+          ? 'a device'
+          : 'something else'
+
+/** `handle`'s bytes, as many as its file had when it was opened. */
+const readOpen = async (handle: FileHandle, size: number): Promise<Uint8Array> => {
+  const bytes = new Uint8Array(size)
+  let at = 0
+  while (at < size) {
+    const { bytesRead } = await handle.read(bytes, at, size - at, at)
+    if (bytesRead === 0) break
+    at += bytesRead
+  }
+  return bytes.subarray(0, at)
+}
+
+/**
+ * Reads what others named: only regular files of at most `most` bytes, and writes nothing. A device, a pipe, a socket or a folder is refused
+ * by name without being opened; what takes the place of a file in between is not waited for.
+ */
+export const regularFiles = (most: number): FileReader => ({
+  read: (path) =>
+    pipe(
+      effect(path, async () => {
+        const { constants, open, stat } = await fs()
+        const refused = (s: Stats): string | undefined =>
+          !s.isFile()
+            ? `expected a regular file, found ${kindOf(s)}`
+            : s.size > most
+              ? `expected at most ${most} bytes, found ${s.size}`
+              : undefined
+        const before = refused(await stat(path))
+        if (before !== undefined) return E.left(before)
+        const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0))
+        try {
+          const opened = await handle.stat()
+          const problem = refused(opened)
+          return problem === undefined ? E.right(await readOpen(handle, opened.size)) : E.left(problem)
+        } finally {
+          await handle.close()
+        }
+      }),
+      TE.chainEitherK(E.mapLeft((message) => fileError(path, message))),
+    ),
+  list: files.list,
+})
 
 /** Adds bytes to the end of a file, which is made if it is absent. */
 export const append = (path: string, bytes: Uint8Array): TE.TaskEither<MixtrainError, void> =>

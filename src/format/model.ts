@@ -8,7 +8,7 @@ import type { Named, Normalisation } from '../nn/layers.ts'
 import { type Network, networks, type Task } from '../nn/networks.ts'
 import { input } from '../ops/index.ts'
 import { decodeOnnx, encodeOnnx, type OnnxModel } from './onnx/index.ts'
-import { decode, encode, expectTensors, type Metadata } from './safetensors.ts'
+import { decode, encode, expectTensors, isSafetensors, type Metadata } from './safetensors.ts'
 
 /** How a model came about, for reports. */
 export interface Provenance {
@@ -187,15 +187,14 @@ export const encodeModelOnnx = (model: SavedModel): E.Either<MixtrainError, Uint
   })
 }
 
-/** Whether bytes look like safetensors: 8 bytes of length, then a JSON object. */
-const looksLikeSafetensors = (bytes: Uint8Array): boolean => bytes[8] === 0x7b
-
 /**
- * Decodes a saved model, safetensors or ONNX, which its content tells apart (where that is unclear, the name's ending). Errors: those
- * of the formats; safetensors that are no model; a network that is not known (the nearest is named); tensors that are missing, too
+ * Decodes a saved model, safetensors or ONNX, which its content alone tells apart: the same bytes are the same model under every name. Errors:
+ * those of the formats; safetensors that are no model; a network that is not known (the nearest is named); tensors that are missing, too
  * many or of other shapes.
  */
 export const decodeModel = (bytes: Uint8Array, path: string): E.Either<MixtrainError, SavedModel> =>
-  path.endsWith('.onnx') || !(path.endsWith('.safetensors') || looksLikeSafetensors(bytes))
-    ? decodeForeign(bytes, path)
-    : decodeSafetensors(bytes, path)
+  bytes.length <= 8
+    ? E.left(fileError(path, `expected a model, safetensors or ONNX, found ${bytes.length} bytes`))
+    : isSafetensors(bytes)
+      ? decodeSafetensors(bytes, path)
+      : decodeForeign(bytes, path)

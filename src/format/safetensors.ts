@@ -65,6 +65,15 @@ export const encode = (tensors: Tensors, metadata: Metadata = {}): Uint8Array =>
   return out
 }
 
+/**
+ * Whether bytes begin as a safetensors file does: a header length that the format allows, then a JSON object. Protobuf would need a text with zero
+ * bytes in its first field for that.
+ */
+export const isSafetensors = (bytes: Uint8Array): boolean =>
+  bytes.length > 8 &&
+  bytes[8] === 0x7b &&
+  new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0, true) <= MAX_HEADER
+
 const count = z.int().nonnegative()
 const Entry = z.strictObject({ dtype: z.string(), shape: z.array(count), data_offsets: z.tuple([count, count]) })
 const Notes = z.record(z.string(), z.string())

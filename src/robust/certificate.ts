@@ -64,13 +64,22 @@ const ROOM = 2 ** -12
 /** The margin that is stated for a bound: less by 2^-12 (1 + |bound|), and down to four decimals. */
 export const stated = (bound: number): number => Math.floor((bound - ROOM * (1 + Math.abs(bound))) * 1e4) / 1e4
 
-/** Claims for the images whose stated margins are all above 0. `bounds`: lower bounds of margins, `[count, classes - 1]`. */
-export const claimsOf = (bounds: ArrayLike<number>, labels: ArrayLike<number>, classes: number): readonly Claim[] =>
+/**
+ * Claims for the images that `standing` has 1 for and whose stated margins are all above 0. `bounds`: lower bounds of margins,
+ * `[count, classes - 1]`. `standing`: 0 for an image that was seen to be classified otherwise, at itself or by an attack. A bound that says the
+ * opposite of what was seen is wrong, and is not passed on as a theorem.
+ */
+export const claimsOf = (
+  bounds: ArrayLike<number>,
+  labels: ArrayLike<number>,
+  classes: number,
+  standing: ArrayLike<number>,
+): readonly Claim[] =>
   Array.from({ length: labels.length }, (_, index) => ({
     index,
     label: labels[index],
     margins: Array.from({ length: classes - 1 }, (__, j) => stated(bounds[index * (classes - 1) + j])),
-  })).filter(({ margins }) => margins.every((m) => m > 0 && Number.isFinite(m)))
+  })).filter(({ index, margins }) => standing[index] === 1 && margins.every((m) => m > 0 && Number.isFinite(m)))
 
 /** Claims that bounds computed again do not prove; NaN and infinity prove nothing. `bounds`: `[claims, classes - 1]`. */
 export const unproved = (claims: readonly Claim[], bounds: ArrayLike<number>, classes: number): readonly Claim[] =>
@@ -86,6 +95,9 @@ export const unproved = (claims: readonly Claim[], bounds: ArrayLike<number>, cl
 
 const FORMAT = 'mixtrain-certificate'
 const FORMAT_VERSION = 1
+
+/** Bytes of the longest document: a check reads those of strangers. */
+export const MAX_BYTES = 2 ** 26
 
 const Hash = z.string().regex(/^[0-9a-f]{64}$/, 'expected a SHA-256 in hexadecimal')
 
@@ -132,8 +144,8 @@ const documentOf = (c: Certificate): Omit<Document, 'sha256'> => ({
   images: c.images.map(({ index, label, margins }) => ({ index, label, margins: [...margins] })),
 })
 
-const text = new TextEncoder()
-const digest = (content: Omit<Document, 'sha256'>): Promise<string> => sha256(text.encode(JSON.stringify(content)))
+const utf8 = new TextEncoder()
+const digest = (content: Omit<Document, 'sha256'>): Promise<string> => sha256(utf8.encode(JSON.stringify(content)))
 
 /** The document as JSON, one image a line. */
 export const encodeCertificate = async (c: Certificate): Promise<string> => {
@@ -144,27 +156,37 @@ export const encodeCertificate = async (c: Certificate): Promise<string> => {
   return `{\n${lines.join('\n')}\n  "images": [\n${claims}\n  ],\n  "sha256": "${await digest(content)}"\n}\n`
 }
 
-const parsed = (json: string, path: string): E.Either<MixtrainError, Document> =>
+const parsed = (bytes: Uint8Array, path: string): E.Either<MixtrainError, { text: string; value: Document }> =>
   pipe(
     E.tryCatch(
-      () => JSON.parse(json) as unknown,
-      () => fileError(path, 'it is not JSON'),
+      // A byte order mark and bytes that are no UTF-8 are differences that a lenient decoder would hide.
+      () => new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes),
+      () => fileError(path, 'it is not JSON in UTF-8'),
     ),
-    E.chain((value) => {
-      const result = Document.safeParse(value)
-      if (result.success) return E.right(result.data)
+    E.bindTo('text'),
+    E.bind('json', ({ text }) =>
+      E.tryCatch(
+        () => JSON.parse(text) as unknown,
+        () => fileError(path, 'it is not JSON'),
+      ),
+    ),
+    E.chain(({ text, json }) => {
+      const result = Document.safeParse(json)
+      if (result.success) return E.right({ text, value: result.data })
       const [{ path: place, message }] = result.error.issues
       return E.left(fileError(path, message, place.length === 0 ? undefined : place.map(String).join('.')))
     }),
   )
 
+const same = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((x, i) => x === b[i])
+
 /** What is wrong with a document that has the right form. */
 const wrong = (d: Document, own: string): readonly [place: string, message: string] | undefined => {
   if (d.sha256 !== own) return ['sha256', 'the certificate was edited: its hash is that of another content']
   const { covers, excludes } = scopeOf(d.semantics)
-  if (String(d.covers) !== String(covers)) return ['covers', `a ${d.semantics} certificate covers something else`]
-  if (String(d.excludes) !== String(excludes))
-    return ['excludes', `a ${d.semantics} certificate excludes something else`]
+  if (!same(d.covers, covers)) return ['covers', `a ${d.semantics} certificate covers something else`]
+  if (!same(d.excludes, excludes)) return ['excludes', `a ${d.semantics} certificate excludes something else`]
   if (!(upwards(d.epsilon) >= 0)) return ['epsilon', 'expected a decimal, or a quotient of two']
   // A claim about a range without the image would be one about nothing.
   if (d.box[0] !== 0 || d.box[1] !== 1) return ['box', 'expected [0,1], the range of pixels']
@@ -172,13 +194,32 @@ const wrong = (d: Document, own: string): readonly [place: string, message: stri
   return at < 0 ? undefined : [`images.${at}`, 'images are numbered upward and below the count']
 }
 
-/** Reads a certificate; an edited one is refused, whatever was edited. It is proved nowhere here: `check` does that. */
-export const decodeCertificate = (json: string, path: string): TE.TaskEither<MixtrainError, Certificate> =>
+/**
+ * Where a document is not written as `encodeCertificate` writes its content. JSON.parse keeps the last of two members of one name and forgets
+ * how numbers and strings were spelled, and other readers do otherwise: only one text of each content is a certificate.
+ */
+const respelled = (text: string, canonical: string): readonly [place: string, message: string] | undefined => {
+  if (text === canonical) return undefined
+  const [lines, expected] = [text.split('\n'), canonical.split('\n')]
+  const at = lines.findIndex((line, i) => line !== expected[i])
+  return [
+    `line ${(at < 0 ? lines.length : at) + 1}`,
+    'the certificate was edited: its content is written there in another way than evaluate --certificate writes it',
+  ]
+}
+
+/**
+ * Reads a certificate. An edited one is refused, whatever was edited: the bytes are those that `encodeCertificate` makes of what they say. It is
+ * proved nowhere here: `check` does that.
+ */
+export const decodeCertificate = (bytes: Uint8Array, path: string): TE.TaskEither<MixtrainError, Certificate> =>
   pipe(
-    TE.fromEither(parsed(json, path)),
-    TE.chain(({ sha256: hash, ...content }) => async () => {
+    TE.fromEither(parsed(bytes, path)),
+    TE.chain(({ text, value: { sha256: hash, ...content } }) => async () => {
       const { format: _, formatVersion: __, covers: ___, excludes: ____, ...certificate } = content
-      const problem = wrong({ ...content, sha256: hash }, await digest(content))
+      const problem =
+        wrong({ ...content, sha256: hash }, await digest(content)) ??
+        respelled(text, await encodeCertificate(certificate))
       return problem === undefined ? E.right(certificate) : E.left(fileError(path, problem[1], problem[0]))
     }),
   )

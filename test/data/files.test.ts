@@ -1,10 +1,11 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { exists, files, makeDirectory, writeAtomic } from '../../src/data/files.ts'
+import { exists, files, makeDirectory, regularFiles, writeAtomic } from '../../src/data/files.ts'
 import { left, right, root, skipped } from '../shared.ts'
 
 const inFolder = (body: (folder: string) => Promise<void>) => async () => {
@@ -45,6 +46,50 @@ test(
     right(await writeAtomic(absent, new Uint8Array())())
     assert.is(left(await files.list(absent)()), `${absent}: expected a folder, found a file`)
     assert.is(left(await makeDirectory(path)()), `${path}: expected a folder, found a file`)
+  }),
+)
+
+test(
+  'regular files alone are read where others chose the names: whatever else is there is refused at once, by its kind',
+  inFolder(async (folder) => {
+    if (process.platform === 'win32') return skipped('special files', 'Windows has no mkfifo')
+    const at = (name: string) => join(folder, name)
+    const { read, list, write } = regularFiles(100)
+    right(await writeAtomic(at('x'), new Uint8Array(100).fill(3))())
+    right(await writeAtomic(at('long'), new Uint8Array(101))())
+    right(await makeDirectory(at('folder'))())
+    execFileSync('mkfifo', [at('pipe')])
+    for (const [to, name] of [
+      ['x', 'link'],
+      ['pipe', 'to-pipe'],
+      ['/dev/zero', 'to-zero'],
+      ['b', 'a'],
+      ['a', 'b'],
+    ])
+      symlinkSync(to, at(name))
+    const server = createServer()
+    await new Promise<void>((resolve) => server.listen(at('socket'), resolve))
+    try {
+      for (const name of ['x', 'link']) assert.equal(right(await read(at(name))()), new Uint8Array(100).fill(3))
+      for (const [path, says] of [
+        [at('pipe'), 'expected a regular file, found a named pipe'],
+        [at('to-pipe'), 'expected a regular file, found a named pipe'],
+        [at('socket'), 'expected a regular file, found a socket'],
+        [at('folder'), 'expected a regular file, found a folder'],
+        ['/dev/zero', 'expected a regular file, found a device'],
+        [at('to-zero'), 'expected a regular file, found a device'],
+        [at('a'), 'its symbolic links lead round in a circle'],
+        [at('long'), 'expected at most 100 bytes, found 101'],
+        [at('absent'), 'there is no such file or folder'],
+        [at('n'.repeat(300)), 'the name is too long'],
+        [join(at('x'), 'y'), 'expected a folder, found a file'],
+      ])
+        assert.is(left(await read(path)()), `${path}: ${says}`)
+    } finally {
+      server.close()
+    }
+    assert.is(right(await list(folder)()).length, 9)
+    assert.is(write, undefined)
   }),
 )
 
