@@ -1,4 +1,5 @@
 import { conv, convScratch, convShared } from './conv'
+import { groupConv, groupConvInput, groupConvWeight } from './conv-group'
 import { convWeight, convWeightScratch, convWeightShared } from './conv-weight'
 import { argmax, compact, gather, scatterAdd, scatterInto } from './gather'
 import { address, fillRow, share, word } from './lanes'
@@ -36,7 +37,8 @@ const DENSE: i32 = 1 << 18
 @inline
 function isShared(ip: usize): bool {
   const op = word(ip, 0)
-  return word(ip, 2) >= (op >= Opcode.matmul && op <= Opcode.conv2dWeight ? DENSE : LIGHT)
+  const dense = op >= Opcode.groupConv2d || (op >= Opcode.matmul && op <= Opcode.conv2dWeight)
+  return word(ip, 2) >= (dense ? DENSE : LIGHT)
 }
 
 function fill(ip: usize, slots: usize, id: i32, count: i32): void {
@@ -67,6 +69,15 @@ function step(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shar
       break
     case Opcode.conv2dWeight:
       convWeight(ip, slots, id, count, scratch, shared)
+      break
+    case Opcode.groupConv2d:
+      groupConv(ip, slots, id, count)
+      break
+    case Opcode.groupConv2dInput:
+      groupConvInput(ip, slots, id, count)
+      break
+    case Opcode.groupConv2dWeight:
+      groupConvWeight(ip, slots, id, count)
       break
     case Opcode.gather:
       gather(ip, slots, id, count)

@@ -83,6 +83,13 @@ export enum Opcode {
    *   [3..] the loops, each a whole instruction; none reads or writes what another writes
    */
   loops = 16,
+  /**
+   * The three convolutions with channels in groups: words [3] to [20] as conv2d has them, C and O counting all channels · [21] groups, a divisor
+   * of C and O. w: [O, C / groups, KH, KW]. Without an epilogue.
+   */
+  groupConv2d = 17,
+  groupConv2dInput = 18,
+  groupConv2dWeight = 19,
 }
 
 export enum LoopMode {

@@ -63,6 +63,9 @@ const elements = (c: Int32Array, plan: Plan): number => {
     case Opcode.conv2d:
     case Opcode.conv2dInput:
     case Opcode.conv2dWeight:
+    case Opcode.groupConv2d:
+    case Opcode.groupConv2dInput:
+    case Opcode.groupConv2dWeight:
     case Opcode.gather:
     case Opcode.scatterAdd:
       return lengths([c[3], c[4], c[5]])

@@ -151,6 +151,14 @@ const touches = (c: readonly number[]): readonly Touch[] | undefined => {
       const bias = c[0] === Opcode.conv2dWeight ? [] : biasTouch(c, 21, c[0] === Opcode.conv2d ? O : C)
       return [...[a, b, out].map((slot, i) => whole(slot, sizes[i])), ...bias]
     }
+    case Opcode.groupConv2d:
+    case Opcode.groupConv2dInput:
+    case Opcode.groupConv2dWeight: {
+      const [a, b, out, N, C, H, W, O, KH, KW, OH, OW] = c.slice(3)
+      const [x, w, y] = [N * C * H * W, (O * C * KH * KW) / c[21], N * O * OH * OW]
+      const sizes = c[0] === Opcode.groupConv2d ? [x, w, y] : c[0] === Opcode.groupConv2dInput ? [y, w, x] : [x, y, w]
+      return [a, b, out].map((slot, i) => whole(slot, sizes[i]))
+    }
     case Opcode.gather:
       return [whole(c[3], c[7] * c[8]), whole(c[4], c[6]), whole(c[5], c[6] * c[8])]
     case Opcode.scatterAdd:
@@ -236,6 +244,12 @@ const faultOf = (c: readonly number[], mostImage: number): string | undefined =>
     case Opcode.conv2dInput:
     case Opcode.conv2dWeight:
       return convFault(c, mostImage)
+    case Opcode.groupConv2d:
+    case Opcode.groupConv2dInput:
+    case Opcode.groupConv2dWeight:
+      return c[21] >= 1 && c[7] % c[21] === 0 && c[10] % c[21] === 0
+        ? undefined
+        : `${c[21]} groups of ${c[7]} and ${c[10]} channels`
     case Opcode.repeat:
       if ((c.length - 7) % 4 !== 0) return 'a slot that moves lacks words'
       return c[4] >= 1 && c[5] >= 0 ? undefined : `${c[5]} rounds of ${c[4]}`

@@ -137,17 +137,27 @@ const geometryOf = (words: readonly number[]): Geometry => {
   return { N, C, H, W, O, KH, KW, OH, OW, strideY, strideX, padTop, padLeft, dilationY, dilationX }
 }
 
-/** Images, output channels and input channels of a convolution; the one that is summed over can be cut too. */
-const makeConv = (c: readonly number[], pages: Pages): Make => {
-  const opcode = c[0] as Opcode
+/** The group of channels that a convolution is of. */
+interface Group {
+  readonly index: number
+  readonly count: number
+}
+
+/**
+ * Images, output channels and input channels of a convolution, or of one group of its channels; the one that is summed over can be cut too.
+ */
+const makeConv = (c: readonly number[], opcode: Opcode, pages: Pages, group: Group = { index: 0, count: 1 }): Make => {
   const [a, b, out] = c.slice(3)
-  const g = geometryOf(c.slice(6))
-  const [imageX, imageY, filter] = [g.C * g.H * g.W, g.O * g.OH * g.OW, g.C * g.KH * g.KW]
-  const walk = (slot: number, strides: readonly number[], run: number): Walk => ({ slot, offset: 0, strides, run })
+  const all = geometryOf(c.slice(6))
+  const g = { ...all, C: all.C / group.count, O: all.O / group.count }
+  const [imageX, imageY, filter] = [all.C * g.H * g.W, all.O * g.OH * g.OW, g.C * g.KH * g.KW]
+  const walk = (slot: number, strides: readonly number[], run: number, share: number): Walk => ({
+    ...{ slot, offset: group.index * share, strides, run },
+  })
   const at = (xs: number, ws: number, ys: number) => ({
-    x: walk(xs, [imageX, 0, g.H * g.W], g.H * g.W),
-    w: walk(ws, [0, filter, g.KH * g.KW], g.KH * g.KW),
-    y: walk(ys, [imageY, g.OH * g.OW, 0], g.OH * g.OW),
+    x: walk(xs, [imageX, 0, g.H * g.W], g.H * g.W, g.C * g.H * g.W),
+    w: walk(ws, [0, filter, g.KH * g.KW], g.KH * g.KW, g.O * filter),
+    y: walk(ys, [imageY, g.OH * g.OW, 0], g.OH * g.OW, g.O * g.OH * g.OW),
   })
   const [end, summed, { x, w, y }] =
     opcode === Opcode.conv2d
@@ -172,6 +182,14 @@ const makeConv = (c: readonly number[], pages: Pages): Make => {
       const last = finishLoop(result, finish)
       return [...begin, ...makeAll([...loops, ...(last === undefined ? [] : [last])], pages)(target)]
     })
+}
+
+/** A dispatch of its own for every group. */
+const makeGroups = (c: readonly number[], opcode: Opcode, pages: Pages): Make => {
+  const count = c[21]
+  const plain = c.slice(0, 21)
+  const makes = Array.from({ length: count }, (_, index) => makeConv(plain, opcode, pages, { index, count }))
+  return (target) => makes.flatMap((make) => make(target))
 }
 
 const makeWindows = (c: readonly number[], pages: Pages): Make => {
@@ -310,7 +328,13 @@ export const kernelsOf = (c: readonly number[], pages: Pages, target: Target): r
     case Opcode.conv2d:
     case Opcode.conv2dInput:
     case Opcode.conv2dWeight:
-      return makeConv(c, pages)(target)
+      return makeConv(c, opcode, pages)(target)
+    case Opcode.groupConv2d:
+      return makeGroups(c, Opcode.conv2d, pages)(target)
+    case Opcode.groupConv2dInput:
+      return makeGroups(c, Opcode.conv2dInput, pages)(target)
+    case Opcode.groupConv2dWeight:
+      return makeGroups(c, Opcode.conv2dWeight, pages)(target)
     case Opcode.gather:
       return makeGather(c, pages)(target)
     case Opcode.scatterAdd:

@@ -85,23 +85,31 @@ export const dense =
         }
       : raise({ kind: 'shape', op: 'dense', message: `takes vectors, not ${S.show(input)}; flatten first` })
 
-/** Convolution of square kernels with bias, x `[n, c, h, w]`, weights `[out, c, k, k]`. */
+/**
+ * Convolution of square kernels with bias, x `[n, c, h, w]`, weights `[out, c / groups, k, k]`. Channels in groups see their own output channels
+ * alone; as many groups as channels: depthwise.
+ */
 export const conv =
-  (out: number, kernel: number, stride = 1, padding = 0): Layer =>
+  (out: number, kernel: number, stride = 1, padding = 0, groups = 1): Layer =>
   (input) => {
     if (input.length !== 3) return raise({ kind: 'shape', op: 'conv', message: `takes images, not ${S.show(input)}` })
     const [c, h, w] = input
     const extent = (d: number) => Math.floor((d + 2 * padding - kernel) / stride) + 1
     if (extent(h) < 1 || extent(w) < 1)
       return raise({ kind: 'shape', op: 'conv', message: `a ${kernel}x${kernel} kernel does not fit ${S.show(input)}` })
-    const fanIn = c * kernel * kernel
+    if (!(Number.isInteger(groups) && groups >= 1 && c % groups === 0 && out % groups === 0))
+      return raise({ kind: 'shape', op: 'conv', message: `${groups} groups do not divide ${c} and ${out} channels` })
+    const fanIn = (c / groups) * kernel * kernel
     return {
       output: [out, extent(h), extent(w)],
-      parameters: { weight: { shape: [out, c, kernel, kernel], fanIn }, bias: { shape: [out], fanIn } },
+      parameters: { weight: { shape: [out, c / groups, kernel, kernel], fanIn }, bias: { shape: [out], fanIn } },
       apply:
         ({ weight, bias }) =>
         (x) =>
-          add(conv2d(x as Operand, weight, { stride, padding }), reshape(bias, [out, 1, 1])) as unknown as typeof x,
+          add(
+            conv2d(x as Operand, weight, { stride, padding, groups }),
+            reshape(bias, [out, 1, 1]),
+          ) as unknown as typeof x,
     }
   }
 

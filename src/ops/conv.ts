@@ -4,10 +4,11 @@ import { Opcode } from '../core/lowering.ts'
 import { apply, node, type Op, unsupported } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Join, Operand, Tensor } from '../core/tensor.ts'
-import { add, div, mul } from './elementwise.ts'
+import { add, div, equal, mul, select } from './elementwise.ts'
 import { bilinearInterval } from './linear.ts'
 import { max } from './reduce.ts'
 import { full, increasing, pad, reshape, sum, transpose } from './shape.ts'
+import { iota } from './source.ts'
 
 type Pair = readonly [number, number]
 
@@ -24,7 +25,11 @@ export interface Conv extends Window {
   readonly x: Pair
   readonly w: Pair
   readonly y: Pair
+  /** Channels in so many groups, each of which meets its own share of the output channels alone; 1 where it is not said. */
+  readonly groups?: number
 }
+
+const groupsOf = ({ groups = 1 }: Conv): number => groups
 
 const pairwise = (f: (i: 0 | 1) => number): Pair => [f(0), f(1)]
 
@@ -48,21 +53,36 @@ const taps = (g: Conv): Int32Array => {
   return Int32Array.from(offsets)
 }
 
-/** Runs body on the first elements of the planes of x, w and y, for all images and channels. */
+/** Runs body on the first elements of the planes of x, w and y, for all images and for all channels that meet. */
 const planes = (g: Conv, n: number, c: number, o: number, body: (x0: number, w0: number, y0: number) => void): void => {
   const [px, pw, py] = [S.size(g.x), S.size(g.w), S.size(g.y)]
+  const [ins, outs] = [c / groupsOf(g), o / groupsOf(g)]
   for (let image = 0; image < n; image++)
-    for (let out = 0; out < o; out++)
-      for (let ch = 0; ch < c; ch++) body((image * c + ch) * px, (out * c + ch) * pw, (image * o + out) * py)
+    for (let out = 0; out < o; out++) {
+      const first = image * c + Math.floor(out / outs) * ins
+      for (let ch = 0; ch < ins; ch++) body((first + ch) * px, (out * ins + ch) * pw, (image * o + out) * py)
+    }
 }
 
-const kernelOf = (opcode: Opcode, g: Conv, n: number, c: number, o: number) =>
-  ({
+/** The kernels of convolutions whose channels are in groups. */
+const GROUPED = {
+  [Opcode.conv2d]: Opcode.groupConv2d,
+  [Opcode.conv2dInput]: Opcode.groupConv2dInput,
+  [Opcode.conv2dWeight]: Opcode.groupConv2dWeight,
+} as const
+
+const kernelOf = (opcode: keyof typeof GROUPED, g: Conv, n: number, c: number, o: number) => {
+  const groups = groupsOf(g)
+  return {
     kind: 'kernel',
-    opcode,
-    ints: [n, c, ...g.x, o, ...g.w, ...g.y, ...g.stride, ...g.pad, ...g.dilation],
-    work: n * c * o * S.size(g.w) * S.size(g.y),
-  }) as const
+    opcode: groups === 1 ? opcode : GROUPED[opcode],
+    ints: [
+      ...[n, c, ...g.x, o, ...g.w, ...g.y, ...g.stride, ...g.pad, ...g.dilation],
+      ...(groups === 1 ? [] : [groups]),
+    ],
+    work: (n * c * o * S.size(g.w) * S.size(g.y)) / groups,
+  } as const
+}
 
 const rank4 = (shapes: readonly S.Shape[]): E.Either<string, readonly S.Shape[]> =>
   shapes.every((s) => s.length === 4) ? E.right(shapes) : E.left('takes tensors of rank 4')
@@ -73,19 +93,29 @@ const check = (holds: boolean, message: () => string, shape: S.Shape): E.Either<
 /** Whether a tensor's last two extents are those given. */
 const fits = (s: S.Shape, extents: Pair): boolean => s[s.length - 2] === extents[0] && s[s.length - 1] === extents[1]
 
-/** y = x * w: `[n, c, h, w], [o, c, p, q] -> [n, o, i, j]`, cross-correlation as every framework has it. */
+const isGrouping = (groups: number, outs: number): boolean =>
+  Number.isInteger(groups) && groups >= 1 && outs % groups === 0
+
+/**
+ * y = x * w: `[n, c, h, w], [o, c / groups, p, q] -> [n, o, i, j]`, cross-correlation as every framework has it. With groups, output channel
+ * k sees the channels of group floor(k groups / o) alone.
+ */
 export const conv2dOp: Op<Conv> = {
   name: 'conv2d',
   shape: (shapes, g) =>
-    E.Chain.chain(rank4(shapes), ([x, w]) =>
-      x[1] === w[1]
-        ? check(
-            fits(x, g.x) && fits(w, g.w),
-            () => `expected maps of ${g.x[0]}x${g.x[1]} and windows of ${g.w[0]}x${g.w[1]}`,
-            [x[0], w[0], ...g.y],
-          )
-        : E.left(`the input has ${x[1]} channels, the weights expect ${w[1]}`),
-    ),
+    E.Chain.chain(rank4(shapes), ([x, w]) => {
+      const groups = groupsOf(g)
+      if (x[1] !== w[1] * groups)
+        return E.left(
+          `the input has ${x[1]} channels, the weights expect ${groups === 1 ? w[1] : `${groups} groups of ${w[1]}`}`,
+        )
+      if (!isGrouping(groups, w[0])) return E.left(`${w[0]} output channels cannot be dealt to ${groups} groups`)
+      return check(
+        fits(x, g.x) && fits(w, g.w),
+        () => `expected maps of ${g.x[0]}x${g.x[1]} and windows of ${g.w[0]}x${g.w[1]}`,
+        [x[0], w[0], ...g.y],
+      )
+    }),
   vjp: (ct, [x, w], out, g) =>
     ct.shape.length > out.shape.length
       ? [conv2dInput(ct, w, g), undefined]
@@ -94,10 +124,11 @@ export const conv2dOp: Op<Conv> = {
   relax: { bilinear: unsupported('both operands are intervals, and their product has no linear bounds here') },
   outward: {
     interval: 'product',
-    terms: ([, [o, c, p, q]], { stride, dilation }) => {
+    // With groups an element of the result sums the channels of its group, and one of x meets the output channels of its group.
+    terms: ([, [o, c, p, q]], g) => {
       // Windows that reach one element of x: along an axis every stride-th tap, where taps are neighbours.
-      const reach = (taps: number, i: 0 | 1) => (dilation[i] === 1 ? Math.ceil(taps / stride[i]) : taps)
-      return { result: c * p * q, adjoint: o * reach(p, 0) * reach(q, 1) }
+      const reach = (taps: number, i: 0 | 1) => (g.dilation[i] === 1 ? Math.ceil(taps / g.stride[i]) : taps)
+      return { result: c * p * q, adjoint: (o / groupsOf(g)) * reach(p, 0) * reach(q, 1) }
     },
   },
   kernel: {
@@ -112,15 +143,15 @@ export const conv2dOp: Op<Conv> = {
   },
 }
 
-/** Adjoint of conv2d to x: `[n, o, i, j], [o, c, p, q] -> [n, c, h, w]`. */
+/** Adjoint of conv2d to x: `[n, o, i, j], [o, c / groups, p, q] -> [n, c, h, w]`. */
 export const conv2dInputOp: Op<Conv> = {
   name: 'conv2dInput',
   shape: (shapes, g) =>
     E.Chain.chain(rank4(shapes), ([y, w]) =>
       check(
-        y[1] === w[0] && fits(y, g.y) && fits(w, g.w),
+        y[1] === w[0] && isGrouping(groupsOf(g), w[0]) && fits(y, g.y) && fits(w, g.w),
         () => `expected ${w[0]} channels of ${g.y[0]}x${g.y[1]} and windows of ${g.w[0]}x${g.w[1]}`,
-        [y[0], w[1], ...g.x],
+        [y[0], w[1] * groupsOf(g), ...g.x],
       ),
     ),
   vjp: (ct, [y, w], out, g) => {
@@ -133,23 +164,23 @@ export const conv2dInputOp: Op<Conv> = {
     reference: (out, [y, w], [sy, sw], _, g) => {
       out.fill(0)
       const t = taps(g)
-      planes(g, sy[0], sw[1], sw[0], (x0, w0, y0) => {
+      planes(g, sy[0], sw[1] * groupsOf(g), sw[0], (x0, w0, y0) => {
         for (let k = 0; k < t.length; k += 3) out[x0 + t[k]] += y[y0 + t[k + 2]] * w[w0 + t[k + 1]]
       })
     },
-    lower: ([y, w], _, g) => kernelOf(Opcode.conv2dInput, g, y[0], w[1], w[0]),
+    lower: ([y, w], _, g) => kernelOf(Opcode.conv2dInput, g, y[0], w[1] * groupsOf(g), w[0]),
   },
 }
 
-/** Adjoint of conv2d to w: `[n, c, h, w], [n, o, i, j] -> [o, c, p, q]`. */
+/** Adjoint of conv2d to w: `[n, c, h, w], [n, o, i, j] -> [o, c / groups, p, q]`. */
 export const conv2dWeightOp: Op<Conv> = {
   name: 'conv2dWeight',
   shape: (shapes, g) =>
     E.Chain.chain(rank4(shapes), ([x, y]) =>
       check(
-        x[0] === y[0] && fits(x, g.x) && fits(y, g.y),
+        x[0] === y[0] && isGrouping(groupsOf(g), y[1]) && x[1] % groupsOf(g) === 0 && fits(x, g.x) && fits(y, g.y),
         () => `expected as many maps of ${g.x[0]}x${g.x[1]} as of ${g.y[0]}x${g.y[1]}`,
-        [y[1], x[1], ...g.w],
+        [y[1], x[1] / groupsOf(g), ...g.w],
       ),
     ),
   vjp: (ct, [x, y], out, g) =>
@@ -172,6 +203,17 @@ export const conv2dWeightOp: Op<Conv> = {
     },
     lower: ([x, y], _, g) => kernelOf(Opcode.conv2dWeight, g, x[0], x[1], y[1]),
   },
+}
+
+/**
+ * The weights of one group as they are without groups, `[o, c / groups, p, q] -> [o, c, p, q]`: 0 where an output channel does not see a channel.
+ */
+export const ungrouped = (w: Tensor, { groups = 1 }: Conv): Tensor => {
+  if (groups === 1) return w
+  const [o, c, ...window] = w.shape
+  const same = equal(reshape(iota(groups), [groups, 1, 1, 1, 1, 1]), reshape(iota(groups), [groups, 1, 1, 1]))
+  const own = reshape(w, [groups, o / groups, 1, c, ...window])
+  return reshape(select(same, own, 0) as Tensor, [o, groups * c, ...window])
 }
 
 /** Calls f on `[all leading axes, ...last `tail` axes]` and restores the leading axes. */
@@ -232,18 +274,31 @@ const geometry = (op: string, x: S.Shape, w: Pair, options: WindowOptions): Conv
       })
 }
 
+export interface ConvOptions extends WindowOptions {
+  /** Channels in so many groups, each with its own output channels (AlexNet, ResNeXt); as many as channels: depthwise (MobileNet). */
+  readonly groups?: number
+}
+
 /**
- * Convolution `[n, c, h, w], [o, c, p, q] -> [n, o, i, j]` with i = floor((h + pads - dilation (p - 1) - 1) / stride) + 1.
- * Operands may be intervals (centre-radius enclosure).
+ * Convolution `[n, c, h, w], [o, c / groups, p, q] -> [n, o, i, j]` with i = floor((h + pads - dilation (p - 1) - 1) / stride) + 1.
+ * Operands may be intervals (centre-radius enclosure). Raises a shape error where channels do not fit.
+ *
+ * `conv2d(x, w, { groups: 3 })`, x `[n, 3, h, w]`, w `[6, 1, 3, 3]`: a depthwise convolution with two filters for each channel.
  */
-export const conv2d = <T extends Operand, U extends Operand>(x: T, w: U, options: WindowOptions = {}): Join<T, U> =>
-  x.shape.length === 4 && w.shape.length === 4
-    ? (apply(conv2dOp, [x, w], geometry('conv2d', x.shape, [w.shape[2], w.shape[3]], options)) as Join<T, U>)
-    : raise({
-        kind: 'shape',
-        op: `conv2d(${S.show(x.shape)}, ${S.show(w.shape)})`,
-        message: 'takes [n, c, h, w] and [o, c, p, q]',
-      })
+export const conv2d = <T extends Operand, U extends Operand>(
+  x: T,
+  w: U,
+  { groups = 1, ...options }: ConvOptions = {},
+): Join<T, U> => {
+  if (x.shape.length !== 4 || w.shape.length !== 4)
+    return raise({
+      kind: 'shape',
+      op: `conv2d(${S.show(x.shape)}, ${S.show(w.shape)})`,
+      message: 'takes [n, c, h, w] and [o, c / groups, p, q]',
+    })
+  const g = geometry('conv2d', x.shape, [w.shape[2], w.shape[3]], options)
+  return apply(conv2dOp, [x, w], groups === 1 ? g : { ...g, groups }) as Join<T, U>
+}
 
 // ---- windows -------------------------------------------------------------------------------------------------------
 

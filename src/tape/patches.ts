@@ -57,7 +57,7 @@ export const patchThroughConv = (rows: Rows, conv: Tensor, input: Tensor, ctx: C
   const { g } = rows.patch as Patch
   const k = conv.attrs as Conv
   const grow = (i: 0 | 1) => (g.w[i] - 1) * k.stride[i] + k.w[i]
-  const local: Conv = { stride: k.stride, pad: [0, 0], dilation: [1, 1], x: [grow(0), grow(1)], w: k.w, y: g.w }
+  const local: Conv = { ...k, pad: [0, 0], dilation: [1, 1], x: [grow(0), grow(1)], y: g.w }
   const through = both(mask(rows, conv, ctx), (a) => conv2dInput(a, conv.inputs[1], local))
   const wider: Conv = {
     ...g,

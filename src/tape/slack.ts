@@ -144,7 +144,11 @@ const reachOf = (x: Tensor, { box }: Covering, terms: number): Tensor => {
 const liveTerms = (x: Tensor, { box }: Covering, terms: number): Tensor => {
   const [z, w] = x.inputs
   const live = greater(magnitude(box(z)), 0) as Tensor
-  if (x.op === conv2dOp) return node(x.op, [live, full([1, ...w.shape.slice(1)], 1)], x.attrs)
+  if (x.op === conv2dOp) {
+    // Without groups every output channel counts the same terms.
+    const outs = (x.attrs as Conv).groups === undefined ? 1 : w.shape[0]
+    return node(x.op, [live, full([outs, ...w.shape.slice(1)], 1)], x.attrs)
+  }
   const each = x.op === matmulOp && x.shape.length === 2 && !(x.attrs as Matmul).transA
   return each ? reshape(sum(live, [1]), [live.shape[0], 1]) : scalar(terms)
 }

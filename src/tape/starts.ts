@@ -20,6 +20,7 @@ import {
   subOp,
   transpose,
   transposeLast,
+  ungrouped,
 } from '../ops/index.ts'
 import { propagate } from './ibp.ts'
 import { type PatchCost, patchCost } from './patches.ts'
@@ -94,7 +95,11 @@ export const startOf = (base: Tensor, ctx: Context): Start => {
       return { root, extents: [o, places], all, some, patch: g, largest: cost.largest }
     }
     const [input, w] = base.inputs
-    if (base.op === conv2dOp && !ctx.boxed.has(w)) return patched(input, base.attrs as Conv, w, (k) => gather(w, k))
+    if (base.op === conv2dOp && !ctx.boxed.has(w)) {
+      const { groups: _, ...g } = base.attrs as Conv
+      const all = ungrouped(w, base.attrs as Conv)
+      return patched(input, g, all, (k) => gather(all, k))
+    }
     const map = base.shape.slice(2) as [number, number]
     const g: Conv = { stride: [1, 1], pad: [0, 0], dilation: [1, 1], x: map, w: [1, 1], y: map }
     const eye = (k: Tensor) => reshape(oneHot(k, o), [k.shape[0], o, 1, 1])

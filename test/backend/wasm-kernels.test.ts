@@ -136,31 +136,47 @@ interface Geometry {
   readonly left: number
   readonly dy: number
   readonly dx: number
+  readonly groups?: number
 }
 
-const words = (g: Geometry) => [g.N, g.C, g.H, g.W, g.O, g.KH, g.KW, g.OH, g.OW, g.sy, g.sx, g.top, g.left, g.dy, g.dx]
+const words = (g: Geometry) => [
+  ...[g.N, g.C, g.H, g.W, g.O, g.KH, g.KW, g.OH, g.OW, g.sy, g.sx, g.top, g.left, g.dy, g.dx],
+  ...(g.groups === undefined ? [] : [g.groups]),
+]
 
 /** Calls back with the flat indices of x, w and y of every product of a convolution. */
 const products = (g: Geometry, visit: (x: number, w: number, y: number) => void): void => {
+  const groups = g.groups ?? 1
+  const ins = g.C / groups
   for (let n = 0; n < g.N; n++)
     for (let o = 0; o < g.O; o++)
       for (let i = 0; i < g.OH; i++)
         for (let j = 0; j < g.OW; j++)
-          for (let c = 0; c < g.C; c++)
+          for (let c = 0; c < ins; c++)
             for (let p = 0; p < g.KH; p++)
               for (let q = 0; q < g.KW; q++) {
                 const y = i * g.sy - g.top + p * g.dy
                 const x = j * g.sx - g.left + q * g.dx
                 if (y < 0 || y >= g.H || x < 0 || x >= g.W) continue
+                const channel = Math.floor(o / (g.O / groups)) * ins + c
                 visit(
-                  ((n * g.C + c) * g.H + y) * g.W + x,
-                  ((o * g.C + c) * g.KH + p) * g.KW + q,
+                  ((n * g.C + channel) * g.H + y) * g.W + x,
+                  ((o * ins + c) * g.KH + p) * g.KW + q,
                   ((n * g.O + o) * g.OH + i) * g.OW + j,
                 )
               }
 }
 
-const sizes = (g: Geometry) => ({ x: g.N * g.C * g.H * g.W, w: g.O * g.C * g.KH * g.KW, y: g.N * g.O * g.OH * g.OW })
+const sizes = (g: Geometry) => ({
+  x: g.N * g.C * g.H * g.W,
+  w: (g.O * g.C * g.KH * g.KW) / (g.groups ?? 1),
+  y: g.N * g.O * g.OH * g.OW,
+})
+
+const opcodesOf = ({ groups }: Geometry) =>
+  groups === undefined
+    ? [Opcode.conv2d, Opcode.conv2dInput, Opcode.conv2dWeight]
+    : [Opcode.groupConv2d, Opcode.groupConv2dInput, Opcode.groupConv2dWeight]
 
 const checkConvolutions = async (g: Geometry, seed: number): Promise<void> => {
   const size = sizes(g)
@@ -173,43 +189,54 @@ const checkConvolutions = async (g: Geometry, seed: number): Promise<void> => {
     expected.x[xi] += y[yi] * w[wi]
     expected.w[wi] += x[xi] * y[yi]
   })
-  const forward = await everywhere([instruction(Opcode.conv2d, [0, 1, 2, ...words(g)])], [x, w], size.y)
+  const opcodes = opcodesOf(g)
+  const forward = await everywhere([instruction(opcodes[0], [0, 1, 2, ...words(g)])], [x, w], size.y)
   assert.is(firstFar(forward, expected.y, 1e-4), -1, `conv2d ${JSON.stringify(g)}`)
-  const input = await everywhere([instruction(Opcode.conv2dInput, [0, 1, 2, ...words(g)])], [y, w], size.x)
+  const input = await everywhere([instruction(opcodes[1], [0, 1, 2, ...words(g)])], [y, w], size.x)
   assert.is(firstFar(input, expected.x, 1e-4), -1, `conv2dInput ${JSON.stringify(g)}`)
-  const weight = await everywhere([instruction(Opcode.conv2dWeight, [0, 1, 2, ...words(g)])], [x, y], size.w)
+  const weight = await everywhere([instruction(opcodes[2], [0, 1, 2, ...words(g)])], [x, y], size.w)
   assert.is(firstFar(weight, expected.w, 1e-4), -1, `conv2dWeight ${JSON.stringify(g)}`)
 }
 
 const small = fc.integer({ min: 1, max: 4 })
+const geometries = fc
+  .record({
+    N: fc.oneof(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 15, max: 35 })),
+    C: fc.integer({ min: 1, max: 9 }),
+    H: fc.integer({ min: 1, max: 9 }),
+    W: fc.integer({ min: 1, max: 9 }),
+    O: fc.integer({ min: 1, max: 9 }),
+    KH: small,
+    KW: small,
+    sy: fc.integer({ min: 1, max: 3 }),
+    sx: fc.integer({ min: 1, max: 3 }),
+    top: fc.integer({ min: 0, max: 3 }),
+    left: fc.integer({ min: 0, max: 3 }),
+    bottom: fc.integer({ min: 0, max: 3 }),
+    right: fc.integer({ min: 0, max: 3 }),
+    dy: fc.integer({ min: 1, max: 2 }),
+    dx: fc.integer({ min: 1, max: 2 }),
+  })
+  .map((r) => ({
+    ...r,
+    OH: Math.floor((r.H + r.top + r.bottom - (r.KH - 1) * r.dy - 1) / r.sy) + 1,
+    OW: Math.floor((r.W + r.left + r.right - (r.KW - 1) * r.dx - 1) / r.sx) + 1,
+  }))
+  .filter(({ OH, OW }) => OH > 0 && OW > 0)
+
 test('convolutions: any geometry', async () => {
   await fc.assert(
-    fc.asyncProperty(
-      fc.record({
-        N: fc.oneof(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 15, max: 35 })),
-        C: fc.integer({ min: 1, max: 9 }),
-        H: fc.integer({ min: 1, max: 9 }),
-        W: fc.integer({ min: 1, max: 9 }),
-        O: fc.integer({ min: 1, max: 9 }),
-        KH: small,
-        KW: small,
-        sy: fc.integer({ min: 1, max: 3 }),
-        sx: fc.integer({ min: 1, max: 3 }),
-        top: fc.integer({ min: 0, max: 3 }),
-        left: fc.integer({ min: 0, max: 3 }),
-        bottom: fc.integer({ min: 0, max: 3 }),
-        right: fc.integer({ min: 0, max: 3 }),
-        dy: fc.integer({ min: 1, max: 2 }),
-        dx: fc.integer({ min: 1, max: 2 }),
-      }),
-      async (r) => {
-        const OH = Math.floor((r.H + r.top + r.bottom - (r.KH - 1) * r.dy - 1) / r.sy) + 1
-        const OW = Math.floor((r.W + r.left + r.right - (r.KW - 1) * r.dx - 1) / r.sx) + 1
-        fc.pre(OH > 0 && OW > 0)
-        await checkConvolutions({ ...r, OH, OW }, r.N * 31 + r.C)
-      },
-    ),
+    fc.asyncProperty(geometries, (g) => checkConvolutions(g, g.N * 31 + g.C)),
     { numRuns: 120, seed: 3 },
+  )
+})
+
+test('convolutions of channels in groups: any geometry', async () => {
+  await fc.assert(
+    fc.asyncProperty(geometries, small, small, small, (g, groups, ins, outs) =>
+      checkConvolutions({ ...g, groups, C: groups * ins, O: groups * outs, W: 2 * g.W, OW: g.OW }, g.N * 31 + g.C),
+    ),
+    { numRuns: 120, seed: 5 },
   )
 })
 
@@ -224,8 +251,9 @@ test('convolutions of the paper networks', async () => {
   )
 })
 
-test('convolutions: a NaN weight meets no padding', async () => {
+const meetsNoPadding = async (more: { readonly groups?: number }): Promise<void> => {
   const g: Geometry = {
+    ...more,
     N: 2,
     C: 2,
     H: 5,
@@ -255,9 +283,10 @@ test('convolutions: a NaN weight meets no padding', async () => {
     hitY.add(yi)
     hitX.add(xi)
   })
-  const forward = await everywhere([instruction(Opcode.conv2d, [0, 1, 2, ...words(g)])], [x, w], size.y)
+  const opcodes = opcodesOf(g)
+  const forward = await everywhere([instruction(opcodes[0], [0, 1, 2, ...words(g)])], [x, w], size.y)
   forward.forEach((v, i) => assert.is(Number.isNaN(v), hitY.has(i)))
-  const input = await everywhere([instruction(Opcode.conv2dInput, [0, 1, 2, ...words(g)])], [y, w], size.x)
+  const input = await everywhere([instruction(opcodes[1], [0, 1, 2, ...words(g)])], [y, w], size.x)
   input.forEach((v, i) => assert.is(Number.isNaN(v), hitX.has(i)))
   x[7] = Infinity
   y[3] = Number.NaN
@@ -265,8 +294,13 @@ test('convolutions: a NaN weight meets no padding', async () => {
   products(g, (xi, wi, yi) => {
     expected[wi] += x[xi] * y[yi]
   })
-  const weight = await everywhere([instruction(Opcode.conv2dWeight, [0, 1, 2, ...words(g)])], [x, y], size.w)
+  const weight = await everywhere([instruction(opcodes[2], [0, 1, 2, ...words(g)])], [x, y], size.w)
   assert.is(firstFar(weight, expected, 1e-5), -1)
+}
+
+test('convolutions: a NaN weight meets no padding', async () => {
+  await meetsNoPadding({})
+  await meetsNoPadding({ groups: 1 })
 })
 
 // -------------------------------------------------------------------------------------------------- gathers and windows

@@ -137,7 +137,12 @@ const windows: readonly O.WindowOptions[] = [
 ]
 const convs = windows.map((w) => call((x, y) => O.conv2d(x, y, w), [real(2, 2, 4, 5), real(3, 2, 2, 3)], [[0]]))
 const geometry = (e: Example): O.Conv => e.attrs as O.Conv
-const convOut = (e: Example): Spec => real(2, 3, ...geometry(e).y)
+/** Channels in groups: two of two, and as many as channels. */
+const grouped = windows.flatMap((w) => [
+  call((x, y) => O.conv2d(x, y, { ...w, groups: 2 }), [real(2, 4, 4, 5), real(6, 2, 2, 3)], [[0]]),
+  call((x, y) => O.conv2d(x, y, { ...w, groups: 3 }), [real(2, 3, 4, 5), real(3, 1, 2, 3)], [[0]]),
+])
+const convOut = (e: Example): Spec => real(2, e.inputs[1].shape[0], ...geometry(e).y)
 const grids = windows.map((w) => call((x) => O.unfold(x, [2, 3], w), [real(2, 2, 4, 5)], [[0]]))
 const conv: O.Conv = geometry(convs[0])
 
@@ -286,8 +291,23 @@ export const entries: readonly Entry[] = [
   },
   {
     op: O.conv2dOp,
-    examples: [...convs, call((x, w) => O.conv2d(x, w), [real(1, 1, 3, 3), real(1, 1, 3, 3)], [[0]])],
+    examples: [...convs, ...grouped, call((x, w) => O.conv2d(x, w), [real(1, 1, 3, 3), real(1, 1, 3, 3)], [[0]])],
     wrong: [
+      // As many channels as the groups have together, and outputs for each of them.
+      {
+        shapes: [
+          [2, 2, 4, 5],
+          [4, 2, 2, 3],
+        ],
+        attrs: { ...conv, groups: 2 },
+      },
+      {
+        shapes: [
+          [2, 4, 4, 5],
+          [3, 2, 2, 3],
+        ],
+        attrs: { ...conv, groups: 2 },
+      },
       {
         shapes: [
           [2, 3, 4, 5],
@@ -321,7 +341,7 @@ export const entries: readonly Entry[] = [
   },
   {
     op: O.conv2dInputOp,
-    examples: convs.map((e) => example([convOut(e), e.inputs[1]], [[0]], e.attrs)),
+    examples: [...convs, ...grouped].map((e) => example([convOut(e), e.inputs[1]], [[0]], e.attrs)),
     wrong: [
       {
         shapes: [
@@ -349,7 +369,7 @@ export const entries: readonly Entry[] = [
   },
   {
     op: O.conv2dWeightOp,
-    examples: convs.map((e) => example([e.inputs[0], convOut(e)], [], e.attrs)),
+    examples: [...convs, ...grouped].map((e) => example([e.inputs[0], convOut(e)], [], e.attrs)),
     wrong: [
       {
         shapes: [
