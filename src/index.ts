@@ -233,6 +233,18 @@ export { accumulate, rematerialise } from './tape/accumulate.ts'
 export { type Bounded, linearBounds } from './tape/linear-bounds.ts'
 // ---- transforms of graphs: differentiate, bound, print, plan --------------------------------------------------------------
 export { type Plan, plan } from './tape/plan.ts'
+export {
+  fitted,
+  type Graphs,
+  type Inputs as ProgramInputs,
+  type Program,
+  program,
+  type Results,
+  type Running,
+  type Shapes,
+  type Value,
+  type Values,
+} from './tape/program.ts'
 export { type Compiled, compile, compileIn, evaluate } from './tape/run.ts'
 export { print, type Tape, tape } from './tape/tape.ts'
 export { grad, vjp } from './tape/vjp.ts'

@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { fileError, type MixtrainError, MixtrainException, show } from '../core/error.ts'
 import { unknownName } from '../core/names.ts'
 import { type Shape, show as showShape } from '../core/shape.ts'
-import type { Named, Normalisation } from '../nn/layers.ts'
+import { inputsOf, type Named, type Normalisation } from '../nn/layers.ts'
 import { type Network, networks, type Task } from '../nn/networks.ts'
 import { input } from '../ops/index.ts'
 import { decodeOnnx, encodeOnnx, type OnnxModel } from './onnx/index.ts'
@@ -154,6 +154,7 @@ const networkOf = (model: OnnxModel): Network => ({
   parameters: Object.fromEntries(
     [...model.parameters].map(([name, { shape }]) => [name, { shape, fanIn: Math.max(1, ...shape.slice(1)) }]),
   ),
+  inputs: inputsOf(Object.fromEntries(model.parameters)),
   init: () => Object.fromEntries([...model.parameters].map(([name, { data }]) => [name, data])),
   apply: (parameters) => model.network(new Map(Object.entries(parameters))),
   statistics: () => () => ({}),

@@ -23,6 +23,10 @@ export const isTrained = ({ role }: Parameter): boolean => role !== 'statistic'
 export const trainedOf = (parameters: Named<Parameter>): Named<Parameter> =>
   Object.fromEntries(Object.entries(parameters).filter(([, p]) => isTrained(p)))
 
+/** The shapes of parameters by name, as inputs of a program. */
+export const inputsOf = (parameters: Named<Pick<Parameter, 'shape'>>): Named<S.Shape> =>
+  Object.fromEntries(Object.entries(parameters).map(([name, { shape }]) => [name, shape]))
+
 /** What a layer makes of a batch, and the statistics that it measured on the way. */
 export interface Observed {
   readonly output: Tensor

@@ -9,6 +9,7 @@ import {
   flatten,
   type Initialiser,
   initialise,
+  inputsOf,
   type Layer,
   type Named,
   type Normalisation,
@@ -28,6 +29,8 @@ export interface Network {
   /** What its first op does to the pixels; absent where it takes them as they are. */
   readonly normalisation?: Normalisation | undefined
   readonly parameters: Named<Parameter>
+  /** The shapes of the parameters, as the inputs of a program: `program({ ...net.inputs, x: [1, ...net.input] }, ({ x, ...p }) => net.apply(p)(x))`. */
+  readonly inputs: Named<Shape>
   readonly init: (key: Key) => Named<Float32Array>
   /** Logits `[n, classes]` of a batch `[n, c, h, w]`; on an interval tensor, interval logits. */
   readonly apply: (parameters: Named<Tensor>) => Apply
@@ -62,6 +65,7 @@ export const network = (
     classes,
     ...(normalisation === undefined ? {} : { normalisation }),
     parameters: built.parameters,
+    inputs: inputsOf(built.parameters),
     init: (key) => initialise(key, built.parameters, init),
     apply: (parameters) => {
       const behind = built.apply(parameters)

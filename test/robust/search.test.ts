@@ -171,6 +171,7 @@ test('what only float32 gets wrong is no violation', async () => {
     input: [1],
     classes: 2,
     parameters: { one: { shape: [1, 1], fanIn: 1 } },
+    inputs: { one: [1, 1] },
     statistics: () => () => ({}),
     init: () => ({}),
     apply:
