@@ -4,11 +4,11 @@ import { Opcode } from '../core/lowering.ts'
 import { apply, node, type Op, unsupported } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Join, Operand, Tensor } from '../core/tensor.ts'
-import { add, div, equal, mul, select } from './elementwise.ts'
+import { div, equal, mul, select } from './elementwise.ts'
 import { bilinearInterval } from './linear.ts'
-import { max } from './reduce.ts'
-import { full, increasing, pad, reshape, sum, transpose } from './shape.ts'
-import { iota } from './source.ts'
+import { largestLines, max } from './reduce.ts'
+import { type Axes, full, increasing, liftReduced, reshape, stopGradient, sum, transpose } from './shape.ts'
+import { constant, iota } from './source.ts'
 
 type Pair = readonly [number, number]
 
@@ -391,22 +391,70 @@ const windows = <T extends Operand>(x: T, w: Pair, options: WindowOptions): T =>
   return reshape(transpose(u, [0, 3, 1, 2, 4, 5]), [n, c, i, j, p * q])
 }
 
-/** The identity of max among finite floats; unlike -inf, 0 times it is 0, so that bounds through padding stay finite. */
-const LOWEST = -3.4028234663852886e38
+/** Whether tap p of window i lies inside the map along an axis. */
+const inside = (g: Conv, d: 0 | 1, i: number, p: number): boolean => {
+  const at = i * g.stride[d] - g.pad[d] + p * g.dilation[d]
+  return at >= 0 && at < g.x[d]
+}
 
-/** Maximum over windows, `[n, c, h, w] -> [n, c, i, j]`; the stride defaults to the window. Padding never wins. */
+/** The first window along an axis that has no tap inside the map. */
+const emptyWindow = (g: Conv, d: 0 | 1): number | undefined => {
+  const last = g.y[d] - 1
+  // Taps that are neighbours miss the map before its first row or behind its last one.
+  if (g.dilation[d] === 1) return g.w[d] - 1 < g.pad[d] ? 0 : last * g.stride[d] - g.pad[d] >= g.x[d] ? last : undefined
+  const empty = (i: number) => !Array.from({ length: g.w[d] }, (_, p) => inside(g, d, i, p)).includes(true)
+  return Array.from({ length: g.y[d] }, (_, i) => i).find(empty)
+}
+
+/** 1 for the elements of windows inside the map, 0 for the padding, `[i, j, p q]`. */
+const insideMask = (g: Conv): Tensor => {
+  const along = (d: 0 | 1, shape: S.Shape): Tensor =>
+    constant(
+      Array.from({ length: g.y[d] * g.w[d] }, (_, k) => Number(inside(g, d, Math.floor(k / g.w[d]), k % g.w[d]))),
+      shape,
+    )
+  const mask = mul(along(0, [g.y[0], 1, g.w[0], 1]), along(1, [1, g.y[1], 1, g.w[1]]))
+  return reshape(mask, [...g.y, S.size(g.w)])
+}
+
+/**
+ * Largest element of each window of those inside the map, `[n, c, i, j, p q] -> [n, c, i, j]`: padding has no part in value, gradient or bound,
+ * whatever the map holds. NaN if any element inside is NaN; ties share the gradient evenly.
+ */
+export const maxOfWindowsOp: Op<Conv & Axes> = {
+  name: 'maxOfWindows',
+  shape: ([x], g) => {
+    if (!S.equals(x.slice(2), [...g.y, S.size(g.w)])) return E.left(`takes [n, c, ${g.y}, ${S.size(g.w)}]`)
+    const d = ([0, 1] as const).find((i) => emptyWindow(g, i) !== undefined)
+    return d === undefined
+      ? E.right(x.slice(0, 4))
+      : E.left(
+          `window ${emptyWindow(g, d)} along axis ${d + 2} lies in the padding alone and has no maximum: windows ${S.show(g.w)} with stride [${g.stride}], padding [${g.pad}], dilation [${g.dilation}] on ${S.show(g.x)}`,
+        )
+  },
+  vjp: (ct, [x], out, g) => {
+    const winners = stopGradient(mul(equal(x, liftReduced(out, x.shape, g)), insideMask(g)))
+    return [mul(liftReduced(ct, x.shape, g), div(winners, sum(winners, 4, true)))]
+  },
+  interval: increasing(() => maxOfWindowsOp),
+  relax: {
+    relax: ([x], g) => largestLines(x, g, insideMask(g)),
+    lift: (a, [x], g) => liftReduced(a, x.shape, g),
+  },
+  outward: { interval: 'exact', relax: 'selection' },
+  kernel: { expand: ([x], g) => max(select(insideMask(g), x, Number.NEGATIVE_INFINITY), 4) },
+}
+
+/**
+ * Maximum over windows, `[n, c, h, w] -> [n, c, i, j]`; the stride defaults to the window. Padding is left out of the windows, so it never
+ * wins. @throws shape for a window that lies in the padding alone.
+ */
 export const maxPool2d = <T extends Operand>(x: T, size: number | Pair, options: WindowOptions = {}): T => {
   const w = pairOf(size, 1)
-  const { win, after } = windowOf('maxPool2d', { stride: w, ...options })
-  const [before, behind] = [
-    [0, 0, ...win.pad],
-    [0, 0, ...after],
-  ]
-  const padded = pad(x, before, behind)
-  if (padded === x) return max(windows(x, w, { ...options }), 4) as T
-  const inside = pad(full(x.shape.slice(2), 1), before.slice(2), behind.slice(2))
-  const outside = mul(add(1, mul(-1, inside)), LOWEST)
-  return max(windows(add(padded, outside) as T, w, { ...options, padding: 0 }), 4) as T
+  const g = geometry('maxPool2d', x.shape, w, { stride: w, ...options })
+  const taken = windows(x, w, options)
+  const reaches = ([0, 1] as const).some((d) => !inside(g, d, 0, 0) || !inside(g, d, g.y[d] - 1, g.w[d] - 1))
+  return (reaches ? apply(maxOfWindowsOp, [taken], { ...g, axes: [4], keep: false }) : max(taken, 4)) as T
 }
 
 /** Mean over windows, `[n, c, h, w] -> [n, c, i, j]`; `countPadding` divides by the whole window where it leaves the image. */

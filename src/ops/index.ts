@@ -53,6 +53,7 @@ export const registry: readonly Op<any>[] = [
   C.conv2dWeightOp,
   C.unfoldOp,
   C.foldOp,
+  C.maxOfWindowsOp,
   H.reshapeOp,
   H.transposeOp,
   H.broadcastOp,

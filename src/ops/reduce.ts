@@ -27,27 +27,8 @@ export const maxOp: Op<Axes> = {
     return [mul(liftReduced(ct, x.shape, attrs), share)]
   },
   interval: increasing(() => maxOp),
-  /**
-   * Lower line: the element with the largest lower bound (a single one, the first). Upper: the same element where it dominates every
-   * other (its lower bound is at least their upper bounds), else the constant max of the upper bounds.
-   */
   relax: {
-    relax: ([x], attrs) => {
-      const [l, u] = [lowerOf(x), upperOf(x)]
-      const best = firstMax(l, attrs)
-      const others = max(select(best, -Infinity, u), attrs.axes, true)
-      const dominates = greaterEqual(sum(select(best, l, 0), attrs.axes, true), others)
-      const top = node(maxOp, [u], attrs)
-      // A NaN bound among the elements makes all slopes NaN: no comparison with it picked them.
-      const nan = liftReduced(node(maxOp, [poison(x)], attrs), x.shape, attrs)
-      return {
-        lower: { slopes: [add(best, nan)] },
-        upper: {
-          slopes: [add(mul(best, dominates), nan)],
-          intercept: select(reshape(dominates, top.shape), 0, top),
-        },
-      }
-    },
+    relax: ([x], attrs) => largestLines(x, attrs),
     lift: (a, [x], attrs) => liftReduced(a, x.shape, attrs),
   },
   outward: { interval: 'exact', relax: 'selection' },
@@ -57,14 +38,38 @@ export const maxOp: Op<Axes> = {
   },
 }
 
-/** 1 at the first largest element along the reduced axes, 0 elsewhere; same shape as x. */
-const firstMax = (x: Tensor, { axes }: Axes): Tensor => {
+/**
+ * Lines of a maximum. Lower: the element with the largest lower bound (a single one, the first). Upper: the same element where it dominates every
+ * other (its lower bound is at least their upper bounds), else the constant max of the upper bounds. A mask leaves elements out.
+ */
+export const largestLines = (x: Operand, { axes, keep }: Axes, mask?: Tensor) => {
+  const among = (end: Tensor): Tensor => (mask === undefined ? end : select(mask, end, Number.NEGATIVE_INFINITY))
+  const [l, u] = [lowerOf(x), among(upperOf(x))]
+  const best = firstMax(among(l), axes, mask)
+  const others = max(select(best, Number.NEGATIVE_INFINITY, u), axes, true)
+  const dominates = greaterEqual(sum(select(best, l, 0), axes, true), others)
+  const top = max(u, axes, keep)
+  // A NaN bound among the elements makes all slopes NaN: no comparison with it picked them.
+  const unknown = mask === undefined ? poison(x) : select(mask, poison(x), 0)
+  const nan = max(unknown, axes, true)
+  return {
+    lower: { slopes: [add(best, nan)] },
+    upper: {
+      slopes: [add(mul(best, dominates), nan)],
+      intercept: select(reshape(dominates, top.shape), 0, top),
+    },
+  }
+}
+
+/** 1 at the first largest element along the reduced axes, 0 elsewhere; same shape as x. Masked elements are none. */
+const firstMax = (x: Tensor, axes: readonly number[], mask?: Tensor): Tensor => {
   const n = S.size(axes.map((a) => x.shape[a]))
   const position = reshape(
     iota(n),
     x.shape.map((d, i) => (axes.includes(i) ? d : 1)),
   )
-  const winners = equal(x, max(x, axes, true))
+  const equals = equal(x, max(x, axes, true))
+  const winners = mask === undefined ? equals : mul(equals, mask)
   return equal(min(select(winners, position, n), axes, true), position)
 }
 

@@ -162,6 +162,18 @@ const reductions = (walkable: boolean): readonly Example[] => [
   example([real(3, 4)], [], { axes: [0, 1], keep: true }),
   example([real(7)], [], { axes: [0], keep: false }),
 ]
+/** Windows that reach over the border: stride, padding on two or four sides, dilation. */
+const pooled = (
+  [
+    [{ stride: 2, padding: 1 }, [4, 5]],
+    [{ stride: [1, 2], padding: [0, 1, 1, 0] }, [4, 5]],
+    [{ dilation: [2, 1], padding: [1, 0] }, [4, 5]],
+    [{ dilation: 2, padding: 1 }, [3, 3]],
+  ] as const
+).map(([options, [h, w]]) => {
+  const g = O.unfold(O.input('x', [2, 2, h, w]) as Tensor, 2, options).attrs as O.Conv
+  return { ...g, axes: [4], keep: false }
+})
 const wrongAxes = [
   { shapes: [[2, 3]], attrs: { axes: [2], keep: false } },
   { shapes: [[2, 3]], attrs: { axes: [-1], keep: false } },
@@ -558,6 +570,27 @@ export const entries: readonly Entry[] = [
     op: O.maxOp,
     examples: reductions(true),
     wrong: wrongAxes,
+    accuracy: exact,
+  },
+  {
+    op: O.maxOfWindowsOp,
+    examples: pooled.map((attrs) => example([real(2, 2, ...attrs.y, S.size(attrs.w))], [[0]], attrs)),
+    wrong: [
+      { shapes: [[2, 2, 3, 3, 6]], attrs: { ...pooled[0], y: [3, 2] } },
+      // The first window, the last window, a window between two rows.
+      {
+        shapes: [[1, 1, 5, 3, 4]],
+        attrs: { ...pooled[0], x: [2, 2], w: [2, 2], y: [5, 3], pad: [2, 1], stride: [1, 1] },
+      },
+      {
+        shapes: [[1, 1, 2, 4, 4]],
+        attrs: { ...pooled[0], x: [2, 2], w: [2, 2], y: [2, 4], pad: [0, 0], stride: [1, 1] },
+      },
+      {
+        shapes: [[1, 1, 1, 1, 4]],
+        attrs: { ...pooled[0], x: [1, 3], w: [2, 2], y: [1, 1], pad: [1, 0], stride: [1, 1], dilation: [2, 1] },
+      },
+    ],
     accuracy: exact,
   },
   {
