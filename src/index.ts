@@ -163,6 +163,7 @@ export {
   minimum,
   mul,
   neg,
+  oneHot,
   pad,
   probe,
   radius,
@@ -227,7 +228,7 @@ export {
   search,
   type TargetLoss,
 } from './robust/search.ts'
-export { margins, oneHot, rivals, robustness, type Specification } from './robust/specification.ts'
+export { margins, rivals, robustness, type Specification } from './robust/specification.ts'
 export { dual, type Projected } from './robust/wong-kolter.ts'
 export { accumulate, rematerialise } from './tape/accumulate.ts'
 export { type Bounded, linearBounds } from './tape/linear-bounds.ts'

@@ -33,7 +33,7 @@ import {
   semanticsOption,
   text,
 } from './options.ts'
-import { json, reportOf, reportTable } from './report.ts'
+import { gradientNotes, json, reportOf, reportTable } from './report.ts'
 import { attempt, get } from './shell.ts'
 import { VERSION } from './version.ts'
 
@@ -208,6 +208,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 },
                 verified,
               )
+              for (const line of gradientNotes(verified.withoutGradient)) shell.note(line)
               if (verified.refuted > 0)
                 shell.note(
                   `${verified.refuted} images were verified and yet broken by the attack; they count as not verified`,

@@ -38,6 +38,8 @@ interface Attack {
   readonly seed: number
   readonly loss: 'ce' | 'margin' | 'both'
   readonly targeted: boolean
+  /** Images where the gradient of the loss was 0 in some step: how many went by the margin's instead, and how many had none either. Absent if none. */
+  readonly withoutGradient?: { readonly margin: number; readonly none: number }
   /** Of the ensemble, how many images each search broke, or came closest to breaking. */
   readonly strongest?: { readonly broken: Tally; readonly closest: Tally }
 }
@@ -57,11 +59,16 @@ export const reportOf = (
     readonly seconds: number
     readonly rounding?: Rounding
   },
-  { acc, era, vra, ...verdicts }: Pick<Verified, 'acc' | 'era' | 'vra' | 'robust' | 'strongest' | 'decided'>,
+  {
+    acc,
+    era,
+    vra,
+    ...verdicts
+  }: Pick<Verified, 'acc' | 'era' | 'vra' | 'robust' | 'strongest' | 'decided' | 'withoutGradient'>,
 ): Report => {
   const { model, count, epsilon, norm = 'linf', attack, method, complete, device, seconds } = about
   const { rounding = 'none' } = about
-  const { decided } = verdicts
+  const { decided, withoutGradient: without } = verdicts
   return {
     model,
     count,
@@ -81,6 +88,7 @@ export const reportOf = (
             seed: attack.seed,
             loss: attack.name === 'ensemble' ? 'both' : (attack.loss ?? 'ce'),
             targeted: attack.targeted ?? false,
+            ...(without !== undefined && without.margin + without.none > 0 ? { withoutGradient: without } : {}),
             ...(attack.name === 'ensemble' ? { strongest: talliesOf(verdicts) } : {}),
           },
     method,
@@ -192,3 +200,15 @@ export const epochLine = (r: EpochRecord, epochs: number): string => {
     `${r.seconds.toFixed(1)} s`,
   ].join('  ')
 }
+
+/** What a user should know of an attack that had no gradient to follow. */
+export const gradientNotes = (without: Verified['withoutGradient']): readonly string[] => [
+  ...(without !== undefined && without.margin > 0
+    ? [
+        `the gradient of cross-entropy was 0 (it underflows where one logit is far above the others) at ${without.margin} images; the attack went by that of the margin there`,
+      ]
+    : []),
+  ...(without !== undefined && without.none > 0
+    ? [`no loss had a gradient at ${without.none} images: the attack could not move there, and ERA may say little`]
+    : []),
+]

@@ -96,6 +96,11 @@ export interface Bilinear<A> {
   readonly bilinear: Relax<A> | Unsupported
 }
 
+/** An op whose linear bounds are those of a graph of other ops that computes the same. */
+export interface Definition<A> {
+  readonly definition: (inputs: readonly Tensor[], attrs: A) => Tensor
+}
+
 /**
  * A sub-graph that is run round after round (tape/accumulate.ts). It refers to what surrounds it through placeholders only, so it is
  * planned on its own.
@@ -159,14 +164,14 @@ export type Kernel<A> =
  *   coefficients `[rows, n, ...shape]`.
  * - `interval`: a sound enclosure, given at least one interval operand.
  * - `relax`: `linear` when the op is jointly linear in all operands, bilinear when it is linear in each with the others held
- *   fixed, else a relaxation.
+ *   fixed, else a relaxation, or the definition in other ops.
  */
 export interface Op<A> {
   readonly name: string
   readonly shape: (inputs: readonly Shape[], attrs: A) => E.Either<string, Shape>
   readonly vjp: (ct: Tensor, inputs: readonly Tensor[], out: Tensor, attrs: A) => readonly (Tensor | undefined)[]
   readonly interval: ((xs: readonly Operand[], attrs: A) => Interval) | Unsupported
-  readonly relax: 'linear' | Bilinear<A> | Relax<A> | Reduction<A> | Unsupported
+  readonly relax: 'linear' | Bilinear<A> | Relax<A> | Reduction<A> | Definition<A> | Unsupported
   readonly kernel: Kernel<A>
   /** Domains of the operands that have one; absent: the op is a number everywhere. */
   readonly domain?: readonly (Domain | undefined)[]

@@ -1,32 +1,57 @@
 import type { Tensor } from '../core/tensor.ts'
-import { add, argmax, exp, greater, logSoftmax, logSumExp, max, maximum, mul, select, sub, sum } from '../ops/index.ts'
-import { oneHot } from '../robust/specification.ts'
+import {
+  add,
+  argmax,
+  broadcastTo,
+  equal,
+  exp,
+  greater,
+  logSoftmax,
+  logSumExp,
+  max,
+  maximum,
+  mul,
+  oneHot,
+  select,
+  shiftOf,
+  sub,
+  sum,
+} from '../ops/index.ts'
 
 /** A judgement of logits `[n, k]` against labels `[n]`: one number per image, `[n]`. */
 export type Criterion = (logits: Tensor, labels: Tensor) => Tensor
 
-const own = (logits: Tensor, labels: Tensor): Tensor => sum(mul(logits, oneHot(labels, logits.shape[1])), 1)
+/**
+ * The logits of the given classes: `[n, k], [n] -> [n]`, or `[n, 1]` with `keep`. Chosen, not multiplied by a mask: a class that is switched off by -infinity
+ * would make every sum NaN (-inf * 0).
+ */
+export const logitOf = (logits: Tensor, labels: Tensor, keep = false): Tensor =>
+  sum(select(oneHot(labels, logits.shape[1]), logits, 0), 1, keep)
 
-/** Below every logit, and finite: infinities would make NaN. */
-const LOWEST = -3e38
-
-/** The logits of the other classes, the label's far below them. */
-const others = (logits: Tensor, labels: Tensor): Tensor => select(oneHot(labels, logits.shape[1]), LOWEST, logits)
+/** The logits of the other classes, the label's below them all. */
+const others = (logits: Tensor, labels: Tensor): Tensor =>
+  select(oneHot(labels, logits.shape[1]), Number.NEGATIVE_INFINITY, logits)
 
 /** The largest logit of the other classes. */
 const rival = (logits: Tensor, labels: Tensor): Tensor => max(others(logits, labels), 1)
 
-/** log(sum_j e^z_j) - z_y. */
-export const crossEntropy: Criterion = (z, y) => sub(logSumExp(z, 1), own(z, y))
+/**
+ * log(sum_j e^(z_j - z_y)), which only differences of logits enter: the same for z and z + c. A class at -infinity adds nothing; where the label's is, the loss is
+ * infinite.
+ */
+export const crossEntropy: Criterion = (z, y) => {
+  const difference = sub(z, broadcastTo(logitOf(z, y, true), z.shape))
+  return logSumExp(select(oneHot(y, z.shape[1]), 0, difference), 1)
+}
 
 /** Carlini-Wagner margin max(max_{j != y} z_j - z_y, -confidence) (arXiv:1608.04644). */
 export const marginLoss =
   (confidence = 0): Criterion =>
   (z, y) =>
-    maximum(sub(rival(z, y), own(z, y)), -confidence)
+    maximum(sub(rival(z, y), logitOf(z, y)), -confidence)
 
 /** 1 where the label alone has the largest logit, else 0, also where a logit is NaN. */
-export const correct: Criterion = (z, y) => greater(own(z, y), rival(z, y))
+export const correct: Criterion = (z, y) => greater(logitOf(z, y), rival(z, y))
 
 /**
  * Boosted cross-entropy of MART (Wang et al., ICLR 2020): -log p_y - log(1 - max_{j != y} p_j), the second logarithm as a log-sum-exp over all
@@ -34,12 +59,17 @@ export const correct: Criterion = (z, y) => greater(own(z, y), rival(z, y))
  */
 export const boostedCrossEntropy: Criterion = (z, y) => {
   const first = argmax(others(z, y), 1)
-  const rest = select(oneHot(first, z.shape[1]), LOWEST, z)
-  return add(crossEntropy(z, y), sub(logSumExp(z, 1), logSumExp(rest, 1)))
+  const shifted = sub(z, shiftOf(z, [1]))
+  const rest = select(oneHot(first, z.shape[1]), Number.NEGATIVE_INFINITY, shifted)
+  return add(crossEntropy(z, y), sub(logSumExp(shifted, 1), logSumExp(rest, 1)))
 }
 
-/** KL(p || q) = sum_j p_j (log p_j - log q_j) of the softmax of two sets of logits: `[n, k], [n, k] -> [n]`. 0 where they agree. */
+/**
+ * KL(p || q) = sum_j p_j (log p_j - log q_j) of the softmax of two sets of logits: `[n, k], [n, k] -> [n]`. 0 where they agree; a class of probability 0 under p
+ * adds nothing.
+ */
 export const divergence = (p: Tensor, q: Tensor): Tensor => {
   const [logP, logQ] = [logSoftmax(p, 1), logSoftmax(q, 1)]
-  return sum(mul(exp(logP), sub(logP, logQ)), 1)
+  const share = exp(logP)
+  return sum(mul(share, select(equal(share, 0), 0, sub(logP, logQ))), 1)
 }

@@ -9,7 +9,6 @@ import {
   max,
   maximum,
   mean,
-  mul,
   neg,
   reshape,
   stopGradient,
@@ -17,7 +16,8 @@ import {
   sum,
 } from '../ops/index.ts'
 import { crownIbp, ibp } from '../robust/bounds.ts'
-import { oneHot, rivals, worstCaseLogits } from '../robust/specification.ts'
+import { rivals, worstCaseLogits } from '../robust/specification.ts'
+import { logitOf } from './criterion.ts'
 import type { Loss, Region } from './loss.ts'
 import { wholeBall } from './region.ts'
 
@@ -42,7 +42,7 @@ export const fusedCrossEntropy =
     const margins = ibp(z, new Map([[x, box]])).rows(rivals(labels, k))
     const [low, high] = [worstCaseLogits(margins.upper, labels), worstCaseLogits(margins.lower, labels)]
     const top = stopGradient(max(high, 1, true))
-    const own = sum(mul(z, oneHot(labels, k)), 1, true)
+    const own = logitOf(z, labels, true)
     const shifted = sub(sub(z, broadcastTo(own, [n, k])), top) as Tensor
     const total = sum(exp(shifted), 1, true)
     const given = new Map([[shifted, interval(sub(low, top), sub(high, top))]])

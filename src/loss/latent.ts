@@ -20,7 +20,7 @@ import {
   sub,
   sum,
 } from '../ops/index.ts'
-import { noise } from '../robust/attack.ts'
+import { margin, noise, slopeOf } from '../robust/attack.ts'
 import { type Bounder, ibp } from '../robust/bounds.ts'
 import { rivals, worstCaseLogits } from '../robust/specification.ts'
 import { dependents, isNonlinear } from '../tape/anatomy.ts'
@@ -119,17 +119,18 @@ export const latentLogits =
     const latent = interval(repeat(box.lower), repeat(box.upper))
     const tail = tailOf(model.logits, outer.shape, layers)
     const rows = rivals(step.labels, k)
-    const margins = (z: Tensor) => sum(mul(rows, reshape(tail(z), [copies, n, k])), 2)
-    const gain = (z: Tensor) =>
-      estimate === 'margins' ? sub(0, sum(margins(z))) : sum(crossEntropy(tail(z), step.labels))
+    const margins = (z: Tensor) => sum(select(rows, mul(rows, reshape(tail(z), [copies, n, k])), 0), 2)
+    const uphill = (z: Tensor): Tensor =>
+      estimate === 'margins'
+        ? grad(sub(0, sum(margins(z))), [z])[0]
+        : slopeOf(crossEntropy, margin, [z, tail(z), step.labels]).gradient
     const [low, high] = [stopGradient(latent.lower), stopGradient(latent.upper)]
     const [c, r] = [centre(interval(low, high)), radius(interval(low, high))]
     const project = (z: Tensor) => minimum(maximum(z, low), high)
     let z = project(add(c, mul(r, noise('latent', r.shape))))
     for (let t = 0; t < steps; t++) {
       const here = stopGradient(z)
-      const [g] = grad(gain(here), [here])
-      z = project(add(here, mul(mul(r, stepSize), sign(g))))
+      z = project(add(here, mul(mul(r, stepSize), sign(uphill(here)))))
     }
     const worst = linked(z, latent, connector)
     return estimate === 'margins' ? worstCaseLogits(margins(worst), step.labels) : tail(worst)

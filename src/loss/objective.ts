@@ -1,9 +1,9 @@
 import type { Tensor } from '../core/tensor.ts'
-import { exp, logSoftmax, mean, mul, sub, sum } from '../ops/index.ts'
+import { mean, mul, softmax, sub } from '../ops/index.ts'
 import { type Attack, pgd, usualStep } from '../robust/attack.ts'
 import * as B from '../robust/bounds.ts'
-import { oneHot, rivals, worstCaseLogits } from '../robust/specification.ts'
-import { boostedCrossEntropy, type Criterion, crossEntropy, divergence } from './criterion.ts'
+import { rivals, worstCaseLogits } from '../robust/specification.ts'
+import { boostedCrossEntropy, type Criterion, crossEntropy, divergence, logitOf } from './criterion.ts'
 import { fusedCrossEntropy } from './fusion.ts'
 import { type Latent, latentLogits } from './latent.ts'
 import {
@@ -123,7 +123,7 @@ export const trades = ({ beta = 6, steps = 10 }: { readonly beta?: Weight; reado
 
 /** KL(p || q) (1 - p_y). */
 const mistaken = (p: Tensor, q: Tensor, labels: Tensor): Tensor => {
-  const own = sum(mul(exp(logSoftmax(p, 1)), oneHot(labels, p.shape[1])), 1)
+  const own = logitOf(softmax(p, 1), labels)
   return mul(divergence(p, q), sub(1, own))
 }
 

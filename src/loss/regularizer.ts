@@ -13,6 +13,7 @@ import {
   radius,
   relu,
   scalar,
+  select,
   sub,
   sum,
   tanh,
@@ -88,7 +89,7 @@ export const reluBalance =
       const [active, inactive] = [greater(box.lower, 0), greater(0, box.upper)]
       const deviation = sub(c, mean(c))
       const square = mul(deviation, deviation)
-      const share = (v: Tensor, mask: Tensor) => mean(mul(v, mask))
+      const share = (v: Tensor, mask: Tensor) => mean(select(mask, v, 0))
       return mul(
         add(
           balance(share(c, active), neg(share(c, inactive))),

@@ -69,4 +69,5 @@ export const registry: readonly Op<any>[] = [
   R.argmaxOp,
   R.compactOp,
   X.logSumExpOp,
+  X.logSoftmaxOp,
 ]

@@ -161,3 +161,7 @@ export const compactOp: Op<undefined> = {
 export const compact = (x: Tensor): Tensor => node(compactOp, [x], undefined)
 
 export const argmax = (x: Tensor, axis = -1): Tensor => node(argmaxOp, [x], { axis: S.axisOf(axis, x.shape.length) })
+
+/** 1 at the index, 0 elsewhere: `[n] -> [n, count]`. To choose by it, use `select`: a product with it makes NaN of an infinity. */
+export const oneHot = (index: Tensor, count: number): Tensor =>
+  equal(reshape(index, [index.shape[0], 1]), iota(count)) as Tensor

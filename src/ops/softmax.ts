@@ -1,12 +1,15 @@
-import { apply, lowerOf, type Op, upperOf } from '../core/op.ts'
+import * as E from 'fp-ts/lib/Either.js'
+import { apply, interval, lowerOf, type Op, upperOf } from '../core/op.ts'
+import * as S from '../core/shape.ts'
 import type { Operand, Tensor } from '../core/tensor.ts'
-import { add, centre, exp, log, mul, sub } from './elementwise.ts'
+import { abs, add, centre, div, equal, exp, log, mul, poison, select, sub } from './elementwise.ts'
 import { max } from './reduce.ts'
 import {
   type Axes,
   broadcastTo,
   full,
   increasing,
+  leading,
   liftReduced,
   normalise,
   reducedShape,
@@ -16,28 +19,46 @@ import {
 } from './shape.ts'
 
 /**
- * log(sum(exp(x))) over axes, shifted by the maximum so that nothing overflows. `[n, k] -> [n]` for axis 1.
- * Relaxation (convex in x): lower, the tangent at the centre c, softmax(c) . (x - c) + lse(c); upper, the constant lse(upper).
+ * The largest element along axes, which are kept, or 0 where it is infinite: inf - inf is no number. What only depends on differences of logits is
+ * computed from logits less this shift: exact where they are close, however large they are. It counts as a constant, since nothing depends on it.
+ */
+export const shiftOf = (x: Tensor, axes: readonly number[]): Tensor => {
+  const top = stopGradient(max(x, axes, true))
+  return select(equal(abs(top), Number.POSITIVE_INFINITY), 0, top)
+}
+
+/** exp(x) / sum(exp(x)) along axes, of shifted values: 0 for -infinity, NaN where the largest element is infinite. */
+const normalized = (x: Tensor, axes: readonly number[]): Tensor => {
+  const e = exp(sub(x, shiftOf(x, axes)))
+  return div(e, sum(e, axes, true))
+}
+
+/** x - log(sum(exp(y))) along axes, as (x - m) - log(sum(exp(y - m))), m the shift of y. */
+const relative = (x: Tensor, y: Tensor, axes: readonly number[]): Tensor => {
+  const m = shiftOf(y, axes)
+  return sub(sub(x, m), log(sum(exp(sub(y, m)), axes, true)))
+}
+
+/**
+ * log(sum(exp(x))) over axes, shifted by the maximum so that nothing overflows. `[n, k] -> [n]` for axis 1. -inf where all elements are, inf where one is.
+ * Gradient: the softmax. Relaxation (convex in x): lower, the tangent at the centre c, softmax(c) . (x - c) + lse(c); upper, the constant lse(upper).
  */
 export const logSumExpOp: Op<Axes> = {
   name: 'logSumExp',
   shape: ([x], attrs) => reducedShape(x, attrs),
-  vjp: (ct, [x], out, attrs) => [mul(liftReduced(ct, x.shape, attrs), exp(sub(x, liftReduced(out, x.shape, attrs))))],
+  vjp: (ct, [x], _, attrs) => [mul(liftReduced(ct, x.shape, attrs), normalized(x, attrs.axes))],
   interval: increasing(() => logSumExpOp),
   relax: {
     relax: ([x], attrs) => {
       const c = centre(x)
+      const soft = normalized(c, attrs.axes)
       const value = logSumExp(c, attrs.axes, attrs.keep)
-      const soft = exp(sub(c, liftReduced(value, c.shape, attrs)))
       return {
         lower: { slopes: [soft], intercept: sub(value, sum(mul(soft, c), attrs.axes, attrs.keep)) },
         // lse(u), and NaN where the lower bound is NaN.
         upper: {
           slopes: [full(c.shape, 0)],
-          intercept: add(
-            logSumExp(upperOf(x), attrs.axes, attrs.keep),
-            mul(0, sum(lowerOf(x), attrs.axes, attrs.keep)),
-          ),
+          intercept: add(logSumExp(upperOf(x), attrs.axes, attrs.keep), sum(poison(x), attrs.axes, attrs.keep)),
         },
       }
     },
@@ -45,7 +66,7 @@ export const logSumExpOp: Op<Axes> = {
   },
   kernel: {
     expand: ([x], attrs) => {
-      const m = stopGradient(max(x, attrs.axes, true))
+      const m = shiftOf(x, attrs.axes)
       const s = log(sum(exp(sub(x, m)), attrs.axes, attrs.keep))
       return add(s, reshape(m, s.shape))
     },
@@ -55,9 +76,31 @@ export const logSumExpOp: Op<Axes> = {
 export const logSumExp = <T extends Operand>(x: T, axes?: readonly number[] | number, keep = false): T =>
   apply(logSumExpOp, [x], { axes: normalise(x.shape.length, axes), keep }) as T
 
+/**
+ * x - log(sum(exp(x))) along an axis: logarithms of probabilities, the same for x and x + c. Interval: each end is the element's own end less the log-sum-exp of
+ * the other ends. Linear bounds are those of the difference as it is written here.
+ */
+export const logSoftmaxOp: Op<{ readonly axis: number }> = {
+  name: 'logSoftmax',
+  shape: ([x], { axis }) =>
+    Number.isInteger(axis) && axis >= 0 && axis < x.length
+      ? E.right(x)
+      : E.left(`axis ${axis} is not an axis of a tensor of rank ${x.length}`),
+  vjp: (ct, [x], out, { axis }) => {
+    const total = sum(ct, axis + leading(ct, out.shape).length, true)
+    return [sub(ct, mul(total, normalized(x, [axis])))]
+  },
+  interval: ([x], { axis }) => {
+    const [l, u] = [lowerOf(x), upperOf(x)]
+    return interval(relative(l, u, [axis]), relative(u, l, [axis]))
+  },
+  relax: { definition: ([x], { axis }) => sub(x, broadcastTo(logSumExp(x, axis, true), x.shape)) },
+  kernel: { expand: ([x], { axis }) => relative(x, x, [axis]) },
+}
+
 /** x - logSumExp(x): logarithms of probabilities along an axis. */
 export const logSoftmax = <T extends Operand>(x: T, axis = -1): T =>
-  sub(x, broadcastTo(logSumExp(x, axis, true), x.shape)) as unknown as T
+  apply(logSoftmaxOp, [x], { axis: S.axisOf(axis, x.shape.length) }) as T
 
 /** Probabilities along an axis. */
-export const softmax = (x: Tensor, axis = -1): Tensor => exp(logSoftmax(x, axis))
+export const softmax = (x: Tensor, axis = -1): Tensor => normalized(x, [S.axisOf(axis, x.shape.length)])

@@ -1,11 +1,13 @@
 import { fold, uniform } from '../core/key.ts'
 import * as S from '../core/shape.ts'
 import type { Apply, Norm, Tensor } from '../core/tensor.ts'
+import { marginLoss } from '../loss/criterion.ts'
 import {
   abs,
   add,
   clamp,
   div,
+  equal,
   feed,
   greater,
   type Host,
@@ -20,8 +22,9 @@ import {
   stopGradient,
   sub,
   sum,
+  zeros,
 } from '../ops/index.ts'
-import { grad } from '../tape/vjp.ts'
+import { grad, vjp } from '../tape/vjp.ts'
 import type { Range } from './perturbation.ts'
 
 /** What an attack raises: one number per image from logits `[n, k]` and labels `[n]`. */
@@ -46,7 +49,15 @@ export interface Pgd {
   readonly stepSize: number
   /** Start at a uniformly random point of the box, drawn anew at each run (`noise`: uniform in [-1, 1)), or at the input. */
   readonly start: 'random' | 'input'
+  /**
+   * What is raised at an image where the gradient of the judge with respect to its logits is 0: cross-entropy underflows where one logit is far above the
+   * others, and an attack would stand still. Default: the margin. null: nothing.
+   */
+  readonly fallback?: Judge | null
 }
+
+/** max_{j != y} z_j - z_y, whose gradient never is 0 at the logits. */
+export const margin: Judge = marginLoss(3e38)
 
 /** The usual step of PGD, as a share of epsilon: 1 / 30 from 40 steps on (0.01 at 0.3, arXiv:1706.06083), else 2.5 / steps. */
 export const usualStep = (steps: number): number => (steps >= 40 ? 1 / 30 : 2.5 / steps)
@@ -130,6 +141,44 @@ export const geometry = (norm: Norm = 'linf'): ((ground: Ground) => Geometry) =>
 
 // ---- attacks by gradient ---------------------------------------------------------------------------------------------
 
+/** What a step goes by. */
+interface Slope {
+  readonly gradient: Tensor
+  /** For each image 0 where the gradient is that of the judge, 1 where it is that of the fallback, 2 where there is none but 0. */
+  readonly state: Tensor
+}
+
+/** Factors for the gradients of an image by its logits that are below 2^-32, below 2^-96: powers of two, which change no digit. */
+const [SMALL, TINIER] = [2 ** -32, 2 ** -96]
+const [RAISE, LIFT] = [2 ** 64, 2 ** 112]
+
+/**
+ * The gradient of a judge with respect to points, up to a positive factor for each image: attacks only ask for its direction. Small gradients with respect to
+ * the logits are scaled, so that they do not underflow on their way to the points, and those that are 0 are replaced by the fallback's.
+ */
+export const slopeOf = (
+  judge: Judge,
+  fallback: Judge | null,
+  [at, z, labels]: readonly [points: Tensor, logits: Tensor, labels: Tensor],
+): Slope => {
+  const byLogits = (j: Judge) => grad(sum(j(z, labels)), [z])[0]
+  const own = byLogits(judge)
+  const size = max(abs(own), axesOf(own), true)
+  const scaled = mul(own, select(greater(SMALL, size), select(greater(TINIER, size), LIFT, RAISE), 1))
+  const none = equal(size, 0)
+  const replaced = fallback !== null && fallback !== judge
+  const ct = replaced ? select(none, byLogits(fallback), scaled) : scaled
+  const [gradient] = vjp([z], [ct], [at])
+  const still = equal(max(abs(gradient), axesOf(gradient)), 0)
+  return { gradient, state: select(still, 2, replaced ? reshape(none, still.shape) : 0) }
+}
+
+/** Points that an ascent came to, and for each image the largest state of its steps (`Slope`). */
+export interface Ascent {
+  readonly points: Tensor
+  readonly state: Tensor
+}
+
 /**
  * Projected gradient descent (arXiv:1706.06083): x <- project(x + a step of stepSize epsilon along the gradient of the judge), into the ball of the target's
  * norm and the valid range. The step is the sign of the gradient for l-inf, the gradient at length 1 for l2, the steepest coordinates for l1. `start` gives the
@@ -140,18 +189,19 @@ export const pgdFrom =
   (target) => {
     const { inputs, epsilon, norm } = target
     return start === undefined
-      ? ascended(options, judge, inputs)(target)
-      : ascended(options, judge, geometry(norm)(target).project(add(inputs, mul(epsilon, start))))(target)
+      ? ascended(options, judge, inputs)(target).points
+      : ascended(options, judge, geometry(norm)(target).project(add(inputs, mul(epsilon, start))))(target).points
   }
 
 /** The same from a point of the ball. With `keep` each image gets the first of its iterates, the start included, for which that is largest, else the last one. */
 export const ascended =
-  ({ steps, stepSize }: Omit<Pgd, 'start'>, judge: Judge, from: Tensor, keep?: Judge): Attack =>
-  (target) => {
+  ({ steps, stepSize, fallback = margin }: Omit<Pgd, 'start'>, judge: Judge, from: Tensor, keep?: Judge) =>
+  (target: Target): Ascent => {
     const { logits, labels, epsilon, norm } = target
     const { project, ascend } = geometry(norm)(target)
     const stride = mul(epsilon, stepSize)
     let x = from
+    let state = zeros([from.shape[0]])
     let best: { readonly x: Tensor; readonly score: Tensor } | undefined
     const kept = (at: Tensor, z: Tensor) => {
       if (keep === undefined) return undefined
@@ -165,10 +215,12 @@ export const ascended =
       const at = stopGradient(x)
       const z = logits(at)
       best = kept(at, z)
-      const [g] = grad(sum(judge(z, labels)), [at])
-      x = project(ascend(at, g, stride))
+      const slope = slopeOf(judge, fallback, [at, z, labels])
+      state = maximum(state, slope.state)
+      x = project(ascend(at, slope.gradient, stride))
     }
-    return stopGradient((keep === undefined ? undefined : kept(x, logits(x)))?.x ?? x)
+    const points = stopGradient((keep === undefined ? undefined : kept(x, logits(x)))?.x ?? x)
+    return { points, state }
   }
 
 /** `pgdFrom` with the start that the options name. */

@@ -150,9 +150,9 @@ export const attacker =
       epsilon: radius,
       range: ANYWHERE,
     }
-    const near = pgdFrom({ steps, stepSize: 0.15 }, closeness, start)(target)
+    const near = pgdFrom({ steps, stepSize: 0.15, fallback: null }, closeness, start)(target)
     const again = div(sub(near, centre), maximum(radius, 1e-30)) as Tensor
-    const x = pgdFrom({ steps, stepSize: 0.02 }, closeness, again)(target)
+    const x = pgdFrom({ steps, stepSize: 0.02, fallback: null }, closeness, again)(target)
     const results = [x, violation(outputOf(subject, x), spec, bound)]
     const given = [centre, radius, start, spec, bound]
     const { run } = await compileIn(region)(results, given)

@@ -46,6 +46,8 @@ export interface Verdicts {
   readonly robust: Uint8Array | undefined
   /** Of images classified correctly, the search of the attack that broke it or came closest; absent without an attack. */
   readonly strongest: readonly (string | undefined)[] | undefined
+  /** How many images the attack had no gradient of its loss at: how many it moved by the margin's instead, and how many had none either. */
+  readonly withoutGradient: { readonly margin: number; readonly none: number } | undefined
   /** Every margin's lower bound is > 0. NaN or infinity never counts, nor does an image that the attack broke. */
   readonly verified: Uint8Array
   /** Images whose bounds claimed what the attack refuted: rounding, or a defect. Counted as not verified. */
@@ -189,6 +191,10 @@ export const evaluator =
         return {
           correct: result.correct,
           robust: attack === undefined ? undefined : result.robust,
+          withoutGradient: outcomes && {
+            margin: [...outcomes.values()].filter((o) => o.gradient === 'margin').length,
+            none: [...outcomes.values()].filter((o) => o.gradient === 'none').length,
+          },
           strongest: outcomes && Array.from({ length: n }, (_, i) => outcomes.get(i)?.strongest),
           verified: result.verified,
           refuted,

@@ -3,15 +3,14 @@ import type { Region } from '../backend/region.ts'
 import { fold, key as keyOf, uniform } from '../core/key.ts'
 import * as S from '../core/shape.ts'
 import type { Norm, Tensor } from '../core/tensor.ts'
-import { type Criterion, crossEntropy, marginLoss } from '../loss/criterion.ts'
+import { type Criterion, crossEntropy, logitOf } from '../loss/criterion.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
-import { input, mul, neg, sub, sum } from '../ops/index.ts'
+import { input, neg, sub } from '../ops/index.ts'
 import { compileIn } from '../tape/run.ts'
-import { ascended, geometry, type Judge } from './attack.ts'
+import { ascended, geometry, type Judge, margin } from './attack.ts'
 import { intervalInsight } from './interval-attack.ts'
 import type { Range } from './perturbation.ts'
-import { oneHot } from './specification.ts'
 import { type Around, witness } from './witness.ts'
 
 export const attackNames = ['pgd', 'fgsm', 'interval', 'ensemble'] as const
@@ -91,7 +90,6 @@ export interface SearchOptions {
   readonly batch: number
 }
 
-const margin = marginLoss(3e38)
 const judges: Readonly<Record<TargetLoss, Criterion>> = { ce: crossEntropy, margin }
 
 /** The graphs of a search, each a function of the parameters and what is named here. */
@@ -105,20 +103,17 @@ export const searchGraphs = ({ network, range, norm, attack, batch }: SearchOpti
   const target = { logits, inputs, labels, epsilon, range, norm }
   const given = [...names.map((k) => parameters[k]), inputs, labels, epsilon, points]
   /** z_t - z_y for the goals t. */
-  const towards: Judge = (z, y) => {
-    const at = (t: Tensor) => sum(mul(z, oneHot(t, network.classes)), 1)
-    return sub(at(goals), at(y))
-  }
+  const towards: Judge = (z, y) => sub(logitOf(z, goals), logitOf(z, y))
   const ascent = ({ loss, targeted, steps, stepSize }: Stage) => {
     const from = geometry(norm)(target).project(points)
     // The iterate of the least margin, whatever is raised: a violation on the way counts.
-    const x = ascended({ steps, stepSize }, targeted ? towards : judges[loss], from, margin)(target)
+    const { points: x, state } = ascended({ steps, stepSize }, targeted ? towards : judges[loss], from, margin)(target)
     // NaN is no margin: it compares false with whatever would make it one.
-    return { outputs: [x, neg(margin(logits(x), labels))], inputs: [...given, goals] }
+    return { outputs: [x, neg(margin(logits(x), labels)), state], inputs: [...given, goals] }
   }
   const insight = () => {
     const { proved, next } = intervalInsight(network.classes)(target, points, halves)
-    return { outputs: [next, proved], inputs: [...given, halves] }
+    return { outputs: [next, proved, proved], inputs: [...given, halves] }
   }
   const stages = stagesOf(attack)
   return {
@@ -142,7 +137,12 @@ export interface Outcome {
   readonly margin: number
   /** A point of the ball that is classified wrongly, in doubles. */
   readonly point: Float64Array | undefined
+  /** Whether some step had no gradient of the loss that was to be raised, as it underflowed to 0: it went by the margin's, or by none. */
+  readonly gradient: Gradient
 }
+
+export const gradients = ['own', 'margin', 'none'] as const
+export type Gradient = (typeof gradients)[number]
 
 export interface Search {
   /** Attacks images; an image does not depend on the others. Progress counts ascents of a batch. */
@@ -163,6 +163,8 @@ interface Prey {
   strongest: string
   margin: number
   found: Float64Array | undefined
+  /** Index into `gradients`. */
+  state: number
 }
 
 export const search =
@@ -181,7 +183,7 @@ export const search =
     const names = Object.keys(network.parameters)
     const size = S.size(network.input)
     const [inputs, points, moved] = [0, 1, 2].map(() => region.alloc(batch * size))
-    const [labels, extra, answer] = [0, 1, 2].map(() => region.alloc(batch))
+    const [labels, extra, answer, states] = [0, 1, 2, 3].map(() => region.alloc(batch))
     const scale = region.alloc(1)
 
     /** One run of a graph on up to `batch` images: where they go, and a number about each. */
@@ -190,7 +192,7 @@ export const search =
       resident: readonly Buffer[],
       some: readonly Prey[],
       numbers: (p: Prey) => number,
-    ): Promise<readonly [Data, Data]> => {
+    ): Promise<readonly Data[]> => {
       for (let i = 0; i < batch; i++) {
         const p = some[i % some.length]
         backend.write(inputs, p.pixels, i * size)
@@ -203,8 +205,8 @@ export const search =
         filled((p) => p.label),
       )
       backend.write(extra, filled(numbers))
-      run([...resident, inputs, labels, scale, points, extra, moved, answer])
-      return [await backend.read(moved), await backend.read(answer)]
+      run([...resident, inputs, labels, scale, points, extra, moved, answer, states])
+      return [await backend.read(moved), await backend.read(answer), await backend.read(states)]
     }
 
     return {
@@ -225,6 +227,7 @@ export const search =
             strongest: '',
             margin: Number.POSITIVE_INFINITY,
             found: undefined,
+            state: 0,
           }
         })
         const standing = (some: readonly Prey[]) => some.filter((p) => p.found === undefined)
@@ -239,9 +242,15 @@ export const search =
 
         const ascend = async ({ stage, ascent }: (typeof compiled)[number], some: readonly Prey[], goal: number) => {
           await batches(some, async (part) => {
-            const [to, margins] = await step(ascent.run, resident, part, (p) => (p.label + goal) % network.classes)
+            const [to, margins, state] = await step(
+              ascent.run,
+              resident,
+              part,
+              (p) => (p.label + goal) % network.classes,
+            )
             for (const [i, p] of part.entries()) {
               p.point = Float32Array.from(to.subarray(i * size, (i + 1) * size))
+              p.state = Math.max(p.state, state[i])
               const left = margins[i]
               if (left < p.margin) [p.margin, p.strongest] = [left, stage.label]
               if (left > 0) continue
@@ -301,7 +310,13 @@ export const search =
           check?.close()
         }
         return new Map(
-          prey.map((p) => [p.image, { strongest: p.strongest, margin: p.margin, point: p.found }] as const),
+          prey.map(
+            (p) =>
+              [
+                p.image,
+                { strongest: p.strongest, margin: p.margin, point: p.found, gradient: gradients[p.state] ?? 'none' },
+              ] as const,
+          ),
         )
       },
     }

@@ -1,6 +1,19 @@
 import { nextDouble } from '../core/rounding.ts'
 import type { Tensor } from '../core/tensor.ts'
-import { add, equal, greater, greaterEqual, iota, neg, pad, reshape, select, sub, transpose } from '../ops/index.ts'
+import {
+  add,
+  equal,
+  greater,
+  greaterEqual,
+  iota,
+  neg,
+  oneHot,
+  pad,
+  reshape,
+  select,
+  sub,
+  transpose,
+} from '../ops/index.ts'
 import type { Constraint, UnsafeProperty } from './counterexample.ts'
 import type { Range } from './perturbation.ts'
 
@@ -9,10 +22,6 @@ import type { Range } from './perturbation.ts'
  * before they meet a box, which is much tighter than combining bounds of the logits.
  */
 export type Specification = Tensor
-
-/** 1 at the label: `[n] -> [n, classes]`. */
-export const oneHot = (labels: Tensor, classes: number): Tensor =>
-  equal(reshape(labels, [labels.shape[0], 1]), iota(classes)) as Tensor
 
 /**
  * Margins z_y - z_j for every class j: `[n] -> [classes, n, classes]`; row j = y is 0. An input is verified iff every lower bound

@@ -11,7 +11,7 @@ import { boundListed, elementsOf, listable, roundOf } from './listed.ts'
 import type { Context, Covering, Ends, Rows } from './rows.ts'
 import { PIECEWISE, screener, unstable } from './screen.ts'
 import { boundNode, peel, startOf } from './starts.ts'
-import { order } from './tape.ts'
+import { order, rewrite } from './tape.ts'
 import { walk } from './walk.ts'
 
 /**
@@ -54,6 +54,26 @@ export interface Bounded {
  * `given` (by another method, by the splits of a branch) are taken as they are. Rounding is `none` unless said otherwise (core/rounding.ts).
  */
 export type Bounder = (output: Tensor, boxes: Boxes, given?: Boxes, rounding?: Rounding) => Bounded
+
+/** A way to bound graphs in which every op that has a definition for this purpose is replaced by it. */
+const defined =
+  (bounder: Bounder): Bounder =>
+  (output, boxes, given = new Map(), rounding = 'none') => {
+    const definitionOf = ({ op: { relax } }: Tensor) =>
+      typeof relax === 'object' && 'definition' in relax ? relax.definition : undefined
+    if (!order([output]).some((x) => !boxes.has(x) && definitionOf(x))) return bounder(output, boxes, given, rounding)
+    const image = new Map<Tensor, Tensor>()
+    rewrite([output], (x, inputs) => {
+      const definition = boxes.has(x) ? undefined : definitionOf(x)
+      const same = inputs.every((y, i) => y === x.inputs[i])
+      const made = definition?.(inputs, x.attrs) ?? (same ? x : { ...x, inputs })
+      image.set(x, made)
+      return made
+    })
+    const to = (x: Tensor) => image.get(x) ?? x
+    const bounds = bounder(to(output), boxes, new Map([...given].map(([x, box]) => [to(x), box])), rounding)
+    return { ...bounds, node: (x) => bounds.node(to(x)) }
+  }
 
 const contextOf = (output: Tensor, boxes: Boxes, rounding: Rounding) => {
   if (rounding !== 'none') {
@@ -119,7 +139,7 @@ const covering = (rounding: Rounding, box: (x: Tensor) => Interval): Covering | 
  * Interval bound propagation. Rows are merged into the linear ops after the last nonlinear one before they meet a box
  * (arXiv:1810.12715, section 3): margins are tighter than differences of logit bounds.
  */
-export const ibp: Bounder = (output, boxes, given = new Map(), rounding = 'none') => {
+export const ibp: Bounder = defined((output, boxes, given = new Map(), rounding = 'none') => {
   const { boxed, images } = contextOf(output, boxes, rounding)
   const box = (x: Tensor) => known.get(x) as Interval
   const terminal = (x: Tensor) => (boxes.has(x) || (boxed.has(x) && isNonlinear(x, boxed)) ? box(x) : undefined)
@@ -131,7 +151,7 @@ export const ibp: Bounder = (output, boxes, given = new Map(), rounding = 'none'
     node: box,
     rounding,
   }
-}
+})
 
 const memo = (f: (x: Tensor) => Interval): ((x: Tensor) => Interval) => {
   const known = new Map<Tensor, Interval>()
@@ -150,9 +170,8 @@ const ones = (shape: S.Shape): Tensor => broadcastTo(scalar(1), shape)
  * The CROWN family (arXiv:1811.00866, 1804.10829, 1906.06316). `{ slope: 'same', hidden: 'own' }` is the symbolic interval of MixTrain,
  * `{ slope: 'adaptive', hidden: 'own' }` CROWN, `{ slope: 'adaptive', hidden: 'ibp' }` CROWN-IBP.
  */
-export const linearBounds =
-  (method: Method): Bounder =>
-  (output, boxes, given = new Map(), rounding = 'none') => {
+export const linearBounds = (method: Method): Bounder =>
+  defined((output, boxes, given = new Map(), rounding = 'none') => {
     const { boxed, images } = contextOf(output, boxes, rounding)
     const nodes = order([output])
     const exact = exactNodes(nodes, boxes, boxed)
@@ -256,4 +275,4 @@ export const linearBounds =
       },
       rounding,
     }
-  }
+  })

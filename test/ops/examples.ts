@@ -628,4 +628,20 @@ export const entries: readonly Entry[] = [
     wrong: wrongAxes,
     accuracy: { kind: 'logSumExp', terms: reduced },
   },
+  {
+    op: O.logSoftmaxOp,
+    examples: [
+      example([real(2, 5)], [[0]], { axis: 1 }),
+      example([real(2, 3, 4)], [[0]], { axis: 1 }),
+      example([real(3, 4)], [], { axis: 0 }),
+      example([real(6)], [], { axis: 0 }),
+      example([real(2, 1)], [[0]], { axis: 1 }),
+    ],
+    wrong: [
+      { shapes: [[2, 3]], attrs: { axis: 2 } },
+      { shapes: [[2, 3]], attrs: { axis: -1 } },
+      { shapes: [[2, 3]], attrs: { axis: 0.5 } },
+    ],
+    accuracy: { kind: 'logSumExp', terms: ([x], attrs) => x[(attrs as { axis: number }).axis] },
+  },
 ]

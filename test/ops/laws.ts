@@ -146,7 +146,7 @@ const linesOf = (op: Op<unknown>, e: Example, operands: readonly Operand[], slop
     return typeof relax.bilinear === 'function' && operands.every(isInterval)
       ? relax.bilinear(operands, e.attrs, slope)
       : undefined
-  return relax.relax(operands, e.attrs, slope)
+  return 'definition' in relax ? undefined : relax.relax(operands, e.attrs, slope)
 }
 
 /** sum of slopes[i] x_i + intercept over the boxed operands, in the shape of the output, and the same of magnitudes. */
