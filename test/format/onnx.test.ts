@@ -5,19 +5,13 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
 import { wasm } from '../../src/backend/wasm.ts'
-import { bits, key, uniform } from '../../src/core/key.ts'
+import { bits, key } from '../../src/core/key.ts'
 import { interval } from '../../src/core/op.ts'
 import { type Shape, size } from '../../src/core/shape.ts'
 import type { Apply, Operand, Tensor } from '../../src/core/tensor.ts'
 import { encodeModelOnnx } from '../../src/format/model.ts'
-import { decodeOnnx, encodeOnnx, type OnnxModel, parameterConstants } from '../../src/format/onnx/index.ts'
-import {
-  type AttributeValue,
-  type ModelData,
-  type NodeData,
-  type TensorData,
-  writeModel,
-} from '../../src/format/onnx/proto.ts'
+import { decodeOnnx, encodeOnnx, parameterConstants } from '../../src/format/onnx/index.ts'
+import type { TensorData } from '../../src/format/onnx/proto.ts'
 import { networks as trained } from '../../src/nn/networks.ts'
 import {
   abs,
@@ -55,107 +49,21 @@ import {
 import { evaluate } from '../../src/tape/run.ts'
 import { mnistTest, networks, weights } from '../golden.ts'
 import { left, right, shared, skipped } from '../shared.ts'
-
-const ort = await import('onnxruntime-web').catch(() => undefined)
-if (ort === undefined) skipped('comparison with onnxruntime', 'onnxruntime-web is not installed')
-else ort.env.wasm.numThreads = 1
-
-/** What onnxruntime makes of a model. */
-const runtime = async (bytes: Uint8Array, name: string, shape: Shape, data: Float32Array): Promise<Float32Array> => {
-  if (ort === undefined) throw new Error('onnxruntime is absent')
-  const session = await ort.InferenceSession.create(bytes, { graphOptimizationLevel: 'disabled', logSeverityLevel: 3 })
-  try {
-    const result = await session.run({ [name]: new ort.Tensor('float32', data, shape) })
-    return result[session.outputNames[0]].data as Float32Array
-  } finally {
-    await session.release()
-  }
-}
-
-/** What the reference backend makes of a decoded model, in f64. */
-const run = async (model: OnnxModel, n: number, data: ArrayLike<number>): Promise<Float64Array> => {
-  const x = input('x', [n, ...model.input.shape])
-  const [y] = await evaluate(reference())(
-    [model.network(parameterConstants(model))(x)],
-    new Map([[x, Float64Array.from(data)]]),
-  )
-  return y as Float64Array
-}
-
-/** Largest |a - b| over max(1, |b|); lengths agree. */
-const deviation = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
-  assert.is(a.length, b.length)
-  let worst = 0
-  for (let i = 0; i < a.length; i++) {
-    if (Object.is(a[i], b[i])) continue
-    const d = Math.abs(a[i] - b[i]) / Math.max(1, Math.abs(b[i]))
-    worst = d <= worst ? worst : Number.isNaN(d) ? Number.POSITIVE_INFINITY : d
-  }
-  return worst
-}
-
-const draw = (shape: Shape, seed = 1, low = -1, high = 1): Float32Array => uniform(key(seed), size(shape), low, high)
-const tensor = (name: string, shape: Shape, seed = 2, low = -1, high = 1): TensorData => ({
-  name,
-  shape,
-  data: draw(shape, seed, low, high),
-})
-const int64 = (name: string, values: readonly number[], shape: Shape = [values.length]): TensorData => ({
-  name,
-  shape,
-  data: values.map(BigInt),
-})
-const attributes = (
-  given: Readonly<Record<string, number | string | readonly number[] | TensorData>>,
-): Readonly<Record<string, AttributeValue>> =>
-  Object.fromEntries(
-    Object.entries(given).map(([k, v]): [string, AttributeValue] => [
-      k,
-      typeof v === 'number'
-        ? FLOATS.includes(k)
-          ? { float: v }
-          : { int: v }
-        : typeof v === 'string'
-          ? { string: v }
-          : 'data' in v
-            ? { tensor: v }
-            : { ints: v },
-    ]),
-  )
-const FLOATS = ['alpha', 'beta', 'epsilon', 'momentum', 'ratio', 'value']
-
-type Line = readonly [
-  op: string,
-  inputs: string,
-  outputs: string,
-  attributes?: Parameters<typeof attributes>[0] | undefined,
-]
-
-/** A model from lines of nodes; names are separated by blanks, `-` stands for no input. The input is `x`, the output `y`. */
-const modelOf = (
-  shape: readonly (number | string)[],
-  lines: readonly Line[],
-  initializers: readonly TensorData[] = [],
-  more: Partial<ModelData> = {},
-): Uint8Array =>
-  writeModel({
-    name: 'test',
-    opset: 13,
-    irVersion: 8,
-    nodes: lines.map(
-      ([op, inputs, outputs, given], i): NodeData => ({
-        name: `n${i}`,
-        op,
-        inputs: inputs === '' ? [] : inputs.split(' ').map((s) => (s === '-' ? '' : s)),
-        outputs: outputs.split(' '),
-        attributes: attributes(given ?? {}),
-      }),
-    ),
-    initializers,
-    input: { name: 'x', shape },
-    output: { name: 'y' },
-    ...more,
-  })
+import { OPS } from './onnx-cases.ts'
+import {
+  agrees,
+  type Case,
+  deviation,
+  draw,
+  FLOATS,
+  int64,
+  type Line,
+  modelOf,
+  ort,
+  run,
+  runtime,
+  tensor,
+} from './onnx-models.ts'
 
 /** A field of a message on the wire, for files that no encoder writes. */
 const field = (number: number, content: Uint8Array | number): Uint8Array => {
@@ -285,14 +193,6 @@ for (const [file, name] of [
 }
 
 // ---- one op at a time ----------------------------------------------------------------------------------------------
-
-interface Case {
-  readonly shape: readonly (number | string)[]
-  readonly lines: readonly Line[]
-  readonly initializers?: readonly TensorData[]
-  readonly opset?: number
-  readonly range?: readonly [number, number]
-}
 
 const image = ['N', 2, 7, 6] as const
 const w3 = tensor('w', [3, 2, 3, 2])
@@ -520,35 +420,12 @@ const CASES: Readonly<Record<string, Case>> = {
   },
 }
 
-for (const [name, c] of Object.entries(CASES)) {
-  const bytes = modelOf(c.shape, c.lines, c.initializers, { opset: c.opset ?? 13 })
-  const model = () => right(decodeOnnx(bytes, name))
-  test(`${name} agrees with onnxruntime, with and without a batch of 1`, async () => {
-    const { input: x, output } = model()
-    const hardCoded = name.includes('hard-coded')
-    for (const n of hardCoded ? [1] : [1, 3]) {
-      const data = draw([n, ...x.shape], n, ...(c.range ?? [-2, 2]))
-      const got = await run(model(), n, data)
-      assert.is(got.length, n * size(output.shape))
-      assert.ok(got.every(Number.isFinite))
-      if (ort === undefined) continue
-      const theirs = await runtime(bytes, 'x', [n, ...x.shape], data)
-      assert.ok(deviation(got, theirs) < 1e-5, `deviation ${deviation(got, theirs)}`)
-    }
-    // Every image of a batch is the network of that image alone.
-    const two = draw([2, ...x.shape], 5, ...(c.range ?? [-2, 2]))
-    const [whole, first, second] = await Promise.all([
-      run(model(), 2, two),
-      run(model(), 1, two.subarray(0, size(x.shape))),
-      run(model(), 1, two.subarray(size(x.shape))),
-    ])
-    assert.equal([...whole], [...first, ...second])
-  })
-}
+for (const [name, c] of Object.entries({ ...CASES, ...OPS })) agrees(name, c)
 
 test('every op that is read has a case', async () => {
   const { IMPORTS } = await import('../../src/format/onnx/ops.ts')
-  const covered = new Set(Object.values(CASES).flatMap(({ lines }) => lines.map(([op]) => op)))
+  const all = [...Object.values(CASES), ...Object.values(OPS)]
+  const covered = new Set(all.flatMap(({ lines }) => lines.map(([op]) => op)))
   assert.equal(
     Object.keys(IMPORTS).filter((op) => !covered.has(op)),
     [],
@@ -768,8 +645,12 @@ const one = (shape: readonly (number | string)[], line: Line, initializers: read
 test('attributes and ops that are not supported are named with their node', () => {
   refused(/node "n0" \(Softmax\)\): the op "Softmax" is not supported/, one(['N', 3], ['Softmax', 'x', 'y']))
   refused(
-    /\(Conv\)\): attribute group: expected 1, found 2/,
-    one(image, ['Conv', 'x w', 'y', { group: 2 }], [tensor('w', [2, 1, 3, 3])]),
+    /\(Conv\)\): attribute group: 3 does not divide 2 channels and 3 output channels/,
+    one(image, ['Conv', 'x w', 'y', { group: 3 }], [tensor('w', [3, 1, 3, 3])]),
+  )
+  refused(
+    /\(Conv\)\): input 1 \[2,2,3,3\] has weights for 2 groups of 2 channels, the input has 2/,
+    one(image, ['Conv', 'x w', 'y', { group: 2 }], [tensor('w', [2, 2, 3, 3])]),
   )
   refused(/attribute auto_pad: "SAME" is not supported/, one(image, ['Conv', 'x w', 'y', { auto_pad: 'SAME' }], [w3]))
   refused(/exclude each other/, one(image, ['Conv', 'x w', 'y', { auto_pad: 'VALID', pads: [1, 1, 1, 1] }], [w3]))
@@ -780,7 +661,7 @@ test('attributes and ops that are not supported are named with their node', () =
   )
   refused(/attribute pads: expected 4 numbers >= 0/, one(image, ['Conv', 'x w', 'y', { pads: [-1, 0, 0, 0] }], [w3]))
   refused(
-    /the input has 2 channels, the weights expect 3/,
+    /input 1 \[2,3,1,1\] has weights for 3 channels, the input has 2/,
     one(image, ['Conv', 'x w', 'y'], [tensor('w', [2, 3, 1, 1])]),
   )
   refused(/does not fit/, one(image, ['Conv', 'x w', 'y'], [tensor('w', [2, 2, 9, 1])]))

@@ -1,20 +1,42 @@
-import { equals, type Shape, show } from '../../core/shape.ts'
+import { equals, show } from '../../core/shape.ts'
 import type { Operand, Tensor } from '../../core/tensor.ts'
 import { add, type Conv, conv2d, reshape } from '../../ops/index.ts'
 import { showExtents } from './axes.ts'
 import type { Floats, Import, NodeView } from './values.ts'
 import { type Export, type Fuse, refuse, type Writer } from './writer.ts'
 
-/** A value `[N, c, h, w]`. */
-export const images = (s: NodeView): Floats => {
-  const v = s.floats(0)
-  return v.probe.shape.length === 4 && v.batched
-    ? v
-    : s.fail(`expected images [N,c,h,w], found ${showExtents(v)}: only 2-dimensional windows are supported`)
+/**
+ * A value `[N, c, h, w]`, or `[N, c, l]`, which is taken as a map of one row: every op of windows is one of two axes here.
+ */
+export interface Maps {
+  readonly floats: Floats
+  /** [height, width]. */
+  readonly extents: Pair
+  /** How many axes the windows have in the file. */
+  readonly axes: 1 | 2
 }
 
+export const mapsOf = (s: NodeView): Maps => {
+  const floats = s.floats(0)
+  const { shape } = floats.probe
+  if (!floats.batched || (shape.length !== 3 && shape.length !== 4))
+    return s.fail(
+      `expected maps [N,c,h,w] or [N,c,l], found ${showExtents(floats)}: windows of 1 or 2 axes are supported`,
+    )
+  const [h, w] = shape.slice(2)
+  return { floats, extents: shape.length === 4 ? [h, w] : [1, h], axes: shape.length === 4 ? 2 : 1 }
+}
+
+/** `[a, b, l]` as `[a, b, 1, l]`; maps stay. */
+export const asMaps = <T extends Operand>(x: T): T =>
+  x.shape.length === 3 ? reshape(x, [x.shape[0], x.shape[1], 1, x.shape[2]]) : x
+
+/** The way back. */
+export const asGiven = (y: Operand, { axes }: Maps): Operand =>
+  axes === 1 ? reshape(y, [y.shape[0], y.shape[1], y.shape[3]]) : y
+
 export type Pair = readonly [number, number]
-type Sides = readonly [number, number, number, number]
+export type Sides = readonly [number, number, number, number]
 
 export interface Geometry {
   readonly stride: Pair
@@ -23,51 +45,103 @@ export interface Geometry {
   readonly padding: Sides
 }
 
-/** The window of Conv and the pools: strides, dilations, and pads given or worked out by auto_pad. */
-export const geometry = (s: NodeView, x: Shape, kernel: Pair): Geometry => {
-  const pair = (name: string): Pair => {
-    const v = s.list(name) ?? [1, 1]
-    return v.length === 2 && v.every((d) => d >= 1)
-      ? (v as unknown as Pair)
-      : s.fail(`attribute ${name}: expected 2 numbers >= 1, found [${v}]`)
-  }
-  const [stride, dilation] = [pair('strides'), pair('dilations')]
-  const auto = s.string('auto_pad', 'NOTSET')
-  const pads = s.list('pads') ?? [0, 0, 0, 0]
-  if (pads.length !== 4 || !pads.every((p) => p >= 0))
-    s.fail(`attribute pads: expected 4 numbers >= 0, found [${pads}]`)
-  if (auto === 'NOTSET' || auto === '') return { stride, dilation, padding: pads as unknown as Sides }
-  if (pads.some((p) => p !== 0)) s.fail(`attributes pads and auto_pad ${auto} exclude each other`)
-  if (auto === 'VALID') return { stride, dilation, padding: [0, 0, 0, 0] }
-  if (auto !== 'SAME_UPPER' && auto !== 'SAME_LOWER')
-    return s.fail(`attribute auto_pad: ${JSON.stringify(auto.slice(0, 80))} is not supported`)
-  // As many outputs as strides fit the input, rounded up; an odd zero goes behind (UPPER) or before (LOWER).
-  const total = ([0, 1] as const).map((i) =>
-    Math.max(0, (Math.ceil(x[i + 2] / stride[i]) - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 - x[i + 2]),
-  )
-  const less = total.map((t) => Math.floor(t / 2))
-  const more = total.map((t) => Math.ceil(t / 2))
-  const [before, behind] = auto === 'SAME_UPPER' ? [less, more] : [more, less]
-  return { stride, dilation, padding: [before[0], before[1], behind[0], behind[1]] }
+/** A list of the file with a number for each axis of a window, as [vertical, horizontal]; `other` for an axis that the file has not. */
+export const pairOf = (s: NodeView, name: string, list: readonly number[], axes: 1 | 2, least = 1, other = 1): Pair => {
+  if (list.length !== axes || !list.every((d) => d >= least))
+    return s.fail(
+      `attribute ${name}: expected ${axes} ${axes === 1 ? 'number' : 'numbers'} >= ${least}, found [${list}]`,
+    )
+  return axes === 1 ? [other, list[0]] : (list as unknown as Pair)
 }
 
-/** Cross-correlation `[N, c, h, w] * [o, c, p, q] + [o]`. */
-const conv: Import = (s) => {
-  const [x, w] = [images(s), s.floats(1)]
-  if (w.batched || w.probe.shape.length !== 4) s.fail(`input 1 must be a parameter [o,c,p,q], found ${showExtents(w)}`)
-  const group = s.int('group', 1)
-  if (group !== 1) s.fail(`attribute group: expected 1, found ${group}`)
-  const kernel = w.probe.shape.slice(2) as unknown as Pair
+/** Pads of the file as [top, left, bottom, right]. */
+export const padsOf = (s: NodeView, axes: 1 | 2): Sides => {
+  const pads = s.list('pads') ?? Array.from({ length: 2 * axes }, () => 0)
+  if (pads.length !== 2 * axes || !pads.every((p) => p >= 0))
+    s.fail(`attribute pads: expected ${2 * axes} numbers >= 0, found [${pads}]`)
+  return axes === 1 ? [0, pads[0], 0, pads[1]] : (pads as unknown as Sides)
+}
+
+/** `total` zeros on two sides; of an odd number the last goes behind (SAME_UPPER) or before (SAME_LOWER). */
+export const shared = (total: Pair, upper: boolean): Sides => {
+  const [less, more] = [total.map((t) => Math.floor(t / 2)), total.map((t) => Math.ceil(t / 2))]
+  const [before, behind] = upper ? [less, more] : [more, less]
+  return [before[0], before[1], behind[0], behind[1]]
+}
+
+/** What auto_pad says: NOTSET where it is not given. */
+export const autoPad = (s: NodeView, pads: Sides): 'NOTSET' | 'VALID' | 'SAME_UPPER' | 'SAME_LOWER' => {
+  const auto = s.string('auto_pad', 'NOTSET')
+  if (auto === '' || auto === 'NOTSET') return 'NOTSET'
+  if (auto !== 'VALID' && auto !== 'SAME_UPPER' && auto !== 'SAME_LOWER')
+    return s.fail(`attribute auto_pad: ${JSON.stringify(auto.slice(0, 80))} is not supported`)
+  return pads.some((p) => p !== 0) ? s.fail(`attributes pads and auto_pad ${auto} exclude each other`) : auto
+}
+
+/** The window of Conv and the pools: strides, dilations, and pads given or worked out by auto_pad. */
+export const geometry = (s: NodeView, { extents, axes }: Maps, kernel: Pair): Geometry => {
+  const pair = (name: string): Pair => pairOf(s, name, s.list(name) ?? Array.from({ length: axes }, () => 1), axes)
+  const [stride, dilation] = [pair('strides'), pair('dilations')]
+  const padding = padsOf(s, axes)
+  const auto = autoPad(s, padding)
+  if (auto === 'NOTSET' || auto === 'VALID') return { stride, dilation, padding }
+  // As many outputs as strides fit the input, rounded up.
+  const total = (i: 0 | 1) =>
+    Math.max(0, (Math.ceil(extents[i] / stride[i]) - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 - extents[i])
+  return { stride, dilation, padding: shared([total(0), total(1)], auto === 'SAME_UPPER') }
+}
+
+/** Weights `[a, b, p, q]` or `[a, b, l]` of a convolution of maps, and the window that they are of. */
+export const weightsOf = (s: NodeView, maps: Maps) => {
+  const weights = s.floats(1)
+  const { shape } = weights.probe
+  if (weights.batched || shape.length !== maps.axes + 2)
+    s.fail(`input 1 must be a parameter [o,c,${maps.axes === 1 ? 'l' : 'p,q'}], found ${showExtents(weights)}`)
   const declared = s.list('kernel_shape')
-  if (declared !== undefined && `${declared}` !== `${kernel}`)
-    s.fail(`attribute kernel_shape: [${declared}], but the weights are ${show(w.probe.shape)}`)
-  const options = geometry(s, x.probe.shape, kernel)
-  if (!s.has(2)) return s.emit([x, w], ([a, b]) => conv2d(a, b, options))
+  if (declared !== undefined && `${declared}` !== `${shape.slice(2)}`)
+    s.fail(`attribute kernel_shape: [${declared}], but the weights are ${show(shape)}`)
+  const kernel: Pair = maps.axes === 1 ? [1, shape[2]] : [shape[2], shape[3]]
+  return { weights, kernel }
+}
+
+/** What `run` makes of maps and weights, with input 2 as a bias per channel where there is one. */
+export const withBias = (
+  s: NodeView,
+  maps: Maps,
+  weights: Floats,
+  channels: number,
+  run: (x: Operand, w: Operand) => Operand,
+): Floats => {
+  const product = (x: Operand, w: Operand) => run(asMaps(x), asMaps(w))
+  if (!s.has(2)) return s.emit([maps.floats, weights], ([x, w]) => asGiven(product(x, w), maps))
   const bias = s.floats(2)
-  const channels = w.probe.shape[0]
   if (bias.batched || bias.probe.shape.length !== 1 || bias.probe.shape[0] !== channels)
     s.fail(`input 2 must be a parameter [${channels}], found ${showExtents(bias)}`)
-  return s.emit([x, w, bias], ([a, b, c]) => add(conv2d(a, b, options), reshape(c, [channels, 1, 1])) as Operand)
+  return s.emit([maps.floats, weights, bias], ([x, w, b]) =>
+    asGiven(add(product(x, w), reshape(b, [channels, 1, 1])) as Operand, maps),
+  )
+}
+
+/** How many groups the channels of a convolution are in. */
+export const groupsOf = (s: NodeView, channels: number, outs: number): number => {
+  const groups = s.int('group', 1)
+  return groups >= 1 && channels % groups === 0 && outs % groups === 0
+    ? groups
+    : s.fail(`attribute group: ${groups} does not divide ${channels} channels and ${outs} output channels`)
+}
+
+/** Cross-correlation `[N, c, h, w] * [o, c / group, p, q] + [o]`, or of rows `[N, c, l] * [o, c / group, k] + [o]`. */
+const conv: Import = (s) => {
+  const maps = mapsOf(s)
+  const { weights, kernel } = weightsOf(s, maps)
+  const [channels, [outs, own]] = [maps.floats.probe.shape[1], weights.probe.shape]
+  const groups = groupsOf(s, channels, outs)
+  if (own * groups !== channels)
+    s.fail(
+      `input 1 ${showExtents(weights)} has weights for ${groups === 1 ? '' : `${groups} groups of `}${own} channels, the input has ${channels}`,
+    )
+  const options = geometry(s, maps, kernel)
+  return withBias(s, maps, weights, outs, (x, w) => conv2d(x, w, { ...options, groups }))
 }
 
 export const imports: Readonly<Record<string, Import>> = { Conv: conv }
@@ -85,7 +159,7 @@ const writeConv = (result: Tensor, x: Tensor, w: Writer, bias: readonly Tensor[]
   if (w.moving(x.inputs[1])) refuse(x, 'its second operand depends on the input')
   w.emit(result, 'Conv', [...x.inputs, ...bias].map(w.ref), {
     dilations: { ints: g.dilation },
-    group: { int: 1 },
+    group: { int: g.groups ?? 1 },
     kernel_shape: { ints: g.w },
     pads: { ints: [...g.pad, ...after(g)] },
     strides: { ints: g.stride },

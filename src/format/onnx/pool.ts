@@ -1,22 +1,21 @@
 import type { Operand, Tensor } from '../../core/tensor.ts'
 import { averagePool2d, type Conv, maxPool2d } from '../../ops/index.ts'
-import { after, type Geometry, geometry, images, type Pair } from './conv.ts'
+import { after, asGiven, asMaps, type Geometry, geometry, mapsOf, type Pair, pairOf } from './conv.ts'
 import type { Import, NodeView } from './values.ts'
 import { between, type Fuse } from './writer.ts'
 
 const pool =
   (step: (s: NodeView, kernel: Pair, options: Geometry) => (x: Operand) => Operand): Import =>
   (s) => {
-    const x = images(s)
-    const kernel = s.list('kernel_shape') ?? s.fail('attribute kernel_shape is missing')
-    if (kernel.length !== 2 || !kernel.every((k) => k >= 1))
-      s.fail(`attribute kernel_shape: expected 2 numbers >= 1, found [${kernel}]`)
+    const maps = mapsOf(s)
+    const given = s.list('kernel_shape') ?? s.fail('attribute kernel_shape is missing')
+    const kernel = pairOf(s, 'kernel_shape', given, maps.axes)
     if (s.int('ceil_mode', 0) !== 0) s.fail('attribute ceil_mode: only 0 is supported')
-    const options = geometry(s, x.probe.shape, kernel as unknown as Pair)
+    const options = geometry(s, maps, kernel)
     if (options.padding.some((p, i) => p >= kernel[i % 2]))
-      s.fail(`attribute pads: [${options.padding}] must be less than the window [${kernel}]`)
-    const run = step(s, kernel as unknown as Pair, options)
-    return s.emit([x], ([v]) => run(v))
+      s.fail(`attribute pads: [${options.padding}] must be less than the window [${given}]`)
+    const run = step(s, kernel, options)
+    return s.emit([maps.floats], ([v]) => asGiven(run(asMaps(v)), maps))
   }
 
 const maxPool = pool((s, kernel, options) => {
