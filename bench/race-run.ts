@@ -6,7 +6,7 @@ import { get } from '../src/cli/shell.ts'
 import { VERSION } from '../src/cli/version.ts'
 import { raise, usage } from '../src/core/error.ts'
 import { fold, key } from '../src/core/key.ts'
-import { type Data, labelsOf, pixels, take } from '../src/data/dataset.ts'
+import { type Data, fingerprintOf, labelsOf, pixels, take } from '../src/data/dataset.ts'
 import { add, scale } from '../src/loss/loss.ts'
 import { objectives } from '../src/loss/objective.ts'
 import { l1 } from '../src/loss/regularizer.ts'
@@ -120,9 +120,10 @@ const optionsOf = ({ method, k, seed }: Entry, settings: Settings, data: Data): 
   }
 }
 
-const storedAs = ({ method, k, seed }: Entry, s: Settings): RunSettings => ({
+const storedAs = async ({ method, k, seed }: Entry, s: Settings, data: Data): Promise<RunSettings> => ({
   mixtrain: VERSION,
   data: s.data,
+  dataSha256: await fingerprintOf(data),
   network: s.network,
   loss: method,
   epsilon: s.epsilon,
@@ -138,14 +139,14 @@ const storedAs = ({ method, k, seed }: Entry, s: Settings): RunSettings => ({
   arithmetic: 'exact',
 })
 
-const resumed = (
+const resumed = async (
   path: string,
   wanted: RunSettings,
   network: Network,
   slots: readonly string[],
-): Checkpoint | undefined => {
+): Promise<Checkpoint | undefined> => {
   if (!existsSync(path)) return undefined
-  const run = right(decodeCheckpoint(readFileSync(path), path))
+  const run = await get(decodeCheckpoint(readFileSync(path), path))
   const different = (Object.keys(wanted) as (keyof RunSettings)[]).filter((name) => run.settings[name] !== wanted[name])
   if (different.length > 0)
     raise(usage(`${path} is of another race (${different.join(', ')}): finish that one, or begin anew with --fresh`))
@@ -180,8 +181,8 @@ export const runEntry = async (entry: Entry, o: RunOptions): Promise<FinalRecord
   const { settings, data, budgetSeconds } = o
   const run = nameOf(entry)
   const options = optionsOf(entry, settings, data)
-  const stored = storedAs(entry, settings)
-  let last = resumed(o.checkpoint, stored, options.network, options.optimizer.slots)
+  const stored = await storedAs(entry, settings, data)
+  let last = await resumed(o.checkpoint, stored, options.network, options.optimizer.slots)
   const about = {
     run,
     method: entry.method,
@@ -218,7 +219,7 @@ export const runEntry = async (entry: Entry, o: RunOptions): Promise<FinalRecord
         ]
         o.epoch(rows)
         last = epoch.checkpoint
-        replace(o.checkpoint, encodeCheckpoint(options.network, last, stored))
+        replace(o.checkpoint, await encodeCheckpoint(options.network, last, stored))
         o.note(
           `${run}  epoch ${epoch.epoch + 1}/${settings.epochs}  ACC ${(100 * acc).toFixed(2)}  ERA ${(100 * (era ?? 0)).toFixed(2)}  VRA ${(100 * vra).toFixed(2)}  ${spent().toFixed(1)} s`,
         )

@@ -1,10 +1,10 @@
-import { mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { fileError, raise, usage } from '../core/error.ts'
 import { unknownName } from '../core/names.ts'
 import { download, isWhole } from '../data/download.ts'
-import { files } from '../data/files.ts'
+import { files, makeDirectory } from '../data/files.ts'
 import { loadFolder } from '../data/folder.ts'
 import { type Source, type SourceName, sources } from '../data/sources.ts'
 import { unpack } from '../data/unpack.ts'
@@ -90,7 +90,7 @@ export const dataCommand: Command<typeof options, 'NAME' | 'DIR'> = {
       shell.interruptible(async () => {
         if (!Object.hasOwn(sources, NAME)) raise(usage(unknownName('data set', NAME, names)))
         const name = NAME as SourceName
-        await mkdir(DIR, { recursive: true }).catch(() => raise(fileError(DIR, 'expected a folder, found a file')))
+        await get(makeDirectory(DIR))
         const there = await complete(name, DIR)
         if (!there) {
           await fill(name, DIR, mirror, shell)

@@ -10,7 +10,7 @@ import { define, type Outcome } from './command.ts'
 import { dataCommand } from './data.ts'
 import { devicesCommand } from './devices.ts'
 import { evaluateCommand } from './evaluate.ts'
-import { Interrupted, openShell, type Shell } from './shell.ts'
+import { exitCodeOf, Interrupted, openShell, type Shell } from './shell.ts'
 import { trainCommand } from './train.ts'
 import { verifyCommand } from './verify.ts'
 import { VERSION } from './version.ts'
@@ -18,7 +18,6 @@ import { VERSION } from './version.ts'
 const SUCCESS = 0
 const FAILURE = 1
 const USAGE = 2
-const INTERRUPTED = 130
 
 const commands = [
   define(trainCommand),
@@ -46,7 +45,7 @@ const programOf = (shell: Shell, decide: (outcome: Outcome) => void): Command =>
     })
     .addHelpText(
       'after',
-      '\nmixtrain COMMAND --help tells more, with examples.\nExit code: 0 success, 1 failure, 2 wrong usage, 130 interrupted.',
+      '\nmixtrain COMMAND --help tells more, with examples.\nExit code: 0 success, 1 failure, 2 wrong usage, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).',
     )
   for (const add of commands) add(program, shell, decide)
   return program
@@ -101,7 +100,7 @@ const run = async (argv: readonly string[], shell: Shell): Promise<number> => {
     shell.clear()
     if (cause instanceof Interrupted) {
       fail({ kind: 'interrupted', message: cause.message }, shell, asJson)
-      return INTERRUPTED
+      return exitCodeOf(cause.signal)
     }
     if (cause instanceof CommanderError) {
       if (cause.exitCode === 0) return SUCCESS

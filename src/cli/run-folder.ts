@@ -3,10 +3,11 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { fileError, type MixtrainError } from '../core/error.ts'
-import { append, exists, files, makeDirectory, makeFresh, remove, writeAtomic } from '../data/files.ts'
+import { append, exists, files, makeDirectory, makeFresh, remove, removeEmpty, writeAtomic } from '../data/files.ts'
 import type { Network } from '../nn/networks.ts'
 import { decodeCheckpoint, encodeCheckpoint, logged, type Settings, type StoredRun } from '../train/checkpoint.ts'
 import type { Checkpoint, EpochRecord } from '../train/fit.ts'
+import { type Lock, lock } from './lock.ts'
 
 /** The files of a run. */
 export const FILES = {
@@ -18,41 +19,72 @@ export const FILES = {
   curves: 'curves.svg',
 } as const
 
-/** A folder that a run may write to; `made` if it was not there before. */
-export interface RunFolder {
+/** There while a process writes to the folder. */
+const LOCK = 'run.lock'
+
+/** A folder that this process alone may write to, until it is released; `made` if it was not there before. */
+export interface RunFolder extends Lock {
   readonly path: string
   readonly made: boolean
 }
 
+/** A folder, which exists, for this process alone. */
+const held = (path: string, made: boolean): TE.TaskEither<MixtrainError, RunFolder> =>
+  pipe(
+    TE.fromEither(lock(join(path, LOCK), path)),
+    TE.map(({ release }) => ({ path, made, release })),
+    TE.orElseFirst(() => (made ? removeEmpty(path) : TE.right(undefined))),
+  )
+
 const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text)
 
-/** The folder asked for by name: it may exist, but have no run in it. */
+/** An error if there is a run in the folder already. */
+const vacant = (path: string): TE.TaskEither<MixtrainError, void> =>
+  pipe(
+    files.list(path),
+    TE.chainEitherK((entries) => {
+      const taken = Object.values(FILES).find((name) => entries.includes(name))
+      return taken === undefined
+        ? E.right(undefined)
+        : E.left(
+            fileError(
+              path,
+              `there is a run in this folder already (${taken}); choose another --output${
+                entries.includes(FILES.checkpoint) ? `, or go on with --resume ${path}` : ''
+              }`,
+            ),
+          )
+    }),
+  )
+
+/** The folder asked for by name: it may exist, but have no run in it. What is seen under the lock stays so. */
 export const claim = (path: string): TE.TaskEither<MixtrainError, RunFolder> =>
   pipe(
     exists(path),
-    TE.chain((there) =>
-      there
-        ? pipe(
-            files.list(path),
-            TE.chainEitherK((entries) => {
-              const taken = Object.values(FILES).find((name) => entries.includes(name))
-              return taken === undefined
-                ? E.right({ path, made: false })
-                : E.left(
-                    fileError(
-                      path,
-                      `there is a run in this folder already (${taken}); choose another --output${
-                        entries.includes(FILES.checkpoint) ? `, or go on with --resume ${path}` : ''
-                      }`,
-                    ),
-                  )
-            }),
-          )
-        : pipe(
-            makeDirectory(path),
-            TE.map(() => ({ path, made: true })),
-          ),
+    TE.chainFirst((there) => (there ? TE.right(undefined) : makeDirectory(path))),
+    TE.chain((there) => held(path, !there)),
+    TE.chainFirst((folder) =>
+      pipe(
+        vacant(path),
+        TE.chain(() => tidied(path)),
+        TE.mapLeft((error) => {
+          folder.release()
+          return error
+        }),
+      ),
     ),
+  )
+
+/** The folder of a run that is to go on. */
+export const reclaim = (path: string): TE.TaskEither<MixtrainError, RunFolder> =>
+  pipe(
+    exists(join(path, FILES.checkpoint)),
+    TE.filterOrElse(
+      (there) => there,
+      (): MixtrainError =>
+        fileError(path, `there is no ${FILES.checkpoint} to resume from: no epoch of a run was finished here`),
+    ),
+    TE.chain(() => held(path, false)),
   )
 
 /** A folder of its own under `runs`: the UTC time as 2026-11-22T18-20-59, with a number where that is taken. */
@@ -62,7 +94,7 @@ export const fresh = (now: Date): TE.TaskEither<MixtrainError, RunFolder> => {
     const path = join('runs', n === 1 ? time : `${time}-${n}`)
     return pipe(
       makeFresh(path),
-      TE.map((): RunFolder => ({ path, made: true })),
+      TE.chain(() => held(path, true)),
       TE.orElse((error) =>
         pipe(
           exists(path),
@@ -81,21 +113,26 @@ export const fresh = (now: Date): TE.TaskEither<MixtrainError, RunFolder> => {
 export const stored = (folder: string): TE.TaskEither<MixtrainError, StoredRun> => {
   const path = join(folder, FILES.checkpoint)
   return pipe(
-    exists(path),
-    TE.filterOrElse(
-      (there) => there,
-      (): MixtrainError =>
-        fileError(folder, `there is no ${FILES.checkpoint} to resume from: no epoch of a run was finished here`),
-    ),
-    TE.chain(() => files.read(path)),
-    TE.chainEitherK((bytes) => decodeCheckpoint(bytes, path)),
+    files.read(path),
+    TE.chain((bytes) => decodeCheckpoint(bytes, path)),
   )
 }
 
 const lines = (history: readonly EpochRecord[]): string => history.map((r) => `${JSON.stringify(logged(r))}\n`).join('')
 
-/** What a killed process leaves of a file that it was writing. */
-const LEFTOVER = new RegExp(`^(${Object.values(FILES).join('|').replaceAll('.', '\\.')})\\.[0-9a-f-]{36}\\.tmp$`)
+/** What a killed process leaves of a file that it was writing, or of a lock that it was taking. */
+const LEFTOVER = new RegExp(
+  `^((${Object.values(FILES).join('|').replaceAll('.', '\\.')})\\.[0-9a-f-]{36}\\.tmp|${LOCK}(\\.[0-9a-f-]{36})+(\\.tmp)?)$`,
+)
+
+/** Removes what killed processes left half-written. */
+const tidied = (folder: string): TE.TaskEither<MixtrainError, void> =>
+  pipe(
+    files.list(folder),
+    TE.map((entries) => entries.filter((name) => LEFTOVER.test(name))),
+    TE.chain((leftovers) => TE.sequenceSeqArray(leftovers.map((name) => remove(join(folder, name))))),
+    TE.map(() => undefined),
+  )
 
 /**
  * Makes a folder what its checkpoint knows: a torn last line of the log, or an epoch that was logged but not kept, goes; half-written
@@ -103,9 +140,7 @@ const LEFTOVER = new RegExp(`^(${Object.values(FILES).join('|').replaceAll('.', 
  */
 export const heal = (folder: string, history: readonly EpochRecord[]): TE.TaskEither<MixtrainError, void> =>
   pipe(
-    files.list(folder),
-    TE.map((entries) => entries.filter((name) => LEFTOVER.test(name))),
-    TE.chain((leftovers) => TE.sequenceSeqArray(leftovers.map((name) => remove(join(folder, name))))),
+    tidied(folder),
     TE.chain(() => writeAtomic(join(folder, FILES.log), utf8(lines(history)))),
   )
 
@@ -114,7 +149,7 @@ export const keep =
   (folder: string, network: Network, settings: Settings) =>
   (checkpoint: Checkpoint): TE.TaskEither<MixtrainError, void> =>
     pipe(
-      writeAtomic(join(folder, FILES.checkpoint), encodeCheckpoint(network, checkpoint, settings)),
+      keepPart(folder, network, settings)(checkpoint),
       TE.chain(() => append(join(folder, FILES.log), utf8(lines(checkpoint.history.slice(-1))))),
     )
 
@@ -122,7 +157,10 @@ export const keep =
 export const keepPart =
   (folder: string, network: Network, settings: Settings) =>
   (checkpoint: Checkpoint): TE.TaskEither<MixtrainError, void> =>
-    writeAtomic(join(folder, FILES.checkpoint), encodeCheckpoint(network, checkpoint, settings))
+    pipe(
+      TE.fromTask(() => encodeCheckpoint(network, checkpoint, settings)),
+      TE.chain((bytes) => writeAtomic(join(folder, FILES.checkpoint), bytes)),
+    )
 
 export const write =
   (folder: string) =>

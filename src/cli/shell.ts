@@ -1,13 +1,25 @@
+import { writeSync } from 'node:fs'
 import process from 'node:process'
 import { SingleBar } from 'cli-progress'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type MixtrainError, MixtrainException, raise } from '../core/error.ts'
+import { fileErrorOf, reasonOf } from '../data/files.ts'
+
+/** The signals that ask the program to stop, by their numbers. */
+const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const
+type Signal = keyof typeof SIGNALS
+
+/** The exit code of a program that a signal ended, as shells have it. */
+export const exitCodeOf = (signal: Signal): number => 128 + SIGNALS[signal]
 
 /** The program was asked to stop; `message` says what became of its work. */
 export class Interrupted extends Error {
-  constructor(message = 'interrupted') {
+  constructor(
+    readonly signal: Signal,
+    message = 'interrupted',
+  ) {
     super(message)
   }
 }
@@ -18,11 +30,11 @@ export interface Shell {
   readonly print: (text: string) => void
   /** What happens meanwhile: standard error. */
   readonly note: (text: string) => void
-  /** Shows how far something is on a terminal, and lets other events through. @throws Interrupted after Ctrl-C. */
+  /** Shows how far something is on a terminal, and lets other events through. @throws Interrupted after Ctrl-C, SIGTERM or SIGHUP. */
   readonly progress: (label: string, done: number, total: number) => Promise<void>
   /** Takes the progress bar away. */
   readonly clear: () => void
-  /** Within `run`, Ctrl-C is told at the next progress; a second one, or one outside, ends the process at once. */
+  /** Within `run`, a signal is told at the next progress; a second one, or one outside, ends the process at once. */
   readonly interruptible: <A>(run: () => Promise<A>) => Promise<A>
 }
 
@@ -31,7 +43,8 @@ const PATIENCE = 40
 
 /** The shell of this process. */
 export const openShell = (): Shell => {
-  let interrupts = 0
+  let asked: Signal | undefined
+  let patient = false
   let last = 0
   let bar: SingleBar | undefined
   let shown = ''
@@ -39,15 +52,29 @@ export const openShell = (): Shell => {
     bar?.stop()
     bar = undefined
   }
-  const interrupt = () => {
-    interrupts++
-    if (interrupts < 2) return
+  // Whoever ends the process ends it by `exit`, so that what it holds or has half written goes with it.
+  for (const signal of Object.keys(SIGNALS) as Signal[])
+    process.on(signal, () => {
+      if (patient && asked === undefined) {
+        asked = signal
+        return
+      }
+      clear()
+      process.exit(exitCodeOf(signal))
+    })
+  process.stdout.on('error', (e: NodeJS.ErrnoException) => {
+    if (asked !== undefined) process.exit(exitCodeOf(asked))
+    // A reader that has gone away (`| head`) wants no more.
+    if (e.code === 'EPIPE') process.exit(0)
     clear()
-    process.exit(130)
-  }
-  // A reader that has gone away (`| head`) wants no more.
-  for (const stream of [process.stdout, process.stderr])
-    stream.on('error', (e: NodeJS.ErrnoException) => process.exit(e.code === 'EPIPE' ? 0 : 1))
+    try {
+      writeSync(2, `mixtrain: standard output: ${reasonOf(e)}\n`)
+    } finally {
+      process.exit(1)
+    }
+  })
+  // What happens meanwhile may go unread: the work goes on.
+  process.stderr.on('error', () => undefined)
   return {
     print: (text) => {
       process.stdout.write(`${text}\n`)
@@ -77,16 +104,16 @@ export const openShell = (): Shell => {
         await new Promise((resolve) => setImmediate(resolve))
         last = performance.now()
       }
-      if (interrupts > 0) throw new Interrupted()
+      if (asked !== undefined) throw new Interrupted(asked)
     },
     clear,
     interruptible: async (run) => {
-      process.on('SIGINT', interrupt)
+      patient = true
       try {
         return await run()
       } finally {
         clear()
-        process.off('SIGINT', interrupt)
+        patient = false
       }
     },
   }
@@ -98,7 +125,7 @@ export const get = async <A>(task: TaskEither<MixtrainError, A>): Promise<A> => 
   return E.isLeft(result) ? raise(result.left) : result.right
 }
 
-/** A task from a function that raises its errors; other exceptions are defects and pass. */
+/** A task from a function that raises its errors, or those of files; other exceptions are defects and pass. */
 export const attempt =
   <A>(run: () => Promise<A>): TaskEither<MixtrainError, A> =>
   async () => {
@@ -106,7 +133,9 @@ export const attempt =
       return E.right(await run())
     } catch (cause) {
       if (cause instanceof MixtrainException) return E.left(cause.error)
-      throw cause
+      const error = fileErrorOf(cause)
+      if (error === undefined) throw cause
+      return E.left(error)
     }
   }
 

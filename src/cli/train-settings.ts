@@ -1,8 +1,10 @@
 import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
 import type { Device } from '../backend/device.ts'
-import { type MixtrainError, usage } from '../core/error.ts'
+import { fileError, type MixtrainError, usage } from '../core/error.ts'
 import { unknownName } from '../core/names.ts'
-import { type Data, take } from '../data/dataset.ts'
+import { type Data, fingerprintOf, take } from '../data/dataset.ts'
 import { type ObjectiveName, objectives } from '../loss/objective.ts'
 import { type NetworkName, networks } from '../nn/networks.ts'
 import type { Settings } from '../train/checkpoint.ts'
@@ -118,8 +120,11 @@ export const asked = (o: Given): Partial<Settings> =>
     }).filter(([, value]) => value !== undefined),
   )
 
+/** The settings of a run before its data are loaded. */
+type Wanted = Omit<Settings, 'dataSha256'> & { readonly dataSha256?: string }
+
 /** The settings of a new run, but for the device, which is known when it is open. */
-export const begun = (given: Partial<Settings>): Settings => {
+export const begun = (given: Partial<Settings>): Wanted => {
   const loss = (given.loss ?? 'mixtrain') as ObjectiveName
   const epsilon = given.epsilon ?? 0.1
   const { epochs, batchSize, k, balance, lr, l1, weightDecay, swa } = numbersOf(loss, { epsilon })
@@ -169,6 +174,26 @@ export const continued = (
       )
 }
 
+/** The settings with the hash of the images; a stored run goes on with its own images only. */
+export const withData = (
+  folder: string | undefined,
+  wanted: Wanted,
+  data: Data,
+): TE.TaskEither<MixtrainError, Settings> =>
+  pipe(
+    TE.fromTask(() => fingerprintOf(data)),
+    TE.chain((dataSha256) =>
+      wanted.dataSha256 === undefined || wanted.dataSha256 === dataSha256
+        ? TE.right({ ...wanted, dataSha256 })
+        : TE.left(
+            fileError(
+              wanted.data,
+              `these are not the images that the run in ${folder} was trained on: they have another SHA-256, ${dataSha256}; the run has ${wanted.dataSha256}`,
+            ),
+          ),
+    ),
+  )
+
 /** Steps of a run that a checkpoint has behind it. */
 export const stepsOf = ({ history, within }: Checkpoint, { train }: Data, { batchSize }: Settings): number =>
   history.length * Math.floor(holdOut(train).train.count / batchSize) + (within?.steps ?? 0)
@@ -187,7 +212,10 @@ export const settled = (
     : { moved: [...(settings.moved ?? []), { device: settings.device, ...before }] }),
 })
 
-export const limited = ({ train, test }: Data, { trainLimit, testLimit }: Settings): Data => ({
+export const limited = (
+  { train, test }: Data,
+  { trainLimit, testLimit }: Pick<Settings, 'trainLimit' | 'testLimit'>,
+): Data => ({
   train: trainLimit === null ? train : take(trainLimit)(train),
   test: testLimit === null ? test : take(testLimit)(test),
 })

@@ -3,14 +3,14 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Device, failureOf, successor } from '../backend/device.ts'
-import { show, usage } from '../core/error.ts'
+import { type MixtrainError, show, usage } from '../core/error.ts'
 import type { Data } from '../data/dataset.ts'
 import { removeEmpty } from '../data/files.ts'
 import { encodeModel, encodeModelOnnx, type SavedModel } from '../format/model.ts'
 import { objectives } from '../loss/objective.ts'
 import { type Network, networks } from '../nn/networks.ts'
 import { methods } from '../robust/bounds.ts'
-import { restore, type Settings } from '../train/checkpoint.ts'
+import { restore, type Settings, type StoredRun } from '../train/checkpoint.ts'
 import { type Checkpoint, type Failure, fit } from '../train/fit.ts'
 import { completed, taskOf } from '../train/quick.ts'
 import { REPORT_ATTACK } from '../train/recipe.ts'
@@ -19,10 +19,36 @@ import { verify } from '../train/verify.ts'
 import type { Command } from './command.ts'
 import { drawCurves } from './curves.ts'
 import { bytesOf, loadData, withDevice } from './open.ts'
+import type { common, Values } from './options.ts'
 import { epochLine, json, reportOf, reportTable } from './report.ts'
-import { claim, FILES, fresh, heal, keep, keepPart, type RunFolder, shown, stored, write } from './run-folder.ts'
-import { attempt, get, Interrupted, type Shell } from './shell.ts'
-import { asked, begun, byName, continued, limited, options, recipeOf, settled, stepsOf } from './train-settings.ts'
+import {
+  claim,
+  FILES,
+  fresh,
+  heal,
+  keep,
+  keepPart,
+  type RunFolder,
+  reclaim,
+  shown,
+  stored,
+  write,
+} from './run-folder.ts'
+import { attempt, get, Interrupted, type Shell, using } from './shell.ts'
+import {
+  asked,
+  begun,
+  byName,
+  continued,
+  limited,
+  options,
+  recipeOf,
+  settled,
+  stepsOf,
+  withData,
+} from './train-settings.ts'
+
+type Asked = Values<typeof options & typeof common>
 
 interface Run {
   readonly settings: Settings
@@ -159,20 +185,79 @@ const execute = async (begun: Run, shell: Shell): Promise<void> => {
   } catch (cause) {
     shell.clear()
     if (last === undefined) {
+      folder.release()
       if (folder.made) await removeEmpty(folder.path)()
       throw cause instanceof Interrupted
-        ? new Interrupted('Interrupted before the first epoch was finished: nothing was kept.')
+        ? new Interrupted(cause.signal, 'Interrupted before the first epoch was finished: nothing was kept.')
         : cause
     }
     const hint = `go on with: mixtrain train --resume ${shown(folder.path)}`
     if (cause instanceof Interrupted)
-      throw new Interrupted(`Interrupted after ${last.history.length} of ${settings.epochs} epochs; ${hint}`)
+      throw new Interrupted(
+        cause.signal,
+        `Interrupted after ${last.history.length} of ${settings.epochs} epochs; ${hint}`,
+      )
     const part = last.within === undefined ? '' : ` and ${last.within.steps} steps`
     const elsewhere = run.settings.device === 'webgpu' ? ', with --device wasm to go on there' : ''
     shell.note(`Stopped after ${last.history.length} of ${settings.epochs} epochs${part}; ${hint}${elsewhere}`)
     throw cause
   }
 }
+
+/** Trains in the folder that is opened when all else is ready; `before` is the run that it goes on with. */
+const trained = (
+  o: Asked,
+  open: TE.TaskEither<MixtrainError, RunFolder>,
+  shell: Shell,
+  before?: StoredRun,
+): TE.TaskEither<MixtrainError, void> =>
+  pipe(
+    TE.Do,
+    TE.bind('wanted', () =>
+      TE.fromEither(
+        before === undefined ? E.right(begun(asked(o))) : continued(o.resume ?? '', before.settings, asked(o)),
+      ),
+    ),
+    TE.bind('objective', ({ wanted }) => TE.fromEither(byName('loss', wanted.loss, objectives))),
+    TE.bind('build', ({ wanted }) => TE.fromEither(byName('network', wanted.network, networks))),
+    TE.bind('data', ({ wanted }) =>
+      pipe(
+        loadData(wanted.data),
+        TE.map((data) => limited(data, wanted)),
+      ),
+    ),
+    TE.bind('settings', ({ wanted, data }) => withData(o.resume, wanted, data)),
+    TE.bind('network', ({ build, settings, data }) =>
+      attempt(async () => build(taskOf(data.train), recipeOf(settings, data).init)),
+    ),
+    TE.bind('checkpoint', ({ settings, data, network }) =>
+      TE.fromEither(
+        before === undefined ? E.right(undefined) : restore(before, network, recipeOf(settings, data).optimizer.slots),
+      ),
+    ),
+    TE.chain(({ settings, data, network, checkpoint }) =>
+      withDevice({
+        device: o.device === undefined || o.device === 'auto' ? settings.device : o.device,
+        threads: o.threads,
+        fastMath: settings.arithmetic === 'fast-math',
+        fallback: o.device === 'webgpu' || before === undefined ? undefined : settings.fallback !== undefined,
+      })((device) => {
+        const moved = checkpoint && {
+          steps: stepsOf(checkpoint, data, settings),
+          reason: 'resumed on another device',
+        }
+        const run = { settings: settled(settings, device, moved), network, data, device, resume: checkpoint }
+        return using(
+          open,
+          (folder) =>
+            attempt(() =>
+              shell.interruptible(() => execute({ ...run, folder, memory: o.memory, json: o.json }, shell)),
+            ),
+          ({ release }) => release(),
+        )
+      }),
+    ),
+  )
 
 /** `mixtrain train`: trains a network and reports how robust it is. */
 export const trainCommand: Command<typeof options, never> = {
@@ -192,76 +277,15 @@ export const trainCommand: Command<typeof options, never> = {
     const { output, resume } = o
     if (output !== undefined && resume !== undefined && resolve(output) !== resolve(resume))
       return TE.left(usage('a resumed run stays in its folder: leave --output out'))
-    return pipe(
-      TE.Do,
-      TE.bind('before', () => (resume === undefined ? TE.right(undefined) : stored(resume))),
-      TE.bind('settings', ({ before }) =>
-        TE.fromEither(
-          before === undefined || resume === undefined
-            ? E.right(begun(asked(o)))
-            : continued(resume, before.settings, asked(o)),
-        ),
-      ),
-      TE.bind('objective', ({ settings }) => TE.fromEither(byName('loss', settings.loss, objectives))),
-      TE.bind('build', ({ settings }) => TE.fromEither(byName('network', settings.network, networks))),
-      TE.bind('data', ({ settings }) =>
+    if (resume === undefined) return trained(o, output === undefined ? fresh(new Date()) : claim(output), shell)
+    return using(
+      reclaim(resume),
+      (folder) =>
         pipe(
-          loadData(settings.data),
-          TE.map((data) => limited(data, settings)),
+          stored(resume),
+          TE.chain((before) => trained(o, TE.right(folder), shell, before)),
         ),
-      ),
-      TE.bind('network', ({ build, settings, data }) =>
-        attempt(async () => build(taskOf(data.train), recipeOf(settings, data).init)),
-      ),
-      TE.bind('checkpoint', ({ before, settings, data, network }) =>
-        TE.fromEither(
-          before === undefined
-            ? E.right(undefined)
-            : restore(before, network, recipeOf(settings, data).optimizer.slots),
-        ),
-      ),
-      TE.chain(({ settings, data, network, checkpoint }) =>
-        withDevice({
-          device: o.device === undefined || o.device === 'auto' ? settings.device : o.device,
-          threads: o.threads,
-          fastMath: settings.arithmetic === 'fast-math',
-          fallback: o.device === 'webgpu' || resume === undefined ? undefined : settings.fallback !== undefined,
-        })((device) =>
-          pipe(
-            resume !== undefined
-              ? TE.right({ path: resume, made: false })
-              : output === undefined
-                ? fresh(new Date())
-                : claim(output),
-            TE.chain((folder) =>
-              attempt(() =>
-                shell.interruptible(() =>
-                  execute(
-                    {
-                      settings: settled(
-                        settings,
-                        device,
-                        checkpoint && {
-                          steps: stepsOf(checkpoint, data, settings),
-                          reason: 'resumed on another device',
-                        },
-                      ),
-                      network,
-                      data,
-                      folder,
-                      device,
-                      resume: checkpoint,
-                      memory: o.memory,
-                      json: o.json,
-                    },
-                    shell,
-                  ),
-                ),
-              ),
-            ),
-          ),
-        ),
-      ),
+      ({ release }) => release(),
     )
   },
 }

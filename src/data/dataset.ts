@@ -1,5 +1,5 @@
 import { raise, usage } from '../core/error.ts'
-import { sha256 } from '../core/hash.ts'
+import { digest, digestOfPieces, hexadecimal, sha256 } from '../core/hash.ts'
 import type { Key } from '../core/key.ts'
 import * as K from '../core/key.ts'
 import { size } from '../core/shape.ts'
@@ -137,16 +137,27 @@ export const split =
     return [select(order.subarray(0, count))(d), select(order.subarray(count))(d)]
   }
 
+/** Labels as 16-bit numbers, low byte first. */
+const labelBytes = (labels: Dataset['labels']): Uint8Array =>
+  Uint8Array.from({ length: 2 * labels.length }, (_, i) => (labels[i >> 1] >> (8 * (i & 1))) & 255)
+
+/** SHA-256 of all that training takes from the images of both sets: pixels, labels, shape, classes, normalisation, variants. */
+export const fingerprintOf = async ({ train, test }: Data): Promise<string> => {
+  const about = async ({ count, shape, classes, normalisation, variants, inputs, labels }: Dataset) =>
+    JSON.stringify([
+      ...[count, shape, classes, normalisation?.mean, normalisation?.std, variants?.crop, variants?.mirror],
+      hexadecimal(await digestOfPieces(inputs)),
+      hexadecimal(await digest(labelBytes(labels))),
+    ])
+  return sha256(new TextEncoder().encode(`${await about(train)}\n${await about(test)}`))
+}
+
 /** SHA-256 of what the images are: a line with their number, shape and classes, the pixels, and the labels as 16-bit numbers, low byte first. */
 export const hashOf = ({ count, shape, classes, inputs, labels }: Dataset): Promise<string> => {
   const head = new TextEncoder().encode(`${count} [${shape}] ${classes}\n`)
   const bytes = new Uint8Array(head.length + inputs.length + 2 * labels.length)
   bytes.set(head)
   bytes.set(inputs, head.length)
-  labels.forEach((label: number, i: number) => {
-    const at = head.length + inputs.length + 2 * i
-    bytes[at] = label & 255
-    bytes[at + 1] = label >> 8
-  })
+  bytes.set(labelBytes(labels), head.length + inputs.length)
   return sha256(bytes)
 }

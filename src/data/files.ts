@@ -48,6 +48,14 @@ const codeOf = (cause: unknown): string | undefined =>
 export const reasonOf = (cause: unknown): string =>
   REASONS[codeOf(cause) ?? ''] ?? (cause instanceof Error ? cause.message : String(cause))
 
+/** What went wrong with a file that an exception of the runtime names; undefined for any other exception. */
+export const fileErrorOf = (cause: unknown): MixtrainError | undefined => {
+  const path = cause instanceof Error && 'path' in cause ? cause.path : undefined
+  return typeof path === 'string' && Object.hasOwn(REASONS, codeOf(cause) ?? '')
+    ? fileError(path, reasonOf(cause))
+    : undefined
+}
+
 const effect = <A>(path: string, run: () => Promise<A>): TE.TaskEither<MixtrainError, A> =>
   TE.tryCatch(run, (cause) => fileError(path, reasonOf(cause)))
 
@@ -66,6 +74,22 @@ export const makeDirectory = (path: string): TE.TaskEither<MixtrainError, void> 
     TE.map(() => undefined),
   )
 
+/** Files that are being written; undefined until the first. */
+let unfinished: Set<string> | undefined
+
+/** Takes note of half-written files, which go when the process ends before them. */
+const noted = async (): Promise<Set<string>> => {
+  if (unfinished !== undefined) return unfinished
+  const names = new Set<string>()
+  unfinished = names
+  const { rmSync } = await nodeModule<typeof import('node:fs')>('node:fs')
+  const { default: process } = await nodeModule<{ readonly default: NodeJS.Process }>('node:process')
+  process.on('exit', () => {
+    for (const name of names) rmSync(name, { force: true })
+  })
+  return names
+}
+
 /**
  * Writes a file entirely or not at all: to a new file beside it, which is flushed to the disk and then takes its
  * name. After an error (a full disk) the file at `path` is what it was before, and the new one is gone.
@@ -74,6 +98,8 @@ export const writeAtomic = (path: string, bytes: Uint8Array): TE.TaskEither<Mixt
   effect(path, async () => {
     const { open, rename, rm } = await fs()
     const temporary = `${path}.${crypto.randomUUID()}.tmp`
+    const names = await noted()
+    names.add(temporary)
     try {
       const handle = await open(temporary, 'wx')
       try {
@@ -86,6 +112,8 @@ export const writeAtomic = (path: string, bytes: Uint8Array): TE.TaskEither<Mixt
     } catch (cause) {
       await rm(temporary, { force: true })
       throw cause
+    } finally {
+      names.delete(temporary)
     }
   })
 

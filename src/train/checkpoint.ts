@@ -1,7 +1,9 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
 import { z } from 'zod'
 import { fileError, type MixtrainError } from '../core/error.ts'
+import { sha256 } from '../core/hash.ts'
 import type { Shape } from '../core/shape.ts'
 import { decode, encode, expectTensors, type Safetensors } from '../format/safetensors.ts'
 import { type Named, type Parameter, trainedOf } from '../nn/layers.ts'
@@ -18,6 +20,8 @@ export const Settings = z.strictObject({
   mixtrain: z.string(),
   /** `digits`, or the absolute path of a folder. */
   data: z.string(),
+  /** `fingerprintOf` the images, as far as they are used: a path may hold others tomorrow. */
+  dataSha256: z.string().regex(/^[0-9a-f]{64}$/, 'expected a SHA-256 in hexadecimal'),
   network: z.string(),
   loss: z.string(),
   /** l-inf radius in pixel units. */
@@ -76,7 +80,9 @@ export interface StoredRun {
   readonly file: Safetensors
 }
 
-const VERSION = '1'
+const VERSION = '2'
+const SEAL = 'sha256'
+const UNSEALED = '0'.repeat(64)
 const PARAMETER = 'parameter'
 const SLOT = 'slot'
 const TERM = 'term'
@@ -99,21 +105,45 @@ export const logged = (r: EpochRecord): EpochRecord => ({
   vra: r.vra,
 })
 
+/** Where the hash of a file stands in it, as its header spells it; nowhere if it spells it otherwise. Quotes within a text are escaped there. */
+const sealAt = (bytes: Uint8Array, hash: string): number | undefined => {
+  const end = 8 + new DataView(bytes.buffer, bytes.byteOffset, 8).getUint32(0, true)
+  const at = new TextDecoder('latin1').decode(bytes.subarray(0, end)).indexOf(`"${SEAL}":"${hash}"`)
+  return at < 0 ? undefined : at + SEAL.length + 4
+}
+
+const ascii = new TextEncoder()
+
+/** A file with its hash in it: that of the same bytes with 64 zeros instead. */
+const sealed = async (bytes: Uint8Array): Promise<Uint8Array> => {
+  bytes.set(ascii.encode(await sha256(bytes)), sealAt(bytes, UNSEALED))
+  return bytes
+}
+
+/** Whether every bit of a file is as it was sealed. */
+const isWhole = async (bytes: Uint8Array, hash: string): Promise<boolean> => {
+  const at = sealAt(bytes, hash)
+  if (at === undefined) return false
+  const copy = Uint8Array.from(bytes)
+  copy.set(ascii.encode(UNSEALED), at)
+  return (await sha256(copy)) === hash
+}
+
 /**
  * A run after an epoch, as one safetensors file: tensors `parameter.NAME` (statistics among them) and `slot.SLOT.NAME` (the optimizer's state), history and
- * settings as JSON in the metadata. Within an epoch, `term.NAME` ([sum, count] of a loss term) and `within` in the metadata come with them.
+ * settings as JSON in the metadata. Within an epoch, `term.NAME` ([sum, count] of a loss term) and `within` in the metadata come with them. `sha256` in the metadata is the hash of the file, taken with zeros in its own place.
  */
 export const encodeCheckpoint = (
   network: Network,
   { state, history, within }: Checkpoint,
   settings: Settings,
-): Uint8Array => {
+): Promise<Uint8Array> => {
   const under = (prefix: string, values: Named<Float32Array>, parameters: Named<Parameter>) =>
     Object.entries(shapesOf(parameters)).map(
       ([name, shape]) => [`${prefix}.${name}`, { shape, data: values[name] }] as const,
     )
   const trained = trainedOf(network.parameters)
-  return encode(
+  const file = encode(
     new Map([
       ...under(PARAMETER, state.parameters, network.parameters),
       ...Object.entries(state.slots).flatMap(([slot, values]) => under(`${SLOT}.${slot}`, values, trained)),
@@ -124,13 +154,18 @@ export const encodeCheckpoint = (
       version: VERSION,
       history: JSON.stringify(history.map(logged)),
       settings: JSON.stringify(settings),
+      [SEAL]: UNSEALED,
       ...(within === undefined ? {} : { within: JSON.stringify(partOf(within)) }),
     },
   )
+  return sealed(file)
 }
 
-/** Decodes what `encodeCheckpoint` wrote, but for the tensors (`restore`): metadata that are not as expected are errors that say so. */
-export const decodeCheckpoint = (bytes: Uint8Array, path: string): E.Either<MixtrainError, StoredRun> => {
+/**
+ * Decodes what `encodeCheckpoint` wrote, but for the tensors (`restore`). A file of which any bit was changed since, and metadata that are not as
+ * expected, are errors that say so.
+ */
+export const decodeCheckpoint = (bytes: Uint8Array, path: string): TE.TaskEither<MixtrainError, StoredRun> => {
   const left = (message: string) => E.left(fileError(path, message, 'metadata'))
   const parse = <A>(schema: z.ZodType<A>, name: string, text: string | undefined): E.Either<MixtrainError, A> => {
     if (text === undefined) return left(`${name} is missing`)
@@ -147,20 +182,35 @@ export const decodeCheckpoint = (bytes: Uint8Array, path: string): E.Either<Mixt
       }),
     )
   }
-  return pipe(
-    E.Do,
-    E.bind('file', () => decode(bytes, path)),
-    E.chainFirst(({ file: { metadata } }): E.Either<MixtrainError, unknown> => {
+  const identified = pipe(
+    decode(bytes, path),
+    E.chainFirst(({ metadata }): E.Either<MixtrainError, unknown> => {
       if (metadata.format !== 'mixtrain-checkpoint') return left('these are tensors, but not a checkpoint of mixtrain')
       return metadata.version === VERSION
         ? E.right(undefined)
-        : left(`expected version ${VERSION}, found ${JSON.stringify(metadata.version)}`)
+        : left(
+            `expected version ${VERSION}, found ${JSON.stringify(metadata.version)}: another version of mixtrain wrote it`,
+          )
     }),
-    E.bind('settings', ({ file }) => parse(Settings, 'settings', file.metadata.settings)),
-    E.bind('history', ({ file }) => parse(History, 'history', file.metadata.history)),
-    E.bind('part', ({ file: { metadata } }) =>
-      metadata.within === undefined ? E.right(undefined) : parse(Part, 'within', metadata.within),
-    ),
+  )
+  const understood = (file: Safetensors): E.Either<MixtrainError, StoredRun> =>
+    pipe(
+      E.Do,
+      E.bind('settings', () => parse(Settings, 'settings', file.metadata.settings)),
+      E.bind('history', () => parse(History, 'history', file.metadata.history)),
+      E.bind('part', () =>
+        file.metadata.within === undefined ? E.right(undefined) : parse(Part, 'within', file.metadata.within),
+      ),
+      E.bind('file', () => E.right(file)),
+    )
+  return pipe(
+    TE.fromEither(identified),
+    TE.chain((file) => async () => {
+      const hash = file.metadata[SEAL] ?? ''
+      return (await isWhole(bytes, hash))
+        ? understood(file)
+        : E.left(fileError(path, 'the checkpoint was changed since it was written: it has another hash', SEAL))
+    }),
   )
 }
 
@@ -182,6 +232,16 @@ export const restore = (
         Object.fromEntries((part?.terms ?? []).map((name) => [`${TERM}.${name}`, [2]])),
       ),
     ),
+    E.chainFirst((tensors) => {
+      const diverged = Object.keys(network.parameters).find(
+        (name) => !tensors.get(`${PARAMETER}.${name}`)?.data.every(Number.isFinite),
+      )
+      return diverged === undefined
+        ? E.right(undefined)
+        : E.left(
+            fileError(file.path, 'it holds NaN or infinity: the training had diverged', `${PARAMETER}.${diverged}`),
+          )
+    }),
     E.map((tensors) => {
       const values = (prefix: string, names: readonly string[]): Named<Float32Array> =>
         Object.fromEntries(names.map((name) => [name, tensors.get(`${prefix}.${name}`)?.data ?? new Float32Array()]))

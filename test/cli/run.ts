@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -19,7 +19,8 @@ export interface Ended {
 }
 
 export interface Running {
-  readonly kill: (signal: 'SIGINT' | 'SIGKILL') => void
+  readonly pid: number
+  readonly kill: (signal: 'SIGINT' | 'SIGTERM' | 'SIGHUP' | 'SIGKILL') => void
   readonly ended: Promise<Ended>
 }
 
@@ -37,6 +38,7 @@ export const start = (argv: readonly string[], cwd?: string): Running => {
     err += text
   })
   return {
+    pid: child.pid ?? 0,
     kill: (signal) => {
       child.kill(signal)
     },
@@ -45,6 +47,17 @@ export const start = (argv: readonly string[], cwd?: string): Running => {
       child.on('close', (code, signal) => resolve({ code: code ?? signal, out, err }))
     }),
   }
+}
+
+/** Resolves when the log of a run has so many lines, or the process is over. */
+export const logged = async (folder: string, lines: number, { ended }: Running): Promise<void> => {
+  let over = false
+  void ended.then(() => {
+    over = true
+  })
+  const path = join(folder, 'log.jsonl')
+  while (!over && !(existsSync(path) && readFileSync(path, 'utf8').split('\n').length > lines))
+    await new Promise((resolve) => setTimeout(resolve, 5))
 }
 
 /** Runs `mixtrain` to its end. */

@@ -219,6 +219,7 @@ test('the same bits for every number of threads, and from a stored checkpoint', 
     ...{
       mixtrain: '0',
       data: 'digits',
+      dataSha256: '0123456789abcdef'.repeat(4),
       network: 'tiny',
       loss: 'mixtrain',
       epsilon: 0.02,
@@ -236,7 +237,7 @@ test('the same bits for every number of threads, and from a stored checkpoint', 
       arithmetic: 'exact' as const,
     },
   }
-  const stored = right(decodeCheckpoint(encodeCheckpoint(image, whole[0], settings), 'c'))
+  const stored = right(await decodeCheckpoint(await encodeCheckpoint(image, whole[0], settings), 'c')())
   const resume = right(restore(stored, image, options.optimizer.slots))
   assert.equal(resume.state, whole[0].state)
   assert.equal(states(await train({ resume })), states(whole.slice(1)))

@@ -171,6 +171,7 @@ test('the terms and the time of an epoch that two devices share are those of the
 const settings: Settings = {
   mixtrain: '0.1.0',
   data: 'digits',
+  dataSha256: '0123456789abcdef'.repeat(4),
   network: 'tiny',
   loss: 'mixtrain',
   epsilon: 0.05,
@@ -189,8 +190,8 @@ const settings: Settings = {
 }
 
 /** What comes back from the file of a checkpoint. */
-const filed = (checkpoint: Checkpoint, { slots }: Optimizer = options.optimizer): Checkpoint => {
-  const stored = right(decodeCheckpoint(encodeCheckpoint(tiny, checkpoint, settings), 'c'))
+const filed = async (checkpoint: Checkpoint, { slots }: Optimizer = options.optimizer): Promise<Checkpoint> => {
+  const stored = right(await decodeCheckpoint(await encodeCheckpoint(tiny, checkpoint, settings), 'c')())
   assert.equal(stored.settings, settings)
   return right(restore(stored, tiny, slots))
 }
@@ -221,7 +222,7 @@ test('without a fallback a run stops with a checkpoint, in which it goes on as i
     assert.is(failures.length, 1)
     const [{ to, checkpoint }] = failures
     assert.is(to, undefined)
-    const rest = await collect(simd, { resume: filed(checkpoint) })
+    const rest = await collect(simd, { resume: await filed(checkpoint) })
     assert.equal(bits([...epochs, ...rest]), bits(whole), `run ${at}`)
     assert.is(simd.stats().live, 0)
   }
@@ -364,7 +365,10 @@ else {
     backend.dispose()
     const again = right(await openDevice({ device: 'webgpu' })())
     assert.is(again.backend.fallback, undefined)
-    const rest = await collect(again.backend, { ...quick, resume: filed(failures[0].checkpoint, quick.optimizer) })
+    const rest = await collect(again.backend, {
+      ...quick,
+      resume: await filed(failures[0].checkpoint, quick.optimizer),
+    })
     close(rest[0].checkpoint, want[1].checkpoint, 1e-3)
     again.backend.dispose()
   })
