@@ -4,7 +4,7 @@ import { apply, node, type Op, unsupported } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Join, type Operand, type Tensor } from '../core/tensor.ts'
 import { abs, absMul, add, centre, centreRadius, mul, radius } from './elementwise.ts'
-import { reshape, sum, transpose, transposeLast } from './shape.ts'
+import { broadcastTo, reshape, sum, transpose, transposeLast } from './shape.ts'
 
 export interface Matmul {
   readonly transA: boolean
@@ -31,46 +31,58 @@ export const bilinearInterval =
     return centreRadius(c, add(product(radius(a), abs(cb)), product(add(abs(ca), radius(a)), radius(b))))
   }
 
+const leadOf = (s: S.Shape): S.Shape => s.slice(0, -2)
+
 /**
- * Matrix product of two matrices or of two stacks of as many: `[m, k] [k, n] -> [m, n]`, `[b, m, k] [b, k, n] -> [b, m, n]`;
- * `transA` reads a as `[k, m]`, `transB` reads b as `[n, k]`.
+ * Matrix product, `[..., m, k] [..., k, n] -> [..., m, n]`, of two matrices, of two stacks of as many, or of a stack and a matrix that each of
+ * its members meets; `transA` reads a as `[..., k, m]`, `transB` reads b as `[..., n, k]`.
  */
 export const matmulOp: Op<Matmul> = {
   name: 'matmul',
   shape: ([a, b], { transA, transB }) => {
-    if (a.length !== b.length || (a.length !== 2 && a.length !== 3))
-      return E.left('takes two matrices or two stacks of matrices')
-    if (a.length === 3 && a[0] !== b[0]) return E.left(`batch extents ${a[0]} and ${b[0]} differ`)
+    if (a.length < 2 || b.length < 2) return E.left('takes matrices or stacks of matrices')
+    const stacks = [leadOf(a), leadOf(b)]
+    if (a.length > 2 && b.length > 2 && !S.equals(stacks[0], stacks[1]))
+      return E.left(`batch extents ${stacks.map(S.show).join(' and ')} differ`)
     const [m, k] = dims(a, transA)
     const [l, n] = dims(b, transB)
-    return k === l ? E.right([...a.slice(0, -2), m, n]) : E.left(`inner dimensions ${k} and ${l} differ`)
+    return k === l ? E.right([...leadOf(a.length > 2 ? a : b), m, n]) : E.left(`inner dimensions ${k} and ${l} differ`)
   },
-  vjp: (ct, [a, b], _, { transA, transB }) => {
-    const da = () => (transA ? transposeLast(product(ct, b, false, !transB)) : product(ct, b, false, !transB))
-    const db = () => (transB ? transposeLast(product(a, ct, !transA, false)) : product(a, ct, !transA, false))
-    // With row axes in front (a bound walk), only the boxed left operand is asked for; product() carries them.
-    if (ct.shape.length > a.shape.length) return [da(), undefined]
-    return [transA ? product(b, ct, transB, true) : da(), transB ? product(ct, a, true, transA) : db()]
+  vjp: (ct, [a, b], out, { transA, transB }) => {
+    const da = () => (transA ? product(b, ct, transB, true) : product(ct, b, false, !transB))
+    const db = () => (transB ? product(ct, a, true, transA) : product(a, ct, !transA, false))
+    // With row axes in front (a bound walk) a matrix that a stack shares has no rows: it is a point.
+    if (ct.shape.length > out.shape.length)
+      return [a.shape.length > 2 || b.shape.length === 2 ? da() : undefined, b.shape.length > 2 ? db() : undefined]
+    return [
+      a.shape.length < b.shape.length ? sharedLeft(ct, b, transA, transB) : da(),
+      b.shape.length < a.shape.length ? sharedRight(ct, a, transA, transB) : db(),
+    ]
   },
   interval: ([a, b], attrs) => bilinearInterval((x, y) => node(matmulOp, [x, y], attrs))(a, b),
   relax: { bilinear: unsupported('both operands are intervals, and their product has no linear bounds here') },
   outward: {
     interval: 'product',
-    terms: ([a, b], { transA, transB }) => ({ result: dims(a, transA)[1], adjoint: dims(b, transB)[1] }),
+    terms: ([a, b], { transA, transB }) => {
+      const [[m, k], n] = [dims(a, transA), dims(b, transB)[1]]
+      // The adjoint sums over the extent of the result that the point brings: that of a stack that meets a stack may be either.
+      return { result: k, adjoint: b.length === 2 ? n : a.length === 2 ? m : Math.max(m, n) }
+    },
   },
   kernel: {
-    reference: (out, [a, b], [sa, sb], _, { transA, transB }) => {
-      const batch = sa.length === 3 ? sa[0] : 1
+    reference: (out, [a, b], [sa, sb], outShape, { transA, transB }) => {
+      const batch = S.size(leadOf(outShape))
       const [m, k] = dims(sa, transA)
       const n = dims(sb, transB)[1]
       // Rows of a and columns of b side by side in memory, so that each element is one dot product of neighbours.
       const rows = new Float64Array(m * k)
       const columns = new Float64Array(k * n)
       for (let s = 0; s < batch; s++) {
+        const [atA, atB] = [sa.length > 2 ? s * m * k : 0, sb.length > 2 ? s * k * n : 0]
         for (let i = 0; i < m; i++)
-          for (let l = 0; l < k; l++) rows[i * k + l] = a[s * m * k + (transA ? l * m + i : i * k + l)]
+          for (let l = 0; l < k; l++) rows[i * k + l] = a[atA + (transA ? l * m + i : i * k + l)]
         for (let j = 0; j < n; j++)
-          for (let l = 0; l < k; l++) columns[j * k + l] = b[s * k * n + (transB ? j * k + l : l * n + j)]
+          for (let l = 0; l < k; l++) columns[j * k + l] = b[atB + (transB ? j * k + l : l * n + j)]
         for (let i = 0; i < m; i++) {
           const to = (s * m + i) * n
           let j = 0
@@ -97,56 +109,78 @@ export const matmulOp: Op<Matmul> = {
         }
       }
     },
-    lower: ([a, b], _, { transA, transB }) => {
-      const batch = a.length === 3 ? a[0] : 1
+    lower: ([a, b], out, { transA, transB }) => {
+      const batch = S.size(leadOf(out))
       const [m, k] = dims(a, transA)
       const n = dims(b, transB)[1]
-      return {
-        kind: 'kernel',
-        opcode: Opcode.matmul,
-        ints: [m, k, n, Number(transA), Number(transB), batch, m * k, k * n, m * n],
-        work: batch * m * k * n,
-      }
+      // Rows of all members of a stack that meet one matrix are the rows of one product.
+      const sizes =
+        b.length === 2 && !transA
+          ? [batch * m, k, n, 0, Number(transB), 1, batch * m * k, k * n, batch * m * n]
+          : [
+              ...[m, k, n, Number(transA), Number(transB), batch],
+              ...[a.length > 2 ? m * k : 0, b.length > 2 ? k * n : 0, m * n],
+            ]
+      return { kind: 'kernel', opcode: Opcode.matmul, ints: sizes, work: batch * m * k * n }
     },
   },
 }
 
-/** matmulOp with leading axes of `a` folded into its rows, or (for stacks) carried past the batch axis. */
+/** Whether a node is a product of two stacks, whose members are those of an image. */
+export const isStacked = (x: Tensor): boolean => x.op === matmulOp && x.inputs.every((i) => i.shape.length > 2)
+
+/** `[..., m, n]` as one matrix, its rows one stack after the other; transposed, `[n, ... m]`. */
+const rowsOf = (x: Tensor): Tensor => reshape(x, [S.size(x.shape.slice(0, -1)), x.shape[x.shape.length - 1]])
+
+/** Cotangent of a matrix b that all members of a stack a meet: one product over the rows of all of them. */
+const sharedRight = (ct: Tensor, a: Tensor, transA: boolean, transB: boolean): Tensor => {
+  const [x, y] = [rowsOf(transA ? transposeLast(a) : a), rowsOf(ct)]
+  return transB ? product(y, x, true, false) : product(x, y, true, false)
+}
+
+/** Cotangent of a matrix a that meets all members of a stack b: one product over the columns of all of them. */
+const sharedLeft = (ct: Tensor, b: Tensor, transA: boolean, transB: boolean): Tensor => {
+  const [x, y] = [rowsOf(transposeLast(ct)), rowsOf(transB ? b : transposeLast(b))]
+  return transA ? product(y, x, true, false) : product(x, y, true, false)
+}
+
+/** matmulOp of operands of any ranks of 2 and more: leading axes are broadcast, and those that one operand has beyond a stack are rows. */
 const product = <T extends Operand, U extends Operand>(a: T, b: U, transA: boolean, transB: boolean): Join<T, U> => {
-  const [ra, rb] = [a.shape.length, b.shape.length]
-  const run = (x: Operand, y: Operand, t = transA) => apply(matmulOp, [x, y], { transA: t, transB }) as Join<T, U>
-  if (rb === 2 && ra > 2 && !transA) {
-    const lead = a.shape.slice(0, -1)
-    const flat = run(reshape(a as Operand, [S.size(lead), a.shape[ra - 1]]), b)
-    return reshape(flat, [...lead, flat.shape[1]])
-  }
-  if (rb === 2 && ra > 2) return product(transposeLast(a), b, false, transB)
-  if (rb === 3 && ra > 3) {
-    // [...lead, b, m, k] -> [b, lead * m, k]: the batch axis must come first
-    const x = transA ? transposeLast(a) : a
-    const lead = x.shape.slice(0, -3)
-    const [batch, m, k] = x.shape.slice(-3)
-    const flat = run(
-      reshape(transpose(reshape(x as Operand, [S.size(lead), batch, m, k]), [1, 0, 2, 3]), [
-        batch,
-        S.size(lead) * m,
-        k,
-      ]),
-      b,
-      false,
-    )
+  const run = (x: Operand, y: Operand, s = transA, t = transB) => apply(matmulOp, [x, y], { transA: s, transB: t })
+  const [p, q] = [leadOf(a.shape), leadOf(b.shape)]
+  if (p.length === 0 || q.length === 0 || S.equals(p, q)) return run(a, b) as Join<T, U>
+  const behind = (s: S.Shape, of: S.Shape) => S.equals(s, of.slice(of.length - s.length))
+  if (behind(p, q)) return transposeLast(product(b, a, !transB, !transA)) as unknown as Join<T, U>
+  if (behind(q, p)) {
+    // [...lead, ...stack, m, k] -> [stack, lead m, k]: the axes of the stack must come first.
+    const x = transA ? transposeLast(a as Operand) : (a as Operand)
+    const [count, lead] = [S.size(q), p.slice(0, p.length - q.length)]
+    const [m, k] = x.shape.slice(-2)
+    const rows = S.size(lead)
+    const first = reshape(transpose(reshape(x, [rows, count, m, k]), [1, 0, 2, 3]), [count, rows * m, k])
+    const flat = run(first, reshape(b as Operand, [count, ...b.shape.slice(-2)]), false)
     const n = flat.shape[2]
-    const back = transpose(reshape(flat as Operand, [batch, S.size(lead), m, n]), [1, 0, 2, 3])
-    return reshape(back, [...lead, batch, m, n]) as Join<T, U>
+    const back = transpose(reshape(flat, [count, rows, m, n]), [1, 0, 2, 3])
+    return reshape(back, [...p, m, n]) as Join<T, U>
   }
-  return run(a, b)
+  // An operand that is one matrix under axes of extent 1 needs no copies.
+  const bare = <V extends Operand>(x: V, lead: S.Shape, other: S.Shape): V =>
+    S.size(lead) === 1 && lead.length <= other.length ? (reshape(x as Operand, x.shape.slice(-2)) as V) : x
+  const [x, y] = [bare(a, p, q), bare(b, q, p)]
+  if (x !== a || y !== b) return product(x, y, transA, transB)
+  const lead = S.broadcast(p, q)
+  // Where they do not agree, the op says so.
+  const spread = <V extends Operand>(v: V): V =>
+    E.isLeft(lead) ? v : broadcastTo(v, [...lead.right, ...v.shape.slice(-2)])
+  return run(spread(a), spread(b)) as Join<T, U>
 }
 
 type Matrix<M extends number, N extends number> = Tensor<readonly [M, N]>
 
 /**
- * Matrix product, `[..., m, k] [k, n] -> [..., m, n]` (leading axes of `a` are rows) or `[b, m, k] [b, k, n] -> [b, m, n]`.
- * Interval operands give the centre-radius enclosure; both may be intervals.
+ * Matrix product `[..., m, k] [..., k, n] -> [..., m, n]`, leading axes broadcast as numpy has it; a vector `[k]` on the left is a row, on the
+ * right a column, and its axis is left out of the result. Interval operands give the centre-radius enclosure; both may be intervals.
+ * @throws shape where inner or leading extents do not agree
  */
 export function matmul<const M extends number, const K extends number, const N extends number>(
   a: Matrix<M, K>,
@@ -159,7 +193,14 @@ export function matmul<T extends Operand, U extends Operand>(
 ): Join<T, U>
 export function matmul<T extends Operand, U extends Operand>(a: T, b: U, options: Partial<Matmul>): Join<T, U>
 export function matmul(a: Operand, b: Operand, options: Partial<Matmul> = {}): Operand {
-  return product(a, b, options.transA ?? false, options.transB ?? false)
+  const [left, right] = [a.shape.length === 1, b.shape.length === 1]
+  const x = left ? reshape(a, [1, a.shape[0]]) : a
+  const y = right ? reshape(b, [b.shape[0], 1]) : b
+  const out = product(x, y, !left && (options.transA ?? false), !right && (options.transB ?? false))
+  const kept = out.shape.filter(
+    (_, i) => !(left && i === out.shape.length - 2) && !(right && i === out.shape.length - 1),
+  )
+  return reshape(out, kept)
 }
 
 /** Sum over all axes from `from` on: `[rows, n, ...d] -> [rows, n]`. */

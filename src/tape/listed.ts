@@ -10,6 +10,7 @@ import {
   gather,
   greater,
   iota,
+  isStacked,
   matmulOp,
   mul,
   mulOp,
@@ -43,9 +44,7 @@ export const listable = ({ root }: Start, ctx: Context, terminal: Terminal): boo
     (x) =>
       !ctx.boxed.has(x) ||
       terminal(x) !== undefined ||
-      (isNonlinear(x, ctx.boxed)
-        ? typeof x.op.relax === 'function'
-        : LISTABLE.has(x.op) && !(x.op === matmulOp && x.shape.length === 3)),
+      (isNonlinear(x, ctx.boxed) ? typeof x.op.relax === 'function' : LISTABLE.has(x.op) && !isStacked(x)),
   )
 
 /** Coefficients of one node that a round has: enough for large products, few enough to stay near the processor. */

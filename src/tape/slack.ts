@@ -134,15 +134,15 @@ const rounded = (x: Tensor, { semantics, box }: Covering): Slack =>
 const pointSlack = (rows: Rows, v: Tensor): Slack => vectorOf(errorOfSum(abs(v), sizes(rows).depth))
 
 /** 1. |W||z| of a product, NaN where its terms could overflow. */
-const reachOf = (x: Tensor, { box }: Covering, terms: number): Tensor => {
-  const [z, w] = x.inputs
-  const sums = majorant(node(x.op, [magnitude(box(z)), abs(w)], x.attrs), terms)
+const reachOf = (x: Tensor, z: Tensor, { box }: Covering, terms: number): Tensor => {
+  const sizes = x.inputs.map((i) => (i === z ? magnitude(box(i)) : abs(i)))
+  const sums = majorant(node(x.op, sizes, x.attrs), terms)
   return within(sums, LARGE, sums)
 }
 
 /** 1. How many terms of each sum of a product are not 0 in some execution, `[n, 1]` or `[n, 1, h, w]`; at most `terms`. */
-const liveTerms = (x: Tensor, { box }: Covering, terms: number): Tensor => {
-  const [z, w] = x.inputs
+const liveTerms = (x: Tensor, z: Tensor, { box }: Covering, terms: number): Tensor => {
+  const [, w] = x.inputs
   const live = greater(magnitude(box(z)), 0) as Tensor
   if (x.op === conv2dOp) {
     // Without groups every output channel counts the same terms.
@@ -154,10 +154,10 @@ const liveTerms = (x: Tensor, { box }: Covering, terms: number): Tensor => {
 }
 
 /** 1. By how much an execution of a product with a bias may differ from it, but for the share of the bias itself. */
-export const executionError = (x: Tensor, cover: Covering): Tensor | undefined => {
+export const executionError = (x: Tensor, z: Tensor, cover: Covering): Tensor | undefined => {
   const terms = termsOf(x)?.result
   if (cover.semantics === 'real' || terms === undefined) return undefined
-  return errorOfCounted(reachOf(x, cover, terms), add(liveTerms(x, cover, terms), 1) as Tensor)
+  return errorOfCounted(reachOf(x, z, cover, terms), add(liveTerms(x, z, cover, terms), 1) as Tensor)
 }
 
 const REARRANGE = new Set<unknown>([negOp, reshapeOp, transposeOp, sliceOp, padOp, concatOp, probeOp])
@@ -167,9 +167,9 @@ export const linearSlack = (rows: Rows, x: Tensor, point: Tensor | undefined, ct
   const gained = point === undefined ? NONE : pointSlack(rows, point)
   const z = x.inputs.find((i) => ctx.boxed.has(i)) as Tensor
   const terms = termsOf(x)
-  if (terms !== undefined && z === x.inputs[0]) {
-    const lost = vectorOf(errorOfSum(reachOf(x, cover, terms.result), terms.adjoint))
-    return both(both(lost, vectorOf(executionError(x, cover))), faint(z, terms.adjoint, cover))
+  if (terms !== undefined) {
+    const lost = vectorOf(errorOfSum(reachOf(x, z, cover, terms.result), terms.adjoint))
+    return both(both(lost, vectorOf(executionError(x, z, cover))), faint(z, terms.adjoint, cover))
   }
   if (REARRANGE.has(x.op)) return gained
   if (x.op === addOp || x.op === subOp) {

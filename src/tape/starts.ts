@@ -170,7 +170,7 @@ const shifted = (
   if (ctx.outward === undefined) return finished(node, peeled, ctx, lower, upper)
   const shape = [ctx.images, ...base.shape.slice(1)]
   const [l, u] = [reshape(lower, shape), reshape(upper, shape)]
-  const error = isProduct ? executionError(base, ctx.outward) : undefined
+  const error = isProduct ? executionError(base, base.inputs[0], ctx.outward) : undefined
   const box = error === undefined ? interval(l, u) : interval(subDown(l, error), addUp(u, error))
   return propagate([node], new Map([[base, box]]), undefined, { outward: ctx.outward.semantics }).get(node) as Interval
 }

@@ -12,6 +12,7 @@ import {
   div,
   divOp,
   full,
+  isStacked,
   type Matmul,
   matmulOp,
   mul,
@@ -201,11 +202,13 @@ const heirOf = (x: Tensor, nodes: readonly Tensor[], ctx: Context): Tensor | und
 /** Rows are per image, so each image of a node must depend on the same image of its boxed operands alone. */
 const requireImages = (x: Tensor, ctx: Context): void => {
   const { axes, permutation, transA } = (x.attrs ?? {}) as Partial<Axes & Matmul & { permutation: readonly number[] }>
+  // Of matrices only the rows of the left one may be images, of stacks the members.
+  const isMixed = (i: Tensor, k: number) => ctx.boxed.has(i) && i.shape.length === 2 && (k > 0 || transA)
   const kept = [x, ...x.inputs.filter((i) => ctx.boxed.has(i))].every((i) => i.shape[0] === ctx.images)
   const moved =
     axes?.includes(0) ||
     (permutation !== undefined && permutation[0] !== 0) ||
-    (x.op === matmulOp && x.shape.length === 2 && transA) ||
+    (x.op === matmulOp && x.inputs.some(isMixed)) ||
     (x.op === broadcastOp && x.shape.length !== x.inputs[0].shape.length)
   if (!kept || moved)
     raise({
@@ -274,7 +277,7 @@ const linearRows = (
 const IMAGE_FREE = new Set<unknown>([addOp, subOp, negOp, mulOp, matmulOp, conv2dOp, transposeOp])
 
 const perImage = (a: Tensor, x: Tensor, ctx: Context): Tensor =>
-  IMAGE_FREE.has(x.op) && !(x.op === matmulOp && x.shape.length === 3)
+  IMAGE_FREE.has(x.op) && !isStacked(x)
     ? a
     : broadcastTo(a, [a.shape[0], ctx.list?.length ?? ctx.images, ...a.shape.slice(2)])
 

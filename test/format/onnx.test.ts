@@ -551,6 +551,11 @@ for (const [name, make] of Object.entries(trained))
     backend.dispose()
   })
 
+test('export: a product over the last axis of tokens and of maps', async () => {
+  await roundTrip([5, 3], (x, p) => relu(matmul(x, p('w', [3, 4]))), ['MatMul'])
+  await roundTrip([5, 2, 3], (x, p) => matmul(x, p('w', [4, 3]), { transB: true }), ['Transpose', 'MatMul'])
+})
+
 test('export: pools', async () => {
   await roundTrip([2, 8, 8], (x) => averagePool2d(maxPool2d(x, 2), 3, { stride: 1, padding: 1 }), [
     'MaxPool',

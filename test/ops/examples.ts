@@ -125,7 +125,12 @@ const matmuls: readonly Example[] = [
   const walks = transA ? [] : [[0]]
   return [
     example([real(...a), real(...b)], walks, { transA, transB }),
-    example([real(2, ...a), real(2, ...b)], [[0]], { transA, transB }),
+    example([real(2, ...a), real(2, ...b)], [[0], [1]], { transA, transB }),
+    example([real(2, ...a), real(...b)], [[0]], { transA, transB }),
+    example([real(...a), real(2, ...b)], [[1]], { transA, transB }),
+    example([real(2, 2, ...a), real(...b)], [[0]], { transA, transB }),
+    example([real(...a), real(2, 1, ...b)], [[1]], { transA, transB }),
+    example([real(2, 2, ...a), real(2, 2, ...b)], [[0], [1]], { transA, transB }),
   ]
 })
 
@@ -294,6 +299,27 @@ export const entries: readonly Entry[] = [
         shapes: [
           [2, 3, 4],
           [3, 4, 5],
+        ],
+        attrs: { transA: false, transB: false },
+      },
+      {
+        shapes: [
+          [2, 3, 4],
+          [5, 6],
+        ],
+        attrs: { transA: false, transB: false },
+      },
+      {
+        shapes: [
+          [3, 4],
+          [2, 4, 4],
+        ],
+        attrs: { transA: true, transB: false },
+      },
+      {
+        shapes: [
+          [2, 3, 4],
+          [2, 2, 4, 5],
         ],
         attrs: { transA: false, transB: false },
       },

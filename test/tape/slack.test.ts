@@ -61,6 +61,53 @@ const product = (n: number, m: number): Lemma => ({
 const LEMMAS: Readonly<Record<string, Lemma>> = {
   'product, many to one': product(12, 1),
   'product, few to many': product(2, 12),
+  'product over the last axis of tokens': {
+    z: [3, 4],
+    points: [[4, 2]],
+    node: (z, [w]) => O.matmul(z, w) as Tensor,
+    exact: (z, [w]) =>
+      [0, 4, 8].flatMap((at) =>
+        [0, 1].map((j) => dot(z.slice(at, at + 4), all([0, 1, 2, 3].map((k) => w[2 * k + j])))),
+      ),
+    execute: (z, [w], next) =>
+      float32Run(
+        [
+          {
+            outputs: [0, 4, 8].flatMap((at) =>
+              [0, 1].map((j) => ({ terms: [0, 1, 2, 3].map((k) => [w[2 * k + j], at + k] as const), bias: 0 })),
+            ),
+          },
+        ],
+        z,
+        next,
+      ),
+  },
+  'product with a matrix on the left': {
+    z: [4, 2],
+    points: [[3, 4]],
+    node: (z, [w]) => O.matmul(w, z) as Tensor,
+    exact: (z, [w]) =>
+      [0, 1, 2].flatMap((i) =>
+        [0, 1].map((t) =>
+          dot(
+            all(w.subarray(4 * i, 4 * i + 4)),
+            [0, 1, 2, 3].map((k) => z[2 * k + t]),
+          ),
+        ),
+      ),
+    execute: (z, [w], next) =>
+      float32Run(
+        [
+          {
+            outputs: [0, 1, 2].flatMap((i) =>
+              [0, 1].map((t) => ({ terms: [0, 1, 2, 3].map((k) => [w[4 * i + k], 2 * k + t] as const), bias: 0 })),
+            ),
+          },
+        ],
+        z,
+        next,
+      ),
+  },
   'point added': {
     z: [12],
     points: [[12]],

@@ -1,6 +1,6 @@
 import { equals } from '../../core/shape.ts'
 import type { Operand, Tensor } from '../../core/tensor.ts'
-import { add, type Matmul, matmul, mul } from '../../ops/index.ts'
+import { add, type Matmul, matmul, mul, transposeLast } from '../../ops/index.ts'
 import { checkBroadcast, showExtents } from './axes.ts'
 import type { Floats, Import, NodeView } from './values.ts'
 import { type Export, type Fuse, refuse, type Writer } from './writer.ts'
@@ -47,7 +47,6 @@ const writeGemm = (result: Tensor, x: Tensor, w: Writer, bias: readonly Tensor[]
   const [a, b] = x.inputs
   if (w.moving(b)) refuse(x, 'its second operand depends on the input')
   const { transA, transB } = x.attrs as Matmul
-  if (a.shape.length !== 2) refuse(x, 'only products of matrices are supported')
   if (transA && w.moving(a)) refuse(x, 'it moves the batch axis')
   w.emit(result, 'Gemm', [a, b, ...bias].map(w.ref), {
     alpha: { float: 1 },
@@ -71,5 +70,21 @@ const fuseBias: Fuse = (x, { moving, uses }) => {
   return fits ? { absorbs: [product], write: (w) => writeGemm(x, product, w, [bias]) } : undefined
 }
 
-export const exports: Readonly<Record<string, Export>> = { matmul: (x, w) => writeGemm(x, x, w) }
+/** A product with a stack in it: MatMul, of operands that are transposed before. */
+const writeMatMul = (x: Tensor, w: Writer): void => {
+  const { transA, transB } = x.attrs as Matmul
+  if (x.inputs.some((i) => w.moving(i) && i.shape.length === 2)) refuse(x, 'it moves or merges the batch axis')
+  const names = x.inputs.map((i, k) => {
+    if (!(k === 0 ? transA : transB)) return w.ref(i)
+    const turned = transposeLast(i)
+    w.emit(turned, 'Transpose', [w.ref(i)], { perm: { ints: (turned.attrs as Permuted).permutation } })
+    return w.ref(turned)
+  })
+  w.emit(x, 'MatMul', names)
+}
+type Permuted = { readonly permutation: readonly number[] }
+
+export const exports: Readonly<Record<string, Export>> = {
+  matmul: (x, w) => (x.shape.length === 2 ? writeGemm(x, x, w) : writeMatMul(x, w)),
+}
 export const fusions: readonly Fuse[] = [fuseBias]
