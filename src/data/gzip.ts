@@ -96,3 +96,11 @@ export const inflate =
           `gzip byte ${end}`,
         )
   }
+
+/** The content of a gzip file; other bytes as they are. What it is is told by its first bytes, not by its name. */
+export const unzipped = (bytes: Uint8Array, path: string): TaskEither<MixtrainError, Uint8Array> =>
+  isGzip(bytes) && bytes.length >= 18
+    ? inflate(bytes, path, () =>
+        E.right(new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(bytes.length - 4, true)),
+      )
+    : async () => E.right(bytes)
