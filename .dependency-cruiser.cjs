@@ -1,6 +1,6 @@
 // The house: imports go down only, no cycles, backends never see ops (README, "Rooms").
 const floors = [
-  ['core'],
+  ['core', 'proof'],
   ['ops'],
   ['tape', 'backend'],
   ['robust', 'loss', 'nn'],
@@ -31,6 +31,7 @@ module.exports = {
       from: { path: '^src/(?!cli/)' },
       to: { dependencyTypes: ['core'], dependencyTypesNot: ['type-only'], dynamic: false },
     },
+    { name: 'the-checker-stands-alone', severity: 'error', comment: 'src/proof shares nothing with what it checks', from: { path: '^src/proof/' }, to: { pathNot: '^src/proof/' } },
     { name: 'src-does-not-import-tests', severity: 'error', from: { path: '^src/' }, to: { path: '^(test|bench)/' } },
   ],
   options: { parser: 'swc', tsPreCompilationDeps: true, doNotFollow: { path: 'node_modules' } },

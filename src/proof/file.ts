@@ -1,0 +1,163 @@
+import type { Semantics } from './bounds.ts'
+import { decimal, ieee, Refused, refuse } from './exact.ts'
+import { networkOf } from './network.ts'
+import { type Line, type Outcome, type Query, replay } from './proof.ts'
+import { classified, readProperty } from './property.ts'
+
+/** What a proof says about itself in its first line (docs/proof.md). */
+export interface Header {
+  readonly format: 'mixtrain-proof'
+  readonly version: 1
+  readonly semantics: Semantics
+  /** SHA-256 of the bytes of the ONNX file. */
+  readonly network: string
+  readonly claim: PropertyClaim | ImageClaim
+}
+/** The property has no counterexample, or the point is one. */
+export interface PropertyClaim {
+  readonly kind: 'property'
+  /** SHA-256 of the bytes of the VNN-LIB file. */
+  readonly property: string
+}
+/** Every input of the ball is classified as labelled. */
+export interface ImageClaim {
+  readonly kind: 'image'
+  /** float32 numbers, little-endian, in hexadecimal. */
+  readonly pixels: string
+  /** As it was written, a decimal or a quotient. */
+  readonly epsilon: string
+  readonly range: readonly [string, string]
+  readonly label: number
+}
+
+/** Files are told apart by their first bytes: gzip or not. */
+const unpacked = async function* (bytes: Uint8Array, most: number): AsyncGenerator<Uint8Array> {
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) {
+    yield bytes
+    return
+  }
+  const stream = new Blob([bytes as Uint8Array<ArrayBuffer>]).stream().pipeThrough(new DecompressionStream('gzip'))
+  let total = 0
+  try {
+    for await (const part of stream as unknown as AsyncIterable<Uint8Array>) {
+      total += part.length
+      if (total > most) refuse(`a file of more than ${most} bytes when unpacked`)
+      yield part
+    }
+  } catch (e) {
+    throw e instanceof Refused ? e : new Refused('a gzip file that is damaged')
+  }
+}
+/** The whole content of a file, unpacked. */
+export const whole = async (bytes: Uint8Array, most = 2 ** 31): Promise<Uint8Array> => {
+  const parts: Uint8Array[] = []
+  for await (const part of unpacked(bytes, most)) parts.push(part)
+  return parts.length === 1
+    ? parts[0]
+    : new Uint8Array(await new Blob(parts as Uint8Array<ArrayBuffer>[]).arrayBuffer())
+}
+
+/** Longest line of a proof. */
+const LONGEST = 2 ** 26
+
+/** The lines of a proof, each JSON, one after the other: a proof may be larger than memory. */
+async function* linesOf(bytes: Uint8Array): AsyncGenerator<unknown> {
+  const decoder = new TextDecoder('utf-8', { fatal: true })
+  let [rest, count] = ['', 0]
+  const parsed = (line: string): unknown => {
+    count++
+    try {
+      return JSON.parse(line)
+    } catch {
+      return refuse(`line ${count} of the proof is no JSON`)
+    }
+  }
+  for await (const part of unpacked(bytes, 2 ** 36)) {
+    const lines = (rest + decoder.decode(part, { stream: true })).split('\n')
+    rest = lines.pop() as string
+    for (const line of lines) yield parsed(line)
+    if (rest.length > LONGEST) refuse(`line ${count + 1} of the proof is too long`)
+  }
+  if (rest !== '') refuse('the proof is truncated: its last line does not end')
+}
+
+const sha256 = async (bytes: Uint8Array): Promise<string> => {
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', Uint8Array.from(bytes)))
+  return Array.from(digest, (b) => b.toString(16).padStart(2, '0')).join('')
+}
+const bytesOf = (hexadecimal: string): Uint8Array =>
+  /^(?:[0-9a-f]{8})*$/.test(hexadecimal)
+    ? Uint8Array.from({ length: hexadecimal.length / 2 }, (_, i) =>
+        Number.parseInt(hexadecimal.slice(2 * i, 2 * i + 2), 16),
+      )
+    : refuse('the pixels of the proof are no float32 numbers in hexadecimal')
+
+const isRecord = (x: unknown): x is Readonly<Record<string, unknown>> =>
+  typeof x === 'object' && x !== null && !Array.isArray(x)
+
+/** The header, member by member: a proof of unknown origin may hold anything. */
+const headerOf = (x: unknown): Header => {
+  if (!isRecord(x) || x.format !== 'mixtrain-proof') return refuse('this is no proof of mixtrain')
+  if (x.version !== 1) return refuse(`version ${JSON.stringify(x.version)} of the format is not known here`)
+  const { semantics, network, claim } = x
+  if (semantics !== 'real' && semantics !== 'deployed') return refuse('the semantics is neither real nor deployed')
+  if (typeof network !== 'string' || !isRecord(claim)) return refuse('the header is not complete')
+  if (claim.kind === 'property' && typeof claim.property === 'string') return x as unknown as Header
+  const { pixels, epsilon, range, label } = claim
+  const isRange = Array.isArray(range) && range.length === 2 && range.every((r) => typeof r === 'string')
+  if (
+    claim.kind === 'image' &&
+    typeof pixels === 'string' &&
+    typeof epsilon === 'string' &&
+    isRange &&
+    Number.isInteger(label)
+  )
+    return x as unknown as Header
+  return refuse('the header is not complete')
+}
+
+/** What the header of a proof claims, about the files. @throws Refused where the files are others, or out of what is checked. */
+export const queryOf = async ({ semantics, network, claim }: Header, files: Files): Promise<Query> => {
+  if ((await sha256(files.network)) !== network) refuse('the proof is about another network')
+  const net = networkOf(await whole(files.network))
+  const [inputs, outputs] = [net.nodes[0].size, net.nodes[net.output].size]
+  if (claim.kind === 'image') {
+    const image = ieee(bytesOf(claim.pixels), 4)
+    if (image.n.length !== inputs) refuse(`the image has ${image.n.length} numbers, the network ${inputs} inputs`)
+    if (claim.label < 0 || claim.label >= outputs) refuse(`the network has no class ${claim.label}`)
+    const [low, high] = claim.range.map(decimal)
+    return {
+      network: net,
+      semantics,
+      groups: [classified(image, decimal(claim.epsilon), [low, high], claim.label, outputs)],
+    }
+  }
+  if (files.property === undefined) return refuse('the proof is about a property, which is not given')
+  if ((await sha256(files.property)) !== claim.property) refuse('the proof is about another property')
+  const text = new TextDecoder('utf-8', { fatal: true }).decode(await whole(files.property))
+  return { network: net, semantics, groups: readProperty(text, inputs, outputs) }
+}
+
+export interface Files {
+  readonly network: Uint8Array
+  readonly property?: Uint8Array
+}
+
+/** What was checked, and how. */
+export interface Checked extends Outcome {
+  readonly header: Header
+}
+
+/**
+ * Checks a proof against the files that it is about. Exact: no claim rests on floating point. @throws Refused with the reason.
+ *
+ * @example await check(bytes, { network, property })    // { verdict: 'unsat', leaves: 512, header: { semantics: 'real', ... } }
+ */
+export const check = async (proof: Uint8Array, files: Files): Promise<Checked> => {
+  const lines = linesOf(proof)
+  const first = await lines.next()
+  if (first.done === true) return refuse('the proof is empty')
+  const header = headerOf(first.value)
+  const outcome = await replay(await queryOf(header, files), lines as AsyncIterator<Line>)
+  return { ...outcome, header }
+}

@@ -1,0 +1,255 @@
+import { type Choices, isEmpty, known, lowerBound, type Region, type Semantics } from './bounds.ts'
+import {
+  add,
+  at,
+  compare,
+  decimal,
+  type Rational,
+  rational,
+  refuse,
+  times,
+  type Vector,
+  vector,
+  zeros,
+} from './exact.ts'
+import { evaluate, type Network, networkOf } from './network.ts'
+import { type Group, type Row, readProperty } from './property.ts'
+
+/** A line of a proof (docs/proof.md). */
+export type Line =
+  | readonly ['interval' | 'crown']
+  | readonly ['x', input: number, value: string]
+  | readonly ['z', node: number, neuron: number]
+  | readonly ['leaf', ...Refutation[]]
+  | readonly ['point', readonly string[]]
+
+/** What makes one case false on a leaf, in the order of the group's cases: empty where one of its rows alone does, with the usual lines. */
+export interface Refutation {
+  /** Multipliers of the rows, >= 0. */
+  readonly rows?: readonly string[]
+  /** By ONNX node of a ReLU: slopes of lower lines in 4096ths, by neuron. */
+  readonly slopes?: Readonly<Record<string, readonly (readonly [neuron: number, slope: number])[]>>
+  /** By ONNX node of a ReLU: multipliers of its splits, >= 0, by neuron. */
+  readonly signs?: Readonly<Record<string, readonly (readonly [neuron: number, multiplier: string])[]>>
+}
+
+const isTexts = (x: unknown): boolean => Array.isArray(x) && x.every((y) => typeof y === 'string' && y.length < 10_000)
+const isPairs = (x: unknown): boolean =>
+  Array.isArray(x) && x.every((p) => Array.isArray(p) && p.length === 2 && Number.isInteger(p[0]))
+const isByNode = (x: unknown): boolean =>
+  typeof x === 'object' && x !== null && !Array.isArray(x) && Object.values(x).every(isPairs)
+const isRefutation = (x: unknown): boolean => {
+  if (typeof x !== 'object' || x === null || Array.isArray(x)) return false
+  const { rows, slopes, signs, ...others } = x as Record<string, unknown>
+  const known =
+    (rows === undefined || isTexts(rows)) &&
+    (slopes === undefined || isByNode(slopes)) &&
+    (signs === undefined || isByNode(signs))
+  return known && Object.keys(others).length === 0
+}
+const FORMS: Readonly<Record<string, (rest: readonly unknown[]) => boolean>> = {
+  interval: (rest) => rest.length === 0,
+  crown: (rest) => rest.length === 0,
+  x: (rest) => rest.length === 2 && isTexts([rest[1]]),
+  z: (rest) => rest.length === 2,
+  leaf: (rest) => rest.every(isRefutation),
+  point: (rest) => rest.length === 1 && isTexts(rest[0]),
+}
+/** A line of a file of unknown origin. */
+export const lineOf = (x: unknown): Line => {
+  const [kind, ...rest] = Array.isArray(x) ? (x as readonly unknown[]) : [undefined]
+  return typeof kind === 'string' && Object.hasOwn(FORMS, kind) && FORMS[kind](rest)
+    ? (x as Line)
+    : refuse(`${JSON.stringify(x).slice(0, 60)} is no line of a proof`)
+}
+
+export interface Query {
+  readonly network: Network
+  readonly semantics: Semantics
+  readonly groups: readonly Group[]
+}
+
+export interface Outcome {
+  readonly verdict: 'sat' | 'unsat'
+  readonly leaves: number
+}
+
+export const query = (network: Uint8Array, property: string, semantics: Semantics): Query => {
+  const net = networkOf(network)
+  return { network: net, semantics, groups: readProperty(property, net.nodes[0].size, net.nodes[net.output].size) }
+}
+
+/** The functional that a refutation bounds: sum of multipliers times rows. */
+const functionalOf = (
+  network: Network,
+  rows: readonly Row[],
+  multipliers: readonly Rational[],
+): { readonly at: ReadonlyMap<number, Vector>; readonly constant: Rational } => {
+  const sum = (size: number, of: (row: Row) => ReadonlyMap<number, Rational>): Vector => {
+    const total = zeros(size).n.map(() => rational(0n))
+    for (const [r, row] of rows.entries())
+      for (const [i, c] of of(row)) total[i] = add(total[i], times(multipliers[r], c))
+    return vector(total)
+  }
+  const x = sum(network.nodes[0].size, (row) => row.inputs)
+  const y = sum(network.nodes[network.output].size, (row) => row.outputs)
+  const open = new Map([[network.output, y]])
+  if (network.output === 0) refuse('a network without a layer')
+  if (x.n.some((n) => n !== 0n)) open.set(0, x)
+  return { at: open, constant: rows.reduce((c, row, r) => add(c, times(multipliers[r], row.constant)), rational(0n)) }
+}
+
+/** Whether rows cannot all hold on a region: a combination of them with these multipliers is above 0, or at 0 where a strict row takes part. */
+export const refutes = (
+  network: Network,
+  region: Region,
+  rows: readonly Row[],
+  multipliers: readonly Rational[],
+  choices: Choices = {},
+): boolean => {
+  if (multipliers.length !== rows.length) refuse(`${multipliers.length} multipliers for ${rows.length} rows`)
+  if (multipliers.some(({ n }) => n < 0n)) refuse('a negative multiplier')
+  const { at: functional, constant } = functionalOf(network, rows, multipliers)
+  const { n } = lowerBound(network, region, functional, constant, choices)
+  return n > 0n || (n === 0n && rows.some((row, r) => row.strict && multipliers[r].n > 0n))
+}
+
+const integer = (x: unknown, below: number): number =>
+  typeof x === 'number' && Number.isInteger(x) && x >= 0 && x < below
+    ? x
+    : refuse(`${JSON.stringify(x)} is no index below ${below}`)
+
+/** Lines, one of which may be looked at before it is taken. */
+class Lines {
+  private ahead: Promise<IteratorResult<Line>> | undefined
+  constructor(private readonly source: AsyncIterator<Line>) {}
+  peek(): Promise<IteratorResult<Line>> {
+    this.ahead ??= this.source.next()
+    return this.ahead
+  }
+  async take(): Promise<Line> {
+    const { value, done } = await this.peek()
+    this.ahead = undefined
+    return done ? refuse('the proof ends before its tree does') : lineOf(value)
+  }
+}
+
+/** The node that the ONNX node at a place of the file is; a ReLU. */
+const reluAt = ({ places, nodes }: Network, place: unknown): number => {
+  const k = places.get(Number(place)) ?? refuse(`the network has no node ${JSON.stringify(place)}`)
+  return nodes[k].kind === 'relu' ? k : refuse(`node ${place} of the network is no ReLU`)
+}
+const before = (network: Network, place: unknown): number =>
+  (network.nodes[reluAt(network, place)] as { readonly from: readonly [number] }).from[0]
+
+const choicesOf = (network: Network, { slopes = {}, signs = {} }: Refutation): Choices => ({
+  slopes: new Map(
+    Object.entries(slopes).map(([place, given]) => [
+      reluAt(network, place),
+      new Map(given.map(([i, s]) => [i, BigInt(integer(s, 4097))])),
+    ]),
+  ),
+  multipliers: new Map(
+    Object.entries(signs).map(([place, given]) => [
+      before(network, place),
+      new Map(given.map(([i, m]) => [i, decimal(`${m}`)])),
+    ]),
+  ),
+})
+
+/** The two halves of a region that a line splits it into, in the order in which their trees follow: x_i <= v and x_i >= v, z_i >= 0 and z_i <= 0. */
+export const halves = ({ network, semantics }: Query, region: Region, line: Line): readonly [Region, Region] => {
+  if (line[0] === 'x') {
+    const i = integer(line[1], network.nodes[0].size)
+    const value = decimal(line[2])
+    if (compare(value, at(region.lower, i)) < 0 || compare(value, at(region.upper, i)) > 0)
+      refuse(`input ${i} is split outside of its interval`)
+    const cut = (v: Vector) => vector(v.n.map((_, j) => (j === i ? value : at(v, j))))
+    return [
+      known(network, semantics, { ...region, upper: cut(region.upper) }, 'interval'),
+      known(network, semantics, { ...region, lower: cut(region.lower) }, 'interval'),
+    ]
+  }
+  if (line[0] !== 'z') return refuse(`"${String(line[0]).slice(0, 40)}" is no line of a tree`)
+  const k = before(network, line[1])
+  const i = integer(line[2], network.nodes[k].size)
+  if (region.signs.get(k)?.has(i)) refuse(`neuron ${i} of node ${line[1]} is split twice`)
+  const half = (sign: 1 | -1) =>
+    known(
+      network,
+      semantics,
+      { ...region, signs: new Map(region.signs).set(k, new Map(region.signs.get(k)).set(i, sign)) },
+      'interval',
+    )
+  return [half(1), half(-1)]
+}
+
+/** The first case of a group that a leaf does not refute; undefined where it refutes all. */
+export const left = (
+  { network }: Query,
+  { cases }: Group,
+  region: Region,
+  given: readonly Refutation[],
+): number | undefined => {
+  if (isEmpty(region)) return undefined
+  const open = cases.findIndex((rows, c) => {
+    const refutation = given[c] ?? {}
+    const choices = choicesOf(network, refutation)
+    const alone = rows.map((_, r) => rows.map((__, q) => rational(q === r ? 1n : 0n)))
+    const tried = refutation.rows === undefined ? alone : [refutation.rows.map(decimal)]
+    return !tried.some((multipliers) => refutes(network, region, rows, multipliers, choices))
+  })
+  return open < 0 ? undefined : open
+}
+
+/** The region of a whole group. */
+export const whole = ({ network, semantics }: Query, { lower, upper }: Group): Region =>
+  known(network, semantics, { lower, upper, signs: new Map() }, 'interval')
+
+/** Replays the tree of a group; how many leaves it has. */
+const tree = async (q: Query, group: Group, lines: Lines): Promise<number> => {
+  const stack = [whole(q, group)]
+  let leaves = 0
+  for (let region = stack.pop(); region !== undefined; region = stack.pop()) {
+    const line = await lines.take()
+    if (line[0] === 'interval' || line[0] === 'crown') stack.push(known(q.network, q.semantics, region, line[0]))
+    else if (line[0] === 'leaf') {
+      leaves++
+      const open = left(q, group, region, line.slice(1) as readonly Refutation[])
+      if (open !== undefined) refuse(`leaf ${leaves} does not refute case ${open + 1} of ${group.cases.length}`)
+    } else {
+      const [first, second] = halves(q, region, line)
+      stack.push(second, first)
+    }
+  }
+  return leaves
+}
+
+/** Whether a point is a counterexample: it lies in the box of a group, and all rows of one of its cases hold there. Exact. */
+export const isCounterexample = ({ network, groups }: Query, x: readonly Rational[]): boolean => {
+  const y = evaluate(network, vector(x))[network.output]
+  const value = (row: Row): Rational =>
+    [
+      ...[...row.inputs].map(([i, c]) => times(c, x[i])),
+      ...[...row.outputs].map(([j, c]) => times(c, at(y, j))),
+    ].reduce(add, row.constant)
+  const holds = (row: Row) => compare(value(row), rational(0n)) < (row.strict ? 0 : 1)
+  const inside = ({ lower, upper }: Group) =>
+    x.every((v, i) => compare(at(lower, i), v) <= 0 && compare(v, at(upper, i)) <= 0)
+  return groups.some((group) => inside(group) && group.cases.some((rows) => rows.every(holds)))
+}
+
+/** Replays the lines of a proof: the tree of each group, or one point. @throws Refused where they prove nothing about the query. */
+export const replay = async (q: Query, source: AsyncIterator<Line>): Promise<Outcome> => {
+  const lines = new Lines(source)
+  const first = await lines.peek()
+  const isPoint = first.done !== true && lineOf(first.value)[0] === 'point'
+  let leaves = 0
+  if (isPoint) {
+    if (q.semantics !== 'real') refuse('a point proves a counterexample in real arithmetic alone')
+    const [, point] = (await lines.take()) as readonly ['point', readonly string[]]
+    if (!isCounterexample(q, point.map(decimal))) refuse('the point is no counterexample')
+  } else for (const group of q.groups) leaves += await tree(q, group, lines)
+  if (!(await lines.peek()).done) refuse('the proof goes on after its end')
+  return { verdict: isPoint ? 'sat' : 'unsat', leaves }
+}
