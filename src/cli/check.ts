@@ -5,6 +5,7 @@ import { sha256 } from '../core/hash.ts'
 import { upwards } from '../core/rounding.ts'
 import { type Dataset, hashOf, labelsOf, select } from '../data/dataset.ts'
 import { regularFiles } from '../data/files.ts'
+import { unpacked } from '../data/gzip.ts'
 import { decodeModel, type SavedModel } from '../format/model.ts'
 import { methods } from '../robust/bounds.ts'
 import { type Certificate, decodeCertificate, MAX_BYTES, scopeOf, unproved } from '../robust/certificate.ts'
@@ -44,7 +45,7 @@ const subjectsOf = async (
   const refuse = (place: string, message: string) => raise(fileError(path, message, place))
   const bytes = await get(forModels.read(file))
   if ((await sha256(bytes)) !== c.model.sha256) refuse('model.sha256', `${file} is not the model that was certified`)
-  const model = await get(TE.fromEither(decodeModel(bytes, file)))
+  const model = await get(TE.fromEither(decodeModel(await get(unpacked(bytes, file)), file)))
   const test = await get(TE.fromEither(matching(model, file, (await get(loadData(sourceOf(source), forData))).test)))
   if ((await hashOf(test)) !== c.data.sha256)
     refuse('data.sha256', `${test.name} are not the images that were certified`)

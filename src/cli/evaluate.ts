@@ -7,6 +7,7 @@ import type { Rounding } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
 import { hashOf, take } from '../data/dataset.ts'
 import { files, writeAtomic } from '../data/files.ts'
+import { unpacked } from '../data/gzip.ts'
 import { decodeModel } from '../format/model.ts'
 import type { MethodName } from '../robust/bounds.ts'
 import { type Certificate, claimsOf, encodeCertificate, MAX_BYTES } from '../robust/certificate.ts'
@@ -170,7 +171,12 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
       TE.chainFirst(({ rounding, ball, method }) => TE.fromEither(certifiable(o, rounding, ball.norm, method.name))),
       TE.chainFirst(() => TE.fromEither(completable(o))),
       TE.bind('bytes', () => files.read(MODEL)),
-      TE.bind('model', ({ bytes }) => TE.fromEither(decodeModel(bytes, MODEL))),
+      TE.bind('model', ({ bytes }) =>
+        pipe(
+          unpacked(bytes, MODEL),
+          TE.chainEitherK((content) => decodeModel(content, MODEL)),
+        ),
+      ),
       TE.bind('all', () => loadData(sourceOf(o.data))),
       TE.bind('test', ({ model, all }) => TE.fromEither(matching(model, MODEL, all.test))),
       TE.chain(({ ball, method, attack, rounding, bytes, model, test }) =>

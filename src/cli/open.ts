@@ -9,6 +9,7 @@ import type { Data, Dataset } from '../data/dataset.ts'
 import { digits } from '../data/digits.ts'
 import { exists, type FileReader, files } from '../data/files.ts'
 import { loadFolder } from '../data/folder.ts'
+import { unpacked } from '../data/gzip.ts'
 import { decodeModel, type SavedModel } from '../format/model.ts'
 import { attempt, using } from './shell.ts'
 
@@ -38,6 +39,7 @@ export const loadData = (source: string, reader: FileReader = files): TE.TaskEit
 export const loadModel = (path: string): TE.TaskEither<MixtrainError, SavedModel> =>
   pipe(
     files.read(path),
+    TE.chain((bytes) => unpacked(bytes, path)),
     TE.chainEitherK((bytes) => decodeModel(bytes, path)),
   )
 

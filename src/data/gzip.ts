@@ -97,10 +97,21 @@ export const inflate =
         )
   }
 
-/** The content of a gzip file; other bytes as they are. What it is is told by its first bytes, not by its name. */
-export const unzipped = (bytes: Uint8Array, path: string): TaskEither<MixtrainError, Uint8Array> =>
-  isGzip(bytes) && bytes.length >= 18
-    ? inflate(bytes, path, () =>
-        E.right(new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(bytes.length - 4, true)),
-      )
-    : async () => E.right(bytes)
+/** The content of a file that may be gzip, which its first bytes tell, whatever its name; other bytes are returned as they are. */
+export const unpacked = (bytes: Uint8Array, path: string): TaskEither<MixtrainError, Uint8Array> => {
+  if (!isGzip(bytes)) return async () => E.right(bytes)
+  if (bytes.length < 18) return async () => E.left(fileError(path, 'the compressed data are truncated', 'gzip'))
+  const stated = new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(bytes.length - 4, true)
+  const most = plausible(bytes.length)
+  return inflate(bytes, path, () =>
+    stated <= most
+      ? E.right(stated)
+      : E.left(
+          fileError(
+            path,
+            `at most ${most} bytes of content are read of so small a file, and it says that it has ${stated}: unpack it first`,
+            'gzip',
+          ),
+        ),
+  )
+}

@@ -2,7 +2,7 @@ import { equals, show } from '../../core/shape.ts'
 import type { Operand, Tensor } from '../../core/tensor.ts'
 import { add, type Conv, conv2d, reshape } from '../../ops/index.ts'
 import { showExtents } from './axes.ts'
-import type { Floats, Import, NodeView } from './values.ts'
+import { batched, type Floats, type Import, type NodeView } from './values.ts'
 import { type Export, type Fuse, refuse, type Writer } from './writer.ts'
 
 /**
@@ -19,7 +19,7 @@ export interface Maps {
 export const mapsOf = (s: NodeView): Maps => {
   const floats = s.floats(0)
   const { shape } = floats.probe
-  if (!floats.batched || (shape.length !== 3 && shape.length !== 4))
+  if (floats.batch !== 'first' || (shape.length !== 3 && shape.length !== 4))
     return s.fail(
       `expected maps [N,c,h,w] or [N,c,l], found ${showExtents(floats)}: windows of 1 or 2 axes are supported`,
     )
@@ -95,7 +95,7 @@ export const geometry = (s: NodeView, { extents, axes }: Maps, kernel: Pair): Ge
 export const weightsOf = (s: NodeView, maps: Maps) => {
   const weights = s.floats(1)
   const { shape } = weights.probe
-  if (weights.batched || shape.length !== maps.axes + 2)
+  if (batched(weights) || shape.length !== maps.axes + 2)
     s.fail(`input 1 must be a parameter [o,c,${maps.axes === 1 ? 'l' : 'p,q'}], found ${showExtents(weights)}`)
   const declared = s.list('kernel_shape')
   if (declared !== undefined && `${declared}` !== `${shape.slice(2)}`)
@@ -115,7 +115,7 @@ export const withBias = (
   const product = (x: Operand, w: Operand) => run(asMaps(x), asMaps(w))
   if (!s.has(2)) return s.emit([maps.floats, weights], ([x, w]) => asGiven(product(x, w), maps))
   const bias = s.floats(2)
-  if (bias.batched || bias.probe.shape.length !== 1 || bias.probe.shape[0] !== channels)
+  if (batched(bias) || bias.probe.shape.length !== 1 || bias.probe.shape[0] !== channels)
     s.fail(`input 2 must be a parameter [${channels}], found ${showExtents(bias)}`)
   return s.emit([maps.floats, weights, bias], ([x, w, b]) =>
     asGiven(add(product(x, w), reshape(b, [channels, 1, 1])) as Operand, maps),

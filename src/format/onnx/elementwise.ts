@@ -1,45 +1,128 @@
 import type { Operand, Tensor } from '../../core/tensor.ts'
-import { abs, add, div, exp, log, maximum, minimum, mul, neg, sqrt, sub } from '../../ops/index.ts'
-import { checkBroadcast } from './axes.ts'
-import type { Import } from './values.ts'
+import { abs, add, constant, div, exp, log, maximum, minimum, mul, neg, select, sqrt, sub } from '../../ops/index.ts'
+import { aligned } from './axes.ts'
+import { type Comparison, compared, computed, mapped, type Operation } from './known.ts'
+import { DataType } from './proto.ts'
+import { batched, type Floats, type Import, type Known, type NodeView } from './values.ts'
 import { type Export, refuse, same } from './writer.ts'
 
-/** Arithmetic element by element, with numpy's broadcasting. */
+/** Arithmetic element by element, with numpy's broadcasting. Integers and booleans are computed when the file is read. */
 
+/** An op of one operand, whatever its axes; `operation` is what it does to numbers that are known. */
 export const unary =
-  (f: (x: Operand) => Operand): Import =>
-  (s) =>
-    s.emit([s.floats(0)], ([x]) => f(x))
-const binary =
-  (f: (a: Operand, b: Operand) => Operand): Import =>
+  (f: (x: Operand) => Operand, operation?: Operation): Import =>
+  (s) => {
+    const x = operation === undefined ? s.floats(0) : s.either(0)
+    return x.kind === 'known' ? computed(s, operation as Operation, [x]) : onFloats(s, [x], ([v]) => f(v), operation)
+  }
+
+/** A value of a run, and its numbers where those of the operands are known. */
+const onFloats = (
+  s: NodeView,
+  operands: readonly Floats[],
+  run: (xs: readonly Operand[]) => Operand,
+  operation: Operation | undefined,
+): Floats => {
+  const numbers = (): Known | undefined => {
+    const ks = operands.map((o) => o.known?.())
+    return operation !== undefined && ks.every((k) => k !== undefined) ? computed(s, operation, ks) : undefined
+  }
+  return s.emit(aligned(s, operands), run, { known: operands.some(batched) ? undefined : numbers })
+}
+
+/** Two operands that are both known integers, or both floats. */
+export const combined = (
+  s: NodeView,
+  [a, b]: readonly [Known | Floats, Known | Floats],
+  f: (a: Operand, b: Operand) => Operand,
+  operation?: Operation,
+): Known | Floats => {
+  if (a.kind === 'floats' && b.kind === 'floats') return onFloats(s, [a, b], ([x, y]) => f(x, y), operation)
+  const numbers = [a, b].map((v) => (v.kind === 'known' ? v : v.known?.()))
+  if (operation !== undefined && numbers.every((k) => k !== undefined)) return computed(s, operation, numbers)
+  return s.fail(
+    `input ${a.kind === 'known' ? 0 : 1} is an integer tensor, expected float32: a Cast to float32 is missing`,
+  )
+}
+
+export const binary =
+  (f: (a: Operand, b: Operand) => Operand, operation?: Operation): Import =>
   (s) => {
     if (s.arity !== 2) s.fail(`expected 2 inputs, found ${s.arity}`)
-    const [a, b] = [s.floats(0), s.floats(1)]
-    checkBroadcast(s, a, b)
-    return s.emit([a, b], ([x, y]) => f(x, y))
+    return combined(s, [s.either(0), s.either(1)], f, operation)
   }
 
 /** An op of any number of operands, folded from the left. */
-const variadic =
-  (f: (a: Operand, b: Operand) => Operand): Import =>
+export const variadic =
+  (f: (a: Operand, b: Operand) => Operand, operation?: Operation): Import =>
   (s) =>
-    Array.from({ length: Math.max(s.arity - 1, 0) }, (_, i) => s.floats(i + 1)).reduce((a, b) => {
-      checkBroadcast(s, a, b)
-      return s.emit([a, b], ([x, y]) => f(x, y))
-    }, s.floats(0))
+    Array.from({ length: Math.max(s.arity - 1, 0) }, (_, i) => s.either(i + 1)).reduce(
+      (a, b) => combined(s, [a, b], f, operation),
+      s.either(0),
+    )
+
+/** An op on numbers that are known, and on no others. */
+const onKnown =
+  (operation: Operation): Import =>
+  (s) =>
+    computed(
+      s,
+      operation,
+      Array.from({ length: s.arity }, (_, i) => s.known(i)),
+    )
+
+const modulo: Import = (s) => {
+  if (s.int('fmod', 0) !== 0) s.fail('attribute fmod: only 0 is supported')
+  return computed(s, 'mod', [s.known(0), s.known(1)])
+}
+
+const comparison =
+  (op: Comparison): Import =>
+  (s) =>
+    compared(s, op, s.known(0), s.known(1))
+
+const not: Import = (s) => mapped(s, [s.known(0)], DataType.bool, (v) => Number(v === 0))
+
+/** The elements of input 1 where the condition, which is known, holds, those of input 2 elsewhere. */
+const where: Import = (s) => {
+  const condition = s.known(0)
+  if (condition.type !== DataType.bool) s.fail('input 0: expected booleans')
+  const [a, b] = [s.either(1), s.either(2)]
+  if (a.kind === 'known' && b.kind === 'known')
+    return { ...mapped(s, [condition, a, b], a.type, (c, x, y) => (c === 0 ? y : x)), exact: a.exact && b.exact }
+  if (a.kind === 'known' || b.kind === 'known') return s.fail('inputs 1 and 2 are of different types')
+  const data = condition.data.map((c) => (c === 'N' ? s.fail('input 0 must not depend on the batch') : c))
+  const mask = s.emit([], () => constant(data, condition.shape))
+  return s.emit(aligned(s, [mask, a, b]), ([c, x, y]) => select(c, x, y) as Operand)
+}
 
 export const imports: Readonly<Record<string, Import>> = {
-  Abs: unary(abs),
-  Add: binary((a, b) => add(a, b) as Operand),
-  Div: binary((a, b) => div(a, b) as Operand),
+  Abs: unary(abs, 'abs'),
+  Add: binary((a, b) => add(a, b) as Operand, 'add'),
+  And: comparison('and'),
+  Ceil: onKnown('ceil'),
+  Div: binary((a, b) => div(a, b) as Operand, 'div'),
+  Equal: comparison('equal'),
   Exp: unary(exp),
+  Floor: onKnown('floor'),
+  Greater: comparison('greater'),
+  GreaterOrEqual: comparison('greaterEqual'),
+  Less: comparison('less'),
+  LessOrEqual: comparison('lessEqual'),
   Log: unary(log),
-  Max: variadic((a, b) => maximum(a, b) as Operand),
-  Min: variadic((a, b) => minimum(a, b) as Operand),
-  Mul: binary((a, b) => mul(a, b) as Operand),
-  Neg: unary(neg),
-  Sqrt: unary(sqrt),
-  Sub: binary((a, b) => sub(a, b) as Operand),
+  Max: variadic((a, b) => maximum(a, b) as Operand, 'max'),
+  Min: variadic((a, b) => minimum(a, b) as Operand, 'min'),
+  Mod: modulo,
+  Mul: binary((a, b) => mul(a, b) as Operand, 'mul'),
+  Neg: unary(neg, 'neg'),
+  Not: not,
+  Or: comparison('or'),
+  Round: onKnown('round'),
+  Sqrt: unary(sqrt, 'sqrt'),
+  Sub: binary((a, b) => sub(a, b) as Operand, 'sub'),
+  Sum: variadic((a, b) => add(a, b) as Operand, 'add'),
+  Where: where,
+  Xor: comparison('xor'),
 }
 
 /** An operand that depends on the input must have the batch where the result has it. */

@@ -16,7 +16,7 @@ export interface OnnxModel {
   /** Shapes without the batch: `[c, h, w]` or `[features]`. */
   readonly input: { readonly name: string; readonly shape: Shape }
   readonly output: { readonly name: string; readonly shape: Shape }
-  /** Every float32 tensor of the file that the network reads, initializer or Constant, by name. */
+  /** Every float tensor of the file that the network reads, initializer or Constant, by name. */
   readonly parameters: ReadonlyMap<string, { readonly shape: Shape; readonly data: Float32Array }>
   /**
    * The function of the graph, `[n, ...input.shape] -> [n, ...output.shape]` for every n, on tensors and interval tensors. The
@@ -37,9 +37,14 @@ const checked = (model: Model, path: string): E.Either<MixtrainError, OnnxModel>
   if (model.graph === undefined) return left('the model has no graph', 'model')
   if (model.functions > 0) return left('model-local functions are not supported', 'model')
   const standard = model.opsets.filter(({ domain }) => domain === '' || domain === 'ai.onnx')
-  if (standard.length !== 1)
-    return left(`expected one version of the standard opset, found ${standard.length}`, 'opset import')
-  const [{ version }] = standard
+  // Some exporters list the standard under both of its names, or twice.
+  const versions = [...new Set(standard.map(({ version }) => version))]
+  if (versions.length !== 1)
+    return left(
+      `expected one version of the standard opset, found ${versions.length === 0 ? 'none' : versions.join(' and ')}`,
+      'opset import',
+    )
+  const [version] = versions
   if (!(version >= OPSETS[0] && version <= OPSETS[1]))
     return left(`opset ${version} is not supported; ${OPSETS[0]} to ${OPSETS[1]} are`, 'opset import')
   const keys = new Set<string>()
@@ -67,8 +72,15 @@ const checked = (model: Model, path: string): E.Either<MixtrainError, OnnxModel>
  * Decodes an ONNX file (https://onnx.ai): a feed-forward network of float32 tensors with one input and one output, in the ops of
  * the standard that ops.ts lists, opset 7 to 25. Nothing in the file is trusted: what is truncated, out of order, defined
  * twice or not at all, of the wrong type, shape or length, too large, or stored in other files is an error that names the
- * byte, or the node with its op and attribute. The batch is the first axis, of any size or of size 1, and is generalised to any size:
- * a graph that moves it, mixes its images or computes with its size is refused.
+ * byte, or the node with its op and attribute.
+ *
+ * The network takes any number of images, `[n, ...input.shape]`. An input `[N, ...]` or `[1, ...]` has the batch first; any other
+ * (`[2]`, `[12, 8]`) is one image as a whole, and the batch is put in front of its axes (see `entryOf`). A graph that mixes the
+ * images of an open batch, moves it or computes with its size is refused. What depends on the file alone is computed when it is read
+ * where it is exact (integers, shapes, masks); float arithmetic on parameters stays in the graph.
+ *
+ * A graph of float64 numbers is read as the same function of real numbers: weights that float32 does not hold become sums of float32
+ * tensors. A Cast to float32 rounds as every runtime does, and its result is the weight.
  */
 export const decodeOnnx = (bytes: Uint8Array, path: string): E.Either<MixtrainError, OnnxModel> =>
   pipe(

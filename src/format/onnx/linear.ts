@@ -1,14 +1,16 @@
 import { equals } from '../../core/shape.ts'
 import type { Operand, Tensor } from '../../core/tensor.ts'
 import { add, type Matmul, matmul, mul, transposeLast } from '../../ops/index.ts'
-import { checkBroadcast, showExtents } from './axes.ts'
-import type { Floats, Import, NodeView } from './values.ts'
+import { aligned, inFront, permuted, showExtents, toShape } from './axes.ts'
+import { combined } from './elementwise.ts'
+import { batched, type Floats, type Import, type NodeView } from './values.ts'
 import { type Export, type Fuse, refuse, type Writer } from './writer.ts'
 
-/** `x` as a matrix product wants it: the batch in rows. */
+/** Matrix products. */
+
 const matrix = (s: NodeView, i: number): Floats => {
   const v = s.floats(i)
-  return v.probe.shape.length === 2 ? v : s.fail(`input ${i} must be a matrix, found ${showExtents(v)}`)
+  return v.shape.length === 2 ? v : s.fail(`input ${i} must be a matrix, found ${showExtents(v)}`)
 }
 
 /** alpha A B + beta C with optional transpositions; `[N, k] [k, m] -> [N, m]`, C broadcast. */
@@ -16,29 +18,53 @@ const gemm: Import = (s) => {
   const [a, b] = [matrix(s, 0), matrix(s, 1)]
   const [alpha, beta] = [s.float('alpha', 1), s.float('beta', 1)]
   const [transA, transB] = [s.int('transA', 0) !== 0, s.int('transB', 0) !== 0]
-  if (b.batched) s.fail('input 1 depends on the network input; only a parameter is supported')
-  if (a.batched && transA) s.fail('attribute transA: it moves the batch axis')
-  const scaled = (x: Operand, factor: number): Operand => (factor === 1 ? x : (mul(x, factor) as Operand))
-  const product = ([x, w]: readonly Operand[]): Operand => scaled(matmul(x, w, { transA, transB }), alpha)
-  if (!s.has(2)) return s.emit([a, b], product)
+  const scaled = (x: Floats, factor: number): Floats =>
+    factor === 1 ? x : s.emit([x], ([v]) => mul(v, factor) as Operand)
+  const turned = (x: Floats, turn: boolean): Floats => (turn ? permuted(s, x, [1, 0]) : x)
+  // A transposition is a flag of the product where it does not touch the batch.
+  const plain = !batched(b) && (!batched(a) || (a.batch === 'first' && !transA))
+  const product = scaled(
+    plain
+      ? s.emit([a, b], ([x, w]) => matmul(x, w, { transA, transB }))
+      : multiplied(s, turned(a, transA), turned(b, transB)),
+    alpha,
+  )
+  if (!s.has(2)) return product
   const c = s.floats(2)
-  if (c.probe.shape.length > 2) s.fail(`input 2 must be at most a matrix, found ${showExtents(c)}`)
-  if (a.batched) checkBroadcast(s, a, c)
-  const rows = a.probe.shape[transA ? 1 : 0]
-  const columns = b.probe.shape[transB ? 0 : 1]
-  const fits = c.probe.shape.every((d, i) => d === 1 || d === [rows, columns][i + 2 - c.probe.shape.length])
-  if (!fits) s.fail(`input 2 ${showExtents(c)} does not broadcast to [${a.batched ? 'N' : rows},${columns}]`)
-  return s.emit([a, b, c], ([x, w, y]) => add(product([x, w]), scaled(y, beta)) as Operand)
+  if (c.shape.length > 2) s.fail(`input 2 must be at most a matrix, found ${showExtents(c)}`)
+  const fits = c.shape.every((d, i) => d === 1 || d === product.shape[i + 2 - c.shape.length])
+  if (!fits) s.fail(`input 2 ${showExtents(c)} does not broadcast to ${showExtents(product)}`)
+  return combined(s, [product, scaled(c, beta)], (x, y) => add(x, y) as Operand)
 }
 
-/** Product over the last axis with a matrix: `[N, ..., k] [k, m] -> [N, ..., m]`. */
-const matMul: Import = (s) => {
-  const [a, b] = [s.floats(0), s.floats(1)]
-  if (b.batched) s.fail('input 1 depends on the network input; only a parameter is supported')
-  if (b.probe.shape.length !== 2 || a.probe.shape.length < 2)
-    s.fail(`expected a tensor of rank >= 2 and a matrix, found ${showExtents(a)} and ${showExtents(b)}`)
-  return s.emit([a, b], ([x, w]) => matmul(x, w, {}))
+/** numpy's matmul: matrices over the last two axes, axes before them broadcast, vectors as a row or a column. */
+const matMul: Import = (s) => multiplied(s, s.floats(0), s.floats(1))
+
+const multiplied = (s: NodeView, a: Floats, b: Floats): Floats => {
+  const [ra, rb] = [a.shape.length, b.shape.length]
+  if (ra === 0 || rb === 0) s.fail(`expected tensors of rank >= 1, found ${showExtents(a)} and ${showExtents(b)}`)
+  const inner = [a.shape[ra - 1], b.shape[Math.max(0, rb - 2)]]
+  // Products over an open batch are refused where it would have to move.
+  if (!inner.includes('N') && inner[0] !== inner[1])
+    s.fail(`inner dimensions of ${showExtents(a)} and ${showExtents(b)} differ`)
+  if (ra === 1) return dropAxis(s, multiplied(s, toShape(s, a, [1, ...a.shape]), b), -2)
+  if (rb === 1) return dropAxis(s, multiplied(s, a, toShape(s, b, [...b.shape, 1])), -1)
+  return s.emit(meeting(s, a, b), ([x, y]) => matmul(x, y, {}))
 }
+
+/** Two stacks of matrices whose stacks meet in a run as they do in the file; rows of the batch may stay the rows of one matrix. */
+const meeting = (s: NodeView, a: Floats, b: Floats): readonly Floats[] => {
+  if (Math.max(a.shape.length, b.shape.length) > 2) return aligned(s, [a, b])
+  return batched(b) ? [a, b].map((v) => inFront(s, v, 'multiplies over')) : [a, b]
+}
+
+/** The value without an axis of extent 1, counted from the last. */
+const dropAxis = (s: NodeView, v: Floats, at: number): Floats =>
+  toShape(
+    s,
+    v,
+    v.shape.filter((_, i) => i !== v.shape.length + at),
+  )
 
 export const imports: Readonly<Record<string, Import>> = { Gemm: gemm, MatMul: matMul }
 

@@ -1,7 +1,10 @@
 import type { Operand } from '../../core/tensor.ts'
 import { add, div, mul, reshape, sqrt, sub } from '../../ops/index.ts'
 import { showExtents } from './axes.ts'
-import type { Import } from './values.ts'
+import { batched, type Import } from './values.ts'
+
+/** Why a node in training mode is refused: it normalizes by the statistics of its batch, so an image has no output of its own. */
+const TRAINING = 'the node is in training mode, which mixes the images of a batch; export the model in evaluation mode'
 
 /**
  * Inference: y = x s + t with s = (1 / sqrt(var + epsilon)) scale and t = bias - mean s, rounded after each of these operations:
@@ -12,14 +15,15 @@ const batchNormalization: Import = (s) => {
   const x = s.floats(0)
   const epsilon = s.float('epsilon', Math.fround(1e-5))
   s.float('momentum', 0.9)
-  if (s.int('training_mode', 0) !== 0) s.fail('attribute training_mode: only inference is supported')
+  if (s.int('training_mode', 0) !== 0) s.fail(`attribute training_mode: expected 0, found 1: ${TRAINING}`)
+  if (s.results > 1) s.fail(`${s.results} outputs where inference has one: ${TRAINING}`)
   if (s.int('spatial', 1) !== 1) s.fail('attribute spatial: only 1 is supported')
-  if (!x.batched || x.probe.shape.length < 2) s.fail(`expected [N,c,...], found ${showExtents(x)}`)
+  if (x.batch !== 'first' || x.shape.length < 2) s.fail(`expected [N,c,...], found ${showExtents(x)}`)
   if (!(epsilon >= 0 && Number.isFinite(epsilon))) s.fail(`attribute epsilon: ${epsilon} is not a number >= 0`)
   const channels = x.probe.shape[1]
   const parameters = [1, 2, 3, 4].map((i) => {
     const p = s.floats(i)
-    return !p.batched && p.probe.shape.length === 1 && p.probe.shape[0] === channels
+    return !batched(p) && p.probe.shape.length === 1 && p.probe.shape[0] === channels
       ? p
       : s.fail(`input ${i} must be a parameter [${channels}], found ${showExtents(p)}`)
   })

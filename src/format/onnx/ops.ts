@@ -1,4 +1,5 @@
 import * as activation from './activation.ts'
+import { eachImage } from './axes.ts'
 import * as constant from './constant.ts'
 import * as conv from './conv.ts'
 import * as elementwise from './elementwise.ts'
@@ -11,19 +12,23 @@ import * as slice from './slice.ts'
 import type { Import } from './values.ts'
 import type { Export, Fuse } from './writer.ts'
 
+/** The imports of ops that take images `[N, ...]`. */
+const onImages = (imports: Readonly<Record<string, Import>>): Readonly<Record<string, Import>> =>
+  Object.fromEntries(Object.entries(imports).map(([op, f]) => [op, eachImage(f)]))
+
 /**
  * The ops of the ONNX standard that are read, opset 7 to 25 (https://onnx.ai/onnx/operators), by their names there. An import
  * checks its node and gives a step on operands that is right for every size of the batch. Integer tensors are shapes in the
- * making and are computed on the spot, the batch as the symbol 'N'.
+ * making and are computed when the file is read, the batch as the symbol 'N'.
  */
 export const IMPORTS: Readonly<Record<string, Import>> = {
   ...activation.imports,
   ...constant.imports,
-  ...conv.imports,
+  ...onImages(conv.imports),
   ...elementwise.imports,
   ...linear.imports,
-  ...normalize.imports,
-  ...pool.imports,
+  ...onImages(normalize.imports),
+  ...onImages(pool.imports),
   ...reduce.imports,
   ...shape.imports,
   ...slice.imports,

@@ -61,9 +61,19 @@ export interface Attribute {
 export enum DataType {
   undefined = 0,
   float = 1,
+  uint8 = 2,
+  int8 = 3,
+  uint16 = 4,
+  int16 = 5,
   int32 = 6,
   int64 = 7,
+  string = 8,
   bool = 9,
+  float16 = 10,
+  double = 11,
+  uint32 = 12,
+  uint64 = 13,
+  bfloat16 = 16,
 }
 
 const DATA_TYPES = [
@@ -78,11 +88,13 @@ export interface TensorProto {
   readonly dims: readonly number[]
   readonly dataType: number
   readonly raw: Uint8Array | undefined
-  /** Typed data as they stand in the file: pieces of 4-byte floats, or of varints. */
+  /** Typed data as they stand in the file: pieces of floats of 4 or 8 bytes, or of varints. */
   readonly floats: readonly Uint8Array[]
   readonly ints: readonly Uint8Array[]
   readonly int32s: readonly Uint8Array[]
-  /** Data of a kind that no float32 or integer tensor has (strings, doubles, segments). */
+  readonly doubles: readonly Uint8Array[]
+  readonly uint64s: readonly Uint8Array[]
+  /** Data of a kind that no tensor of numbers has (strings, segments). */
   readonly other: string | undefined
   readonly external: boolean
 }
@@ -220,7 +232,7 @@ const metadataEntry = (ctx: Context, bytes: Uint8Array): readonly [string, strin
 
 const tensorProto = (ctx: Context, bytes: Uint8Array, what: string): TensorProto => {
   const dims: number[] = []
-  const [floats, ints, int32s]: Uint8Array[][] = [[], [], []]
+  const [floats, ints, int32s, doubles, uint64s]: Uint8Array[][] = [[], [], [], [], []]
   let [name, dataType, external] = ['', 0, false]
   let raw: Uint8Array | undefined
   let other: string | undefined
@@ -234,12 +246,12 @@ const tensorProto = (ctx: Context, bytes: Uint8Array, what: string): TensorProto
     else if (f.number === 7) f.pieces(ints, WireType.Varint)
     else if (f.number === 8) name = f.string()
     else if (f.number === 9) raw = f.bytes()
-    else if (f.number === 10) other = 'float64 data'
-    else if (f.number === 11) other = 'uint64 data'
+    else if (f.number === 10) f.pieces(doubles, WireType.Bit64)
+    else if (f.number === 11) f.pieces(uint64s, WireType.Varint)
     else if (f.number === 13) external = true
     else if (f.number === 14) external = external || f.int() !== 0
   })
-  return { name, dims, dataType, raw, floats, ints, int32s, other, external }
+  return { name, dims, dataType, raw, floats, ints, int32s, doubles, uint64s, other, external }
 }
 
 const attribute = (ctx: Context, bytes: Uint8Array, what: string): Attribute => {

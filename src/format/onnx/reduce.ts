@@ -1,28 +1,26 @@
 import type { Operand } from '../../core/tensor.ts'
 import { max, mean, sum } from '../../ops/index.ts'
-import { axes, axesOf, showExtents } from './axes.ts'
+import { axesOf, showExtents, withAxes } from './axes.ts'
 import type { Import } from './values.ts'
 import { type Export, refuse } from './writer.ts'
 
 const globalAveragePool: Import = (s) => {
   const x = s.floats(0)
-  if (!x.batched || x.probe.shape.length < 3) s.fail(`expected [N,c,...], found ${showExtents(x)}`)
-  const over = [...x.probe.shape.keys()].slice(2)
+  if (x.batch !== 'first' || x.shape.length < 3) s.fail(`expected [N,c,...], found ${showExtents(x)}`)
+  const over = [...x.shape.keys()].slice(2)
   return s.emit([x], ([v]) => mean(v, over, true))
 }
 
-/** Sum, mean or maximum over axes, never over the batch. */
+/** Sum, mean or maximum over axes, never over the images of a batch. */
 const reduce =
   (f: (x: Operand, axes: readonly number[], keep: boolean) => Operand): Import =>
   (s) => {
-    const x = s.floats(0)
-    const rank = x.probe.shape.length
+    const v = s.floats(0)
     const keep = s.int('keepdims', 1) !== 0
     const given = axesOf(s) ?? []
     const idle = s.int('noop_with_empty_axes', 0) !== 0
-    const over = given.length === 0 && !idle ? [...x.probe.shape.keys()] : axes(s, given, rank)
-    if (x.batched && over.includes(0)) s.fail('it reduces the batch axis')
-    return over.length === 0 ? x : s.emit([x], ([v]) => f(v, over, keep))
+    const { x, over } = withAxes(s, v, given.length === 0 && !idle ? [...v.shape.keys()] : given, 'reduces')
+    return over.length === 0 ? v : s.emit([x], ([y]) => f(y, over, keep))
   }
 
 export const imports: Readonly<Record<string, Import>> = {

@@ -1,124 +1,119 @@
 import { type Shape, show, size } from '../../core/shape.ts'
-import { broadcastTo, reshape, transpose } from '../../ops/index.ts'
-import { axes, axesOf, axis, extents, showExtents } from './axes.ts'
-import type { Extent, Floats, Import, Ints, NodeView } from './values.ts'
+import { axes, axesOf, axis, permuted, showExtents, spread, toShape } from './axes.ts'
+import { shapeFrom } from './constant.ts'
+import { batched, type Extent, type Import, type NodeView } from './values.ts'
 import { type Export, keepsBatch, refuse } from './writer.ts'
 
-/** `x` under a new shape; a batched one keeps the batch in front of `target`. */
-const reshaped = (s: NodeView, x: Floats, target: Shape): Floats =>
-  s.emit([x], ([v]) => reshape(v, x.batched ? [v.shape[0], ...target] : target))
+/** Ops that give the same elements another shape, repeat them, or put them in another order. */
 
-/** Fills in -1 so that the elements agree. */
-const resolve = (s: NodeView, from: Shape, target: Shape, showTarget: string): Shape => {
+/** Fills in -1 so that the elements agree; `from` and `target` without the batch. */
+const resolve = (s: NodeView, from: Shape, target: Shape, shown: string): Shape => {
   const open = target.indexOf(-1)
   if (target.some((d) => d < -1) || (target.indexOf(-1, open + 1) > 0 && open >= 0))
-    return s.fail(`the shape ${showTarget} is not valid`)
-  const known = size(target.filter((d) => d !== -1))
+    return s.fail(`the shape ${shown} is not valid`)
+  const filled = size(target.filter((d) => d !== -1))
   const total = size(from)
-  if (open >= 0 ? known === 0 || total % known !== 0 : known !== total)
-    return s.fail(`${total} elements${from.length > 0 ? ` of ${show(from)}` : ''} do not fill the shape ${showTarget}`)
-  return target.map((d) => (d === -1 ? total / known : d))
+  if (open >= 0 ? filled === 0 || total % filled !== 0 : filled !== total)
+    return s.fail(`${total} elements${from.length > 0 ? ` of ${show(from)}` : ''} do not fill the shape ${shown}`)
+  return target.map((d) => (d === -1 ? total / filled : d))
 }
 
-/**
- * Reshape. A batched value keeps its batch: the first extent of the target may be the batch itself (computed by Shape), 0, -1
- * where the others account for one whole image, or 1 where the file was made for one image.
- */
-const reshapeTo: Import = (s) => {
-  const x = s.floats(0)
-  const target = s.ints(1).data
-  const allowZero = s.int('allowzero', 0) !== 0
-  const shown = show(target as Shape)
-  if (target.length > 8) s.fail(`a shape of ${target.length} axes; at most 8 are supported`)
-  const shape = target.map((d, i) => {
-    if (d !== 0) return d
-    if (allowZero) return s.fail('attribute allowzero: an extent of 0 is not supported')
-    return extents(x)[i] ?? s.fail(`the shape ${shown} copies axis ${i}, which ${showExtents(x)} has not`)
-  })
-  const rest = (shape.slice(x.batched ? 1 : 0) as readonly Extent[]).map((d) =>
+const withoutBatch = (s: NodeView, target: readonly Extent[], shown: string): Shape =>
+  target.map((d) =>
     d === 'N' ? s.fail(`the shape ${shown} moves or merges the batch axis, which must stay the first`) : d,
   )
-  if (!x.batched) return reshaped(s, x, resolve(s, x.probe.shape, rest, shown))
+
+/**
+ * Reshape. A value whose batch is open keeps it: the first extent of the target may be the batch itself (computed by Shape), 0, -1
+ * where the others account for one whole image, or 1 where the file was made for one image. Any other value takes any shape of as many
+ * elements.
+ */
+const reshapeTo: Import = (s) => {
+  const x = s.either(0)
+  const allowZero = s.int('allowzero', 0) !== 0
+  const target = shapeFrom(s, 1)
+  const shown = show(target as Shape)
+  const shape = target.map((d, i) => {
+    if (d !== 0 || (allowZero && x.shape.includes(0))) return d
+    if (allowZero) return s.fail('attribute allowzero: an extent of 0 is not supported')
+    return x.shape[i] ?? s.fail(`the shape ${shown} copies axis ${i}, which ${showExtents(x)} has not`)
+  })
+  if (x.shape[0] !== 'N') return toShape(s, x, resolve(s, x.shape as Shape, withoutBatch(s, shape, shown), shown))
+  const rest = withoutBatch(s, shape.slice(1), shown)
   const [batch] = shape
-  const image = x.probe.shape.slice(1)
+  const image = x.shape.slice(1) as Shape
   if (shape.length < 2 || (batch !== 'N' && batch !== -1 && batch !== 1))
     s.fail(`the shape ${shown} moves or merges the batch axis, which must stay the first`)
   if (batch === -1 && (rest.includes(-1) || size(rest) !== size(image)))
     s.fail(`the shape ${shown} of a value ${showExtents(x)} mixes the images of a batch`)
-  return reshaped(s, x, resolve(s, image, rest, shown))
+  return toShape(s, x, ['N', ...resolve(s, image, rest, shown)])
 }
 
 const flatten: Import = (s) => {
-  const x = s.floats(0)
-  const rank = x.probe.shape.length
+  const x = s.either(0)
+  const rank = x.shape.length
   const given = s.int('axis', 1)
   const at = given === rank ? rank : axis(s, given, rank)
-  const [before, behind] = [x.probe.shape.slice(0, at), x.probe.shape.slice(at)]
-  if (!x.batched) return reshaped(s, x, [size(before), size(behind)])
-  if (at === 0 || size(before.slice(1)) !== 1)
+  const [before, behind] = [x.shape.slice(0, at), x.shape.slice(at)]
+  if (x.shape[0] !== 'N') return toShape(s, x, [size(before as Shape), size(behind as Shape)])
+  if (at === 0 || size(before.slice(1) as Shape) !== 1)
     s.fail(`attribute axis: ${given} merges the batch axis of ${showExtents(x)} with others`)
-  return reshaped(s, x, [size(behind)])
+  return toShape(s, x, ['N', size(behind as Shape)])
 }
 
 const transposeTo: Import = (s) => {
-  const x = s.floats(0)
-  const rank = x.probe.shape.length
-  const permutation = s.list('perm') ?? [...x.probe.shape.keys()].reverse()
-  if (x.batched && permutation[0] !== 0) s.fail(`attribute perm: [${permutation}] moves the batch axis`)
-  if (permutation.length !== rank) s.fail(`attribute perm: [${permutation}] is not a permutation of ${rank} axes`)
-  return s.emit([x], ([v]) => transpose(v, permutation))
+  const x = s.either(0)
+  const permutation = s.list('perm') ?? [...x.shape.keys()].reverse()
+  if (permutation.length !== x.shape.length || axes(s, permutation, x.shape.length).some((a, i) => a !== i))
+    s.fail(`attribute perm: [${permutation}] is not a permutation of ${x.shape.length} axes`)
+  return permuted(s, x, permutation)
 }
 
-const asList = (s: NodeView, v: Ints, rank: 0 | 1): Ints =>
-  rank === 1 || v.data.length === 1 ? { ...v, rank } : s.fail('only one integer can lose its axis')
-
 const squeeze: Import = (s) => {
-  const v = s.either(0)
+  const x = s.either(0)
   const list = axesOf(s)
-  if (v.kind === 'ints') {
-    if (v.rank !== 1 || (list ?? [0]).length !== 1) return s.fail('integers have one axis at most')
-    axes(s, list ?? [0], 1)
-    return asList(s, v, 0)
-  }
-  const shape = v.probe.shape
-  const out = list === undefined ? [...shape.keys()].filter((i) => shape[i] === 1) : axes(s, list, shape.length)
-  if (v.batched && out.includes(0)) s.fail('it removes the batch axis')
-  if (out.some((i) => shape[i] !== 1)) s.fail(`axes [${out}] of ${showExtents(v)} are not all 1`)
-  const kept = shape.filter((_, i) => !out.includes(i))
-  return reshaped(s, v, v.batched ? kept.slice(1) : kept)
+  const out = list === undefined ? [...x.shape.keys()].filter((i) => x.shape[i] === 1) : axes(s, list, x.shape.length)
+  if (out.some((i) => x.shape[i] === 'N')) s.fail('it removes the batch axis')
+  if (out.some((i) => x.shape[i] !== 1)) s.fail(`axes [${out}] of ${showExtents(x)} are not all 1`)
+  return toShape(
+    s,
+    x,
+    x.shape.filter((_, i) => !out.includes(i)),
+  )
 }
 
 const unsqueeze: Import = (s) => {
-  const v = s.either(0)
+  const x = s.either(0)
   const list = axesOf(s) ?? s.fail('axes are missing')
-  if (v.kind === 'ints') {
-    if (v.rank !== 0 || list.length !== 1) return s.fail('integers have one axis at most')
-    axes(s, list, 1)
-    return asList(s, v, 1)
-  }
-  const rank = v.probe.shape.length + list.length
+  const rank = x.shape.length + list.length
   if (rank > 8) s.fail(`a value of ${rank} axes; at most 8 are supported`)
   const at = axes(s, list, rank)
-  if (v.batched && at.includes(0)) s.fail('it puts an axis before the batch')
-  const old = [...v.probe.shape]
-  const shape = Array.from({ length: rank }, (_, i) => (at.includes(i) ? 1 : (old.shift() as number)))
-  return reshaped(s, v, v.batched ? shape.slice(1) : shape)
+  if (x.shape[0] === 'N' && at.includes(0)) s.fail('it puts an axis before the batch')
+  const old = [...x.shape]
+  return toShape(
+    s,
+    x,
+    Array.from({ length: rank }, (_, i) => (at.includes(i) ? 1 : (old.shift() as Extent))),
+  )
 }
 
+/** The value repeated until its shape is the broadcast of its own and the given one. */
 const expand: Import = (s) => {
-  const x = s.floats(0)
-  const target = s.ints(1).data
-  if (x.batched && target.length > x.probe.shape.length) s.fail('it puts an axis before the batch')
-  const missing = Math.max(0, x.probe.shape.length - target.length)
-  const wanted = [...x.probe.shape.slice(0, missing), ...target]
-  const shape = wanted.map((d, i) => {
-    const own = x.probe.shape[i - (wanted.length - x.probe.shape.length)] ?? 1
-    if (x.batched && i === 0) return d === 'N' || d === 1 || i < missing ? 1 : s.fail(`it repeats the batch ${d} times`)
-    if (d === 'N' || d < 1 || (d !== 1 && own !== 1 && d !== own))
-      return s.fail(`${showExtents(x)} does not broadcast to ${show(target as Shape)}`)
-    return d === 1 ? own : d
+  const x = s.either(0)
+  const target = shapeFrom(s, 1)
+  const rank = Math.max(x.shape.length, target.length)
+  const meets = (shape: readonly Extent[], i: number): Extent => shape[i - (rank - shape.length)] ?? 1
+  const open = x.kind === 'floats' && batched(x) && x.shape[0] === 'N'
+  if (open && rank > x.shape.length) s.fail('it puts an axis before the batch')
+  const shape = Array.from({ length: rank }, (_, i) => {
+    const [own, wanted] = [meets(x.shape, i), meets(target, i)]
+    if (own === wanted || wanted === 1) return own
+    if (own === 1 && (wanted === 'N' ? i === 0 : wanted >= 1)) return wanted
+    if (own === 'N') return s.fail(`it repeats the batch ${wanted} times`)
+    return s.fail(`${showExtents(x)} does not broadcast to ${show(target as Shape)}`)
   })
-  return s.emit([x], ([v]) => broadcastTo(v, x.batched ? [v.shape[0], ...shape.slice(1)] : shape))
+  if (open && shape[0] !== 'N') s.fail('it repeats the batch')
+  return spread(s, x, shape)
 }
 
 export const imports: Readonly<Record<string, Import>> = {

@@ -1,0 +1,267 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { broadcast, broadcastStrides, type Shape, show, size, strides } from '../../core/shape.ts'
+import { DataType, typeName } from './proto.ts'
+import { isFloat } from './tensor.ts'
+import type { Extent, Known, NodeView } from './values.ts'
+
+/**
+ * The evaluator of what is known when the file is read: integers, booleans, and the few floats of scalars and scales. Integers are
+ * exact or refused. Every result takes its room from what a file may fill (`spend`).
+ */
+
+type Spender = Pick<NodeView, 'fail' | 'spend'>
+
+export const known = (
+  data: readonly Extent[],
+  shape: Shape = [data.length],
+  type: DataType = DataType.int64,
+  exact = true,
+): Known => ({ kind: 'known', type, shape, data, exact })
+
+/** Elements that a run of indices names: `start`, `start + step`, ... */
+export interface Run {
+  readonly start: number
+  readonly step: number
+  readonly count: number
+}
+
+export const countOfRuns = (runs: readonly Run[]): number => runs.reduce((n, r) => n + r.count, 0)
+
+/** Indices as runs, each as long as can be. */
+export const runsOf = (indices: readonly number[]): readonly Run[] => {
+  const runs: Run[] = []
+  for (let i = 0; i < indices.length; ) {
+    const step = i + 1 < indices.length ? indices[i + 1] - indices[i] : 1
+    let count = 1
+    while (i + count < indices.length && indices[i + count] - indices[i + count - 1] === step) count++
+    // A step up of two elements that goes nowhere else is no run: the second may begin a longer one.
+    if (count === 2 && step !== 1 && step !== 0) count = 1
+    runs.push({ start: indices[i], step: count === 1 ? 1 : step, count })
+    i += count
+  }
+  return runs
+}
+
+const indicesOf = (runs: readonly Run[]): readonly number[] =>
+  runs.flatMap(({ start, step, count }) => Array.from({ length: count }, (_, i) => start + i * step))
+
+export const withShape = (x: Known, shape: Shape): Known => ({ ...x, shape })
+
+/** The elements that strided walks over `shape` name. */
+const gathered = (s: Spender, x: Known, shape: Shape, steps: readonly number[]): Known => {
+  s.spend(size(shape))
+  const own = strides(shape)
+  const at = (i: number): number =>
+    own.reduce((offset, stride, d) => offset + (Math.floor(i / stride) % shape[d]) * steps[d], 0)
+  return { ...x, shape, data: Array.from({ length: size(shape) }, (_, i) => x.data[at(i)]) }
+}
+
+export const transposed = (s: Spender, x: Known, permutation: readonly number[]): Known => {
+  const steps = strides(x.shape)
+  return gathered(
+    s,
+    x,
+    permutation.map((p) => x.shape[p]),
+    permutation.map((p) => steps[p]),
+  )
+}
+
+export const expanded = (s: Spender, x: Known, shape: Shape): Known =>
+  gathered(s, x, shape, broadcastStrides(x.shape, shape))
+
+export const taken = (s: Spender, x: Known, axis: number, runs: readonly Run[]): Known => {
+  const count = countOfRuns(runs)
+  const shape = x.shape.map((d, i) => (i === axis ? count : d))
+  s.spend(size(shape) + count)
+  const [before, after] = [size(x.shape.slice(0, axis)), size(x.shape.slice(axis + 1))]
+  const indices = indicesOf(runs)
+  const data: Extent[] = []
+  for (let b = 0; b < before; b++)
+    for (const i of indices) for (let a = 0; a < after; a++) data.push(x.data[(b * x.shape[axis] + i) * after + a])
+  return { ...x, shape, data }
+}
+
+export const concatenated = (s: Spender, xs: readonly Known[], axis: number): Known => {
+  const shape = xs[0].shape.map((d, i) => (i === axis ? xs.reduce((n, x) => n + x.shape[axis], 0) : d))
+  s.spend(size(shape))
+  const before = size(shape.slice(0, axis))
+  const pieces = xs.map((x) => size(x.shape.slice(axis)))
+  const data: Extent[] = []
+  for (let b = 0; b < before; b++)
+    xs.forEach((x, k) => {
+      for (let i = 0; i < pieces[k]; i++) data.push(x.data[b * pieces[k] + i])
+    })
+  return { ...xs[0], shape, data, exact: xs.every((x) => x.exact) }
+}
+
+/** f on every element of operands that broadcast. */
+export const mapped = (
+  s: Spender,
+  xs: readonly Known[],
+  type: DataType,
+  f: (...v: readonly Extent[]) => Extent,
+): Known => {
+  const shape = xs.reduce<Shape>(
+    (a, x) =>
+      E.getOrElseW((): Shape => s.fail(`shapes ${show(a)} and ${show(x.shape)} do not broadcast`))(
+        broadcast(a, x.shape),
+      ),
+    [],
+  )
+  const columns = xs.map((x) => (show(x.shape) === show(shape) ? x.data : expanded(s, x, shape).data))
+  s.spend(size(shape))
+  const data = Array.from({ length: size(shape) }, (_, i) => f(...columns.map((c) => c[i])))
+  return known(
+    data,
+    shape,
+    type,
+    xs.every((x) => x.exact),
+  )
+}
+
+/** The ranges of the integer types. */
+const RANGES: { readonly [type: number]: readonly [number, number] } = {
+  [DataType.int64]: [-(2 ** 53), 2 ** 53],
+  [DataType.uint64]: [0, 2 ** 53],
+  [DataType.int32]: [-(2 ** 31), 2 ** 31 - 1],
+  [DataType.uint32]: [0, 2 ** 32 - 1],
+  [DataType.int16]: [-(2 ** 15), 2 ** 15 - 1],
+  [DataType.uint16]: [0, 2 ** 16 - 1],
+  [DataType.int8]: [-128, 127],
+  [DataType.uint8]: [0, 255],
+  [DataType.bool]: [0, 1],
+}
+
+/** An integer of a type, or a failure: what a runtime does where it leaves the range is not a matter of the graph. */
+const within = (s: Spender, type: DataType, v: number): number => {
+  const [low, high] = RANGES[type] ?? s.fail(`${typeName(type)} is not a type of integers`)
+  return v >= low && v <= high ? v : s.fail(`the integer ${v} leaves what ${typeName(type)} holds exactly`)
+}
+
+const onlyNumbers =
+  (s: Spender, f: (a: number, b: number) => number) =>
+  (a: Extent, b: Extent = 0): number =>
+    a === 'N' || b === 'N' ? s.fail('integers here must not depend on the size of the batch') : f(a, b)
+
+export type Operation =
+  | 'add'
+  | 'sub'
+  | 'mul'
+  | 'div'
+  | 'mod'
+  | 'min'
+  | 'max'
+  | 'neg'
+  | 'abs'
+  | 'floor'
+  | 'ceil'
+  | 'round'
+  | 'pow'
+  | 'sqrt'
+
+/** Operations on integers; a division truncates. */
+const ON_INTS: Readonly<Record<Operation, (a: number, b: number) => number>> = {
+  add: (a, b) => a + b,
+  sub: (a, b) => a - b,
+  mul: (a, b) => a * b,
+  div: (a, b) => Math.trunc(a / b),
+  mod: (a, b) => a - Math.floor(a / b) * b,
+  min: Math.min,
+  max: Math.max,
+  neg: (a) => -a,
+  abs: Math.abs,
+  floor: (a) => a,
+  ceil: (a) => a,
+  round: (a) => a,
+  pow: (a, b) => a ** b,
+  sqrt: Math.sqrt,
+}
+const ON_FLOATS: Readonly<Record<Operation, (a: number, b: number) => number>> = {
+  ...ON_INTS,
+  div: (a, b) => a / b,
+  floor: Math.floor,
+  ceil: Math.ceil,
+  // To even, as the standard has it.
+  round: (a) => (Math.abs(a - Math.trunc(a)) === 0.5 ? 2 * Math.round(a / 2) : Math.round(a)),
+}
+
+/** Operations whose float result is one of the operands, or an integer near one: they do not round. */
+const ROUNDLESS: readonly Operation[] = ['min', 'max', 'neg', 'abs', 'floor', 'ceil', 'round']
+
+/** What the batch is after an operation that leaves it as it is; undefined where it does not. */
+const unmoved = (op: Operation, a: Extent, b: Extent | undefined): Extent | undefined => {
+  if (a === 'N' && ((b === 0 && (op === 'add' || op === 'sub')) || (b === 1 && (op === 'mul' || op === 'div'))))
+    return a
+  if (b === 'N' && ((a === 0 && op === 'add') || (a === 1 && op === 'mul'))) return b
+  // A batch has at least one image.
+  if (op === 'max' && (a === 1 || a === 0 || b === 1 || b === 0)) return 'N'
+  return undefined
+}
+
+/** An operation as the graph has it: exact on integers; on floats rounded to float32, which `exact` then tells. */
+export const computed = (s: Spender, op: Operation, xs: readonly Known[]): Known => {
+  const [{ type }] = xs
+  if (xs.some((x) => x.type !== type)) s.fail(`operands of types ${xs.map((x) => typeName(x.type)).join(' and ')}`)
+  if (!isFloat(type)) {
+    const run = onlyNumbers(s, (a, b) =>
+      (op === 'div' || op === 'mod') && b === 0
+        ? s.fail('a division of integers by 0')
+        : within(s, type, ON_INTS[op](within(s, type, a), within(s, type, b))),
+    )
+    return mapped(s, xs, type, (a, b) => (a === 'N' || b === 'N' ? (unmoved(op, a, b) ?? run(a, b)) : run(a, b)))
+  }
+  let exact = true
+  const result = mapped(
+    s,
+    xs,
+    type,
+    onlyNumbers(s, (a, b) => {
+      const v = ON_FLOATS[op](a, b)
+      const rounded = type === DataType.double ? v : Math.fround(v)
+      exact &&= ROUNDLESS.includes(op)
+      return rounded
+    }),
+  )
+  return { ...result, exact: result.exact && exact }
+}
+
+export type Comparison = 'equal' | 'less' | 'greater' | 'lessEqual' | 'greaterEqual' | 'and' | 'or' | 'xor'
+
+const COMPARE: Readonly<Record<Comparison, (a: number, b: number) => boolean>> = {
+  equal: (a, b) => a === b,
+  less: (a, b) => a < b,
+  greater: (a, b) => a > b,
+  lessEqual: (a, b) => a <= b,
+  greaterEqual: (a, b) => a >= b,
+  and: (a, b) => a !== 0 && b !== 0,
+  or: (a, b) => a !== 0 || b !== 0,
+  xor: (a, b) => (a !== 0) !== (b !== 0),
+}
+
+/** A comparison; the batch is some number >= 1, which settles those with numbers below. */
+export const compared = (s: Spender, op: Comparison, a: Known, b: Known): Known => {
+  const run = onlyNumbers(s, (x, y) => Number(COMPARE[op](x, y)))
+  return mapped(s, [a, b], DataType.bool, (x, y) => {
+    if (x === 'N' && y === 'N') return Number(COMPARE[op](1, 1))
+    if (x === 'N' && typeof y === 'number' && y < 1) return Number(COMPARE[op](1, y))
+    if (y === 'N' && typeof x === 'number' && x < 1) return Number(COMPARE[op](x, 1))
+    return run(x, y)
+  })
+}
+
+/** A Cast: to float32 or float64 rounded to nearest, to integers truncated, to booleans "is not 0". */
+export const castTo = (s: Spender, x: Known, type: DataType): Known => {
+  if (type === DataType.bool) return mapped(s, [x], type, (v) => (v === 'N' ? 1 : Number(v !== 0)))
+  if (isFloat(type)) {
+    if (type !== DataType.float && type !== DataType.double) s.fail(`attribute to: ${typeName(type)} is not supported`)
+    const run = onlyNumbers(s, (v) => (type === DataType.float ? Math.fround(v) : v))
+    return mapped(s, [x], type, (v) => run(v))
+  }
+  if (RANGES[type] === undefined) s.fail(`attribute to: ${typeName(type)} is not supported`)
+  const whole = (v: number): number => {
+    // Ends of slices are often the largest integer there is; it only ever says "to the end".
+    if (!isFloat(x.type) && type === DataType.int64) return v
+    return within(s, type, Math.trunc(v))
+  }
+  return mapped(s, [x], type, (v) => (v === 'N' ? v : whole(v)))
+}
