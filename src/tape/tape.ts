@@ -1,6 +1,6 @@
-import { show } from '../core/shape.ts'
+import { show, size } from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
-import { type ChooseAttrs, type ConstantAttrs, chooseOp, constantOp, type Host, inputOp } from '../ops/index.ts'
+import { type ChooseAttrs, type ConstantAttrs, chooseOp, constantOp, full, type Host, inputOp } from '../ops/index.ts'
 
 /**
  * A graph put in order: every node after its inputs, each value once, nothing that the outputs do not need, and composite ops
@@ -184,9 +184,34 @@ const expand = (outputs: readonly Tensor[]): readonly Tensor[] => {
   return result
 }
 
+/**
+ * What a kernel makes of an operand without elements does not depend on the others: a sum of no products is 0, a row of an empty table NaN. Its own reference
+ * says which, so that no backend has kernels of extent 0.
+ */
+const settled = (outputs: readonly Tensor[]): readonly Tensor[] => {
+  const isSettled = (x: Tensor) =>
+    size(x.shape) > 0 &&
+    x.inputs.some((i) => size(i.shape) === 0) &&
+    'lower' in x.op.kernel &&
+    x.op.kernel.lower(
+      x.inputs.map((i) => i.shape),
+      x.shape,
+      x.attrs,
+    ).kind === 'kernel'
+  if (!order(outputs).some(isSettled)) return outputs
+  return rewrite(outputs, (x, inputs) => {
+    if (!isSettled(x) || !('lower' in x.op.kernel)) return withInputs(x, inputs)
+    const value = new Float64Array(size(x.shape))
+    const nothing = x.inputs.map((i) => new Float64Array(size(i.shape)))
+    const shapes = x.inputs.map((i) => i.shape)
+    x.op.kernel.reference(value, nothing, shapes, x.shape, x.attrs)
+    return full(x.shape, value[0])
+  })
+}
+
 /** Order, expansion, common subexpressions, dead nodes: everything between a graph and a plan. */
 export const tape = (outputs: readonly Tensor[]): Tape => {
-  const shared = share(expand(outputs))
+  const shared = share(settled(expand(outputs)))
   return { nodes: order(shared), outputs: shared }
 }
 
