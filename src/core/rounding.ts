@@ -5,7 +5,7 @@ import { raise } from './error.ts'
  *
  * - `real`: the network in real arithmetic, at every real point of the box.
  * - `deployed`: also every float32 execution of it, round to nearest, in which each product of a layer with its bias is summed in any order,
- *   fused or not, and every other op is rounded once (IEEE 754). Not covered: Winograd or FFT convolutions, TF32, f16 and bf16
+ *   fused or not, and every other op is rounded once (IEEE 754), but for exp, log, tanh and sigmoid, which are within 8 units in the last place. Not covered: Winograd or FFT convolutions, TF32, f16 and bf16
  *   arithmetic, subnormals flushed to zero.
  */
 export type Semantics = 'real' | 'deployed'

@@ -133,10 +133,13 @@ export interface Outward<A> {
    */
   readonly interval: 'exact' | 'rounded' | 'sum' | 'product' | ((xs: readonly Operand[], attrs: A) => Interval)
   /**
-   * Lines that hold in real arithmetic for the slopes as they were computed, which lie in [-1, 1]. `selection`: those of `relax` do, and
-   * its slopes are 0 and 1.
+   * Lines that hold in real arithmetic for the slopes as they were computed. `selection`: those of `relax` do, and its slopes are 0 and 1.
    */
   readonly relax?: Relax<A> | 'selection'
+  /** Whether the slopes may leave [-1, 1]. */
+  readonly steep?: boolean
+  /** By how many units in the last place an execution may differ from the exact result; absent: it is rounded correctly. */
+  readonly ulps?: number
   /** Of a product: how many products each element of the result sums, and each element of its adjoint to operand 0. */
   readonly terms?: (inputs: readonly Shape[], attrs: A) => { readonly result: number; readonly adjoint: number }
 }

@@ -14,7 +14,7 @@ import {
 } from '../core/op.ts'
 import type * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Join, type Operand, type Tensor } from '../core/tensor.ts'
-import { stepOut, up } from './directed.ts'
+import { down, stepOut, up } from './directed.ts'
 import { type Arg, type Argument, binary, broadcastShape, elementwise, operand, unary } from './maker.ts'
 import { broadcastTo, full, increasing, unbroadcast } from './shape.ts'
 import { scalar } from './source.ts'
@@ -24,92 +24,20 @@ import { scalar } from './source.ts'
 /** Constant bounds, for an op without useful slopes: the interval rule as two flat lines. */
 const flat =
   <A>(op: () => Op<A>): Relax<A> =>
-  (xs, attrs) => {
-    const box = apply(op(), xs, attrs)
-    const slopes = xs.map((x) => full(x.shape, 0))
-    return { lower: { slopes, intercept: lowerOf(box) }, upper: { slopes, intercept: upperOf(box) } }
-  }
+  (xs, attrs) =>
+    flatLines(xs, apply(op(), xs, attrs))
 
-/** 1 where l < 0 < u, else 0. */
-const straddles = (l: Tensor, u: Tensor): Tensor => select(greater(0, l), greater(u, 0), 0)
-
-/** a / b where mask is 1, with a gradient of 0 (never NaN) elsewhere, where `other` stands. */
-const divideWhere = (mask: Tensor, a: Tensor, b: Tensor, other: Tensor): Tensor =>
-  select(mask, div(a, select(mask, b, 1)), other)
-
-/** The line through (p, f(p)) with a slope. */
-const lineAt = (slope: Tensor, p: Tensor, fp: Tensor) => ({ slopes: [slope], intercept: sub(fp, mul(slope, p)) })
-
-/** Slope of the chord of f over [l, u]; the derivative where the box is a point, NaN where a bound is NaN. */
-const chordSlope = (f: (x: Tensor) => Tensor, df: (x: Tensor) => Tensor, l: Tensor, u: Tensor): Tensor =>
-  divideWhere(greater(u, l), sub(f(u), f(l)), sub(u, l), df(maximum(l, u)))
-
-/** A convex f lies between its tangent at the centre and its chord; a concave one the other way round. */
-const curved =
-  (f: (x: Tensor) => Tensor, df: (x: Tensor) => Tensor, shape: 'convex' | 'concave'): Relax<undefined> =>
-  ([x]) => {
-    const [l, u] = [lowerOf(x), upperOf(x)]
-    const centre = mul(add(l, u), 0.5)
-    const tangent = lineAt(df(centre), centre, f(centre))
-    const end = f(l)
-    const slope = chordSlope(f, df, l, u)
-    // From an end where f is -inf (a logarithm at 0) no line rises.
-    const chord = lineAt(shape === 'convex' ? slope : select(greater(end, Number.NEGATIVE_INFINITY), slope, 0), l, end)
-    return shape === 'convex' ? { lower: tangent, upper: chord } : { lower: chord, upper: tangent }
-  }
-
-/** Halvings of the search for the tangent of an S-shaped function; any number is sound, more is tighter. */
-const TANGENT_STEPS = 12
-
-/**
- * Upper line of an S-shaped f (increasing, convex below 0, concave above): the chord while it lies above f, else a tangent on the
- * concave side that passes above (l, f(l)): at the centre if that one does, else at the first point that does, found by bisection,
- * whose upper end is always sound. CROWN (arXiv:1811.00866), table 2, and the centre as auto_LiRPA has it: tighter on wide boxes.
- */
-const sigmoidUpper = (f: (x: Tensor) => Tensor, df: (x: Tensor) => Tensor, l: Tensor, u: Tensor) => {
-  const slope = chordSlope(f, df, l, u)
-  let low = maximum(l, 0)
-  // The larger end is u, and NaN where either end is NaN.
-  let high = maximum(maximum(l, u), 0)
-  for (let i = 0; i < TANGENT_STEPS; i++) {
-    const d = mul(add(low, high), 0.5)
-    const above = greaterEqual(add(f(d), mul(df(d), sub(l, d))), f(l))
-    ;[low, high] = [select(above, low, d), select(above, d, high)]
-  }
-  const concave = greaterEqual(l, 0)
-  const centre = mul(add(l, u), 0.5)
-  const point = select(maximum(concave, greater(centre, high)), centre, high)
-  // Strictly greater: over an infinite width the slope of the chord is 0, and a tangent of slope 0 is no chord.
-  const chord = select(concave, 0, maximum(greaterEqual(0, u), greater(df(u), slope)))
-  // A NaN bound makes every comparison false, so the tangent is taken, at a NaN.
-  const s = select(chord, slope, df(point))
-  const p = select(chord, l, point)
-  return lineAt(s, p, f(p))
+const flatLines = (xs: readonly Operand[], box: Operand) => {
+  const slopes = xs.map((x) => full(x.shape, 0))
+  return { lower: { slopes, intercept: lowerOf(box) }, upper: { slopes, intercept: upperOf(box) } }
 }
 
-/**
- * S-shaped functions. `same`: both lines with the smaller end slope, DeepZ (Singh et al. 2018, theorem 3.2). Otherwise CROWN's lines;
- * the lower one is the upper one of -f(-x).
- */
-const sShaped =
-  (f: (x: Tensor) => Tensor, df: (x: Tensor) => Tensor): Relax<undefined> =>
-  ([x], _, slope) => {
-    const [l, u] = [lowerOf(x), upperOf(x)]
-    if (slope === 'same') {
-      const s = minimum(df(l), df(u))
-      return { lower: lineAt(s, l, f(l)), upper: lineAt(s, u, f(u)) }
-    }
-    const mirrored = sigmoidUpper(
-      (y) => neg(f(neg(y))),
-      (y) => df(neg(y)),
-      neg(u),
-      neg(l),
-    )
-    return {
-      lower: { slopes: mirrored.slopes, intercept: neg(mirrored.intercept) },
-      upper: sigmoidUpper(f, df, l, u),
-    }
-  }
+/** 1 where l < 0 < u, else 0. */
+export const straddles = (l: Tensor, u: Tensor): Tensor => select(greater(0, l), greater(u, 0), 0)
+
+/** a / b where mask is 1, with a gradient of 0 (never NaN) elsewhere, where `other` stands. */
+export const divideWhere = (mask: Tensor, a: Tensor, b: Tensor, other: Tensor): Tensor =>
+  select(mask, div(a, select(mask, b, 1)), other)
 
 // ---- arithmetic --------------------------------------------------------------------------------------------------
 
@@ -194,7 +122,18 @@ export const mulOp: Op<undefined> = elementwise(
         return { lower: plane(lowerOf(a), lowerOf(b)), upper: plane(upperOf(a), lowerOf(b)) }
       },
     },
-    outward: { interval: 'rounded' },
+    outward: {
+      interval: 'rounded',
+      // McCormick's planes hold whatever the ends are; of their intercepts -x y one is taken downward, one upward.
+      relax: ([a, b]) => {
+        const plane = (x: Tensor, y: Tensor, round: (z: Tensor) => Tensor) => ({
+          slopes: [y, x],
+          intercept: round(neg(mul(x, y))),
+        })
+        return { lower: plane(lowerOf(a), lowerOf(b), down), upper: plane(upperOf(a), lowerOf(b), up) }
+      },
+      steep: true,
+    },
   },
   Micro.mul,
   (a, b) => a * b,
@@ -208,6 +147,12 @@ const reciprocal = (b: Operand): Operand => {
   const known = add(clear, poison(b))
   return interval(select(known, p, Number.NEGATIVE_INFINITY), select(known, q, Number.POSITIVE_INFINITY))
 }
+
+/** Encloses exact quotients: what is rounded once is at most any float that the exact value is at most. */
+const quotients = ([a, b]: readonly Operand[]): Interval =>
+  isInterval(b)
+    ? stepOut(mul(a, stepOut(reciprocal(b) as Interval)) as Interval)
+    : stepOut(extremes([div(lowerOf(a), b), div(upperOf(a), b)]))
 
 /** a / b. A box divisor that contains 0 gives (-inf, inf). */
 export const divOp: Op<undefined> = elementwise(
@@ -225,13 +170,7 @@ export const divOp: Op<undefined> = elementwise(
       return { lower: line, upper: line }
     },
     domain: [undefined, 'nonzero'],
-    outward: {
-      interval: ([a, b]) => {
-        if (!isInterval(b)) return stepOut(extremes([div(lowerOf(a), b), div(upperOf(a), b)]))
-        // A quotient rounded once is at most any float that the exact quotient is at most.
-        return stepOut(mul(a, stepOut(reciprocal(b) as Interval)) as Interval)
-      },
-    },
+    outward: { interval: (xs) => quotients(xs), relax: (xs) => flatLines(xs, quotients(xs)) },
   },
   Micro.div,
   (a, b) => a / b,
@@ -258,7 +197,7 @@ export const greaterOp: Op<undefined> = elementwise(
     vjp: () => [undefined, undefined],
     interval: ([a, b]) => truth([a, b], greater(lowerOf(a), upperOf(b)), greater(upperOf(a), lowerOf(b))),
     relax: flat(() => greaterOp),
-    outward: { interval: 'exact' },
+    outward: { interval: 'exact', relax: 'selection' },
   },
   Micro.greater,
   (a, b) => (a > b ? 1 : 0),
@@ -271,7 +210,7 @@ export const greaterEqualOp: Op<undefined> = elementwise(
     vjp: () => [undefined, undefined],
     interval: ([a, b]) => truth([a, b], greaterEqual(lowerOf(a), upperOf(b)), greaterEqual(upperOf(a), lowerOf(b))),
     relax: flat(() => greaterEqualOp),
-    outward: { interval: 'exact' },
+    outward: { interval: 'exact', relax: 'selection' },
   },
   Micro.greaterEqual,
   (a, b) => (a >= b ? 1 : 0),
@@ -288,7 +227,7 @@ export const equalOp: Op<undefined> = elementwise(
       return truth([a, b], mul(thin, equal(lowerOf(a), lowerOf(b))), meet)
     },
     relax: flat(() => equalOp),
-    outward: { interval: 'exact' },
+    outward: { interval: 'exact', relax: 'selection' },
   },
   Micro.equal,
   (a, b) => (a === b ? 1 : 0),
@@ -332,7 +271,7 @@ export const selectOp: Op<undefined> = elementwise(
       }
       return { lower: line, upper: line }
     },
-    outward: { interval: 'exact' },
+    outward: { interval: 'exact', relax: 'selection' },
   },
   Micro.select,
   (c, a, b) => (Number.isNaN(c) ? Number.NaN : c !== 0 ? a : b),
@@ -345,21 +284,57 @@ export const select = <C extends Argument, T extends Argument, U extends Argumen
 ): Join<Arg<C>, Join<Arg<T>, Arg<U>>> =>
   apply(selectOp, [operand(c), operand(a), operand(b)], undefined) as Join<Arg<C>, Join<Arg<T>, Arg<U>>>
 
+/** (1 - s) a + s b + t, where a point among a and b goes into the intercept, rounded to one side. */
+const between =
+  ([a, b]: readonly Operand[], round: (x: Tensor) => Tensor) =>
+  (s: Tensor, t: Tensor | undefined): Affine => {
+    const rest = sub(1, s) as Tensor
+    const parts = [
+      t,
+      isInterval(a) ? undefined : round(mul(rest, a)),
+      isInterval(b) ? undefined : round(mul(s, b)),
+    ].filter((x) => x !== undefined)
+    return {
+      slopes: [isInterval(a) ? rest : full(a.shape, 0), isInterval(b) ? s : full(b.shape, 0)],
+      intercept: parts.length === 0 ? undefined : parts.reduce((x, y) => round(add(x, y))),
+    }
+  }
+
 /** max of two boxes as a + relu(b - a), with relu's lines. */
 const maxRelax: Relax<undefined> = ([a, b], _, slope) => {
   const { lower, upper } = reluLines(sub(lowerOf(b), upperOf(a)), sub(upperOf(b), lowerOf(a)), 0, slope)
-  const split = (s: Tensor) => [isInterval(a) ? sub(1, s) : full(a.shape, 0), isInterval(b) ? s : full(b.shape, 0)]
-  const constant = (s: Tensor, t: Tensor | undefined) => {
-    const pa = isInterval(a) ? undefined : mul(sub(1, s), a)
-    const pb = isInterval(b) ? undefined : mul(s, b)
-    return [pa, pb, t].reduce((x, y) => (x && y ? add(x, y) : (x ?? y)))
-  }
-  const [ls, us] = [lower.slopes[0], upper.slopes[0]]
-  return {
-    lower: { slopes: split(ls), intercept: constant(ls, lower.intercept) },
-    upper: { slopes: split(us), intercept: constant(us, upper.intercept) },
-  }
+  const line = between([a, b], (x) => x)
+  return { lower: line(lower.slopes[0], lower.intercept), upper: line(upper.slopes[0], upper.intercept) }
 }
+
+/**
+ * The same as a theorem: relu(d) lies between s d and q d + t on the box of d = b - a, which is rounded outward, for s and q in [0, 1] and t >= -q l, t >= (1 - q) u.
+ * Slopes are brought to multiples of the unit of numbers in [1, 2), so that 1 - s is exact: a + s (b - a) = (1 - s) a + s b.
+ */
+const maxOutward: Relax<undefined> = ([a, b], _, slope) => {
+  const [l, u] = [down(sub(lowerOf(b), upperOf(a))), up(sub(upperOf(b), lowerOf(a)))]
+  const lines = reluLines(l, u, 0, slope)
+  const unstable = straddles(l, u)
+  const stable = step(maximum(l, u))
+  const coarse = ([s]: readonly Tensor[]): Tensor => select(unstable, sub(add(clamp(s, 0, 1), 1), 1), stable)
+  const q = coarse(lines.upper.slopes)
+  const s = lines.lower.slopes[0] === lines.upper.slopes[0] ? q : coarse(lines.lower.slopes)
+  const intercept = select(unstable, maximum(up(mul(q, neg(l))), up(mul(sub(1, q), u))), 0)
+  return { lower: between([a, b], down)(s, undefined), upper: between([a, b], up)(q, intercept) }
+}
+
+/** Lines of -f(-x) for lines of f. */
+const negated =
+  (rule: Relax<undefined>): Relax<undefined> =>
+  (xs, attrs, slope) => {
+    const { lower, upper } = rule(
+      xs.map((x) => neg(x)),
+      attrs,
+      slope,
+    )
+    const turn = (line: Affine) => ({ slopes: line.slopes, intercept: line.intercept && neg(line.intercept) })
+    return { lower: turn(upper), upper: turn(lower) }
+  }
 
 /** The larger of a and b, NaN if either is NaN. At a tie the gradient goes to a. */
 export const maximumOp: Op<undefined> = elementwise(
@@ -371,7 +346,7 @@ export const maximumOp: Op<undefined> = elementwise(
     },
     interval: increasing(() => maximumOp),
     relax: maxRelax,
-    outward: { interval: 'exact' },
+    outward: { interval: 'exact', relax: maxOutward },
   },
   Micro.max,
   (a, b) => Math.max(a, b),
@@ -386,12 +361,8 @@ export const minimumOp: Op<undefined> = elementwise(
       return sides(xs, out, select(first, ct, 0), select(first, 0, ct))
     },
     interval: increasing(() => minimumOp),
-    relax: ([a, b], attrs, slope) => {
-      const { lower, upper } = maxRelax([neg(a), neg(b)], attrs, slope)
-      const turn = (line: Affine) => ({ slopes: line.slopes, intercept: line.intercept && neg(line.intercept) })
-      return { lower: turn(upper), upper: turn(lower) }
-    },
-    outward: { interval: 'exact' },
+    relax: negated(maxRelax),
+    outward: { interval: 'exact', relax: negated(maxOutward) },
   },
   Micro.min,
   (a, b) => Math.min(a, b),
@@ -465,7 +436,7 @@ export const stepOp: Op<undefined> = elementwise(
     vjp: () => [undefined],
     interval: increasing(() => stepOp),
     relax: flat(() => stepOp),
-    outward: { interval: 'exact' },
+    outward: { interval: 'exact', relax: 'selection' },
   },
   Micro.step,
   (a) => (Number.isNaN(a) ? a : a > 0 ? 1 : 0),
@@ -478,11 +449,23 @@ export const signOp: Op<undefined> = elementwise(
     vjp: () => [undefined],
     interval: increasing(() => signOp),
     relax: flat(() => signOp),
-    outward: { interval: 'exact' },
+    outward: { interval: 'exact', relax: 'selection' },
   },
   Micro.sign,
   (a) => (Number.isNaN(a) ? a : a > 0 ? 1 : a < 0 ? -1 : 0),
 )
+
+/** Lines of |x| on [l, u]: the chord above; below, a line through 0 of the chord's slope, of slope 0, or of the sign of the wider side. */
+const absLines = (l: Tensor, u: Tensor, slope: Slope) => {
+  const unstable = straddles(l, u)
+  const stable = sign(add(l, u))
+  const chord = divideWhere(unstable, add(u, l), sub(u, l), stable)
+  const line = slope === 'same' ? chord : slope === 'zero' ? select(unstable, 0, stable) : stable
+  return {
+    lower: { slopes: [line] },
+    upper: { slopes: [chord], intercept: select(unstable, sub(u, mul(chord, u)), 0) },
+  }
+}
 
 /** |x|. The gradient at 0 is 0. */
 export const absOp: Op<undefined> = elementwise(
@@ -493,18 +476,21 @@ export const absOp: Op<undefined> = elementwise(
       const [p, q] = [abs(lowerOf(x)), abs(upperOf(x))]
       return interval(select(straddles(lowerOf(x), upperOf(x)), 0, minimum(p, q)), maximum(p, q))
     },
-    relax: ([x], _, slope) => {
-      const [l, u] = [lowerOf(x), upperOf(x)]
-      const unstable = straddles(l, u)
-      const stable = sign(add(l, u))
-      const chord = divideWhere(unstable, add(u, l), sub(u, l), stable)
-      const line = slope === 'same' ? chord : slope === 'zero' ? select(unstable, 0, stable) : stable
-      return {
-        lower: { slopes: [line] },
-        upper: { slopes: [chord], intercept: select(unstable, sub(u, mul(chord, u)), 0) },
-      }
+    relax: ([x], _, slope) => absLines(lowerOf(x), upperOf(x), slope),
+    outward: {
+      interval: 'exact',
+      // Any slope in [-1, 1] holds below; above, |x| - s x is largest at an end.
+      relax: ([x], _, slope) => {
+        const [l, u] = [lowerOf(x), upperOf(x)]
+        const { lower, upper } = absLines(l, u, slope)
+        const s = clamp(upper.slopes[0], -1, 1)
+        const intercept = maximum(up(mul(up(add(1, s)), neg(l))), up(mul(up(sub(1, s)), u)))
+        return {
+          lower: { slopes: [lower.slopes[0] === upper.slopes[0] ? s : clamp(lower.slopes[0], -1, 1)] },
+          upper: { slopes: [s], intercept: select(straddles(l, u), intercept, 0) },
+        }
+      },
     },
-    outward: { interval: 'exact' },
   },
   Micro.abs,
   (a) => Math.abs(a),
@@ -532,89 +518,6 @@ export const leakyRelu =
   (slope: number) =>
   <T extends Operand>(x: T): T =>
     apply(leakyReluOp, [x], { slope }) as T
-
-// ---- smooth ------------------------------------------------------------------------------------------------------
-
-/** e^x. */
-export const expOp: Op<undefined> = elementwise(
-  {
-    name: 'exp',
-    vjp: (ct, _, out) => [mul(ct, out)],
-    interval: increasing(() => expOp),
-    relax: (xs, attrs, slope) => curved(exp, exp, 'convex')(xs, attrs, slope),
-  },
-  Micro.exp,
-  (a) => Math.exp(a),
-)
-
-/** Natural logarithm; NaN below 0. */
-export const logOp: Op<undefined> = elementwise(
-  {
-    name: 'log',
-    vjp: (ct, [x]) => [div(ct, x)],
-    interval: increasing(() => logOp),
-    relax: (xs, attrs, slope) => curved(log, (x) => div(1, x), 'concave')(xs, attrs, slope),
-    domain: ['nonnegative'],
-  },
-  Micro.log,
-  (a) => Math.log(a),
-)
-
-/** The derivative of the root, and 0 where it has none: a line through (0, 0) alone, where the box is no more. */
-const rootSlope = (x: Tensor): Tensor => {
-  const root = sqrt(x)
-  return divideWhere(greater(root, 0), full(x.shape, 0.5), root, full(x.shape, 0))
-}
-
-/** Square root; NaN below 0. */
-export const sqrtOp: Op<undefined> = elementwise(
-  {
-    name: 'sqrt',
-    vjp: (ct, _, out) => [div(mul(ct, 0.5), out)],
-    interval: increasing(() => sqrtOp),
-    relax: (xs, attrs, slope) => curved(sqrt, rootSlope, 'concave')(xs, attrs, slope),
-    domain: ['nonnegative'],
-    outward: { interval: 'rounded' },
-  },
-  Micro.sqrt,
-  (a) => Math.sqrt(a),
-)
-
-/** 1 / (1 + e^-x). */
-export const sigmoidOp: Op<undefined> = elementwise(
-  {
-    name: 'sigmoid',
-    vjp: (ct, _, out) => [mul(ct, mul(out, sub(1, out)))],
-    interval: increasing(() => sigmoidOp),
-    relax: (xs, attrs, slope) => sShaped(sigmoid, (x) => mul(sigmoid(x), sigmoid(neg(x))))(xs, attrs, slope),
-  },
-  Micro.sigmoid,
-  (a) => 1 / (1 + Math.exp(-a)),
-)
-
-/** Hyperbolic tangent. */
-export const tanhOp: Op<undefined> = elementwise(
-  {
-    name: 'tanh',
-    vjp: (ct, _, out) => [mul(ct, sub(1, mul(out, out)))],
-    interval: increasing(() => tanhOp),
-    relax: (xs, attrs, slope) => {
-      const derivative = (x: Tensor) => {
-        const y = tanh(x)
-        return sub(1, mul(y, y))
-      }
-      return sShaped(tanh, derivative)(xs, attrs, slope)
-    },
-  },
-  Micro.tanh,
-  (a) => Math.tanh(a),
-)
-
-export const exp = unary(expOp, undefined)
-export const log = unary(logOp, undefined)
-export const sqrt = unary(sqrtOp, undefined)
-export const sigmoid = unary(sigmoidOp, undefined)
-export const tanh = unary(tanhOp, undefined)
 
 // ---- products of the bound walk ------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import * as L from './elementwise.ts'
 import * as M from './linear.ts'
 import * as R from './reduce.ts'
 import * as H from './shape.ts'
+import * as T from './smooth.ts'
 import * as X from './softmax.ts'
 
 export * from './conv.ts'
@@ -16,6 +17,7 @@ export type { Argument } from './maker.ts'
 export * from './outward.ts'
 export * from './reduce.ts'
 export * from './shape.ts'
+export * from './smooth.ts'
 export * from './softmax.ts'
 export * from './source.ts'
 
@@ -38,11 +40,11 @@ export const registry: readonly Op<any>[] = [
   L.selectOp,
   L.reluOp,
   L.leakyReluOp,
-  L.sigmoidOp,
-  L.tanhOp,
-  L.expOp,
-  L.logOp,
-  L.sqrtOp,
+  T.sigmoidOp,
+  T.tanhOp,
+  T.expOp,
+  T.logOp,
+  T.sqrtOp,
   L.splitMulOp,
   L.absMulOp,
   D.upOp,

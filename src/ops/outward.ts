@@ -4,7 +4,7 @@ import { FAINT, gamma, growth, type Rounding, roundUp, type Semantics } from '..
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import { down, stepOut, up } from './directed.ts'
-import { abs, add, centre, greaterEqual, maximum, mul, select, sub } from './elementwise.ts'
+import { abs, add, centre, greaterEqual, maximum, minimum, mul, select, sub } from './elementwise.ts'
 import type { Argument } from './maker.ts'
 
 /**
@@ -100,11 +100,26 @@ const summed = <A>(op: Op<A>, x: Interval, attrs: A, semantics: Semantics): Inte
 /** One rounding of results up to `size`: U size, and what an underflow costs. */
 export const roundingError = (size: Tensor): Tensor => errorOfSum(size, 1)
 
-/** What encloses the exact results of an op, widened by the one rounding of an execution. */
-const executed = (box: Interval, semantics: Semantics): Interval => {
+/**
+ * What executions of an op differ from its exact results, up to `size`: a unit in the last place of y is at most max(2 U |y|, ETA).
+ */
+export const executionOf = <A>(op: Op<A>, size: Tensor): Tensor => errorOfSum(size, 2 * (op.outward?.ulps ?? 0.5))
+
+/**
+ * What lies within so many units in the last place of v, that is the exact value y that v was computed for: |v - y| <= 2 N U |y| + N ETA, so
+ * |v - y| <= 2 N U |v| (1 + 2^-16) + 2 N ETA for N <= 64, which `errorOfSum` has room for. No further than `low` and `high`, which y keeps.
+ */
+export const near = (v: Tensor, ulps: number, low?: number, high?: number): Interval => {
+  const error = errorOfSum(abs(v), 2 * ulps)
+  const [l, u] = [subDown(v, error), addUp(v, error)]
+  return interval(low === undefined ? l : maximum(l, low), high === undefined ? u : minimum(u, high))
+}
+
+/** What encloses the exact results of an op, widened by what an execution may be off. */
+const executed = <A>(op: Op<A>, box: Interval, semantics: Semantics): Interval => {
   if (semantics === 'real') return box
   const size = magnitude(box)
-  const error = roundingError(within(size, LARGE, size))
+  const error = executionOf(op, within(size, LARGE, size))
   return interval(subDown(box.lower, error), addUp(box.upper, error))
 }
 
@@ -119,12 +134,12 @@ export const enclose = <A>(op: Op<A>, xs: readonly Operand[], attrs: A, semantic
       what: `outward rounding of ${op.name}`,
       reason: 'no error bound of it is proved',
     })
-  if (typeof rule === 'function') return executed(rule(xs, attrs), semantics)
+  if (typeof rule === 'function') return executed(op, rule(xs, attrs), semantics)
   switch (rule) {
     case 'exact':
       return op.interval(xs, attrs)
     case 'rounded':
-      return executed(stepOut(op.interval(xs, attrs)), semantics)
+      return executed(op, stepOut(op.interval(xs, attrs)), semantics)
     case 'sum':
       return summed(op, xs[0] as Interval, attrs, semantics)
     case 'product':

@@ -2,7 +2,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { apply, interval, lowerOf, type Op, upperOf } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Operand, Tensor } from '../core/tensor.ts'
-import { abs, add, centre, div, equal, exp, log, mul, poison, select, sub } from './elementwise.ts'
+import { abs, add, centre, div, equal, mul, poison, select, sub } from './elementwise.ts'
 import { max } from './reduce.ts'
 import {
   type Axes,
@@ -17,6 +17,7 @@ import {
   stopGradient,
   sum,
 } from './shape.ts'
+import { exp, log } from './smooth.ts'
 
 /**
  * The largest element along axes, which are kept, or 0 where it is infinite: inf - inf is no number. What only depends on differences of logits is

@@ -19,6 +19,7 @@ import {
   divOp,
   errorOfCounted,
   errorOfSum,
+  executionOf,
   full,
   greater,
   LARGE,
@@ -71,8 +72,8 @@ import { type Context, type Covering, describe, type Ends, type Gathered, type R
  * 2. Point b added: the offset gains fl(A_x . b), products through k roundings each: s_x = g_k |b|. `deployed`: if x is a product and
  *    its bias, g_{n+1} |b| (the rest is in 1), else one rounding of x, u |x| + h.
  * 3. Point p multiplied: A_z = fl(A_x p), so s_x = u |x|, and h sum |z|; `deployed`: one rounding of x.
- * 4. Relaxation p z + t with slopes as computed, |p| <= 1, and lines that hold exactly (`Outward.relax`): A_z = fl(A_x p), s_x = u |z|; the
- *    offset gains a sum like that of 2: g_k |t|. Slopes of 0 and 1 lose nothing. `deployed`: one rounding of x, if the op rounds.
+ * 4. Relaxation p z + t with slopes as computed and lines that hold exactly (`Outward.relax`): A_z = fl(A_x p) for each operand z, s_x = u |p||z|, where
+ *    |p| <= 1 unless slopes may be steep; the offset gains a sum like that of 2: g_k |t|. Slopes of 0 and 1 lose nothing. `deployed`: what an execution of x may be off.
  * 5. Two rows meet at z: A_z = fl(A + A'), and |A_z - A - A'| <= u |A_z|: s_z = u |z| (additions do not underflow).
  * 6. Repetition (broadcast, overlapping windows) adds m coefficients up: g_m |x|. Sums repeat them, exactly; `deployed`: g_n sum |z|.
  *    Rearrangements are exact.
@@ -128,7 +129,7 @@ const faint = (z: Tensor, m: number, cover: Covering): Slack =>
   scalarOf(mulUp(norm(z, cover), Math.max(m * ETA, 2 ** -120)))
 /** One rounding of the node itself, where executions are covered. */
 const rounded = (x: Tensor, { semantics, box }: Covering): Slack =>
-  semantics === 'real' ? NONE : vectorOf(roundingError(magnitude(box(x))))
+  semantics === 'real' ? NONE : vectorOf(executionOf(x.op, magnitude(box(x))))
 
 /** 2. A point that the offset gains. */
 const pointSlack = (rows: Rows, v: Tensor): Slack => vectorOf(errorOfSum(abs(v), sizes(rows).depth))
@@ -212,11 +213,17 @@ export const relaxationSlack = (
   const intercepts = [lines.lower, lines.upper].flatMap(({ intercept }) => (intercept ? [abs(intercept)] : []))
   const point = intercepts.length === 0 ? undefined : intercepts.reduce((a, b) => maximum(a, b))
   const gained = point === undefined ? NONE : pointSlack(rows, point)
-  const z = x.inputs.find((i) => ctx.boxed.has(i)) as Tensor
   const own = x.op.outward?.interval === 'exact' ? NONE : rounded(x, cover)
   if (x.op.outward?.relax === 'selection') return both(gained, own)
-  const sloped = vectorOf(roundingError(magnitude(cover.box(z))))
-  return both(both(gained, own), both(sloped, faint(z, 1, cover)))
+  const size = (z: Tensor, k: number): Tensor => {
+    const [p, q] = [lines.lower.slopes[k], lines.upper.slopes[k]]
+    const most = p === q ? abs(p) : maximum(abs(p), abs(q))
+    return x.op.outward?.steep ? mulUp(magnitude(cover.box(z)), most) : magnitude(cover.box(z))
+  }
+  return x.inputs.reduce<Slack>(
+    (sum, z, k) => (ctx.boxed.has(z) ? both(sum, both(vectorOf(roundingError(size(z, k))), faint(z, 1, cover))) : sum),
+    both(gained, own),
+  )
 }
 
 /** 5. The slack of a node at which rows meet. */

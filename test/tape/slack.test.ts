@@ -15,6 +15,7 @@ import { concretizeCovered, errorOf } from '../../src/tape/slack.ts'
 import { through } from '../../src/tape/walk.ts'
 import { random } from '../backend/wasm-programs.ts'
 import { type Dyadic, exactly, float32Run, minus, plus, sign, times } from '../robust/dyadic.ts'
+import { numberOf, quotient, reals } from '../robust/real.ts'
 import { right } from '../shared.ts'
 
 /**
@@ -57,6 +58,24 @@ const product = (n: number, m: number): Lemma => ({
       next,
     ),
 })
+
+/** A function whose implementations may be off by 8 units in the last place. */
+function smooth(name: 'exp' | 'tanh' | 'sigmoid'): Lemma {
+  return {
+    z: [7],
+    points: [],
+    // Some of the numbers below are too large for e^x.
+    node: (z) => (name === 'exp' ? O.exp(O.minimum(z, 3) as Tensor) : name === 'tanh' ? O.tanh(z) : O.sigmoid(z)),
+    exact: (z) => z.map((v) => reals[name](name === 'exp' && sign(plus(v, exactly(-3))) > 0 ? exactly(3) : v)),
+    slopes: ['same', 'adaptive'],
+    execute: (z, _, next) =>
+      z.map((v) => {
+        const y = numberOf(reals[name](exactly(name === 'exp' ? Math.min(3, v) : v)))
+        const unit = 2 ** Math.max(-149, Math.floor(Math.log2(Math.abs(y))) - 23)
+        return Math.fround(y + (Math.floor(15 * next()) - 7) * unit)
+      }),
+  }
+}
 
 const LEMMAS: Readonly<Record<string, Lemma>> = {
   'product, many to one': product(12, 1),
@@ -140,6 +159,43 @@ const LEMMAS: Readonly<Record<string, Lemma>> = {
     exact: (z) => z.map((v) => (sign(v) > 0 ? v : times(v, exactly(0.09375)))),
     slopes: ['same', 'adaptive', 'zero'],
   },
+  ...Object.fromEntries((['tanh', 'sigmoid', 'exp'] as const).map((name) => [name, smooth(name)])),
+  'root of a positive number': {
+    z: [7],
+    points: [],
+    node: (z) => O.sqrt(O.add(O.abs(z), 2 ** -10) as Tensor),
+    exact: (z) => z.map((v) => reals.sqrt(plus(sign(v) < 0 ? minus(v) : v, exactly(2 ** -10)))),
+    slopes: ['same', 'adaptive'],
+    execute: (z) => z.map((v) => Math.fround(Math.sqrt(Math.fround(Math.abs(v) + 2 ** -10)))),
+  },
+  magnitude: {
+    z: [7],
+    points: [],
+    node: (z) => O.abs(z),
+    exact: (z) => z.map((v) => (sign(v) < 0 ? minus(v) : v)),
+    slopes: ['same', 'adaptive', 'zero'],
+  },
+  'larger of a box and a point': {
+    z: [7],
+    points: [[7]],
+    node: (z, [b]) => O.maximum(b, z) as Tensor,
+    exact: (z, [b]) => z.map((v, i) => (sign(plus(v, minus(exactly(b[i])))) > 0 ? v : exactly(b[i]))),
+    slopes: ['same', 'adaptive', 'zero'],
+  },
+  'smaller of a box and a point': {
+    z: [7],
+    points: [[7]],
+    node: (z, [b]) => O.minimum(z, b) as Tensor,
+    exact: (z, [b]) => z.map((v, i) => (sign(plus(v, minus(exactly(b[i])))) < 0 ? v : exactly(b[i]))),
+    slopes: ['same', 'adaptive', 'zero'],
+  },
+  'point divided by a box': {
+    z: [7],
+    points: [[7]],
+    node: (z, [b]) => O.div(b, O.add(O.abs(z), 1) as Tensor) as Tensor,
+    exact: (z, [b]) => z.map((v, i) => quotient(exactly(b[i]), plus(sign(v) < 0 ? minus(v) : v, exactly(1)))),
+    execute: (z, [b]) => z.map((v, i) => Math.fround(b[i] / Math.fround(Math.abs(v) + 1))),
+  },
   'largest of windows': {
     z: [2, 5],
     points: [],
@@ -201,7 +257,7 @@ const prepare = async (backend: Backend, lemma: Lemma, semantics: Semantics, slo
     if (known !== undefined) return known
     const made = intervalOf(
       y,
-      y.inputs.map((i) => (points.includes(i) ? i : box(i))),
+      y.inputs.map((i) => (i.inputs.length === 0 && i !== z ? i : box(i))),
       { outward: semantics },
     )
     boxes.set(y, made)

@@ -1,0 +1,242 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import type { Backend, Data } from '../../src/backend/backend.ts'
+import { reference } from '../../src/backend/reference.ts'
+import { wasm } from '../../src/backend/wasm.ts'
+import { interval, type Op, type Relax, type Slope } from '../../src/core/op.ts'
+import { isInterval, type Operand, type Tensor } from '../../src/core/tensor.ts'
+import * as O from '../../src/ops/index.ts'
+import { evaluate } from '../../src/tape/run.ts'
+import { random } from '../backend/wasm-programs.ts'
+import { type Dyadic, exactly, isAtLeast, isAtMost, minus, plus, sign, times } from '../robust/dyadic.ts'
+import { type Real, reals } from '../robust/real.ts'
+import { right } from '../shared.ts'
+
+/** Lines and intervals of outward bounds against real arithmetic, on float32 and on doubles, and what they may be off against units in the last place. */
+
+let backends: readonly Backend[]
+test.before(async () => {
+  backends = [right(await wasm({ threads: 1 })()), reference()]
+})
+test.after(() => {
+  for (const b of backends) b.dispose()
+})
+
+type Next = () => number
+const unit = (next: Next) => 2 * next() - 1
+
+/** Ends of boxes: ordinary, large, around a number, tiny, subnormal, wide apart; points and neighbours among them. */
+const boxes = (count: number, next: Next, low: number, high: number) => {
+  const limit = (v: number) => Math.fround(Math.min(high, Math.max(low, v)))
+  const ends = Array.from({ length: count }, (_, i) => {
+    const size =
+      [4, 90, 1, 2 ** -20, 2 ** -60, 2 ** -140, 2 ** -149, 2 ** 40][i % 8] *
+      (i % 16 === 0 ? 1 : 2 ** Math.floor(3 * unit(next)))
+    const a = limit(low >= 0 ? size * next() : size * unit(next))
+    const width = [0, 2 ** -23 * Math.abs(a), 0.01 * size, size, 2 ** -149, 100][Math.floor(6 * next())]
+    const b = limit(a + width * (i % 3 === 0 ? 1 : next()))
+    return a <= b ? [a, b] : [b, a]
+  })
+  return { lower: Float32Array.from(ends, ([a]) => a), upper: Float32Array.from(ends, ([, b]) => b) }
+}
+
+/** float32 numbers of [l, u]: the ends, numbers between, neighbours of the ends, 0. */
+const inside = (l: number, u: number, next: Next): readonly number[] =>
+  [
+    l,
+    u,
+    0,
+    l + (u - l) / 2,
+    l + next() * (u - l),
+    l + next() ** 4 * (u - l),
+    u - next() ** 4 * (u - l),
+    l + 2 ** -149,
+    u - 2 ** -149,
+  ]
+    .map(Math.fround)
+    .filter((v) => v >= l && v <= u)
+
+const linesOf = (op: Op<unknown>, xs: readonly Operand[], slope: Slope) =>
+  (op.outward?.relax === 'selection' ? (op.relax as Relax<unknown>) : (op.outward?.relax as Relax<unknown>))(
+    xs,
+    undefined,
+    slope,
+  )
+
+const COUNT = 800
+const DOMAIN: Readonly<Record<Real, readonly [number, number]>> = {
+  exp: [-120, 88],
+  log: [2 ** -149, 2 ** 60],
+  sqrt: [0, 2 ** 60],
+  sigmoid: [-(2 ** 60), 2 ** 60],
+  tanh: [-(2 ** 60), 2 ** 60],
+}
+const OPS: Readonly<Record<Real, Op<undefined>>> = {
+  exp: O.expOp,
+  log: O.logOp,
+  sqrt: O.sqrtOp,
+  sigmoid: O.sigmoidOp,
+  tanh: O.tanhOp,
+}
+
+for (const name of Object.keys(OPS) as Real[])
+  test(`${name}: lines and intervals hold in real arithmetic on every box, and are near`, async () => {
+    const op = OPS[name]
+    const next = random(29)
+    const { lower, upper } = boxes(COUNT, next, ...DOMAIN[name])
+    const [l, u] = [O.input('l', [COUNT]), O.input('u', [COUNT])] as readonly Tensor[]
+    const box = interval(l, u)
+    const enclosed = O.enclose(op, [box], undefined, 'real')
+    const slopes = ['same', 'adaptive'] as const
+    const lines = slopes.map((s) => linesOf(op as Op<unknown>, [box], s))
+    const outputs = [
+      enclosed.lower,
+      enclosed.upper,
+      ...lines.flatMap((line) => [line.lower, line.upper].flatMap((f) => [f.slopes[0], f.intercept as Tensor])),
+    ]
+    for (const backend of backends) {
+      const got = await evaluate(backend)(
+        outputs,
+        new Map([
+          [l, lower],
+          [u, upper],
+        ]),
+      )
+      let [claims, close] = [0, 0]
+      for (let i = 0; i < COUNT; i++) {
+        const points = inside(lower[i], upper[i], next)
+        const values = points.map((x) => reals[name](exactly(x)))
+        const where = `${name} on [${lower[i]}, ${upper[i]}], ${backend.dtype}`
+        values.forEach((v, k) => {
+          assert.ok(isAtLeast(v, got[0][i]) && isAtMost(v, got[1][i]), `${where}: interval at ${points[k]}`)
+        })
+        slopes.forEach((slope, s) => {
+          const [p, t, q, r] = [0, 1, 2, 3].map((k) => got[2 + 4 * s + k][i])
+          if (![p, t, q, r].every(Number.isFinite)) return
+          claims++
+          const gaps = values.map((v, k) => {
+            const x = exactly(points[k])
+            const below = plus(v, minus(plus(times(exactly(p), x), exactly(t))))
+            const over = plus(plus(times(exactly(q), x), exactly(r)), minus(v))
+            assert.ok(sign(below) >= 0, `${where}, ${slope}: below at ${points[k]}`)
+            assert.ok(sign(over) >= 0, `${where}, ${slope}: above at ${points[k]}`)
+            return over
+          })
+          // Somewhere the line above is near: within rounding of the numbers at hand.
+          const size = Math.max(...points.map((x) => Math.abs(q * x)), Math.abs(r))
+          if (gaps.some((g) => isAtMost(g, 2 ** -19 * size + 2 ** -70))) close++
+        })
+      }
+      // Not all are: the slope of a logarithm at the least floats, and the intercept of an exponential at the largest, are no floats.
+      assert.ok(claims > 1.5 * COUNT, `${claims} lines are finite`)
+      assert.ok(close > 0.6 * claims, `${close} of ${claims} lines touch`)
+    }
+  })
+
+// ---- exact functions of one and of two operands ---------------------------------------------------------------------
+
+const larger = (a: Dyadic, b: Dyadic): Dyadic => (sign(plus(a, minus(b))) >= 0 ? a : b)
+const EXACT: Readonly<
+  Record<string, { readonly op: Op<undefined>; readonly f: (a: Dyadic, b: Dyadic) => Dyadic; readonly unary?: true }>
+> = {
+  abs: { op: O.absOp, f: (a) => larger(a, minus(a)), unary: true },
+  sign: { op: O.signOp, f: (a) => exactly(sign(a)), unary: true },
+  step: { op: O.stepOp, f: (a) => exactly(sign(a) > 0 ? 1 : 0), unary: true },
+  maximum: { op: O.maximumOp, f: larger },
+  minimum: { op: O.minimumOp, f: (a, b) => minus(larger(minus(a), minus(b))) },
+  mul: { op: O.mulOp, f: times },
+  greater: { op: O.greaterOp, f: (a, b) => exactly(sign(plus(a, minus(b))) > 0 ? 1 : 0) },
+  greaterEqual: { op: O.greaterEqualOp, f: (a, b) => exactly(sign(plus(a, minus(b))) >= 0 ? 1 : 0) },
+  equal: { op: O.equalOp, f: (a, b) => exactly(sign(plus(a, minus(b))) === 0 ? 1 : 0) },
+}
+
+for (const [name, { op, f, unary }] of Object.entries(EXACT))
+  test(`${name}: lines hold in real arithmetic, of boxes and of a box and a point`, async () => {
+    const next = random(31)
+    const [one, two] = [boxes(COUNT, next, -(2 ** 50), 2 ** 50), boxes(COUNT, next, -(2 ** 50), 2 ** 50)]
+    // Operands that overlap, and are equal.
+    two.lower.forEach((_, i) => {
+      if (i % 3 === 0) [two.lower[i], two.upper[i]] = [one.lower[i], one.upper[i]]
+    })
+    const [la, ua, lb, ub] = ['la', 'ua', 'lb', 'ub'].map((n): Tensor => O.input(n, [COUNT]))
+    const feeds = new Map([
+      [la, one.lower],
+      [ua, one.upper],
+      [lb, two.lower],
+      [ub, two.upper],
+    ])
+    const [a, b] = [interval(la, ua), interval(lb, ub)]
+    const calls: readonly (readonly Operand[])[] = unary
+      ? [[a]]
+      : name === 'mul'
+        ? [[a, b]]
+        : [
+            [a, b],
+            [la, b],
+            [a, lb],
+          ]
+    for (const xs of calls)
+      for (const slope of ['same', 'adaptive', 'zero'] as const) {
+        const { lower, upper } = linesOf(op as Op<unknown>, xs, slope)
+        const zero = O.full([COUNT], 0)
+        const outputs = [lower, upper].flatMap((line) => [
+          ...xs.map((x, k) => (isInterval(x) ? O.broadcastTo(line.slopes[k], [COUNT]) : zero)),
+          line.intercept === undefined ? zero : O.broadcastTo(line.intercept, [COUNT]),
+        ])
+        for (const backend of backends) {
+          const got = await evaluate(backend)(outputs, feeds)
+          const n = xs.length + 1
+          const ends = [one, two]
+            .slice(0, xs.length)
+            .map(({ lower: p, upper: q }, k) => ({ p, q: isInterval(xs[k]) ? q : p }))
+          for (let i = 0; i < COUNT; i++) {
+            const corner = ends.map(({ p, q }) => inside(p[i], q[i], next).map(exactly))
+            const pairs = corner[0].flatMap((x) => (corner[1] ?? [exactly(0)]).map((y) => [x, y] as const))
+            const line = (at: number, point: readonly Dyadic[]): Dyadic =>
+              xs.reduce((s, _, k) => plus(s, times(exactly(got[at + k][i]), point[k])), exactly(got[at + xs.length][i]))
+            for (const point of pairs) {
+              const v = f(...point)
+              const where = `${slope}, ${ends.map(({ p, q }) => `[${p[i]}, ${q[i]}]`)}, ${backend.dtype}`
+              assert.ok(sign(plus(v, minus(line(0, point)))) >= 0, `below on ${where}`)
+              assert.ok(sign(plus(line(n, point), minus(v))) >= 0, `above on ${where}`)
+            }
+          }
+        }
+      }
+  })
+
+test('division by a box: lines hold in real arithmetic', async () => {
+  const next = random(37)
+  const { lower, upper } = boxes(COUNT, next, 2 ** -20, 2 ** 20)
+  const numerator = Float32Array.from({ length: COUNT }, () => 8 * unit(next))
+  const [a, l, u] = ['a', 'l', 'u'].map((n): Tensor => O.input(n, [COUNT]))
+  for (const flip of [1, -1]) {
+    const [from, to] = flip === 1 ? [l, u] : [O.neg(u), O.neg(l)]
+    const lines = linesOf(O.divOp as Op<unknown>, [a, interval(from, to)], 'adaptive')
+    const outputs = [lines.lower, lines.upper].flatMap((f) => [
+      O.broadcastTo(f.slopes[1], [COUNT]),
+      f.intercept as Tensor,
+    ])
+    for (const backend of backends) {
+      const got: readonly Data[] = await evaluate(backend)(
+        outputs,
+        new Map([
+          [a, numerator],
+          [l, lower],
+          [u, upper],
+        ]),
+      )
+      for (let i = 0; i < COUNT; i++)
+        for (const x of inside(lower[i], upper[i], next)) {
+          const y = exactly(flip * x)
+          const line = (k: number) => plus(times(exactly(got[k][i]), y), exactly(got[k + 1][i]))
+          // a / y between two lines is a between their products with y, the other way round where y < 0.
+          const gap = (k: number) => flip * sign(plus(exactly(numerator[i]), minus(times(line(k), y))))
+          assert.ok(gap(0) >= 0, `below on [${lower[i]}, ${upper[i]}]`)
+          assert.ok(gap(2) <= 0, `above on [${lower[i]}, ${upper[i]}]`)
+        }
+    }
+  }
+})
+
+test.run()
