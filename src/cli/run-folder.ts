@@ -61,7 +61,7 @@ const vacant = (path: string): TE.TaskEither<MixtrainError, void> =>
 export const claim = (path: string): TE.TaskEither<MixtrainError, RunFolder> =>
   pipe(
     exists(path),
-    TE.chainFirst((there) => (there ? TE.right(undefined) : makeDirectory(path))),
+    TE.chainFirst((there): TE.TaskEither<MixtrainError, unknown> => (there ? files.list(path) : makeDirectory(path))),
     TE.chain((there) => held(path, !there)),
     TE.chainFirst((folder) =>
       pipe(

@@ -126,44 +126,101 @@ const nearest = (names: readonly string[], entries: readonly string[]): string |
     .filter(({ far }) => far < 0.5)
     .sort((a, b) => a.far - b.far)[0]?.entry
 
-const explain = (recogniser: Recogniser<string>, entries: readonly string[]): string =>
-  Object.values(recogniser.parts)
+/** What is missing of a data set, by the first of the names that each part goes by. */
+const explain = ({ parts }: Recogniser<string>, entries: readonly string[]): string => {
+  const known = Object.values(parts).flat()
+  const others = entries.filter((entry) => !known.includes(entry))
+  return Object.values(parts)
     .filter((names) => !names.some((name) => entries.includes(name)))
     .map((names) => {
-      const near = nearest(names, entries)
-      return `${names.join(' or ')}${near === undefined ? '' : ` (the nearest file is ${JSON.stringify(near)})`}`
+      const near = nearest(names, others)
+      const packed = names.includes(`${names[0]}.gz`) ? ' (or .gz)' : ''
+      return `${names[0]}${packed}${near === undefined ? '' : ` (the nearest file is ${JSON.stringify(near)})`}`
     })
     .join('; ')
+}
+
+/** A data set that some or all files are in a folder of. */
+interface Found {
+  readonly folder: string
+  readonly recogniser: Recogniser<string>
+  readonly parts: Readonly<Record<string, string>>
+  readonly whole: boolean
+  /** Names of the entries of the folder. */
+  readonly entries: readonly string[]
+}
+
+/** The data sets of which something is in a folder. */
+const foundIn = (folder: string, entries: readonly string[]): readonly Found[] =>
+  RECOGNISERS.map((recogniser) => {
+    const parts = Object.entries(recogniser.parts).flatMap(([part, names]) => {
+      const name = names.find((n) => entries.includes(n))
+      return name === undefined ? [] : [[part, `${folder}/${name}`] as const]
+    })
+    const whole = parts.length === Object.keys(recogniser.parts).length
+    return { folder, recogniser, parts: Object.fromEntries(parts), whole, entries }
+  }).filter(({ parts }) => Object.keys(parts).length > 0)
+
+/** How far below a folder its data set may lie (torchvision: MNIST/raw), and how many entries of one are looked into. */
+const [DEPTH, WIDTH] = [2, 200]
+
+/** The data sets in the folders below, or in parts of one. */
+const foundBelow = async (
+  reader: FileReader,
+  folder: string,
+  entries: readonly string[],
+  depth: number,
+): Promise<readonly Found[]> => {
+  const found: Found[] = []
+  for (const name of entries.filter((n) => !n.startsWith('.')).slice(0, WIDTH)) {
+    const path = `${folder}/${name}`
+    const inner = await reader.list(path)()
+    if (E.isLeft(inner)) continue
+    const here = foundIn(path, inner.right)
+    found.push(...here)
+    if (here.length === 0 && depth > 1) found.push(...(await foundBelow(reader, path, inner.right, depth - 1)))
+  }
+  return found
+}
+
+const missing = ({ recogniser, entries, folder }: Found, top: string): string =>
+  `for ${recogniser.name} there is no ${explain(recogniser, entries)}${folder === top ? '' : ` in ${folder}`}`
+
+/** CIFAR-10 as pickles, which only Python reads. */
+const isPickled = (entries: readonly string[]): boolean =>
+  entries.includes('cifar-10-batches-py') || (entries.includes('data_batch_1') && entries.includes('batches.meta'))
+
+/** Why there is no data set to load. */
+const nothing = (top: string, entries: readonly string[], found: readonly Found[]): string => {
+  const whole = found.filter((f) => f.whole)
+  if (whole.length > 1) return `there are several data sets, name one: ${whole.map(({ folder }) => folder).join(', ')}`
+  const own = found.filter(({ folder }) => folder === top)
+  if (found.length > 0)
+    return `the data set is not whole: ${(own.length > 0 ? own : found).map((f) => missing(f, top)).join('; ')}`
+  return isPickled(entries)
+    ? 'this is the Python version of CIFAR-10; the binary version is read (mixtrain data cifar-10 DIR fetches it)'
+    : `there is no data set here, nor ${DEPTH} levels below: ${RECOGNISERS.map(({ name, parts }) => `${name} has ${Object.values(parts)[0][0]}`).join(', ')}`
+}
 
 /**
  * Loads a data set from a folder that holds its official files: MNIST and Fashion-MNIST (IDX, plain or gzip), CIFAR-10 (binary
- * version), Tiny-ImageNet. Errors: a folder that cannot be read, no data set in it (the message says which files were looked for,
- * of the sets that some are there of, or of all), every error of the files.
+ * version), Tiny-ImageNet; or from the only one of the folders up to two levels below that does, as torchvision lays them out. Errors: a folder
+ * that cannot be read, no data set, parts of one (the message says what is missing, and where), several (it names their folders), every
+ * error of the files.
  */
 export const loadFolder =
   (reader: FileReader) =>
   (path: string): TE.TaskEither<MixtrainError, Data> =>
     pipe(
       reader.list(path),
-      TE.chain((entries) => {
-        const folder = path.replace(/[/\\]+$/, '')
-        const attempts = RECOGNISERS.map((recogniser) => {
-          const found = Object.entries(recogniser.parts).flatMap(([part, names]) => {
-            const name = names.find((n) => entries.includes(n))
-            return name === undefined ? [] : [[part, `${folder}/${name}`]]
-          })
-          return { recogniser, found, missing: Object.keys(recogniser.parts).length - found.length }
-        })
-        const complete = attempts.find((attempt) => attempt.missing === 0)
-        if (complete !== undefined) return complete.recogniser.load(reader, Object.fromEntries(complete.found), folder)
-        const begun = attempts.filter((attempt) => attempt.found.length > 0)
-        return TE.left(
-          fileError(
-            path,
-            `expected the files of a data set. ${(begun.length > 0 ? begun : attempts)
-              .map((a) => `For ${a.recogniser.name} there is no ${explain(a.recogniser, entries)}`)
-              .join('. ')}`,
-          ),
-        )
+      TE.chain((entries) => async () => {
+        const top = path.replace(/(?<=.)[/\\]+$/, '')
+        const here = foundIn(top, entries)
+        const own = here.find((f) => f.whole)
+        const found = own === undefined ? [...here, ...(await foundBelow(reader, top, entries, DEPTH))] : [own]
+        const [chosen, ...others] = found.filter((f) => f.whole)
+        return chosen === undefined || others.length > 0
+          ? E.left(fileError(path, nothing(top, entries, found)))
+          : chosen.recogniser.load(reader, chosen.parts, chosen.folder)()
       }),
     )

@@ -12,6 +12,8 @@ export type Metadata = Readonly<Record<string, string>>
 export interface Safetensors {
   readonly path: string
   readonly tensors: Tensors
+  /** What is no floating-point tensor, such as a count of batches (I64): described, not read. */
+  readonly others: ReadonlyMap<string, { readonly dtype: string; readonly shape: Shape }>
   readonly metadata: Metadata
 }
 
@@ -19,10 +21,17 @@ export interface Safetensors {
 const MAX_HEADER = 100_000_000
 const METADATA = '__metadata__'
 const RESERVED = [METADATA, '__proto__']
-const DTYPES = [
-  ...['F64', 'F16', 'BF16', 'F8_E4M3', 'F8_E5M2', 'F8_E8M0', 'F6_E2M3', 'F6_E3M2', 'F4', 'C64'],
-  ...['I64', 'I32', 'I16', 'I8', 'U64', 'U32', 'U16', 'U8', 'BOOL'],
-]
+
+/** The floating-point types that are read. */
+const FLOATS = ['F32', 'F64', 'F16', 'BF16'] as const
+type Float = (typeof FLOATS)[number]
+const isFloat = (dtype: string): dtype is Float => (FLOATS as readonly string[]).includes(dtype)
+
+/** Bits of an element of every type of the format. */
+const BITS: Readonly<Record<string, number>> = {
+  ...{ F64: 64, F32: 32, F16: 16, BF16: 16, F8_E4M3: 8, F8_E5M2: 8, F8_E8M0: 8, F6_E2M3: 6, F6_E3M2: 6, F4: 4 },
+  ...{ C64: 64, I64: 64, I32: 32, I16: 16, I8: 8, U64: 64, U32: 32, U16: 16, U8: 8, BOOL: 8 },
+}
 
 /** A name from a file as a message shows it: quoted, control characters escaped, shortened. */
 const quote = (name: string): string => JSON.stringify(name.length > 80 ? `${name.slice(0, 80)}...` : name)
@@ -155,10 +164,17 @@ const at = (error: z.ZodError): string => {
 
 interface Extent {
   readonly name: string
+  readonly dtype: string
   readonly shape: Shape
   readonly from: number
   readonly to: number
 }
+
+/** A tensor that was read, or one that was not. */
+type Read = { readonly name: string; readonly shape: Shape } & (
+  | { readonly data: Float32Array }
+  | { readonly dtype: string }
+)
 
 const extent = (path: string, available: number, name: string, raw: unknown): E.Either<MixtrainError, Extent> => {
   const left = (message: string) => E.left(fileError(path, message, `tensor ${quote(name)}`))
@@ -166,21 +182,61 @@ const extent = (path: string, available: number, name: string, raw: unknown): E.
   if (!entry.success) return left(`expected dtype, shape and data_offsets, found something else${at(entry.error)}`)
   const { dtype, shape, data_offsets } = entry.data
   const [from, to] = data_offsets
-  if (dtype !== 'F32')
-    return left(`expected dtype F32 (float32), found ${DTYPES.includes(dtype) ? dtype : `the unknown ${quote(dtype)}`}`)
-  const length = 4 * shape.reduce((n, d) => (d === 0 || n * d <= Number.MAX_SAFE_INTEGER / 4 ? n * d : Number.NaN), 1)
+  if (!Object.hasOwn(BITS, dtype)) return left(`expected a dtype of the format, found the unknown ${quote(dtype)}`)
+  const most = Number.MAX_SAFE_INTEGER / 64
+  const length = (BITS[dtype] / 8) * shape.reduce((n, d) => (d === 0 || n * d <= most ? n * d : Number.NaN), 1)
   if (Number.isNaN(length)) return left('the shape has more elements than any file holds')
+  if (!Number.isInteger(length)) return left(`${dtype} elements ${show(shape)} do not fill whole bytes`)
   if (from > to) return left(`data_offsets [${from},${to}] run backwards`)
   if (to > available) return left(`data_offsets [${from},${to}] go past the ${available} bytes of data in the file`)
   if (to - from !== length)
     return left(`expected ${length} bytes for shape ${show(shape)}, found ${to - from} (data_offsets [${from},${to}])`)
-  return E.right({ name, shape, from, to })
+  return E.right({ name, dtype, shape, from, to })
+}
+
+/** The float16 with these bits (IEEE 754 binary16), which float32 holds exactly. */
+const half = (bits: number): number => {
+  const [sign, exponent, fraction] = [bits & 0x8000 ? -1 : 1, (bits >> 10) & 31, bits & 1023]
+  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN
+  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15))
+}
+
+/** The elements of a tensor as float32: exactly those of the file, or undefined and the first that float32 does not hold. */
+const widened = (bytes: Uint8Array, dtype: Float): { readonly data: Float32Array; readonly inexact?: number } => {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  switch (dtype) {
+    case 'F32': {
+      const data = new Float32Array(bytes.length / 4)
+      new Uint8Array(data.buffer).set(bytes)
+      return { data }
+    }
+    case 'F16':
+      return { data: Float32Array.from({ length: bytes.length / 2 }, (_, i) => half(view.getUint16(2 * i, true))) }
+    case 'BF16': {
+      const data = new Float32Array(bytes.length / 2)
+      const words = new Uint32Array(data.buffer)
+      for (let i = 0; i < words.length; i++) words[i] = view.getUint16(2 * i, true) << 16
+      return { data }
+    }
+    case 'F64': {
+      const data = new Float32Array(bytes.length / 8)
+      for (let i = 0; i < data.length; i++) {
+        const value = view.getFloat64(8 * i, true)
+        data[i] = value
+        if (!Object.is(data[i], value)) return { data, inexact: i }
+      }
+      return { data }
+    }
+    default:
+      return dtype satisfies never
+  }
 }
 
 /**
- * Decodes a safetensors file of float32 tensors. Nothing in the file is trusted: a header that is too long, not UTF-8
- * or not JSON, a key that occurs twice, metadata other than strings, another dtype, a shape that is negative,
- * fractional or too big, offsets that leave the file, overlap, leave gaps or do not fit the shape are errors that
+ * Decodes the floating-point tensors of a safetensors file as float32: F32, F16 and BF16, which it holds exactly, and F64 as far as it does (a
+ * number that it does not hold is an error: rounded weights would be another network). Other tensors are described in `others`. Nothing in the
+ * file is trusted: a header that is too long, not UTF-8 or not JSON, a key that occurs twice, metadata other than strings, an unknown dtype, a
+ * shape that is negative, fractional or too big, offsets that leave the file, overlap, leave gaps or do not fit the shape are errors that
  * name the place. Only data that are there are allocated for.
  */
 export const decode = (bytes: Uint8Array, path: string): E.Either<MixtrainError, Safetensors> =>
@@ -191,16 +247,27 @@ export const decode = (bytes: Uint8Array, path: string): E.Either<MixtrainError,
         entries,
         E.traverseArray(([name, raw]) => extent(path, bytes.length - start, name, raw)),
         E.chain((extents) => gapless(path, extents, bytes.length - start)),
-        E.map((extents) => ({
+        E.chain(
+          E.traverseArray(({ name, dtype, shape, from, to }): E.Either<MixtrainError, Read> => {
+            if (!isFloat(dtype)) return E.right({ name, shape, dtype })
+            const content = bytes.subarray(start + from, start + to)
+            const { data, inexact } = widened(content, dtype)
+            if (inexact === undefined) return E.right({ name, shape, data })
+            const value = new DataView(content.buffer, content.byteOffset).getFloat64(8 * inexact, true)
+            return E.left(
+              fileError(
+                path,
+                `element ${inexact} is ${value}, which float32 does not hold: save the tensors as F32`,
+                `tensor ${quote(name)}`,
+              ),
+            )
+          }),
+        ),
+        E.map((read) => ({
           path,
           metadata,
-          tensors: new Map(
-            extents.map(({ name, shape, from, to }) => {
-              const data = new Float32Array((to - from) / 4)
-              new Uint8Array(data.buffer).set(bytes.subarray(start + from, start + to))
-              return [name, { shape, data }]
-            }),
-          ),
+          tensors: new Map(read.flatMap((t) => ('data' in t ? [[t.name, { shape: t.shape, data: t.data }]] : []))),
+          others: new Map(read.flatMap((t) => ('dtype' in t ? [[t.name, { shape: t.shape, dtype: t.dtype }]] : []))),
         })),
       ),
     ),
@@ -246,16 +313,19 @@ export const expectTensors = (
   file: Safetensors,
   expected: Readonly<Record<string, Shape>>,
 ): E.Either<MixtrainError, Tensors> => {
+  const { tensors, others } = file
   const wanted = Object.entries(expected).flatMap(([name, shape]) => {
-    const found = file.tensors.get(name)
+    const found = tensors.get(name)
+    const other = others.get(name)
+    if (other !== undefined) return [`tensor ${quote(name)}: expected ${FLOATS.join(', ')}, found ${other.dtype}`]
     if (found === undefined) return [`tensor ${quote(name)} ${show(shape)} is missing`]
     return equals(found.shape, shape)
       ? []
       : [`tensor ${quote(name)}: expected shape ${show(shape)}, found ${show(found.shape)}`]
   })
-  const extra = [...file.tensors.keys()]
+  const extra = [...tensors.keys(), ...others.keys()]
     .filter((name) => !Object.hasOwn(expected, name))
     .map((name) => `tensor ${quote(name)} is not expected`)
   const problems = [...wanted, ...extra]
-  return problems.length === 0 ? E.right(file.tensors) : E.left(fileError(file.path, problems.join('; ')))
+  return problems.length === 0 ? E.right(tensors) : E.left(fileError(file.path, problems.join('; ')))
 }

@@ -110,7 +110,7 @@ test(
     const absent = join(folder, 'absent')
     await refused(['evaluate', absent, '--epsilon', '0.1'], 1, `${absent}: there is no such file or folder`)
     await refused(['train', '--data', absent], 1, `${absent}: there is no such folder`, 'digits')
-    await refused(['train', '--data', folder], 1, 'expected the files of a data set')
+    await refused(['train', '--data', folder], 1, 'there is no data set here')
     await refused(['train', '--resume', absent], 1, `${absent}: there is no checkpoint.safetensors`)
     const junk = join(folder, 'junk')
     writeFileSync(junk, 'neither')

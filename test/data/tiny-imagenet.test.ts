@@ -167,7 +167,7 @@ test(
     }
     assert.is(
       await spoilt('wnids.txt', undefined),
-      'F: expected the files of a data set. For Tiny-ImageNet there is no wnids.txt',
+      'F: the data set is not whole: for Tiny-ImageNet there is no wnids.txt',
     )
     assert.is(
       await spoilt('wnids.txt', 'n02124075\ncat\n'),

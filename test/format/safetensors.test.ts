@@ -165,16 +165,29 @@ const BAD: readonly (readonly [string, Uint8Array, string | RegExp])[] = [
   [
     'an unknown dtype',
     file(`{"a":${entry('[1]', 0, 4, 'F31')}}`, 4),
-    'f (tensor "a"): expected dtype F32 (float32), found the unknown "F31"',
+    'f (tensor "a"): expected a dtype of the format, found the unknown "F31"',
   ],
-  ...['F64', 'F16', 'BF16', 'I64'].map(
-    (dtype) =>
+  ...(
+    [
+      ['F64', 8],
+      ['F16', 2],
+      ['BF16', 2],
+      ['I64', 8],
+      ['BOOL', 1],
+    ] as const
+  ).map(
+    ([dtype, bytes]) =>
       [
-        `the dtype ${dtype}`,
-        file(`{"a":${entry('[1]', 0, 4, dtype)}}`, 4),
-        `f (tensor "a"): expected dtype F32 (float32), found ${dtype}`,
+        `a length that does not fit the dtype ${dtype}`,
+        file(`{"a":${entry('[3]', 0, 4, dtype)}}`, 4),
+        `f (tensor "a"): expected ${3 * bytes} bytes for shape [3], found 4 (data_offsets [0,4])`,
       ] as const,
   ),
+  [
+    'elements of four bits that do not fill bytes',
+    file(`{"a":${entry('[3]', 0, 2, 'F4')}}`, 2),
+    'f (tensor "a"): F4 elements [3] do not fill whole bytes',
+  ],
   ['a negative extent', file(`{"a":${entry('[-1]', 0, 4)}}`, 4), /^f \(tensor "a"\): .* at "shape.0"/],
   ['half an extent', file(`{"a":${entry('[2,0.5]', 0, 4)}}`, 4), /^f \(tensor "a"\): .* at "shape.1"/],
   ['an unsafe extent', file(`{"a":${entry('[9007199254740993]', 0, 4)}}`, 4), /^f \(tensor "a"\): .* at "shape.0"/],
@@ -223,6 +236,74 @@ for (const [name, bytes, message] of BAD)
     if (typeof message === 'string') assert.is(found, message)
     else assert.match(found, message)
   })
+
+/** A file of one tensor of this type. */
+const one = (dtype: string, n: number, data: Uint8Array): Uint8Array => {
+  const head = file(`{"w":${entry(`[${n}]`, 0, data.length, dtype)}}`)
+  return Uint8Array.from([...head, ...data])
+}
+const weightsOf = (bytes: Uint8Array) => [...(right(decode(bytes, 'f')).tensors.get('w')?.data ?? [])]
+
+test('every float16 and bfloat16 is read as the number that it is', () => {
+  const words = Uint16Array.from({ length: 65536 }, (_, i) => i)
+  const halves = weightsOf(one('F16', 65536, new Uint8Array(words.buffer)))
+  const brains = weightsOf(one('BF16', 65536, new Uint8Array(words.buffer)))
+  const bits = new DataView(new ArrayBuffer(4))
+  for (let i = 0; i < 65536; i++) {
+    bits.setUint32(0, i * 65536)
+    assert.ok(Object.is(brains[i], bits.getFloat32(0)), `bfloat16 ${i}`)
+    // IEEE 754 binary16: its exponent, moved to that of binary32; a subnormal number is a multiple of 2^-24.
+    const [sign, exponent, fraction] = [i >> 15, (i >> 10) & 31, i & 1023]
+    if (exponent === 0) {
+      assert.ok(Object.is(halves[i], (sign === 1 ? -fraction : fraction) / 16777216), `float16 ${i}`)
+      continue
+    }
+    bits.setUint32(0, ((sign << 31) | ((exponent === 31 ? 255 : exponent + 112) << 23) | (fraction << 13)) >>> 0)
+    assert.ok(Object.is(halves[i], bits.getFloat32(0)), `float16 ${i}`)
+  }
+})
+
+test('float64 is read where float32 holds it, to the bit, and refused by element where not', () => {
+  const wide = (...values: readonly number[]) =>
+    one('F64', values.length, new Uint8Array(Float64Array.from(values).buffer))
+  fc.assert(
+    fc.property(fc.array(fc.float({ noNaN: true }), { minLength: 1 }), (values) => {
+      assert.equal(weightsOf(wide(...values)), values)
+    }),
+  )
+  const special = [-0, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 2 ** -149, Number.NaN]
+  assert.ok(weightsOf(wide(...special)).every((x, i) => Object.is(x, special[i])))
+  for (const value of [0.1, 1 + 2 ** -30, 1e300, 2 ** -150, 16777217])
+    assert.is(
+      left(decode(wide(1, value), 'f')),
+      `f (tensor "w"): element 1 is ${value}, which float32 does not hold: save the tensors as F32`,
+    )
+})
+
+test('what is no floating-point tensor is described and left out: the count of batches that PyTorch saves', () => {
+  const count = new Uint8Array(BigInt64Array.of(7n).buffer)
+  const header = `{"bn.num_batches_tracked":${entry('[]', 0, 8, 'I64')},"bn.weight":${entry('[2]', 8, 16)},"m":${entry('[2,4]', 16, 20, 'F4')}}`
+  const bytes = Uint8Array.from([
+    ...file(header),
+    ...count,
+    ...new Uint8Array(Float32Array.of(1.5, -2).buffer),
+    1,
+    2,
+    3,
+    4,
+  ])
+  const decoded = right(decode(bytes, 'f'))
+  assert.equal([...decoded.tensors.keys()], ['bn.weight'])
+  assert.equal([...(decoded.tensors.get('bn.weight')?.data ?? [])], [1.5, -2])
+  assert.equal(Object.fromEntries(decoded.others), {
+    'bn.num_batches_tracked': { dtype: 'I64', shape: [] },
+    m: { dtype: 'F4', shape: [2, 4] },
+  })
+  assert.is(
+    left(expectTensors(decoded, { 'bn.weight': [2], m: [2, 4] })),
+    'f: tensor "m": expected F32, F64, F16, BF16, found F4; tensor "bn.num_batches_tracked" is not expected',
+  )
+})
 
 test('files in another order, unpadded, with empty tensors and odd names are read', () => {
   const own = `{ "constructor":${entry('[1]', 4, 8)},"":${entry('[0,5]', 4, 4)}`
@@ -300,7 +381,7 @@ test('random headers are refused or read', () => {
   const wild = fc.dictionary(
     fc.string({ maxLength: 3 }),
     fc.record({
-      dtype: fc.constantFrom('F32', 'F16'),
+      dtype: fc.constantFrom('F32', 'F16', 'I64'),
       shape: fc.array(fc.integer({ min: -1, max: 3 }), { maxLength: 3 }),
       data_offsets: fc.array(fc.integer({ min: -4, max: 40 }), { minLength: 1, maxLength: 3 }),
     }),
@@ -318,7 +399,10 @@ test('random headers are refused or read', () => {
         if (E.isRight(result))
           assert.is(
             n,
-            [...result.right.tensors.values()].reduce((m, t) => m + 4 * t.data.length, 0),
+            Object.values(JSON.parse(header) as Record<string, { data_offsets?: readonly number[] }>).reduce(
+              (m, { data_offsets: [from, to] = [0, 0] }) => m + to - from,
+              0,
+            ),
           )
       },
     ),
