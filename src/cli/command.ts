@@ -10,8 +10,10 @@ export interface Command<O extends Options, A extends string> {
   readonly name: string
   readonly summary: string
   readonly description: string
-  /** Arguments, all required, and what they are. */
+  /** Arguments, and what they are. */
   readonly takes: Readonly<Record<A, string>>
+  /** Those that may be left out, at the end; they are empty then. */
+  readonly optional?: readonly A[]
   readonly options: O
   readonly examples: readonly string[]
   readonly run: (
@@ -31,11 +33,17 @@ export const define =
     const options = { ...command.options, ...common }
     const names = Object.keys(command.takes) as A[]
     const sub = program.command(command.name).summary(command.summary).description(command.description)
-    for (const name of names) sub.argument(`<${name}>`, command.takes[name])
-    for (const { flags, about } of Object.values(options)) sub.addOption(new CommanderOption(flags, about))
+    for (const name of names)
+      sub.argument(command.optional?.includes(name) === true ? `[${name}]` : `<${name}>`, command.takes[name])
+    for (const option of Object.values(options)) {
+      const made = new CommanderOption(option.flags, option.about)
+      sub.addOption(
+        'repeated' in option ? made.argParser((v: string, all: readonly string[] = []) => [...all, v]) : made,
+      )
+    }
     sub.addHelpText('after', `\nExamples:\n${command.examples.map((e) => `  $ ${e}`).join('\n')}`)
     sub.action((...given: unknown[]) => {
-      const args = Object.fromEntries(names.map((name, i) => [name, String(given[i])])) as Record<A, string>
+      const args = Object.fromEntries(names.map((name, i) => [name, String(given[i] ?? '')])) as Record<A, string>
       const values = readOptions(options, sub.opts())
       decide(
         E.isLeft(values) ? TE.left(values.left) : command.run(args, values.right as Values<O & typeof common>, shell),

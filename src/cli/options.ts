@@ -19,6 +19,17 @@ export interface Option<A> {
   readonly read: (text: string) => E.Either<string, A>
 }
 
+/** An option that may be written several times. */
+export interface Repeated<A> extends Option<readonly A[]> {
+  readonly repeated: (texts: readonly string[]) => E.Either<string, readonly A[]>
+}
+
+/** `option`, as often as one likes. */
+export const repeated = <A>({ flags, about, read }: Option<A>): Repeated<A> => {
+  const all = E.traverseArray(read)
+  return { flags, about, read: (one) => all([one]), repeated: all }
+}
+
 /** An option without an argument. */
 export interface Switch {
   readonly flags: string
@@ -231,7 +242,11 @@ export const readOptions = <O extends Options>(
     if (!('read' in option)) return E.right(value === true)
     return value === undefined
       ? E.right(undefined)
-      : E.mapLeft((message: string) => [`${long(option.flags)}: ${message}`])(option.read(String(value)))
+      : E.mapLeft((message: string) => [`${long(option.flags)}: ${message}`])(
+          'repeated' in option
+            ? (option as Repeated<unknown>).repeated(value as readonly string[])
+            : option.read(String(value)),
+        )
   }
   return pipe(
     options,

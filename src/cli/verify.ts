@@ -1,30 +1,58 @@
+import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { fileError, type MixtrainError } from '../core/error.ts'
+import { fileError, type MixtrainError, usage } from '../core/error.ts'
+import { fromDouble, showRounded } from '../core/rational.ts'
+import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
-import { files } from '../data/files.ts'
+import { files, makeDirectory } from '../data/files.ts'
 import { unpacked } from '../data/gzip.ts'
 import { decodeModel } from '../format/model.ts'
 import { decodeOnnx, parameterConstants } from '../format/onnx/index.ts'
 import { isSafetensors } from '../format/safetensors.ts'
-import { decodeVnnlib, type Property, showCounterexample } from '../format/vnnlib.ts'
+import {
+  decodeVnnlib,
+  type Model,
+  type Property,
+  showAssignment,
+  showCounterexample,
+  subjectOf,
+  tensorProto,
+  valuesOf,
+} from '../format/vnnlib.ts'
 import { constant } from '../ops/index.ts'
 import { type Progress, SAFETY, type Verification, verifyProperty } from '../robust/branch-and-bound.ts'
-import type { Subject } from '../robust/counterexample.ts'
 import type { Command } from './command.ts'
 import { bytesOf, withDevice } from './open.ts'
-import { integer, positive, roundingOf, roundingOption, semanticsOption } from './options.ts'
+import { integer, positive, repeated, roundingOf, roundingOption, semanticsOption, text } from './options.ts'
 import { json, roundingRecord } from './report.ts'
 import { attempt, type Shell } from './shell.ts'
 
 const TIMEOUT = 300
 
+const networkOption = repeated({
+  flags: '--network <NAME=FILE>',
+  about: 'the file of a network that a VNN-LIB 2.0 property declares; once for each that is not equal to another',
+  read: (value: string): E.Either<string, { readonly name: string; readonly file: string }> => {
+    const at = value.indexOf('=')
+    return at > 0 && at < value.length - 1
+      ? E.right({ name: value.slice(0, at), file: value.slice(at + 1) })
+      : E.left(`expected NAME=FILE, not ${JSON.stringify(value)}`)
+  },
+})
+
 const options = {
+  network: networkOption,
   timeout: {
     flags: '--timeout <S>',
     about: `seconds until the verdict is timeout (default: ${TIMEOUT})`,
     read: positive,
+  },
+  serialiseAssignments: {
+    flags: '--serialise-assignments <FOLDER>',
+    about: 'write a counterexample of a VNN-LIB 2.0 property there, a serialized ONNX tensor for each variable',
+    read: text,
   },
   seed: { flags: '--seed <N>', about: 'of the random starts of the attack (default: 0)', read: integer },
   rounding: { ...roundingOption, about: roundingOption.about.replace('default: none', 'default: outward') },
@@ -32,8 +60,17 @@ const options = {
 }
 
 /** A saved model is safetensors, or ONNX with any shape of output. */
-const subjectOf = (bytes: Uint8Array, path: string): E.Either<MixtrainError, Subject> =>
-  isSafetensors(bytes)
+const modelOf = (bytes: Uint8Array, path: string): E.Either<MixtrainError, Model> => {
+  const decoded = (output: string | undefined) =>
+    pipe(
+      decodeOnnx(bytes, path, { output }),
+      E.map((model) => ({
+        network: model.network(parameterConstants(model)),
+        input: model.input.shape,
+        outputs: S.size(model.output.shape),
+      })),
+    )
+  return isSafetensors(bytes)
     ? pipe(
         decodeModel(bytes, path),
         E.map(({ network, parameters }) => ({
@@ -44,29 +81,65 @@ const subjectOf = (bytes: Uint8Array, path: string): E.Either<MixtrainError, Sub
           ),
           input: network.input,
           outputs: network.classes,
+          hidden: () => E.left(fileError(path, 'hidden nodes have names in ONNX files only')),
         })),
       )
     : pipe(
-        decodeOnnx(bytes, path),
-        E.map((model) => ({
-          network: model.network(parameterConstants(model)),
-          input: model.input.shape,
-          outputs: S.size(model.output.shape),
-        })),
+        decoded(undefined),
+        E.map((subject) => ({ ...subject, hidden: decoded })),
       )
+}
+/** A file, unpacked if it is gzipped. */
+const contentOf = (path: string): TE.TaskEither<MixtrainError, Uint8Array> =>
+  pipe(
+    files.read(path),
+    TE.chain((bytes) => unpacked(bytes, path)),
+  )
+const loadNetwork = (path: string): TE.TaskEither<MixtrainError, Model> =>
+  pipe(
+    contentOf(path),
+    TE.chainEitherK((bytes) => modelOf(bytes, path)),
+  )
 
-/** The property, if it is about networks of this kind. */
-const fitting = (subject: Subject, path: string, property: Property): E.Either<MixtrainError, Property> => {
-  const { inputs, outputs } = property
-  const size = S.size(subject.input)
-  return inputs === size && outputs === subject.outputs
-    ? E.right(property)
-    : E.left(
-        fileError(
-          path,
-          `the property has ${inputs} inputs and ${outputs} outputs, but the network ${size} and ${subject.outputs}`,
+/** The files of the networks of a property, by name; `model` is that of a property with one network. */
+const filesOf = (
+  property: Property,
+  model: string,
+  given: readonly { readonly name: string; readonly file: string }[],
+): E.Either<MixtrainError, ReadonlyMap<string, string>> => {
+  const wanted = property.networks.filter((n) => n.like?.kind !== 'equal').map((n) => n.name)
+  if (model !== '')
+    return wanted.length === 1
+      ? E.right(new Map([[wanted[0], model]]))
+      : E.left(usage(`the property declares ${wanted.join(', ')}: give each a file by --network NAME=FILE`))
+  const found = new Map(given.map(({ name, file }) => [name, file]))
+  if (found.size < given.length) return E.left(usage('--network: a network is given two files'))
+  // A 1.0 property does not name its network.
+  if (property.version === 1 && found.size === 1) return E.right(new Map([['', given[0].file]]))
+  const missing = wanted.filter((n) => !found.has(n))
+  const unknown = [...found.keys()].filter((n) => !wanted.includes(n))
+  return missing.length > 0
+    ? E.left(usage(`the property declares the network ${missing[0]}: add --network ${missing[0]}=FILE`))
+    : unknown.length > 0
+      ? E.left(
+          usage(
+            `--network: the property needs no file for ${JSON.stringify(unknown[0])}, only for ${wanted.join(', ')}`,
+          ),
+        )
+      : E.right(found)
+}
+
+/** What bounds hold for: what the element type of the property asks, unless it does not say. */
+const roundingFor = (property: Property, o: Parameters<typeof roundingOf>[0]): E.Either<MixtrainError, Rounding> => {
+  const own = property.type === undefined ? undefined : property.type === 'real' ? 'real' : 'deployed'
+  if (own === undefined || o.rounding === 'none') return roundingOf(o, 'outward')
+  return own === 'deployed' && o.semantics === 'real'
+    ? E.left(
+        usage(
+          `the property is about ${property.type} numbers, which --semantics ${own} is about; declare real to prove less`,
         ),
       )
+    : roundingOf({ ...o, semantics: o.semantics ?? own }, 'outward')
 }
 
 const show = (shell: Shell) => async (p: Progress) => {
@@ -81,43 +154,73 @@ const finite = (x: number): number | null => (Number.isFinite(x) ? x : null)
 const inWords = ({ verdict, bounded, lower, seconds, reason }: Verification): string =>
   [
     `${bounded} subproblem${bounded === 1 ? '' : 's'} bounded in ${seconds.toFixed(1)} s`,
-    ...(verdict === 'sat' || !Number.isFinite(lower) ? [] : [`lower bound ${lower.toPrecision(4)}`]),
+    ...(verdict === 'sat' || !Number.isFinite(lower)
+      ? []
+      : [`lower bound ${showRounded(fromDouble(lower), 4, 'down')}`]),
     ...(reason === undefined ? [] : [reason]),
   ].join('; ')
+
+/** Writes each tensor of a counterexample to a file of its own. */
+const serialise = (
+  property: Property,
+  decimals: NonNullable<Verification['counterexample']>['decimals'],
+  folder: string,
+): TE.TaskEither<MixtrainError, void> =>
+  pipe(
+    makeDirectory(folder),
+    TE.chain(() =>
+      TE.traverseArray(({ tensor, shape, values }: ReturnType<typeof valuesOf>[number]) =>
+        files.write(join(folder, `${tensor.name}.pb`), tensorProto(tensor.name, property.type, shape, values)),
+      )(valuesOf(property, decimals)),
+    ),
+    TE.map(() => undefined),
+  )
 
 /** `mixtrain verify`: decides a VNN-LIB property of a network. */
 export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
   name: 'verify',
   summary: 'decide a VNN-LIB property of a network',
-  description: `Looks for a counterexample of a property, and proves that there is none by branch and bound. The first line on standard output is the verdict: unsat (the property holds), sat (then the counterexample follows), unknown or timeout. A counterexample lies in the box and was checked in float64. Bounds round outward: unsat is a theorem about the network in real arithmetic or, with --semantics deployed, also about its float32 executions. With --rounding none they round to nearest, and unsat means that they exceed what is needed by a share of ${SAFETY}, which is no proof. GPUs round in their own ways, so --device auto is wasm here. Exit code 0 whatever the verdict.`,
-  takes: { MODEL: 'an ONNX file, or model.safetensors of a run; also gzipped', PROPERTY: 'a VNN-LIB file' },
+  description: `Looks for a counterexample of a property, and proves that there is none by branch and bound. The first line on standard output is the verdict: unsat (the property holds), sat (then the counterexample follows), unknown or timeout. Numbers of the property are read exactly; a counterexample lies in its box and was confirmed in exact arithmetic, by outward bounds of the point or, with --semantics deployed, by a float32 execution. Bounds round outward: unsat is a theorem about the network in real arithmetic or, with --semantics deployed, also about its float32 executions. With --rounding none they round to nearest, and unsat means that they exceed what is needed by a share of ${SAFETY}, which is no proof. GPUs round in their own ways, so --device auto is wasm here. The interface of the VNN-LIB standard is mixtrain verify PROPERTY --network NAME=FILE: networks have names, the element type real or float32 of the property chooses the semantics, and the last verdict is timed-out. Files may be gzipped. Exit code 0 whatever the verdict.`,
+  takes: {
+    MODEL: 'an ONNX file, or model.safetensors of a run, gzipped or not; with --network the property, and nothing follows',
+    PROPERTY: 'a VNN-LIB file, 1.0 or 2.0',
+  },
+  optional: ['PROPERTY'],
   options,
   examples: [
     'mixtrain verify network.onnx property.vnnlib',
     'mixtrain verify network.onnx property.vnnlib --timeout 60 --threads 2 --json',
+    'mixtrain verify property.vnnlib --network f=network.onnx --timeout 60',
   ],
-  run: ({ MODEL, PROPERTY }, o, shell) => {
-    const { timeout = TIMEOUT, seed = 0 } = o
+  run: (args, o, shell) => {
+    const { timeout = TIMEOUT, seed = 0, network = [] } = o
     const begun = performance.now()
+    const standard = network.length > 0
+    if (standard && args.PROPERTY !== '')
+      return TE.left(usage('verify takes a model and a property, or a property and --network NAME=FILE'))
+    if (!standard && args.PROPERTY === '')
+      return TE.left(
+        usage("missing required argument 'PROPERTY'; or name the files of its networks by --network NAME=FILE"),
+      )
+    const [MODEL, PROPERTY] = standard ? ['', args.MODEL] : [args.MODEL, args.PROPERTY]
     return pipe(
       TE.Do,
-      TE.bind('subject', () =>
+      TE.bind('property', () =>
         pipe(
-          files.read(MODEL),
-          TE.chain((bytes) => unpacked(bytes, MODEL)),
-          TE.chainEitherK((bytes) => subjectOf(bytes, MODEL)),
-        ),
-      ),
-      TE.bind('property', ({ subject }) =>
-        pipe(
-          files.read(PROPERTY),
-          TE.chain((bytes) => unpacked(bytes, PROPERTY)),
+          contentOf(PROPERTY),
           TE.chainEitherK((bytes) => decodeVnnlib(new TextDecoder().decode(bytes), PROPERTY)),
-          TE.chainEitherK((property) => fitting(subject, PROPERTY, property)),
         ),
       ),
-      TE.bind('rounding', () => TE.fromEither(roundingOf(o, 'outward'))),
-      TE.chain(({ subject, property, rounding }) =>
+      TE.bind('models', ({ property }) => TE.fromEither(filesOf(property, MODEL, network))),
+      TE.bind('subject', ({ property, models }) =>
+        pipe(
+          [...models],
+          TE.traverseArray(([name, file]) => TE.map((m: Model) => [name, m] as const)(loadNetwork(file))),
+          TE.chainEitherK((loaded) => subjectOf(property, new Map(loaded), PROPERTY)),
+        ),
+      ),
+      TE.bind('rounding', ({ property }) => TE.fromEither(roundingFor(property, o))),
+      TE.bind('result', ({ subject, property, rounding }) =>
         withDevice({ ...o, device: o.device === undefined || o.device === 'auto' ? 'wasm' : o.device })(({ backend }) =>
           attempt(() =>
             shell.interruptible(async () => {
@@ -132,40 +235,56 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
                 ...bytesOf(o.memory),
               })(backend)
               shell.clear()
-              const { verdict, counterexample, lower, bounded, reason } = result
-              const seconds = (performance.now() - begun) / 1000
-              if (!o.json) {
-                shell.print(verdict)
-                if (counterexample !== undefined) shell.print(showCounterexample(counterexample.x, counterexample.y))
-                return shell.note(inWords(result))
-              }
-              const { name: device, threads } = backend
-              const about = {
-                model: MODEL,
-                property: PROPERTY,
-                ...roundingRecord(rounding),
-                ...(rounding === 'none' ? { safety: SAFETY } : {}),
-                device,
-                threads,
-                seed,
-              }
-              const point = counterexample && { x: [...counterexample.x], y: [...counterexample.y] }
-              return shell.print(
-                json({
-                  ...about,
-                  verdict,
-                  counterexample: point ?? null,
-                  lower: finite(lower),
-                  subproblems: bounded,
-                  timeout,
-                  seconds,
-                  reason: reason ?? null,
-                }),
-              )
+              return { ...result, device: backend.name, threads: backend.threads }
             }),
           ),
         ),
       ),
+      TE.chainFirst(({ property, result: { counterexample } }) =>
+        o.serialiseAssignments === undefined || counterexample === undefined
+          ? TE.right(undefined)
+          : serialise(property, counterexample.decimals, o.serialiseAssignments),
+      ),
+      TE.map(({ property, models, rounding, result }) => {
+        const { counterexample, lower, bounded, reason, device, threads } = result
+        const verdict = standard && result.verdict === 'timeout' ? 'timed-out' : result.verdict
+        const seconds = (performance.now() - begun) / 1000
+        // Behind the outputs come copies of what constraints mention besides.
+        const own = property.outputs - property.watched.length
+        const decimals = counterexample && {
+          x: counterexample.decimals.x,
+          y: counterexample.decimals.y.slice(0, own),
+        }
+        if (!o.json) {
+          shell.print(verdict)
+          if (decimals !== undefined && o.serialiseAssignments === undefined)
+            shell.print(property.version === 1 ? showCounterexample(decimals) : showAssignment(property, decimals))
+          return shell.note(inWords(result))
+        }
+        const point = counterexample && {
+          x: [...counterexample.x],
+          y: [...counterexample.y].slice(0, own),
+          decimals,
+        }
+        return shell.print(
+          json({
+            model: MODEL === '' ? Object.fromEntries(models) : MODEL,
+            property: PROPERTY,
+            ...roundingRecord(rounding),
+            ...(rounding === 'none' ? { safety: SAFETY } : {}),
+            device,
+            threads,
+            seed,
+            verdict,
+            counterexample: point ?? null,
+            lower: finite(lower),
+            subproblems: bounded,
+            timeout,
+            seconds,
+            reason: reason ?? null,
+          }),
+        )
+      }),
     )
   },
 }

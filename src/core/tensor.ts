@@ -179,4 +179,10 @@ export interface Op<A> {
   /** Domains of the operands that have one; absent: the op is a number everywhere. */
   readonly domain?: readonly (Domain | undefined)[]
   readonly outward?: Outward<A>
+  /**
+   * What exact arithmetic does with an op that is not linear. `elements`: each result is 0, an element of an operand or its negative, chosen by order and signs alone, so
+   * that the op commutes with every odd increasing function. `decisions`: each result is -1, 0 or 1, and no such function of the operands changes it. `quotient`: the exact
+   * quotient of its two operands.
+   */
+  readonly exact?: 'elements' | 'decisions' | 'quotient'
 }

@@ -158,6 +158,7 @@ const quotients = ([a, b]: readonly Operand[]): Interval =>
 export const divOp: Op<undefined> = elementwise(
   {
     name: 'div',
+    exact: 'quotient',
     vjp: (ct, xs, out) => sides(xs, out, div(ct, xs[1]), neg(div(mul(ct, out), xs[1]))),
     interval: ([a, b]) =>
       isInterval(b)
@@ -194,6 +195,7 @@ const truth = ([a, b]: readonly Operand[], lower: Tensor, upper: Tensor) => {
 export const greaterOp: Op<undefined> = elementwise(
   {
     name: 'greater',
+    exact: 'decisions',
     vjp: () => [undefined, undefined],
     interval: ([a, b]) => truth([a, b], greater(lowerOf(a), upperOf(b)), greater(upperOf(a), lowerOf(b))),
     relax: flat(() => greaterOp),
@@ -207,6 +209,7 @@ export const greaterOp: Op<undefined> = elementwise(
 export const greaterEqualOp: Op<undefined> = elementwise(
   {
     name: 'greaterEqual',
+    exact: 'decisions',
     vjp: () => [undefined, undefined],
     interval: ([a, b]) => truth([a, b], greaterEqual(lowerOf(a), upperOf(b)), greaterEqual(upperOf(a), lowerOf(b))),
     relax: flat(() => greaterEqualOp),
@@ -220,6 +223,7 @@ export const greaterEqualOp: Op<undefined> = elementwise(
 export const equalOp: Op<undefined> = elementwise(
   {
     name: 'equal',
+    exact: 'decisions',
     vjp: () => [undefined, undefined],
     interval: ([a, b]) => {
       const thin = mul(equal(lowerOf(a), upperOf(a)), equal(lowerOf(b), upperOf(b)))
@@ -244,6 +248,7 @@ export const equal = binary(equalOp)
 export const selectOp: Op<undefined> = elementwise(
   {
     name: 'select',
+    exact: 'elements',
     vjp: (ct, [c, a, b], out) => [
       undefined,
       unbroadcast(select(c, ct, 0), out.shape, a.shape),
@@ -340,6 +345,7 @@ const negated =
 export const maximumOp: Op<undefined> = elementwise(
   {
     name: 'maximum',
+    exact: 'elements',
     vjp: (ct, xs, out) => {
       const first = greaterEqual(xs[0], xs[1])
       return sides(xs, out, select(first, ct, 0), select(first, 0, ct))
@@ -356,6 +362,7 @@ export const maximumOp: Op<undefined> = elementwise(
 export const minimumOp: Op<undefined> = elementwise(
   {
     name: 'minimum',
+    exact: 'elements',
     vjp: (ct, xs, out) => {
       const first = greaterEqual(xs[1], xs[0])
       return sides(xs, out, select(first, ct, 0), select(first, 0, ct))
@@ -417,6 +424,7 @@ const reluOutward = (l: Tensor, u: Tensor, a: number, slope: Slope) => {
 export const reluOp: Op<undefined> = elementwise(
   {
     name: 'relu',
+    exact: 'elements',
     vjp: (ct, [x]) => [mul(ct, step(x))],
     interval: increasing(() => reluOp),
     relax: ([x], _, slope) => reluLines(lowerOf(x), upperOf(x), 0, slope),
@@ -433,6 +441,7 @@ export const reluOp: Op<undefined> = elementwise(
 export const stepOp: Op<undefined> = elementwise(
   {
     name: 'step',
+    exact: 'decisions',
     vjp: () => [undefined],
     interval: increasing(() => stepOp),
     relax: flat(() => stepOp),
@@ -446,6 +455,7 @@ export const stepOp: Op<undefined> = elementwise(
 export const signOp: Op<undefined> = elementwise(
   {
     name: 'sign',
+    exact: 'decisions',
     vjp: () => [undefined],
     interval: increasing(() => signOp),
     relax: flat(() => signOp),
@@ -471,6 +481,7 @@ const absLines = (l: Tensor, u: Tensor, slope: Slope) => {
 export const absOp: Op<undefined> = elementwise(
   {
     name: 'abs',
+    exact: 'elements',
     vjp: (ct, [x]) => [mul(ct, sign(x))],
     interval: ([x]) => {
       const [p, q] = [abs(lowerOf(x)), abs(upperOf(x))]

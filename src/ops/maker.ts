@@ -34,7 +34,7 @@ export const broadcastShape = (inputs: readonly S.Shape[]): E.Either<string, S.S
 
 /** The part of a record that every elementwise op shares. */
 export const elementwise = <A>(
-  rest: Pick<Op<A>, 'name' | 'vjp' | 'interval' | 'relax' | 'domain' | 'outward'>,
+  rest: Pick<Op<A>, 'name' | 'vjp' | 'interval' | 'relax' | 'domain' | 'outward' | 'exact'>,
   micro: Micro,
   f: Scalar,
 ): Op<A> => ({

@@ -20,6 +20,7 @@ import { iota } from './source.ts'
 /** Largest element over axes, NaN if any is NaN. Ties share the gradient evenly. */
 export const maxOp: Op<Axes> = {
   name: 'max',
+  exact: 'elements',
   shape: ([x], attrs) => reducedShape(x, attrs),
   vjp: (ct, [x], out, attrs) => {
     const winners = stopGradient(equal(x, liftReduced(out, x.shape, attrs)))

@@ -402,6 +402,7 @@ export const scatterAdd = (x: Tensor, index: Tensor, rows: number): Tensor => no
 /** The value with no gradient: vjp treats it as a constant. */
 export const stopGradientOp: Op<undefined> = {
   name: 'stopGradient',
+  exact: 'elements',
   shape: ([x]) => E.right(x),
   vjp: () => [undefined],
   interval: increasing(() => stopGradientOp),

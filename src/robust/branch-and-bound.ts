@@ -7,14 +7,13 @@ import * as S from '../core/shape.ts'
 import {
   type Attacker,
   attacker,
-  type Counterexample,
-  judge,
   type Subject,
   starts,
   type UnsafeCase,
   type UnsafeProperty,
 } from './counterexample.ts'
 import { inputBrancher, inputBytes } from './input-splits.ts'
+import { type Counterexample, type Judge, judge } from './judge.ts'
 import { queue } from './queue.ts'
 import { excess, hasRelus, reluBrancher, reluBytes } from './relu-splits.ts'
 import { type Root, rootOf } from './root-bounds.ts'
@@ -137,7 +136,8 @@ interface Bench {
   readonly root: () => Promise<Root>
   readonly relus: () => Promise<Awaited<ReturnType<ReturnType<typeof reluBrancher>>> & { readonly batch: number }>
   readonly inputs: () => Promise<Awaited<ReturnType<ReturnType<typeof inputBrancher>>> & { readonly batch: number }>
-  readonly check: (c: UnsafeCase, x: ArrayLike<number>) => Promise<Counterexample | undefined>
+  readonly check: Judge['check']
+  readonly doubt: Judge['doubt']
   readonly outputs: (x: Float64Array) => Promise<Float64Array>
 }
 
@@ -271,7 +271,7 @@ const attackAt = async (
 
 /** Throws the point if it is a counterexample. */
 const confirm = async (session: Session, c: UnsafeCase, x: ArrayLike<number>): Promise<void> => {
-  const found = await session.check(c, x)
+  const found = await session.check(c, x, session.late)
   if (found !== undefined) throw new Ended('sat', Number.NEGATIVE_INFINITY, found)
 }
 
@@ -529,7 +529,7 @@ export interface Decider {
  * - Otherwise the box is bounded by alpha-CROWN (arXiv:2011.13824) with all hidden slopes optimised, and split at ReLUs with
  *   beta-CROWN (arXiv:2103.06624); neurons are chosen by the intercepts of their relaxations, the first few by trial (arXiv:2104.06718).
  *
- * `sat` comes with a point that lies in the box and whose output in doubles, by the f64 reference backend, satisfies the constraints exactly.
+ * `sat` comes with a point that lies in the box and satisfies the constraints, as they were meant and in the arithmetic that `rounding` names (robust/judge.ts).
  * `unsat` means that every part of the box was closed by a bound that rounds outward, optimised slopes and multipliers included, since any of them are sound: a
  * theorem about what `rounding` names (core/rounding.ts). With `rounding: 'none'` bounds round to nearest and count above `SAFETY`, which is no proof. A
  * bound that is NaN or infinite never counts. What is neither is `unknown` or, past the limit, `timeout`.
@@ -544,7 +544,7 @@ export const decider =
     const { constraints: rows, conjunctions } = extent
     const width = backend.dtype === 'f32' ? 4 : 8
     const { region, close } = openRegion(backend)
-    const referee = await judge(subject)
+    const referee = await judge(subject, rounding, backend)
     const bench: Bench = {
       subject,
       options,
@@ -563,6 +563,7 @@ export const decider =
         return { batch, ...(await inputBrancher(region)(subject, { rows, batch, rounding })) }
       }),
       check: referee.check,
+      doubt: referee.doubt,
       outputs: referee.outputs,
     }
     return {
@@ -586,12 +587,16 @@ export const decider =
           throw e
         })
         const common = { bounded, seconds: seconds() }
+        const doubt = referee.doubt()
         return end instanceof Ended
           ? {
               verdict: end.verdict,
               counterexample: end.counterexample,
               lower: end.lower,
-              reason: end.reason,
+              reason:
+                end.verdict === 'sat'
+                  ? undefined
+                  : [doubt, end.reason].filter((r) => r !== undefined).join('; ') || undefined,
               ...common,
             }
           : { verdict: 'unsat', counterexample: undefined, lower: end, reason: undefined, ...common }

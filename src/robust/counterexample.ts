@@ -1,31 +1,46 @@
-import { reference } from '../backend/reference.ts'
 import type { Region } from '../backend/region.ts'
 import { fold, type Key, uniform } from '../core/key.ts'
+import type { Rational } from '../core/rational.ts'
 import * as S from '../core/shape.ts'
-import type { Apply, Tensor } from '../core/tensor.ts'
-import { div, input, max, maximum, mul, neg, reshape, sub, sum } from '../ops/index.ts'
-import { compile, compileIn } from '../tape/run.ts'
+import type { Apply, Operand, Tensor } from '../core/tensor.ts'
+import { concat, div, input, max, maximum, mul, neg, reshape, slice, sub, sum } from '../ops/index.ts'
+import { compileIn } from '../tape/run.ts'
 import { pgdFrom } from './attack.ts'
 
-/** coefficients . y <= bound; `outward` is a double not below the bound that was meant. */
+/** sum of coefficients[k] y[indices[k]] <= bound, or < where strict, in whole numbers. */
+export interface ExactConstraint {
+  readonly indices: readonly number[]
+  readonly coefficients: readonly bigint[]
+  readonly bound: bigint
+  readonly strict: boolean
+}
+
+/** coefficients . y <= bound. */
 export interface Constraint {
   readonly coefficients: Float64Array
   readonly bound: number
+  /** A double not below the bound that was meant: what a proof refutes. */
   readonly outward: number
+  /** What was meant, up to a positive factor, where it is not what the doubles say: what a counterexample satisfies. */
+  readonly exact?: ExactConstraint
 }
 
 /** A box of inputs, and what must not happen in it: every constraint of at least one conjunction. */
 export interface UnsafeCase {
+  /** The least and the greatest double of the box that was meant; crossed where it has none. */
   readonly lower: Float64Array
   readonly upper: Float64Array
   /** Encloses the box that was meant. */
   readonly outward: { readonly lower: Float64Array; readonly upper: Float64Array }
+  /** A number of the box for each input whose box has no double. */
+  readonly between?: ReadonlyMap<number, Rational>
   readonly unsafe: readonly (readonly Constraint[])[]
 }
 
 /** A property of a network: it holds iff no case has a counterexample. A decoded VNN-LIB file is one. */
 export interface UnsafeProperty {
   readonly inputs: number
+  /** What constraints are about: the outputs of the network, and what is watched besides (`watching`). */
   readonly outputs: number
   readonly cases: readonly UnsafeCase[]
 }
@@ -41,74 +56,32 @@ export interface Subject {
 /** Outputs as `[n, outputs]`. */
 export const outputOf = ({ network, outputs }: Subject, x: Tensor): Tensor => reshape(network(x), [x.shape[0], outputs])
 
-// ---- exact checks ----------------------------------------------------------------------------------------------------
-
-const word = new DataView(new ArrayBuffer(8))
-
-/** A finite double as mantissa 2^exponent. */
-const exactly = (x: number): readonly [bigint, number] => {
-  word.setFloat64(0, x)
-  const bits = word.getBigUint64(0)
-  const biased = Number((bits >> 52n) & 0x7ffn)
-  const fraction = bits & 0xfffffffffffffn
-  const mantissa = biased === 0 ? fraction : fraction | (1n << 52n)
-  return [x < 0 ? -mantissa : mantissa, Math.max(biased, 1) - 1075]
+/** Runs of neighbours among variables: where each begins, and how many there are. */
+const runsOf = (variables: readonly number[]): readonly { readonly first: number; readonly count: number }[] => {
+  const starts = [...variables.keys()].filter((i) => i === 0 || variables[i] !== variables[i - 1] + 2)
+  return starts.map((at, k) => ({ first: variables[at], count: (starts[k + 1] ?? variables.length) - at }))
 }
 
-/** True iff coefficients . y <= bound for these doubles, in exact arithmetic. */
-export const meets = ({ coefficients, bound }: Constraint, y: ArrayLike<number>): boolean => {
-  const terms: (readonly [bigint, number])[] = []
-  for (let i = 0; i < coefficients.length; i++) {
-    if (coefficients[i] === 0) continue
-    if (!Number.isFinite(coefficients[i]) || !Number.isFinite(y[i])) return false
-    const [[a, e], [b, f]] = [exactly(coefficients[i]), exactly(y[i])]
-    terms.push([a * b, e + f])
+/**
+ * The network with more outputs: variables that constraints mention besides its own, input i as 2 i and output j as 2 j + 1. They are copies, so that a constraint on
+ * inputs, or on inputs and outputs, is a linear functional of the outputs like any other.
+ */
+export const watching = (subject: Subject, watched: readonly number[]): Subject => {
+  if (watched.length === 0) return subject
+  const runs = runsOf(watched)
+  const size = S.size(subject.input)
+  const network: Apply = (x) => {
+    const n = x.shape[0]
+    const [inputs, outputs] = [
+      reshape(x as Operand, [n, size]),
+      reshape(subject.network(x) as Operand, [n, subject.outputs]),
+    ]
+    const copies = runs.map(({ first, count }) =>
+      slice(first % 2 === 0 ? inputs : outputs, [0, first >> 1], [n, count]),
+    )
+    return concat([outputs, ...copies], 1) as typeof x
   }
-  if (!Number.isFinite(bound)) return bound === Number.POSITIVE_INFINITY
-  const [c, g] = exactly(bound)
-  terms.push([-c, g])
-  const least = Math.min(...terms.map(([, e]) => e))
-  return terms.reduce((total, [m, e]) => total + (m << BigInt(e - least)), 0n) <= 0n
-}
-
-/** An input of a box whose output, in doubles, satisfies all constraints of a conjunction. */
-export interface Counterexample {
-  readonly x: Float64Array
-  readonly y: Float64Array
-}
-
-/** Judges points on the f64 reference backend, whatever the device of the search is. */
-export interface Judge {
-  /** Outputs at a point, in doubles. */
-  readonly outputs: (x: Float64Array) => Promise<Float64Array>
-  /** The point, moved into the box where rounding left it outside, if it is a counterexample of its case. */
-  readonly check: (c: UnsafeCase, x: ArrayLike<number>) => Promise<Counterexample | undefined>
-  readonly close: () => void
-}
-
-export const judge = async (subject: Subject): Promise<Judge> => {
-  const backend = reference()
-  const x = input('x', [1, ...subject.input])
-  const f = await compile(backend)([outputOf(subject, x)], [x])
-  const [from, to] = [backend.alloc(S.size(subject.input)), backend.alloc(subject.outputs)]
-  const outputs = async (at: Float64Array): Promise<Float64Array> => {
-    backend.write(from, at)
-    f.run([from, to])
-    return Float64Array.from(await backend.read(to))
-  }
-  return {
-    outputs,
-    check: async ({ lower, upper, unsafe }, point) => {
-      const inside = Float64Array.from(lower, (l, i) => Math.min(Math.max(point[i], l), upper[i]))
-      if (!inside.every((v, i) => v >= lower[i] && v <= upper[i])) return undefined
-      const y = await outputs(inside)
-      return unsafe.some((conjunction) => conjunction.every((c) => meets(c, y))) ? { x: inside, y } : undefined
-    },
-    close: () => {
-      f.release()
-      backend.dispose()
-    },
-  }
+  return { network, input: subject.input, outputs: subject.outputs + watched.length }
 }
 
 // ---- attack ----------------------------------------------------------------------------------------------------------

@@ -3,8 +3,12 @@ import fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { nextDouble } from '../../src/core/rounding.ts'
 import { decodeVnnlib, type Property, showCounterexample } from '../../src/format/vnnlib.ts'
 import { left, right, shared, skipped } from '../shared.ts'
+
+/** The next double above a finite one. */
+const above = nextDouble
 
 const declare = (inputs: number, outputs: number): string =>
   [
@@ -120,22 +124,29 @@ test('bounds of inputs: equal, several, scaled, negative, in any order', () => {
   assert.equal(box('(= X_0 0.25)'), [0.25, 0.25])
   assert.equal(box('(<= X_0 0.25)', '(>= X_0 0.25)'), [0.25, 0.25])
   assert.equal(box('(<= X_0 3)', '(<= X_0 2)', '(>= X_0 -1)', '(>= X_0 -2)'), [-1, 2])
-  assert.equal(box('(and (<= -1e-3 X_0) (>= 4 (* 2 X_0)))'), [-0.001, 2])
-  assert.equal(box('(<= (* -3 X_0) 1)', '(<= (+ X_0 0.1) 0.3)'), [-1 / 3, 0.2])
+  assert.equal(box('(and (<= -5e-1 X_0) (>= 4 (* 2 X_0)))'), [-0.5, 2])
+  assert.equal(box('(<= (* -3 X_0) 1)', '(<= (+ X_0 0.1) 0.35)'), [-1 / 3, 0.25])
   assert.equal(box('(>= X_0 0.0)', '(<= X_0 0)'), [0, 0])
 })
 
-test('the outward box encloses the decimals, and no more than needed', () => {
-  const [{ lower, upper, outward }] = decode(
+test('the outward box encloses the decimals, the other has the doubles in it, and no more than needed', () => {
+  const [{ lower, upper, outward, between }] = decode(
     `${declare(3, 1)}
      (assert (>= X_0 0.1)) (assert (<= X_0 0.1))
      (assert (>= X_1 0.3)) (assert (<= X_1 0.3))
      (assert (>= X_2 0.5)) (assert (<= (* 3 X_2) 2))
      (assert (<= Y_0 0.1))`,
   ).cases
-  // The double 0.1 lies above 1/10, 0.3 below 3/10.
-  assert.equal([...lower], [0.1, 0.3, 0.5])
-  assert.equal([...upper], [0.1, 0.3, 2 / 3])
+  // The double 0.1 lies above 1/10, 0.3 below 3/10: no double lies in either box.
+  assert.equal([...lower], [0.1, 0.30000000000000004, 0.5])
+  assert.equal([...upper], [0.09999999999999999, 0.3, 2 / 3])
+  assert.equal(
+    [...between],
+    [
+      [0, { numerator: 1n, denominator: 10n }],
+      [1, { numerator: 3n, denominator: 10n }],
+    ],
+  )
   assert.equal([...outward.lower], [0.09999999999999999, 0.3, 0.5])
   assert.equal([...outward.upper], [0.1, 0.30000000000000004, 0.6666666666666667])
 })
@@ -147,31 +158,40 @@ test('numbers are read exactly: every double from its digits, and the right side
       const longer = digits.includes('e')
         ? digits
         : `${digits}${digits.includes('.') ? '' : '.'}${'0'.repeat(20)}${more}`
-      const [{ lower, upper, outward }] = decode(
+      const [{ lower, upper, outward, between }] = decode(
         `${declare(2, 1)} (assert (= X_0 ${digits})) (assert (= X_1 ${longer})) (assert (<= Y_0 0))`,
       ).cases
-      assert.is(lower[0], v + 0)
-      assert.is(upper[0], v + 0)
+      const near = [v + 0, Number(longer) + 0]
       for (const i of [0, 1]) {
-        assert.ok(outward.lower[i] <= lower[i] && upper[i] <= outward.upper[i])
-        // At most one of the two ends had to move.
-        assert.ok(outward.lower[i] === lower[i] || outward.upper[i] === upper[i])
+        const [l, u] = [outward.lower[i], outward.upper[i]]
+        assert.ok(l === near[i] || u === near[i])
+        // Either the decimal is a double, or it lies between two neighbours, of which neither is in the box.
+        if (l === u) assert.equal([lower[i], upper[i]], [l, u])
+        else assert.equal([lower[i], upper[i], above(l)], [u, l, u])
+        assert.is(between.has(i), l !== u)
       }
-      assert.is(lower[1], Number(longer) + 0)
     }),
     { numRuns: 2000 },
   )
 })
 
-test('coefficients that are no doubles are scaled to some', () => {
+test('coefficients that are no doubles are made whole and keep their size; what float32 does not hold is a sum', () => {
   const [[c]] = outputs('(<= (+ (* 0.1 Y_0) (* 0.25 Y_1)) 0.3)').cases[0].unsafe
-  assert.equal([...c.coefficients], [10, 25, 0])
-  assert.is(c.bound, 30)
+  // Times 20 / 16.
+  assert.equal([...c.coefficients], [0.125, 0.3125, 0])
+  assert.is(c.bound, 0.375)
+  assert.equal(c.exact, { indices: [0, 1], coefficients: [2n, 5n], bound: 6n, strict: false })
   const [[d]] = outputs('(<= (* 0.5 Y_0) 0.3)').cases[0].unsafe
   assert.equal([...d.coefficients, d.bound, d.outward], [0.5, 0, 0, 0.3, 0.30000000000000004])
+  assert.equal(d.exact, { indices: [0], coefficients: [5n], bound: 3n, strict: false })
+  // 2^53 + 1 is the sum of two float32 numbers, the second times a copy of Y_1.
+  const p = outputs('(<= (* 9007199254740993 Y_1) 1)')
+  assert.equal([p.outputs, p.watched], [4, [3]])
+  assert.equal([...p.cases[0].unsafe[0][0].coefficients], [0, 2 ** 53, 0, 1])
+  assert.equal(p.cases[0].unsafe[0][0].exact.indices, [1])
   refused(
-    /coefficient of Y_0 has more digits/,
-    `${declare(1, 1)} ${unit(1)} (assert (<= (* 1.00000000000000000001 Y_0) 1))`,
+    /coefficient of Y_0 has more digits than 4 float32 numbers hold/,
+    `${declare(1, 1)} ${unit(1)} (assert (<= (* 1.0000000000000000000000000000000000000001 Y_0) 1))`,
   )
 })
 
@@ -183,60 +203,153 @@ test('the order of declarations and assertions, comments and white space do not 
 
 test('what is wrong is named with line and column', () => {
   const good = `${declare(1, 1)}\n${unit(1)}\n`
-  refused(/\(line 4, column 10\): expected and, or, <=, >= or =, found "<"/, `${good}(assert (< Y_0 1))`)
+  refused(/\(line 4, column 10\): expected and, or, not, <=, <, >=, > or =, found "~"/, `${good}(assert (~ Y_0 1))`)
   refused(/\(line 4, column 13\): Y_1 is not declared/, `${good}(assert (<= Y_1 1))`)
   refused(/expected a number or a variable, found "Z_0"/, `${good}(assert (<= Z_0 1))`)
-  refused(/found "1.2.3"/, `${good}(assert (<= Y_0 1.2.3))`)
+  refused(/"1.2.3" cannot be read/, `${good}(assert (<= Y_0 1.2.3))`)
   refused(/found "NaN"/, `${good}(assert (<= Y_0 NaN))`)
-  refused(/found "0x10"/, `${good}(assert (<= Y_0 0x10))`)
-  refused(/\(line 4, column 14\): a product of variables is not linear/, `${good}(assert (<= (* Y_0 Y_0) 1))`)
-  refused(/expected \+, - or \* in a term, found "\/"/, `${good}(assert (<= (/ Y_0 2) 1))`)
-  refused(/inputs and outputs at once/, `${good}(assert (<= Y_0 X_0))`)
-  refused(/2 inputs at once is not a box \(X_0, X_1\)/, `${declare(2, 1)}${unit(2)}(assert (<= X_0 X_1))`)
-  refused(/takes two terms, found 3/, `${good}(assert (<= 0 Y_0 1))`)
-  refused(/"or" has no operands/, `${good}(assert (or))`)
+  refused(/\(line 4, column 13\): the product of Y_0 and X_0 is not linear/, `${good}(assert (<= (* Y_0 X_0) 1))`)
+  refused(/a division by Y_0 is not linear/, `${good}(assert (<= (/ 2 Y_0) 1))`)
+  refused(/a division by 0/, `${good}(assert (<= (/ Y_0 0) 1))`)
+  refused(/expected \+, -, \* or \/ in a term, found "\^"/, `${good}(assert (<= (^ Y_0 2) 1))`)
+  refused(/ite between terms is not supported/, `${good}(assert (<= (ite true 1 2) Y_0))`)
+  refused(/takes two terms or more, found 1/, `${good}(assert (<= 0))`)
   refused(/\+ has no operands/, `${good}(assert (<= (+) 1))`)
   refused(/expected a formula, found "Y_0"/, `${good}(assert Y_0)`)
   refused(/expected an operator/, `${good}(assert ((<= Y_0 1)))`)
   refused(/assert takes one formula/, `${good}(assert)`)
-  refused(/expected declare-const or assert, found "check-sat"/, `${good}(check-sat)`)
-  refused(/expected \(declare-const \.\.\.\) or \(assert \.\.\.\), found "assert"/, `${good}assert`)
+  refused(/expected one formula in assert, found "\("/, `${good}(assert (<= Y_0 1) (<= Y_0 2))`)
+  refused(/expected declare-const, declare-fun or assert, found "push"/, `${good}(push 1)`)
+  refused(/expected a command in parentheses, such as \(assert \.\.\.\), found "assert"/, `${good}assert`)
   refused(/\(line 4, column 1\): this parenthesis is never closed/, `${good}(assert (<= Y_0 1)`)
   refused(/\(line 4, column 20\): this parenthesis closes nothing/, `${good}(assert (<= Y_0 1)))`)
   refused(/X_0 is declared twice/, `${good}(declare-const X_0 Real)`)
   refused(/expected the sort Real, found "Int"/, '(declare-const X_0 Int)')
+  refused(/no arguments of a function in declare-fun, found "Real"/, '(declare-fun X_0 (Real) Real)')
   refused(/expected a name like X_0 or Y_0, found "X_00"/, '(declare-const X_00 Real)')
   refused(/expected a name like/, '(declare-const X_99999999 Real)')
-  refused(/expected \(declare-const NAME Real\)/, '(declare-const X_0)')
+  refused(/expected the sort Real, found "\)"/, '(declare-const X_0)')
   refused(/1 X are declared, but not X_0/, '(declare-const X_1 Real)')
   refused(/no output is declared/, '(declare-const X_0 Real)')
   refused(/no input is declared/, '; nothing')
   refused(/X_0 has no upper bound/, `${declare(1, 1)}(assert (>= X_0 0))(assert (<= Y_0 0))`)
   refused(/X_1 has no lower bound/, `${declare(2, 1)}${unit(1)}(assert (<= X_1 0))(assert (<= Y_0 0))`)
-  refused(/X_0 has the lower bound 2 above its upper bound 1/, `${good}(assert (>= X_0 2))(assert (<= Y_0 0))`)
-  refused(/X_0 has the lower bound 2/, `${good}(assert (or (and (>= X_0 2) (<= Y_0 1)) (<= Y_0 0)))`)
-  refused(/no constraint on the outputs/, good)
-  refused(/out of range/, `${good}(assert (<= Y_0 1e999))`)
-  refused(/range of doubles/, `${good}(assert (<= Y_0 1e350))`)
-  refused(/a number of 10000 characters/, `${good}(assert (<= Y_0 ${'1'.repeat(10000)}))`)
+  refused(/"1e9999" cannot be read/, `${good}(assert (<= Y_0 1e9999))`)
+  refused(/cannot be read: it is no decimal, too long/, `${good}(assert (<= Y_0 ${'1'.repeat(10000)}))`)
+  refused(/as in VNN-LIB 2.0/, `${good}(assert (<= Y_0[0] 1))`)
+})
+
+test('strict comparisons, negations and other spellings of SMT-LIB', () => {
+  const strict = (...assertions: readonly string[]) =>
+    outputs(...assertions).cases.map(({ unsafe }) =>
+      unsafe.map((u) => u.map(({ exact: e }) => [e.indices, e.coefficients, e.bound, e.strict])),
+    )
+  const below = [[0], [1n], 1n, true]
+  assert.equal(strict('(< Y_0 1)'), [[[below]]])
+  assert.equal(strict('(> 1 Y_0)'), [[[below]]])
+  assert.equal(strict('(not (>= Y_0 1))'), [[[below]]])
+  assert.equal(strict('(not (or (>= Y_0 1) (not (<= Y_1 2))))'), [[[below, [[1], [1n], 2n, false]]]])
+  assert.equal(strict('(<= -1 Y_0 2)'), [
+    [
+      [
+        [[0], [-1n], 1n, false],
+        [[0], [1n], 2n, false],
+      ],
+    ],
+  ])
+  // The negation of a chain, and what differs, are disjunctions.
+  assert.equal(strict('(not (<= -1 Y_0 2))'), [[[[[0], [1n], -1n, true]], [[[0], [-1n], -2n, true]]]])
+  assert.equal(strict('(distinct Y_0 1)'), [[[below], [[[0], [-1n], -1n, true]]]])
+  assert.equal(strict('(=> (>= Y_0 1) (<= Y_1 2))'), [[[below], [[[1], [1n], 2n, false]]]])
+  assert.equal(strict('(= (< Y_0 1) true)'), [[[below]]])
+  assert.equal(strict('(ite (< Y_0 1) (<= Y_1 2) false)'), [[[below, [[1], [1n], 2n, false]]]])
+  assert.equal(strict('(let ((a (* 2 Y_0)) (f (<= Y_1 2))) (and f (< a 2)))'), [
+    [
+      [
+        [[1], [1n], 2n, false],
+        [[0], [2n], 2n, true],
+      ],
+    ],
+  ])
+  assert.equal(strict('(! (< Y_0 1) :named bound)'), [[[below]]])
+  assert.equal(strict('(< Y_0 0x1.8p1)'), [[[[[0], [1n], 3n, true]]]])
+  assert.equal(strict('(<= (/ Y_0 3) (/ 1 7))'), [[[[[0], [7n], 3n, false]]]])
+  assert.equal(strict('(and)'), [[[[[], [], 0n, false]]]])
+  assert.equal(strict('(or)'), [])
+  assert.equal(strict('(< Y_0 Y_0)'), [])
+  const script = `(set-logic QF_LRA)(set-info :status unsat)(declare-fun X_0 () Real)(declare-fun Y_0 () Real)
+    (define-fun top () Real (/ 3 4))(assert (<= 0 X_0 top))(assert (> Y_0 top))(check-sat)(get-model)(exit)`
+  assert.equal(plain(decode(script)), [{ lower: [0], upper: [0.75], unsafe: [[[-1, -0.75]]] }])
+})
+
+test('strict bounds of inputs leave the ends out; disjuncts without a point vanish', () => {
+  const box = (...assertions: readonly string[]) =>
+    decode(`${declare(1, 1)} ${unit(1)} ${assertions.map((a) => `(assert ${a})`).join('\n')}`).cases.map((c) => [
+      c.lower[0],
+      c.upper[0],
+      c.outward.lower[0],
+      c.outward.upper[0],
+    ])
+  assert.equal(box('(> X_0 0)', '(< X_0 1)'), [[Number.MIN_VALUE, 1 - 2 ** -53, 0, 1]])
+  // 0.1 is no double, so a strict bound leaves none out.
+  assert.equal(box('(> X_0 0.1)'), [[0.1, 1, 0.09999999999999999, 1]])
+  assert.equal(box('(>= X_0 2)'), [])
+  assert.equal(box('(> X_0 1)'), [])
+  assert.equal(box('(>= X_0 0.30000000000000000001)', '(<= X_0 0.3)'), [])
+  assert.equal(box('(or (and (>= X_0 2) (<= Y_0 1)) (and (<= X_0 0.5) (<= Y_0 0)))'), [[0, 0.5, 0, 0.5]])
+  assert.equal(box('(and (< X_0 0.1) (> X_0 0.1))'), [])
+  // An open interval between two neighbouring doubles has numbers, and the middle one is named.
+  const [{ between }] = decode(
+    `${declare(1, 1)}(assert (< 1 X_0 1.0000000000000002220446049250313080847263336181640625))`,
+  ).cases
+  assert.equal([...between], [[0, { numerator: 9007199254740993n, denominator: 9007199254740992n }]])
+})
+
+test('constraints on several inputs, or on inputs and outputs, are about copies behind the outputs', () => {
+  const p = decode(
+    `${declare(3, 2)}${unit(3)}(assert (<= (- (* 1.5 X_1) X_2) -5))(assert (or (<= Y_0 X_2) (and (<= X_0 0.5) (<= Y_1 (* 2 X_1)))))`,
+  )
+  assert.equal([p.inputs, p.outputs, p.watched], [3, 4, [2, 4]])
+  assert.equal(
+    plain(p).map(({ upper, unsafe }) => [upper, unsafe]),
+    [
+      [
+        [1, 1, 1],
+        [
+          [
+            [0, 0, 1.5, -1, -5],
+            [1, 0, 0, -1, 0],
+          ],
+        ],
+      ],
+      [
+        [0.5, 1, 1],
+        [
+          [
+            [0, 0, 1.5, -1, -5],
+            [0, 1, -2, 0, 0],
+          ],
+        ],
+      ],
+    ],
+  )
 })
 
 test('a formula that explodes, parentheses without end and long sums stay cheap', () => {
   const start = process.cpuUsage()
   const many = (n: number) => `(and ${'(or (<= Y_0 0) (<= Y_0 1)) '.repeat(n)})`
   assert.is(outputs(many(10)).cases[0].unsafe.length, 1024)
-  refused(/disjunctive normal form of this assertion is too large/, `${declare(1, 1)}${unit(1)}(assert ${many(40)})`)
-  refused(/nested deeper than 256/, '('.repeat(1_000_000))
-  refused(/nested deeper/, `${declare(1, 1)}${unit(1)}(assert (<= ${'(- '.repeat(300)}Y_0${')'.repeat(300)} 1))`)
+  refused(/the disjunctive normal form needs more than \d+ MB/, `${declare(1, 1)}${unit(1)}(assert ${many(40)})`)
+  refused(/nested deeper than 1000/, '('.repeat(1_000_000))
+  refused(/nested deeper/, `${declare(1, 1)}${unit(1)}(assert (<= ${'(- '.repeat(2000)}Y_0${')'.repeat(2000)} 1))`)
   const sum = `(+ ${'Y_0 '.repeat(100_000)})`
   assert.equal(constraints(`(<= ${sum} 1)`), [[[100_000, 0, 0, 1]]])
-  refused(/too long|range/, `${declare(1, 1)}${unit(1)}(assert (<= (* ${'1e300 '.repeat(100)}) Y_0))`)
+  refused(/too long/, `${declare(1, 1)}${unit(1)}(assert (<= (* ${'1e3000 '.repeat(100)}) Y_0))`)
   assert.ok(process.cpuUsage(start).user < 5e6, 'more than 5 seconds of computing')
 })
 
 test('a counterexample as VNN-COMP wants it', () => {
-  assert.is(showCounterexample([0.1, -2], Float32Array.of(0.5)), '((X_0 0.1)\n (X_1 -2)\n (Y_0 0.5))')
-  assert.throws(() => showCounterexample([Number.NaN], []), /X_0 = NaN/)
+  assert.is(showCounterexample({ x: ['0.1', '-2'], y: ['0.5'] }), '((X_0 0.1)\n (X_1 -2)\n (Y_0 0.5))')
 })
 
 const folder = shared('vnnlib')
@@ -254,7 +367,7 @@ else {
       assert.is(p.cases.length, 1)
       const [{ lower, upper, unsafe }] = p.cases
       for (const [, op, i, v] of text.matchAll(/\((<=|>=) X_(\d+) ([^)]*)\)/g))
-        assert.is((op === '<=' ? upper : lower)[Number(i)], Number(v))
+        assert.ok(Math.abs((op === '<=' ? upper : lower)[Number(i)] - Number(v)) <= 2 ** -52 * Math.abs(Number(v)))
       assert.ok(lower.every((l, i) => l <= upper[i]))
       assert.is(unsafe.length, 9)
       unsafe.forEach(([{ coefficients, bound }], k) => {
@@ -317,16 +430,17 @@ test('damaged text is refused or read as a property that is whole', () => {
     const result = decodeVnnlib(text, 'p')
     if (E.isLeft(result)) return
     accepted++
-    for (const { lower, upper, outward, unsafe } of result.right.cases) {
+    for (const { lower, upper, outward, between, unsafe } of result.right.cases) {
       assert.is(lower.length, result.right.inputs)
       for (let i = 0; i < lower.length; i++) {
-        assert.ok(Number.isFinite(lower[i]) && Number.isFinite(upper[i]) && lower[i] <= upper[i])
+        assert.ok(Number.isFinite(lower[i]) && Number.isFinite(upper[i]) && outward.lower[i] <= outward.upper[i])
+        assert.ok(lower[i] <= upper[i] || between.has(i))
         assert.ok(outward.lower[i] <= lower[i] && upper[i] <= outward.upper[i])
       }
       assert.ok(unsafe.length > 0)
       for (const c of unsafe.flat()) {
         assert.is(c.coefficients.length, result.right.outputs)
-        assert.ok(Number.isFinite(c.bound) && c.coefficients.every(Number.isFinite))
+        assert.ok(!Number.isNaN(c.bound) && c.bound <= c.outward && c.coefficients.every(Number.isFinite))
       }
     }
   }
