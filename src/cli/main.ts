@@ -11,6 +11,7 @@ import { dataCommand } from './data.ts'
 import { devicesCommand } from './devices.ts'
 import { evaluateCommand } from './evaluate.ts'
 import { exitCodeOf, Interrupted, openShell, type Shell } from './shell.ts'
+import { supportsCommand } from './supports.ts'
 import { trainCommand } from './train.ts'
 import { verifyCommand } from './verify.ts'
 import { VERSION } from './version.ts'
@@ -24,6 +25,7 @@ const commands = [
   define(evaluateCommand),
   define(boundsCommand),
   define(verifyCommand),
+  define(supportsCommand),
   define(checkCommand),
   define(dataCommand),
   define(devicesCommand),
@@ -35,6 +37,7 @@ const programOf = (shell: Shell, decide: (outcome: Outcome) => void): Command =>
       'Trains image classifiers that are provably robust within an l-inf ball, and measures how robust they are. The method is MixTrain (arXiv:1811.02625), on WebAssembly SIMD and in plain TypeScript.',
     )
     .version(VERSION)
+    .option('--name', 'output the name of the program')
     .helpCommand(false)
     .exitOverride()
     .showSuggestionAfterError(false)
@@ -88,6 +91,10 @@ const refuse = (error: MixtrainError, shell: Shell, asJson: boolean): number => 
 /** Runs a command line; the exit code. */
 const run = async (argv: readonly string[], shell: Shell): Promise<number> => {
   const asJson = argv.includes('--json')
+  if (argv.length === 1 && argv[0] === '--name') {
+    shell.print('mixtrain')
+    return SUCCESS
+  }
   let outcome: Outcome | undefined
   const program = programOf(shell, (o) => {
     outcome = o

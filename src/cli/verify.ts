@@ -182,7 +182,8 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
   summary: 'decide a VNN-LIB property of a network',
   description: `Looks for a counterexample of a property, and proves that there is none by branch and bound. The first line on standard output is the verdict: unsat (the property holds), sat (then the counterexample follows), unknown or timeout. Numbers of the property are read exactly; a counterexample lies in its box and was confirmed in exact arithmetic, by outward bounds of the point or, with --semantics deployed, by a float32 execution. Bounds round outward: unsat is a theorem about the network in real arithmetic or, with --semantics deployed, also about its float32 executions. With --rounding none they round to nearest, and unsat means that they exceed what is needed by a share of ${SAFETY}, which is no proof. GPUs round in their own ways, so --device auto is wasm here. The interface of the VNN-LIB standard is mixtrain verify PROPERTY --network NAME=FILE: networks have names, the element type real or float32 of the property chooses the semantics, and the last verdict is timed-out. Files may be gzipped. Exit code 0 whatever the verdict.`,
   takes: {
-    MODEL: 'an ONNX file, or model.safetensors of a run, gzipped or not; with --network the property, and nothing follows',
+    MODEL:
+      'an ONNX file, or model.safetensors of a run, gzipped or not; with --network the property, and nothing follows',
     PROPERTY: 'a VNN-LIB file, 1.0 or 2.0',
   },
   optional: ['PROPERTY'],

@@ -6,7 +6,7 @@ import { balanced, Malformed, placeOf, scanner } from './vnnlib/scan.ts'
 import { readSmtlib } from './vnnlib/smtlib.ts'
 
 export { showAssignment, showCounterexample, tensorProto, valuesOf } from './vnnlib/assignment.ts'
-export { subjectOf } from './vnnlib/network.ts'
+export { type Model, subjectOf } from './vnnlib/network.ts'
 export type {
   Declared,
   ExactConstraint,

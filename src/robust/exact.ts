@@ -8,6 +8,8 @@ import { order } from '../tape/tape.ts'
 export interface ExactTensor {
   readonly numerators: readonly bigint[]
   readonly denominator: bigint
+  /** Elements that are infinite, with their signs; their numerators are 0. They may be compared, and nothing else. */
+  readonly infinite?: ReadonlyMap<number, number>
 }
 
 /** What stops an exact evaluation. */
@@ -31,13 +33,21 @@ export const exactTensor = (values: readonly Rational[]): ExactTensor => {
 
 /** Doubles over a common power of two. */
 export const exactDoubles = (values: ArrayLike<number>): ExactTensor => {
-  const parts = Array.from(values, (v) => (Number.isFinite(v) ? exactly(v) : inexact(`it computes with ${v}`)))
+  const infinite = new Map<number, number>()
+  const parts = Array.from(values, (v, i) => {
+    if (Number.isNaN(v)) return inexact('it computes with NaN')
+    if (Number.isFinite(v)) return exactly(v)
+    infinite.set(i, Math.sign(v))
+    return exactly(0)
+  })
   const least = parts.reduce((e, [m, own]) => (m === 0n ? e : Math.min(e, own + trailing(m))), 0)
   return {
     numerators: parts.map(([m, e]) => (m === 0n ? 0n : e >= least ? m << BigInt(e - least) : m >> BigInt(least - e))),
     denominator: 1n << BigInt(-least),
+    ...(infinite.size === 0 ? {} : { infinite }),
   }
 }
+const finite = (x: ExactTensor): ExactTensor => (x.infinite === undefined ? x : inexact('it computes with infinity'))
 /** How many times 2 divides a mantissa that is not 0. */
 const trailing = (m: bigint): number => {
   let n = 0
@@ -100,7 +110,7 @@ const aligned = (xs: readonly ExactTensor[]): readonly ExactTensor[] => {
   const denominator = xs.reduce((d, x) => lcm(d, x.denominator), 1n)
   return xs.map((x) => {
     const factor = denominator / x.denominator
-    return factor === 1n ? x : { numerators: x.numerators.map((v) => v * factor), denominator }
+    return factor === 1n ? x : { ...x, numerators: x.numerators.map((v) => v * factor), denominator }
   })
 }
 
@@ -111,7 +121,7 @@ type Pause = () => void
  */
 const linear = (x: Tensor, operands: readonly ExactTensor[], pause: Pause): ExactTensor => {
   const run = kernelOf(x)
-  const xs = aligned(operands)
+  const xs = aligned(operands.map(finite))
   const terms = xs.reduce((n, { numerators }) => n + numerators.length, 1)
   const width = 4 * Math.floor((52 - Math.ceil(Math.log2(terms + 1))) / 4)
   const planes = xs.map(({ numerators }) => planesOf(numerators, width))
@@ -134,7 +144,7 @@ const bilinear = (
 ): ExactTensor => {
   const run = kernelOf(x)
   const width = 4 * Math.floor((52 - Math.ceil(Math.log2(terms + 1))) / 8)
-  const [left, right] = [planesOf(a.numerators, width), planesOf(b.numerators, width)]
+  const [left, right] = [planesOf(finite(a).numerators, width), planesOf(finite(b).numerators, width)]
   const total = new Array<bigint>(S.size(x.shape)).fill(0n)
   left.forEach((p, i) => {
     right.forEach((q, j) => {
@@ -157,19 +167,30 @@ const ranked = (x: Tensor, operands: readonly ExactTensor[], decides: boolean): 
   for (const { numerators } of xs) for (const v of numerators) if (v !== 0n) sizes.add(size(v))
   const sorted = [0n, ...[...sizes].sort((p, q) => (p < q ? -1 : 1))]
   const rank = new Map(sorted.map((v, i) => [v, i]))
+  const top = sorted.length
   const result = run(
-    xs.map(({ numerators }) =>
-      Float64Array.from(numerators, (v) => (v < 0n ? -1 : 1) * (rank.get(size(v)) as number) + 0),
+    xs.map(({ numerators, infinite }) =>
+      Float64Array.from(numerators, (v, i) => {
+        const end = infinite?.get(i)
+        return end === undefined ? (v < 0n ? -1 : 1) * (rank.get(size(v)) as number) + 0 : end * top
+      }),
     ),
   )
+  if (decides) return { numerators: Array.from(result, BigInt), denominator: 1n }
+  const infinite = new Map<number, number>()
+  result.forEach((r, i) => {
+    if (Math.abs(r) === top) infinite.set(i, Math.sign(r))
+  })
   return {
-    numerators: Array.from(result, (r) => (decides ? BigInt(r) : r < 0 ? -sorted[-r] : sorted[r])),
-    denominator: decides ? 1n : xs[0].denominator,
+    numerators: Array.from(result, (r) => (Math.abs(r) === top ? 0n : r < 0 ? -sorted[-r] : sorted[r])),
+    denominator: xs[0].denominator,
+    ...(infinite.size === 0 ? {} : { infinite }),
   }
 }
 
 /** 1 / b: over the least common multiple of the numerators. */
-const inverse = ({ numerators, denominator }: ExactTensor): ExactTensor => {
+const inverse = (x: ExactTensor): ExactTensor => {
+  const { numerators, denominator } = finite(x)
   if (numerators.includes(0n)) return inexact('it divides by 0')
   const common = [...new Set(numerators.map((v) => (v < 0n ? -v : v)))].reduce((d, v) => {
     const next = lcm(d, v)
@@ -179,14 +200,13 @@ const inverse = ({ numerators, denominator }: ExactTensor): ExactTensor => {
 }
 
 /** Lowest terms: powers of two that all numerators share go. */
-const reduced = ({ numerators, denominator }: ExactTensor): ExactTensor => {
-  if (denominator === 1n) return { numerators, denominator }
+const reduced = (x: ExactTensor): ExactTensor => {
+  const { numerators, denominator } = x
+  if (denominator === 1n) return x
   // The lowest bit that is set anywhere.
   const together = numerators.reduce((m, v) => m | v, denominator)
   const shift = BigInt(trailing(together))
-  return shift === 0n
-    ? { numerators, denominator }
-    : { numerators: numerators.map((v) => v >> shift), denominator: denominator >> shift }
+  return shift === 0n ? x : { ...x, numerators: numerators.map((v) => v >> shift), denominator: denominator >> shift }
 }
 
 const evaluateNode = (x: Tensor, operands: readonly ExactTensor[], pause: Pause): ExactTensor => {
@@ -250,7 +270,7 @@ export const evaluateExactly = (
   output: Tensor,
   given: ReadonlyMap<Tensor, ExactTensor>,
   pause: () => void = () => undefined,
-): ExactTensor => evaluateGraph(output, given, pause)
+): ExactTensor => finite(evaluateGraph(output, given, pause))
 
 /** Multiplications that one pass over digits of a graph takes, about. */
 export const workOf = (output: Tensor): number =>

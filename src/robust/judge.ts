@@ -129,13 +129,14 @@ const spelled = (y: ExactTensor, holds: (y: ExactTensor) => boolean): readonly s
   }
   return values.map((v) => showExactly(v, 5000) ?? showRounded(v, 60, 'down'))
 }
-/** A number to so many significant digits, or exactly if that is no longer. */
+/** Digits up to which an output is printed exactly, whatever it is rounded to otherwise. */
+const SHORT = 100
+/** A number exactly if that is short, else rounded to so many significant digits. */
 const roundedTo = (v: Rational, digits: number): readonly [string, Rational] => {
-  const own = showExactly(v, 2000)
-  const short = showRounded(v, digits, 'down')
-  const text = own !== undefined && own.length <= short.length + 3 ? own : short
-  return [text, decimalOf(text)]
+  const own = showExactly(v, SHORT)
+  return own === undefined ? withValue(showRounded(v, digits, 'down')) : [own, v]
 }
+const withValue = (text: string): readonly [string, Rational] => [text, decimalOf(text)]
 const decimalOf = (text: string): Rational => {
   const [whole, part = ''] = text.split('.')
   return ratio(BigInt(whole + part), 10n ** BigInt(part.length))
@@ -323,11 +324,10 @@ export const judge = async (subject: Subject, rounding: Rounding = 'none', devic
       if (verdict.kind === 'yes') return found(c, point, verdict.y)
       const looks = c.unsafe.some((u) => u.every((k) => meets(k, near)))
       if (verdict.kind === 'unknown' && rounding === 'none' && looks) return found(c, point, exactDoubles(near))
-      if (looks)
-        doubt =
-          verdict.kind === 'no'
-            ? 'a point is a counterexample in float64, but not in real arithmetic'
-            : `a point is a counterexample in float64, which could not be confirmed in real arithmetic: ${verdict.reason}`
+      // What was found out in time says more than what was not.
+      if (looks && verdict.kind === 'no') doubt = 'a point is a counterexample in float64, but not in real arithmetic'
+      else if (looks && verdict.kind === 'unknown')
+        doubt ??= `a point is a counterexample in float64, which could not be confirmed in real arithmetic: ${verdict.reason}`
       if (late()) return undefined
     }
     return undefined

@@ -5,7 +5,7 @@ import type { Shape } from '../../core/shape.ts'
 import type { Operand, Tensor } from '../../core/tensor.ts'
 import { constant } from '../../ops/index.ts'
 import { importGraph } from './import.ts'
-import { type Model, readModel } from './proto.ts'
+import { DataType, type Model, readModel } from './proto.ts'
 import { Problem, quote } from './values.ts'
 
 export { encodeOnnx, type OnnxExport } from './export.ts'
@@ -29,9 +29,15 @@ export interface OnnxModel {
   readonly opset: number
 }
 
-const OPSETS = [7, 25] as const
+export interface OnnxOptions {
+  /** The output of a node, by its name in the file, that is asked for instead of the output of the graph. */
+  readonly output?: string | undefined
+}
 
-const checked = (model: Model, path: string): E.Either<MixtrainError, OnnxModel> => {
+/** The least and the greatest opset that is read. */
+export const OPSETS = [7, 25] as const
+
+const checked = (model: Model, path: string, output: string | undefined): E.Either<MixtrainError, OnnxModel> => {
   const left = (message: string, place?: string) => E.left(fileError(path, message, place))
   if (model.irVersion < 3) return left(`expected an IR version >= 3, found ${model.irVersion}`, 'model')
   if (model.graph === undefined) return left('the model has no graph', 'model')
@@ -52,7 +58,10 @@ const checked = (model: Model, path: string): E.Either<MixtrainError, OnnxModel>
     if (keys.has(key)) return left(`the key ${quote(key)} occurs twice`, 'metadata')
     keys.add(key)
   }
-  const graph = model.graph
+  const graph =
+    output === undefined
+      ? model.graph
+      : { ...model.graph, outputs: [{ name: output, elemType: DataType.undefined, shape: undefined }] }
   return E.tryCatch(
     () => ({
       path,
@@ -82,10 +91,14 @@ const checked = (model: Model, path: string): E.Either<MixtrainError, OnnxModel>
  * A graph of float64 numbers is read as the same function of real numbers: weights that float32 does not hold become sums of float32
  * tensors. A Cast to float32 rounds as every runtime does, and its result is the weight.
  */
-export const decodeOnnx = (bytes: Uint8Array, path: string): E.Either<MixtrainError, OnnxModel> =>
+export const decodeOnnx = (
+  bytes: Uint8Array,
+  path: string,
+  { output }: OnnxOptions = {},
+): E.Either<MixtrainError, OnnxModel> =>
   pipe(
     readModel(bytes, path),
-    E.chain((model) => checked(model, path)),
+    E.chain((model) => checked(model, path, output)),
   )
 
 /** The parameters of a model as constants. */

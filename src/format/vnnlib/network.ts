@@ -26,40 +26,55 @@ const misfit = (network: NetworkInterface, subject: Subject): string | undefined
     : `the property has ${sizes[0]} inputs and ${sizes[1]} outputs${network.name === '' ? '' : ` of ${network.name}`}, but ${who} of the file has ${sizes[2]} and ${sizes[3]}`
 }
 
+/** A network of a file. */
+export interface Model extends Subject {
+  /** What a node of the file computes, by the name of its output; a Left where there is none, or none that is supported. */
+  readonly hidden: (node: string) => E.Either<MixtrainError, Subject>
+}
+
 /**
- * What a property is about, as one network: several side by side, each on its part of the inputs, their outputs one after the other, and then what is `watched`. `models` are the
- * networks by name; one that is equal to another is that one.
+ * What a property is about, as one network: several side by side, each on its part of the inputs, their hidden values and outputs one after the other, and then what is
+ * `watched`. `models` are the networks by name; one that is equal to another is that one.
  */
 export const subjectOf = (
   property: Property,
-  models: ReadonlyMap<string, Subject>,
+  models: ReadonlyMap<string, Model>,
   path: string,
 ): E.Either<MixtrainError, Subject> => {
   const left = (message: string) => E.left(fileError(path, message))
-  const parts: { readonly network: NetworkInterface; readonly subject: Subject }[] = []
+  /** Each hidden tensor and each output, with the input that it is a function of. */
+  const parts: { readonly input: Declared; readonly subject: Subject }[] = []
   for (const network of property.networks) {
-    const hidden = ofKind(network, 'hidden')
-    if (hidden.length > 0)
-      return left(
-        `${network.name} declares the hidden node ${JSON.stringify(hidden[0].node)} as ${hidden[0].name}; constraints on hidden nodes are not supported`,
-      )
     const name = network.like?.kind === 'equal' ? network.like.name : network.name
-    const subject = models.get(name)
-    if (subject === undefined) return left(`no file is given for the network ${name}`)
-    const wrong = misfit(network, subject)
+    const model = models.get(name)
+    if (model === undefined) return left(`no file is given for the network ${name}`)
+    const wrong = misfit(network, model)
     if (wrong !== undefined) return left(wrong)
-    parts.push({ network, subject })
+    const [input] = ofKind(network, 'input')
+    for (const tensor of network.tensors) {
+      if (tensor.kind === 'input') continue
+      const found = tensor.node === undefined ? E.right(model) : model.hidden(tensor.node)
+      if (E.isLeft(found)) return found
+      if (found.right.outputs !== tensor.size)
+        return left(
+          `${tensor.name} has ${tensor.size} elements, but the node ${JSON.stringify(tensor.node)} of the file has ${found.right.outputs}`,
+        )
+      parts.push({ input, subject: found.right })
+    }
   }
   if (parts.length === 1) return E.right(watching(parts[0].subject, property.watched))
+  const whole = property.networks.length === 1 ? parts[0].subject.input : [property.inputs]
   const network: Apply = (x) => {
     const n = x.shape[0]
-    const outputs = parts.map(({ network: declared, subject }) => {
-      const [{ first, size }] = ofKind(declared, 'input')
-      const own = reshape(slice(x as Operand, [0, first], [n, size]), [n, ...subject.input])
+    const outputs = parts.map(({ input: { first, size }, subject }) => {
+      const own =
+        property.networks.length === 1
+          ? (x as Operand)
+          : reshape(slice(x as Operand, [0, first], [n, size]), [n, ...subject.input])
       return reshape(subject.network(own) as Operand, [n, subject.outputs])
     })
     return concat(outputs, 1) as typeof x
   }
   const outputs = parts.reduce((n, { subject }) => n + subject.outputs, 0)
-  return E.right(watching({ network, input: [property.inputs], outputs }, property.watched))
+  return E.right(watching({ network, input: whole, outputs }, property.watched))
 }
