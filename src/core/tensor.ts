@@ -91,9 +91,12 @@ export interface Reduction<A> {
   readonly lift: (coefficients: Tensor, inputs: readonly Tensor[], attrs: A) => Tensor
 }
 
-/** Linear in each operand while the others are points; the relaxation, if any, is for several boxed operands. */
+/**
+ * Linear in each operand while the others are points; the relaxation, if any, is for two boxed operands. `centred`: with centres c and radii r, a b lies in
+ * c_a b + a c_b - c_a c_b +- r_a r_b, since (a - c_a)(b - c_b) is at most r_a r_b: the product of two zonotopes, whose rows are those of the vjp at the centres.
+ */
 export interface Bilinear<A> {
-  readonly bilinear: Relax<A> | Unsupported
+  readonly bilinear: Relax<A> | 'centred' | Unsupported
 }
 
 /** An op whose linear bounds are those of a graph of other ops that computes the same. */

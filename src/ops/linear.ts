@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { Opcode } from '../core/lowering.ts'
-import { apply, node, type Op, unsupported } from '../core/op.ts'
+import { apply, node, type Op } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Join, type Operand, type Tensor } from '../core/tensor.ts'
 import { abs, absMul, add, centre, centreRadius, mul, radius } from './elementwise.ts'
@@ -60,7 +60,7 @@ export const matmulOp: Op<Matmul> = {
     ]
   },
   interval: ([a, b], attrs) => bilinearInterval((x, y) => node(matmulOp, [x, y], attrs))(a, b),
-  relax: { bilinear: unsupported('both operands are intervals, and their product has no linear bounds here') },
+  relax: { bilinear: 'centred' },
   outward: {
     interval: 'product',
     terms: ([a, b], { transA, transB }) => {

@@ -1,13 +1,15 @@
 import { raise } from '../core/error.ts'
-import type { Affine, Reduction, Relax } from '../core/op.ts'
+import { type Affine, node, type Reduction, type Relax } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Interval, Operand, Tensor } from '../core/tensor.ts'
 import {
   type Axes,
+  absMul,
   add,
   addOp,
   broadcastOp,
   broadcastTo,
+  centre,
   conv2dOp,
   div,
   divOp,
@@ -19,6 +21,7 @@ import {
   mulOp,
   neg,
   negOp,
+  radius,
   reshape,
   reshapeOp,
   splitMul,
@@ -79,15 +82,16 @@ const throughRelaxation = (rows: Rows, x: Tensor, ctx: Context): Through => {
   const reduction = typeof rule === 'object' && 'lift' in rule ? (rule as Reduction<unknown>) : undefined
   const made =
     typeof rule === 'object' && 'bilinear' in rule ? rule.bilinear : (reduction?.relax ?? (rule as Relax<unknown>))
-  if (typeof made !== 'function')
-    return raise({ kind: 'unsupported', what: `linear bounds of ${x.op.name}`, reason: made.unsupported })
+  if (typeof made === 'object')
+    return raise({ kind: 'unsupported', what: `linear bounds of ${describe(x)}`, reason: made.unsupported })
   if (ctx.outward !== undefined && outward?.relax === undefined)
     return raise({
       kind: 'unsupported',
-      what: `outward rounding of linear bounds of ${x.op.name}`,
+      what: `outward rounding of linear bounds of ${describe(x)}`,
       reason: 'no lines of it are proved',
     })
   requireImages(x, ctx)
+  if (made === 'centred') return throughCentres(rows, x, ctx)
   const operands: readonly Operand[] = x.inputs.map((i) => (ctx.boxed.has(i) ? ctx.bounds(i) : i))
   const lines = typeof outward?.relax === 'function' && ctx.outward !== undefined ? outward.relax : made
   const { lower, upper } = lines(operands, x.attrs, ctx.slope(x))
@@ -117,6 +121,33 @@ const throughRelaxation = (rows: Rows, x: Tensor, ctx: Context): Through => {
     slack: ctx.outward && relaxationSlack(rows, x, { lower, upper }, ctx, ctx.outward),
   }
 }
+
+/** Rows of a product of two boxes: those of either factor at the centre of the other, and a radius. */
+const throughCentres = (rows: Rows, x: Tensor, ctx: Context): Through => {
+  const boxes = x.inputs.map(ctx.bounds)
+  const [centres, radii] = [boxes.map(centre), boxes.map(radius)]
+  const ct = (a: Tensor) => x.op.vjp(perImage(a, x, ctx), centres, x, x.attrs)
+  const lower = ct(rows.lower)
+  const upper = rows.upper === rows.lower ? lower : ct(rows.upper)
+  const [value, spread] = [centres, radii].map((v) => meeting(rows, x, node(x.op, v, x.attrs), ctx))
+  const end = (a: Tensor, part: (a: Tensor, b: Tensor) => Tensor): Tensor =>
+    part(neg(sumRows(rows, mul(a, value), ctx)), sumRows(rows, absMul(a, spread), ctx))
+  return {
+    to: x.inputs.map((_, k) => {
+      const [l, u] = [lower[k], upper[k]]
+      return l === undefined || u === undefined ? cannotWalk(x, k) : { ...rows, lower: l, upper: u }
+    }),
+    ends: { lower: end(rows.lower, sub), upper: end(rows.upper, add) },
+    slack: undefined,
+  }
+}
+
+const cannotWalk = (x: Tensor, operand: number): never =>
+  raise({
+    kind: 'unsupported',
+    what: `linear bounds of ${describe(x)}`,
+    reason: `operand ${operand} is an interval, and its rule has no rows of coefficients for that operand`,
+  })
 
 /** Sums row coefficients over what operand i was repeated to, leaving rows and images alone. */
 export const unbroadcastRows = (a: Tensor, x: Tensor, i: Tensor): Tensor => {
@@ -203,7 +234,8 @@ const heirOf = (x: Tensor, nodes: readonly Tensor[], ctx: Context): Tensor | und
 const requireImages = (x: Tensor, ctx: Context): void => {
   const { axes, permutation, transA } = (x.attrs ?? {}) as Partial<Axes & Matmul & { permutation: readonly number[] }>
   // Of matrices only the rows of the left one may be images, of stacks the members.
-  const isMixed = (i: Tensor, k: number) => ctx.boxed.has(i) && i.shape.length === 2 && (k > 0 || transA)
+  const isMixed = (i: Tensor, k: number) =>
+    ctx.boxed.has(i) && i.shape.length === 2 && (k > 0 || transA || x.shape.length > 2)
   const kept = [x, ...x.inputs.filter((i) => ctx.boxed.has(i))].every((i) => i.shape[0] === ctx.images)
   const moved =
     axes?.includes(0) ||
@@ -263,13 +295,7 @@ const linearRows = (
   return x.inputs.map((_, k) => {
     const [l, u] = [lower[k], upper[k]]
     if (!isBoxed[k]) return undefined
-    return l !== undefined && u !== undefined
-      ? { ...rows, lower: l, upper: u }
-      : raise({
-          kind: 'unsupported',
-          what: `linear bounds of ${describe(x)}`,
-          reason: `operand ${k} is an interval, and rows of coefficients are known for operand 0 only`,
-        })
+    return l !== undefined && u !== undefined ? { ...rows, lower: l, upper: u } : cannotWalk(x, k)
   })
 }
 

@@ -125,12 +125,12 @@ const matmuls: readonly Example[] = [
   const walks = transA ? [] : [[0]]
   return [
     example([real(...a), real(...b)], walks, { transA, transB }),
-    example([real(2, ...a), real(2, ...b)], [[0], [1]], { transA, transB }),
+    example([real(2, ...a), real(2, ...b)], [[0], [1], [0, 1]], { transA, transB }),
     example([real(2, ...a), real(...b)], [[0]], { transA, transB }),
     example([real(...a), real(2, ...b)], [[1]], { transA, transB }),
     example([real(2, 2, ...a), real(...b)], [[0]], { transA, transB }),
     example([real(...a), real(2, 1, ...b)], [[1]], { transA, transB }),
-    example([real(2, 2, ...a), real(2, 2, ...b)], [[0], [1]], { transA, transB }),
+    example([real(2, 2, ...a), real(2, 2, ...b)], [[0], [1], [0, 1]], { transA, transB }),
   ]
 })
 

@@ -117,6 +117,18 @@ const NETS: Readonly<Record<string, Net>> = {
     const d = O.relu(O.matmul(O.transpose(maps, [0, 2, 3, 1]), p.get('4.w', [2, 3], 0.8), { transB: true }))
     return fc(p, '5', 3)(flatten(d as typeof x))
   },
+  attention: (p) => (x) => {
+    const tokens = O.reshape(x, [x.shape[0], 8, 9]) as Operand
+    const heads = (name: string): Operand => {
+      const y = O.matmul(tokens, p.get(`${name}.w`, [9, 4], 0.5)) as Operand
+      return O.transpose(O.reshape(y, [x.shape[0], 8, 2, 2]), [0, 2, 1, 3])
+    }
+    const scores = O.mul(O.matmul(heads('q'), heads('k'), { transB: true }), Math.SQRT1_2) as Operand
+    const weights = O.exp(O.logSoftmax(scores))
+    const mixed = O.transpose(O.matmul(weights, heads('v')), [0, 2, 1, 3])
+    const out = O.relu(O.matmul(O.reshape(mixed, [x.shape[0], 8, 4]), p.get('o.w', [4, 3], 0.6)) as Operand)
+    return fc(p, 'f', 3)(flatten(out as typeof x))
+  },
   'clamped, scaled, multiplied': (p) =>
     chain(
       flatten,
@@ -607,7 +619,7 @@ test('rows are per image: what mixes or moves images is refused, not bounded wro
   refuses((x) => O.matmul(x, O.full([3, 3], 1), { transA: true }), [3, 3], images)
   refuses((x) => O.matmul(O.full([3, 3], 1), x), [3, 3], images)
   refuses((x) => O.conv2d(O.full([3, 3, 4, 4], 1), x), [3, 3, 2, 2], /conv2d/)
-  refuses((x) => O.matmul(x, x), [3, 3], /matmul.*both operands are intervals/)
+  refuses((x) => O.matmul(x, x), [3, 3], images)
   refuses((x) => O.add(x, O.full([3, 3], 1)) as Tensor, [3, 1], /broadcast it explicitly/)
   refuses((x) => O.div(x, O.full([3, 3], 1)) as Tensor, [3, 1], /broadcast it explicitly/)
   refuses((x) => O.gather(x, O.iota(3)), [3, 3], /gather/)

@@ -1,0 +1,66 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { Combine, LoopMode, Micro } from '../../src/core/lowering.ts'
+import { encodeLoop, micro, open, planOf, runPlan } from '../backend/wasm-programs.ts'
+
+/**
+ * What outward bounds rest on (ops/smooth.ts): exp, log, tanh and sigmoid at every float32 where they are not constant, against doubles, whose
+ * own error is below a 2^-28 of a unit in the last place of a float32.
+ */
+const BLOCK = 2 ** 22
+const MANTISSAS = 2 ** 23
+
+const bits = new Uint32Array(BLOCK)
+const numbers = new Float32Array(bits.buffer)
+
+const loop = (m: Micro) =>
+  planOf(
+    [
+      encodeLoop({
+        dims: [BLOCK],
+        mode: LoopMode.map,
+        combine: Combine.sum,
+        kept: 1,
+        out: { offset: 0, strides: [1] },
+        inputs: [{ offset: 0, strides: [1] }],
+        temporaries: 1,
+        ops: [[m, 1, 0, 0, 0]] as const,
+      }),
+    ],
+    [BLOCK],
+    [BLOCK],
+  )
+
+for (const [m, bound, low, high, negative] of [
+  // Exponents of |x|: below the first the result is the nearest float to 1, x or 1/2, above the last it does not change.
+  [Micro.exp, 2, -27, 6, true],
+  [Micro.log, 2, -127, 127, false],
+  [Micro.tanh, 3, -14, 5, true],
+  [Micro.sigmoid, 4, -27, 6, true],
+] as const)
+  test(`${Micro[m]} is within ${bound} units in the last place at every float32`, async () => {
+    const b = await open({ threads: 2 })
+    let [worst, where, count] = [0, 0, 0]
+    for (const sign of negative ? [0, 0x80000000] : [0])
+      for (let e = low; e <= high; e++)
+        for (let from = 0; from < MANTISSAS; from += BLOCK) {
+          const start = (sign | ((e + 127) << 23) | from) >>> 0
+          for (let i = 0; i < BLOCK; i++) bits[i] = start + i
+          const [got] = await runPlan(b, loop(m), [numbers])
+          for (let i = 0; i < BLOCK; i++) {
+            const exact = micro(m, numbers[i], 0, 0)
+            const off = Math.abs(got[i] - exact)
+            // Half a unit is the least there is; only what is further is looked at.
+            if (off <= 2 ** -25 * Math.abs(exact)) continue
+            if (got[i] === Math.fround(exact)) continue
+            const spacing = 2 ** Math.max(-149, Math.floor(Math.log2(Math.abs(exact))) - 23)
+            if (!(off / spacing <= worst)) [worst, where] = [off / spacing, numbers[i]]
+          }
+          count += BLOCK
+        }
+    b.dispose()
+    console.info(`${Micro[m]}: ${count} numbers, at most ${worst.toFixed(3)} units, at ${where}`)
+    assert.ok(worst <= bound, `${worst} units at ${where}`)
+  })
+
+test.run()
