@@ -22,12 +22,22 @@ export const placeOf = (text: string, at: number): string => {
 
 const MAX_DEPTH = 1000
 
-const [OPEN, CLOSE, SEMICOLON, QUOTE, BAR, LEFT, RIGHT] = [40, 41, 59, 34, 124, 91, 93]
+const [OPEN, CLOSE, SEMICOLON, QUOTE, BAR, LEFT, RIGHT, BACKSLASH] = [40, 41, 59, 34, 124, 91, 93, 92]
 const isSpace = (c: number): boolean => c === 32 || (c >= 9 && c <= 13)
 
 export interface Atom {
   readonly text: string
   readonly at: number
+}
+
+/** Where a text that begins at i, in double quotes or bars, is closed; in quotes, what follows a backslash closes nothing. -1: nowhere. */
+const closing = (text: string, i: number, mark: number): number => {
+  for (let k = i + 1; k < text.length; k++) {
+    const c = text.charCodeAt(k)
+    if (c === mark) return k
+    if (c === BACKSLASH && mark === QUOTE) k++
+  }
+  return -1
 }
 
 /** A place of a cursor, and how deep in lists it is. */
@@ -86,9 +96,8 @@ export const scanner = (text: string): Scanner => {
     }
     return end
   }
-  /** The end of a text in double quotes or bars that begins here. */
   const endOfQuoted = (mark: number): number => {
-    const end = text.indexOf(String.fromCharCode(mark), i + 1)
+    const end = closing(text, i, mark)
     return end < 0 ? fail(`this ${mark === BAR ? '|' : 'quotation mark'} is never closed`, i) : end + 1
   }
   const next = (): number => {
@@ -161,7 +170,7 @@ export const balanced = (text: string): void => {
       const end = text.indexOf('\n', i)
       i = end < 0 ? text.length : end
     } else if (c === QUOTE || c === BAR) {
-      const end = text.indexOf(String.fromCharCode(c), i + 1)
+      const end = closing(text, i, c)
       if (end < 0) return
       i = end
     } else if (c === OPEN) {
