@@ -297,6 +297,9 @@ export interface Asserted {
   readonly memory: number
 }
 
+/** Characters of a box that is looked for among all. */
+const SHORT = 400
+
 const checkBox = ({ lower, upper }: Box, nameOf: (v: Variable) => string, at: number | undefined): void => {
   for (let i = 0; i < lower.length; i++) {
     if (lower[i] === Number.NEGATIVE_INFINITY) fail(`${nameOf(2 * i)} has no lower bound`, at)
@@ -319,14 +322,15 @@ export const casesOf = ({
   const baseBetween = numbersBetween(base, base.ends.keys())
   const shared = certain.filter((i) => !isBound(i))
   shared.forEach(rows.see)
-  const cases = new Map<
-    string,
-    {
-      readonly box: Box
-      readonly between: ReadonlyMap<number, Rational>
-      readonly unsafe: (readonly Inequality[])[]
-    }
-  >()
+  interface Found {
+    readonly box: Box
+    readonly between: ReadonlyMap<number, Rational>
+    readonly unsafe: (readonly Inequality[])[]
+  }
+  const cases: Found[] = []
+  // A box is known by the decimals that are its own. Long ones are not kept for all cases, only for the last.
+  const short = new Map<string, Found>()
+  let last: { readonly key: string; readonly entry: Found } | undefined
   let bytes = 0
   const charge = (n: number, at: number | undefined): void => {
     bytes += n
@@ -346,15 +350,19 @@ export const casesOf = ({
           return `${i}:${end(lower)}:${end(upper)}`
         })
         .join()
-      let entry = cases.get(key)
+      let entry = last?.key === key ? last.entry : short.get(key)
       if (entry === undefined) {
         const between = numbersBetween(box, touched)
         if (between === undefined) continue
         checkBox(box, nameOf, at)
-        charge(own.length === 0 ? 0 : 40 * inputs + 200 * touched.length, at)
+        charge(own.length === 0 ? 0 : 40 * inputs + 1500, at)
         entry = { box, between: touched.length === 0 ? baseBetween : new Map([...baseBetween, ...between]), unsafe: [] }
-        cases.set(key, entry)
+        cases.push(entry)
+        if (key.length <= SHORT) short.set(key, entry)
+        // The ends of the file have told what they can.
+        if (box !== base) box.ends.clear()
       }
+      last = { key, entry }
       outer.forEach(rows.see)
       entry.unsafe.push(outer)
       charge(500 * (outer.length + 1), at)
@@ -365,7 +373,7 @@ export const casesOf = ({
   return {
     outputs: width,
     watched: rows.watched,
-    cases: [...cases.values()].map(({ box: { lower, upper, outward }, between, unsafe }): PropertyCase => {
+    cases: cases.map(({ box: { lower, upper, outward }, between, unsafe }): PropertyCase => {
       const own = unsafe.map((u) => [...common, ...u.map(made)])
       return { lower, upper, outward, between, unsafe: own.map((u) => (u.length === 0 ? [always(width)] : u)) }
     }),
