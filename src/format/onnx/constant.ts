@@ -97,6 +97,12 @@ const range: Import = (s) => {
   )
 }
 
+/** What is cast to: not to the floats of 16 bits, whose rounding no bound here knows. */
+const CASTS: readonly number[] = [
+  ...[DataType.float, DataType.double, DataType.int64, DataType.int32, DataType.int16, DataType.int8],
+  ...[DataType.uint64, DataType.uint32, DataType.uint16, DataType.uint8, DataType.bool],
+]
+
 /**
  * Cast. Its rounding is part of the network: a float64 or float16 tensor of the file, an integer, a number computed from shapes becomes
  * the float32 nearest to it, in every runtime the same, and that number is the parameter. Of values that depend on the input, a Cast to
@@ -105,6 +111,7 @@ const range: Import = (s) => {
 const cast: Import = (s) => {
   const to = s.int('to', 0)
   s.int('saturate', 1)
+  if (!CASTS.includes(to)) s.fail(`attribute to: ${typeName(to)} is not supported`)
   const v = s.value(0)
   if (v.kind === 'stored' && to === DataType.float && isFloat(v.proto.dataType)) return s.rounded(v)
   const x = s.either(0)

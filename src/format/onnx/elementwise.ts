@@ -1,5 +1,22 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { broadcast, type Shape } from '../../core/shape.ts'
 import type { Operand, Tensor } from '../../core/tensor.ts'
-import { abs, add, constant, div, exp, log, maximum, minimum, mul, neg, select, sqrt, sub } from '../../ops/index.ts'
+import {
+  abs,
+  add,
+  broadcastTo,
+  constant,
+  div,
+  exp,
+  log,
+  maximum,
+  minimum,
+  mul,
+  neg,
+  select,
+  sqrt,
+  sub,
+} from '../../ops/index.ts'
 import { aligned } from './axes.ts'
 import { type Comparison, compared, computed, mapped, type Operation } from './known.ts'
 import { DataType } from './proto.ts'
@@ -27,7 +44,15 @@ const onFloats = (
     const ks = operands.map((o) => o.known?.())
     return operation !== undefined && ks.every((k) => k !== undefined) ? computed(s, operation, ks) : undefined
   }
-  return s.emit(aligned(s, operands), run, { known: operands.some(batched) ? undefined : numbers })
+  const met = aligned(s, operands)
+  return s.emit(met, (xs) => run(repeated(met, xs)), { known: operands.some(batched) ? undefined : numbers })
+}
+
+/** What depends on the input at the full shape: linear bounds take operands as large as the result. */
+const repeated = (met: readonly Floats[], xs: readonly Operand[]): readonly Operand[] => {
+  if (xs.length < 2) return xs
+  const shape = xs.reduce<Shape>((a, x) => E.getOrElse(() => a)(broadcast(a, x.shape)), xs[0].shape)
+  return xs.map((x, i) => (batched(met[i]) ? broadcastTo(x, shape) : x))
 }
 
 /** Two operands that are both known integers, or both floats. */
@@ -93,7 +118,7 @@ const where: Import = (s) => {
   if (a.kind === 'known' || b.kind === 'known') return s.fail('inputs 1 and 2 are of different types')
   const data = condition.data.map((c) => (c === 'N' ? s.fail('input 0 must not depend on the batch') : c))
   const mask = s.emit([], () => constant(data, condition.shape))
-  return s.emit(aligned(s, [mask, a, b]), ([c, x, y]) => select(c, x, y) as Operand)
+  return onFloats(s, [mask, a, b], ([c, x, y]) => select(c, x, y) as Operand, undefined)
 }
 
 export const imports: Readonly<Record<string, Import>> = {

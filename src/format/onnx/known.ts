@@ -185,8 +185,17 @@ const ON_FLOATS: Readonly<Record<Operation, (a: number, b: number) => number>> =
   round: (a) => (Math.abs(a - Math.trunc(a)) === 0.5 ? 2 * Math.round(a / 2) : Math.round(a)),
 }
 
-/** Operations whose float result is one of the operands, or an integer near one: they do not round. */
-const ROUNDLESS: readonly Operation[] = ['min', 'max', 'neg', 'abs', 'floor', 'ceil', 'round']
+/** Whether `v` is what the operation gives in real numbers, for operands that are float32 numbers; products of two are exact in float64. */
+const isExact = (op: Operation, a: number, b: number, v: number): boolean => {
+  if (op === 'mul') return v === a * b
+  if (op === 'div') return v * b === a
+  if (op === 'sqrt') return v * v === a
+  // The sum of float64 numbers and what it leaves (Knuth's TwoSum).
+  const c = op === 'sub' ? -b : b
+  if (op === 'add' || op === 'sub') return v === a + c && a - (v - (v - a)) + (c - (v - a)) === 0
+  // The others give an operand, or an integer near it.
+  return op !== 'pow' && op !== 'mod'
+}
 
 /** What the batch is after an operation that leaves it as it is; undefined where it does not. */
 const unmoved = (op: Operation, a: Extent, b: Extent | undefined): Extent | undefined => {
@@ -218,7 +227,7 @@ export const computed = (s: Spender, op: Operation, xs: readonly Known[]): Known
     onlyNumbers(s, (a, b) => {
       const v = ON_FLOATS[op](a, b)
       const rounded = type === DataType.double ? v : Math.fround(v)
-      exact &&= ROUNDLESS.includes(op)
+      exact &&= isExact(op, a, b, rounded) && Math.fround(a) === a && Math.fround(b) === b
       return rounded
     }),
   )

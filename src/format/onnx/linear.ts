@@ -1,6 +1,7 @@
-import { equals } from '../../core/shape.ts'
+import * as E from 'fp-ts/lib/Either.js'
+import { broadcast, equals, size } from '../../core/shape.ts'
 import type { Operand, Tensor } from '../../core/tensor.ts'
-import { add, type Matmul, matmul, mul, transposeLast } from '../../ops/index.ts'
+import { add, broadcastTo, type Matmul, matmul, mul, transposeLast } from '../../ops/index.ts'
 import { aligned, inFront, permuted, showExtents, toShape } from './axes.ts'
 import { combined } from './elementwise.ts'
 import { batched, type Floats, type Import, type NodeView } from './values.ts'
@@ -49,13 +50,22 @@ const multiplied = (s: NodeView, a: Floats, b: Floats): Floats => {
     s.fail(`inner dimensions of ${showExtents(a)} and ${showExtents(b)} differ`)
   if (ra === 1) return dropAxis(s, multiplied(s, toShape(s, a, [1, ...a.shape]), b), -2)
   if (rb === 1) return dropAxis(s, multiplied(s, a, toShape(s, b, [...b.shape, 1])), -1)
-  return s.emit(meeting(s, a, b), ([x, y]) => matmul(x, y, {}))
+  return s.emit(meeting(s, a, b), ([x, y]) => productOf(x, y))
 }
 
 /** Two stacks of matrices whose stacks meet in a run as they do in the file; rows of the batch may stay the rows of one matrix. */
 const meeting = (s: NodeView, a: Floats, b: Floats): readonly Floats[] => {
   if (Math.max(a.shape.length, b.shape.length) > 2) return aligned(s, [a, b])
   return batched(b) ? [a, b].map((v) => inFront(s, v, 'multiplies over')) : [a, b]
+}
+
+/** The product of stacks; a stack of several parameters is repeated for each image, so that it moves no axis of the other operand. */
+const productOf = (x: Operand, y: Operand): Operand => {
+  const [p, q] = [x, y].map((v) => v.shape.slice(0, -2))
+  const stack = broadcast(p, q)
+  if (size(p) === 1 || size(q) === 1 || E.isLeft(stack)) return matmul(x, y, {})
+  const spread = (v: Operand): Operand => broadcastTo(v, [...stack.right, ...v.shape.slice(-2)])
+  return matmul(spread(x), spread(y), {})
 }
 
 /** The value without an axis of extent 1, counted from the last. */

@@ -1,4 +1,4 @@
-import { type Shape, show } from '../../core/shape.ts'
+import { show } from '../../core/shape.ts'
 import { DataType, type TensorProto, typeName, varints } from './proto.ts'
 import { type Known, type Parameter, Problem } from './values.ts'
 
@@ -157,21 +157,25 @@ export const roundedParameterOf = (t: TensorProto, place: string): Parameter => 
 }
 
 /**
- * A float64 tensor as a sum of float32 tensors, the largest first: one where float32 holds its numbers, at most three otherwise.
- * The sum is exact in real numbers. Numbers of more than 2^127 or with bits below 2^-149 have no such sum.
+ * Numbers as a sum of float32 numbers, the largest first: one where float32 holds them, at most three otherwise. The sum is exact in real
+ * numbers. Numbers of more than 2^127 or with bits below 2^-149 have none.
  */
-export const piecesOf = (t: TensorProto, place: string): readonly Parameter[] => {
-  filled(t, place)
-  let rest: ArrayLike<number> = numbersOf(t, place)
-  const shape: Shape = t.dims
-  const pieces: Parameter[] = []
+export const piecesOf = (numbers: ArrayLike<number>, place: string): readonly Float32Array[] => {
+  let rest = numbers
+  const pieces: Float32Array[] = []
   while (pieces.length < 3) {
-    const data = Float32Array.from(rest)
-    pieces.push({ shape, data })
-    // What is left is exact: data[i] is the float32 nearest to rest[i].
-    const left = Float64Array.from(data, (d, i) => (Object.is(rest[i], d) ? 0 : rest[i] - d))
+    const piece = Float32Array.from(rest)
+    pieces.push(piece)
+    // What is left is exact: a piece is the float32 nearest to it.
+    const left = Float64Array.from(piece, (d, i) => (Object.is(rest[i], d) ? 0 : rest[i] - d))
     if (left.every((v) => v === 0)) return pieces
     rest = left
   }
   throw new Problem('some of its float64 numbers are no sum of float32 numbers: store it as float32', place)
+}
+
+/** A float64 tensor of the file as float32 tensors whose sum it is. */
+export const doublesOf = (t: TensorProto, place: string): readonly Parameter[] => {
+  filled(t, place)
+  return piecesOf(numbersOf(t, place), place).map((data) => ({ shape: t.dims, data }))
 }

@@ -5,6 +5,7 @@ import { add, constant, input } from '../../ops/index.ts'
 import { castTo } from './known.ts'
 import { type Attribute, AttributeType, DataType, type Graph, type Node, type TensorProto, typeName } from './proto.ts'
 import {
+  doublesOf,
   elements,
   isFloat,
   knownOf,
@@ -129,12 +130,12 @@ const parameter = (build: Build, stored: Stored, fail: (message: string) => neve
   const place = `tensor ${quote(name)}`
   const numbers = (): Known => knownOf(proto, place, (n) => spend(build, n, fail))
   const asDouble = build.double && proto.dataType === DataType.double
-  const pieces = asDouble ? piecesOf(proto, place) : [parameterOf(proto, place)]
-  const parts = pieces.map((p, i) => addParameter(build, i === 0 ? name : `${name}.float64.${i}`, p, fail))
+  const pieces = asDouble ? doublesOf(proto, place) : [parameterOf(proto, place)]
+  const parts = pieces.map((p, i) =>
+    addParameter(build, i === 0 && !build.parameters.has(name) ? name : `${name}.float64.${i}`, p, fail),
+  )
   const known = elements(proto.dims) <= MAX_KNOWN_FLOATS ? numbers : undefined
-  // From the smallest, so that a run in float32 rounds the sum to the largest, the float32 nearest to the number.
-  const sum = [...parts].reverse().reduce((a, b) => emit(build, fail, [a, b], ([x, y]) => add(x, y) as Operand, {}))
-  const value = { ...sum, known }
+  const value = { ...summed(build, parts, fail), known }
   build.read.set(name, value)
   return value
 }
@@ -167,12 +168,17 @@ const addParameter = (build: Build, name: string, parameter: Parameter, fail: (m
   return { kind: 'floats', slot, batch: 'none', shape, probe: input(name, shape) }
 }
 
+/** The sum from the smallest, so that a run in float32 rounds it to the largest, which is the float32 nearest to the number. */
+const summed = (build: Build, parts: readonly Floats[], fail: (message: string) => never): Floats =>
+  [...parts].reverse().reduce((a, b) => emit(build, fail, [a, b], ([x, y]) => add(x, y) as Operand, {}))
+
 /** Known floats as a value of a run. */
 const constantOf = (build: Build, x: Known, fail: (message: string) => never): Floats => {
   if (!x.exact) fail('a number that float arithmetic rounded is used as if it were exact')
   if (x.data.length === 0) fail(`a value of shape ${show(x.shape)}, without elements`)
-  const data = x.data as readonly number[]
-  return emit(build, fail, [], () => constant(data, x.shape), { known: () => x })
+  const pieces = piecesOf(x.data as readonly number[], 'a constant')
+  const parts = pieces.map((data) => emit(build, fail, [], () => constant(data, x.shape), {}))
+  return { ...summed(build, parts, fail), known: () => x }
 }
 
 // ---- what a node sees ----------------------------------------------------------------------------------------------
@@ -271,7 +277,9 @@ const inputsOf = (build: Build, n: Node, fail: Fail) => {
       const { data, exact } = known(i)
       if (data.length !== 1) fail(`input ${i} must be one number, found ${data.length}`)
       if (!exact) fail(`input ${i} is a number that float arithmetic rounded: store it in the file`)
-      return data[0] === 'N' ? fail(`input ${i} must not depend on the size of the batch`) : data[0]
+      const [v] = data
+      if (v === 'N') return fail(`input ${i} must not depend on the size of the batch`)
+      return Object.is(Math.fround(v), v) ? v : fail(`input ${i} is ${v}, which float32 does not hold`)
     },
     flag: (i: number): boolean => {
       const { type, data } = known(i)
