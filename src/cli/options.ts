@@ -58,6 +58,7 @@ export const text = (value: string): E.Either<string, string> =>
   value === '' ? expected('a name')(value) : E.right(value)
 export const count = numberIn('a whole number from 1', (x) => Number.isSafeInteger(x) && x >= 1)
 export const integer = numberIn('a whole number', Number.isSafeInteger)
+export const natural = numberIn('a whole number from 0', (x) => Number.isSafeInteger(x) && x >= 0)
 export const positive = numberIn('a number above 0', (x) => x > 0 && Number.isFinite(x))
 export const nonnegative = numberIn('a number from 0', (x) => x >= 0 && Number.isFinite(x))
 export const fraction = numberIn('a number from 0 to 1', (x) => x >= 0 && x <= 1)

@@ -22,10 +22,10 @@ import {
   valuesOf,
 } from '../format/vnnlib.ts'
 import { constant } from '../ops/index.ts'
-import { type Progress, SAFETY, type Verification, verifyProperty } from '../robust/branch-and-bound.ts'
+import { ADDRESSABLE, type Progress, SAFETY, type Verification, verifyProperty } from '../robust/branch-and-bound.ts'
 import type { Command } from './command.ts'
 import { bytesOf, withDevice } from './open.ts'
-import { integer, positive, repeated, roundingOf, roundingOption, semanticsOption, text } from './options.ts'
+import { integer, natural, positive, repeated, roundingOf, roundingOption, semanticsOption, text } from './options.ts'
 import { json, roundingRecord } from './report.ts'
 import { attempt, type Shell } from './shell.ts'
 
@@ -55,6 +55,11 @@ const options = {
     read: text,
   },
   seed: { flags: '--seed <N>', about: 'of the random starts of the attack (default: 0)', read: integer },
+  restarts: {
+    flags: '--restarts <N>',
+    about: 'starts of the first attack on each conjunction; 0: no attack (default: 8)',
+    read: natural,
+  },
   rounding: { ...roundingOption, about: roundingOption.about.replace('default: none', 'default: outward') },
   semantics: semanticsOption,
 }
@@ -180,7 +185,7 @@ const serialise = (
 export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
   name: 'verify',
   summary: 'decide a VNN-LIB property of a network',
-  description: `Looks for a counterexample of a property, and proves that there is none by branch and bound. The first line on standard output is the verdict: unsat (the property holds), sat (then the counterexample follows), unknown or timeout. Numbers of the property are read exactly; a counterexample lies in its box and was confirmed in exact arithmetic, by outward bounds of the point or, with --semantics deployed, by a float32 execution. Bounds round outward: unsat is a theorem about the network in real arithmetic or, with --semantics deployed, also about its float32 executions. With --rounding none they round to nearest, and unsat means that they exceed what is needed by a share of ${SAFETY}, which is no proof. GPUs round in their own ways, so --device auto is wasm here. The interface of the VNN-LIB standard is mixtrain verify PROPERTY --network NAME=FILE: networks have names, the element type real or float32 of the property chooses the semantics, and the last verdict is timed-out. Files may be gzipped. Exit code 0 whatever the verdict.`,
+  description: `Looks for a counterexample of a property, and proves that there is none by branch and bound. The first line on standard output is the verdict: unsat (the property holds), sat (then the counterexample follows), unknown or timeout. Numbers of the property are read exactly; a counterexample lies in its box and was confirmed in exact arithmetic, by outward bounds of the point or, with --semantics deployed, by a float32 execution. Bounds round outward: unsat is a theorem about the network in real arithmetic or, with --semantics deployed, also about its float32 executions. With --rounding none they round to nearest, and unsat means that they exceed what is needed by a share of ${SAFETY}, which is no proof. GPUs round in their own ways, so --device auto is wasm here. Networks whose bounds cannot be rounded so are attacked all the same. Nothing is begun that would end after the time limit, by what it is estimated to cost. The interface of the VNN-LIB standard is mixtrain verify PROPERTY --network NAME=FILE: networks have names, the element type real or float32 of the property chooses the semantics, and the last verdict is timed-out. Files may be gzipped. Exit code 0 whatever the verdict.`,
   takes: {
     MODEL:
       'an ONNX file, or model.safetensors of a run, gzipped or not; with --network the property, and nothing follows',
@@ -225,6 +230,10 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
         withDevice({ ...o, device: o.device === undefined || o.device === 'auto' ? 'wasm' : o.device })(({ backend }) =>
           attempt(() =>
             shell.interruptible(async () => {
+              if (backend.name === 'wasm' && (o.memory ?? 0) > ADDRESSABLE / 2 ** 20)
+                shell.note(
+                  `WebAssembly addresses 4 GB: of --memory ${o.memory} MB, ${Math.floor(ADDRESSABLE / 2 ** 20)} MB are used`,
+                )
               if (rounding === 'none') shell.note('bounds round to nearest: an unsat is not a proof about real numbers')
               const result = await verifyProperty({
                 ...subject,
@@ -232,6 +241,7 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
                 rounding,
                 timeout: Math.max(0, timeout - (performance.now() - begun) / 1000),
                 seed,
+                ...(o.restarts === undefined ? {} : { restarts: o.restarts }),
                 progress: show(shell),
                 ...bytesOf(o.memory),
               })(backend)

@@ -28,9 +28,9 @@ import {
 import { anatomy } from '../tape/anatomy.ts'
 import type { Boxes } from '../tape/ibp.ts'
 import { type Bounded, type Bounder, linearBounds } from '../tape/linear-bounds.ts'
-import { compileIn } from '../tape/run.ts'
 import { order } from '../tape/tape.ts'
 import { grad } from '../tape/vjp.ts'
+import type { Budget } from './budget.ts'
 
 /**
  * alpha-CROWN (arXiv:2011.13824): the lower line of an unstable ReLU, a x with any a in [0, 1], is a choice, and each choice gives sound
@@ -70,7 +70,9 @@ interface Walk {
 /** A bound with free slopes. */
 export interface Relaxation {
   /** Shapes of the slopes and the least value of each; the greatest is 1. */
-  readonly slopes: readonly { readonly shape: S.Shape; readonly low: number }[]
+  readonly slopes: readonly { readonly shape: S.Shape; readonly low: number; readonly relu: Tensor }[]
+  /** All ReLUs, inputs before users. */
+  readonly order: readonly Tensor[]
   /** How many of them, the last ones, belong to the walk from the output: `[rows, n, ...relu]`, one for each of `relus`. */
   readonly relus: readonly Tensor[]
   /** CROWN's adaptive slopes. */
@@ -117,7 +119,8 @@ export const relaxation = (
   const sites = walks.flatMap((w) => w.sites)
   const crown = linearBounds({ slope: 'adaptive', hidden: 'own' })(output, boxes, known, rounding)
   return {
-    slopes: sites.map(({ relu, shape }) => ({ shape, low: leak(relu) })),
+    slopes: sites.map(({ relu, shape }) => ({ shape, low: leak(relu), relu })),
+    order: below(output),
     relus: walks[walks.length - 1].sites.map((s) => s.relu),
     start: sites.map(({ relu, shape }) => {
       const { lower, upper } = crown.node(relu.inputs[0])
@@ -251,8 +254,11 @@ export interface Ascending {
   readonly outputs: readonly Buffer[]
   /** Puts the free tensors to these values, and the moments to 0. */
   readonly start: (values: readonly Data[]) => void
-  /** Computes the outputs and then updates by `lr`. Enqueues. */
-  readonly run: (lr: number) => void
+  /** Estimate of one update. */
+  readonly seconds: () => number
+  readonly work: number
+  /** Computes the outputs and then updates by `lr`. @throws OutOfTime */
+  readonly run: (lr: number) => Promise<void>
   /** The free tensors after the last update. */
   readonly values: () => Promise<readonly Data[]>
 }
@@ -276,35 +282,43 @@ export const ascentGraph = ({ free, inputs, graph }: Ascent) => {
   }
 }
 
-/** Compiles the update of an ascent. */
+/** Plans the update of an ascent, about `nodes` nodes of a graph. */
 export const ascending =
-  (region: Region) =>
-  async (ascent: Ascent): Promise<Ascending> => {
+  (region: Region, budget: Budget) =>
+  async (what: string, nodes: number, make: () => Ascent): Promise<Ascending> => {
     const { backend } = region
+    let made: { readonly ascent: Ascent; readonly graph: ReturnType<typeof ascentGraph> } | undefined
+    const plan = await budget.plan(what, nodes, () => {
+      const ascent = make()
+      const graph = ascentGraph(ascent)
+      made = { ascent, graph }
+      return { inputs: graph.arguments, outputs: graph.results }
+    })
+    const { ascent, graph } = made as NonNullable<typeof made>
     const { free } = ascent
-    const { arguments: given, results } = ascentGraph(ascent)
-    const { run } = await compileIn(region)(results, given)
     const alloc = (x: { readonly shape: S.Shape }) => region.alloc(S.size(x.shape))
     const state = () => [...free, ...free, ...free].map(alloc)
     const inputs = ascent.inputs.map(alloc)
     const scalars = [0, 0, 0].map(() => region.alloc(1))
-    const outputs = results.slice(0, results.length - 3 * free.length).map(alloc)
+    const outputs = graph.results.slice(0, graph.results.length - 3 * free.length).map(alloc)
     // Two banks of state take turns: no output is an input.
     let [front, back] = [state(), state()]
     let count = 0
     return {
       inputs,
       outputs,
+      seconds: plan.seconds,
+      work: plan.work,
       start: (values) => {
         count = 0
         front.forEach((b, i) => {
           backend.write(b, i < free.length ? values[i] : new Float32Array(b.length))
         })
       },
-      run: (lr) => {
+      run: async (lr) => {
         count++
         for (const [i, x] of [lr, ...correctionsAt(count)].entries()) backend.write(scalars[i], Float64Array.of(x))
-        run([...inputs, ...scalars, ...front, ...outputs, ...back])
+        await plan.run([...inputs, ...scalars, ...front, ...outputs, ...back])
         ;[front, back] = [back, front]
       },
       values: async () => {

@@ -1,28 +1,23 @@
 import type { Backend } from '../backend/backend.ts'
-import { openRegion } from '../backend/region.ts'
-import { raise, usage } from '../core/error.ts'
+import { openRegion, type Region } from '../backend/region.ts'
+import { type MixtrainException, raise, show, usage } from '../core/error.ts'
 import { fold, key as keyOf } from '../core/key.ts'
-import { type Rounding, requireIeee, roundDown, roundUp } from '../core/rounding.ts'
+import { type Rounding, requireIeee } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
-import {
-  type Attacker,
-  attacker,
-  type Subject,
-  starts,
-  type UnsafeCase,
-  type UnsafeProperty,
-} from './counterexample.ts'
-import { inputBrancher, inputBytes } from './input-splits.ts'
+import { input } from '../ops/index.ts'
+import { workOf } from '../tape/keep.ts'
+import { order } from '../tape/tape.ts'
+import { type Budget, budgetOf, OutOfTime } from './budget.ts'
+import { outputOf, type Subject, type UnsafeProperty } from './counterexample.ts'
+import { type Box, type Goal, goalExtent, goalsOf, requireFloat32, SAFETY } from './goals.ts'
+import { type Aim, type Caught, corner, type Hunter, hunter, middle, scattered } from './hunt.ts'
+import { type Cell, freeInputs, inputBrancher, inputWays, rootCell, splitCell } from './input-splits.ts'
 import { type Counterexample, type Judge, judge } from './judge.ts'
 import { queue } from './queue.ts'
-import { excess, hasRelus, reluBrancher, reluBytes } from './relu-splits.ts'
-import { type Root, rootOf } from './root-bounds.ts'
+import { type Branch, branchBytes, hasRelus, reluBrancher, splitBranch } from './relu-splits.ts'
+import { another, firstOf, type Root, refusedBy, rootOf } from './root-bounds.ts'
 
-/**
- * How far above 0 a bound that rounds to nearest must be to count, as a share of |bound| + sum |c_i y_i| at the centre of the box: a margin
- * against errors, not a proof that they are smaller. Bounds that round outward need none.
- */
-export const SAFETY = 1e-5
+export { SAFETY }
 
 /** How a property came out. `unsat`: it holds. `sat`: it has a counterexample. */
 export type Verdict = 'unsat' | 'sat' | 'unknown' | 'timeout'
@@ -44,26 +39,26 @@ export interface Progress {
 export interface DecisionOptions {
   /** Of the bounds. Default: outward, in real arithmetic; what cannot be rounded so raises. */
   readonly rounding?: Rounding
-  /** Scratch bytes of one run, and bytes of the queue. */
+  /** Bytes of scratch and constants of one plan, and bytes of the queue. */
   readonly memory?: number
-  /** Subproblems at once, fewer where the memory is too small. */
+  /** Subproblems at once at most, as many as there are and as memory allows. */
   readonly batchSize?: number
-  /** `auto`: inputs up to 20 of them, ReLUs otherwise. A network without ReLUs is always split at its inputs. */
+  /** `auto`: by the number of inputs that are not fixed, up to 20 of them inputs, ReLUs otherwise, and in between both by turns. A network without ReLUs is always split at its inputs. */
   readonly split?: 'auto' | 'relus' | 'inputs'
-  /** Runs of the first attack for each conjunction. 0: no attack. */
+  /** Starts of the first attack on each conjunction. 0: no attack. */
   readonly restarts?: number
   readonly seed?: number
 }
 
 /** How long one decision may take, and who hears of it. */
 export interface Patience {
-  /** Seconds. Looked at between runs of the device. Default: 300. */
+  /** Seconds. Nothing is begun that would end later, by what it is estimated to cost. Default: 300. */
   readonly timeout?: number | undefined
   readonly progress?: ((p: Progress) => void | Promise<void>) | undefined
 }
 
 /** The most that properties may have, for which plans are made: constraints in a conjunction, conjunctions in a case. */
-export interface Extent {
+export interface PropertyExtent {
   readonly constraints: number
   readonly conjunctions: number
 }
@@ -83,7 +78,7 @@ export interface Verification {
   /** Subproblems bounded. */
   readonly bounded: number
   readonly seconds: number
-  /** Why a verdict is unknown. */
+  /** Why there is no verdict. */
   readonly reason: string | undefined
 }
 
@@ -97,15 +92,9 @@ const DEFAULTS = {
   rounding: REAL,
   split: 'auto',
 } satisfies DecisionOptions
-/** Inputs up to which `auto` splits inputs. */
-const FEW_INPUTS = 20
-/** Rows bounded at once at the root. */
-const ROOT_ROWS = 128
 const BRANCH = { steps: 16, lr: 0.2, candidates: 4 }
-/** `runs`: the most of the first attack on a case; `share`: of the time-out, after which no other case is attacked first. */
-const ATTACK = { images: 32, steps: 20, runs: 100, share: 0.25 }
-/** Share of the time that attacks may take while branching. */
-const ATTACK_SHARE = 0.15
+
+// ---- ends ------------------------------------------------------------------------------------------------------------
 
 /** An end of the search, thrown through the loops below. */
 class Ended {
@@ -117,12 +106,12 @@ class Ended {
   ) {}
 }
 
-/** What all cases of a property share: the bench, and the clock of this property. */
-interface Session extends Bench {
-  readonly timeout: number
-  readonly seconds: () => number
-  readonly late: () => boolean
-  readonly note: (p: Omit<Progress, 'seconds' | 'bounded'>) => Promise<void>
+/** One decision: a property of a network, within a budget. */
+interface Session {
+  readonly bench: Bench
+  readonly budget: Budget
+  readonly goals: readonly Goal[]
+  readonly note: (p: Pick<Progress, 'phase' | 'at' | 'open' | 'lower'>) => Promise<void>
   readonly count: (bounded: number) => void
 }
 
@@ -130,155 +119,182 @@ interface Session extends Bench {
 interface Bench {
   readonly subject: Subject
   readonly options: Required<DecisionOptions>
-  /** Constraints of the largest conjunction. */
-  readonly rows: number
-  readonly attack: () => Promise<Attacker>
-  readonly root: () => Promise<Root>
-  readonly relus: () => Promise<Awaited<ReturnType<ReturnType<typeof reluBrancher>>> & { readonly batch: number }>
-  readonly inputs: () => Promise<Awaited<ReturnType<ReturnType<typeof inputBrancher>>> & { readonly batch: number }>
+  readonly hunter: Hunter
+  readonly root: Root
+  readonly inputs: Pool<Cell, Sized<Cell>>
+  readonly relus: Pool<Branch, Sized<Branch> & Pick<Awaited<ReturnType<ReturnType<typeof reluBrancher>>>, 'root'>>
+  readonly referee: Referee
+}
+
+// ---- exact looks -----------------------------------------------------------------------------------------------------
+
+/** Judges points on the reference backend. */
+interface Referee {
+  /** @throws OutOfTime where time does not suffice for a look. */
   readonly check: Judge['check']
-  readonly doubt: Judge['doubt']
-  readonly outputs: (x: Float64Array) => Promise<Float64Array>
+  /** Why the last point that looked like a counterexample was not confirmed, if there was one since this was asked last. */
+  readonly doubt: () => Promise<string | undefined>
+  readonly close: () => void
 }
 
-const lazily = <A>(make: () => Promise<A>): (() => Promise<A>) => {
-  let made: Promise<A> | undefined
-  return () => {
-    made ??= make()
-    return made
-  }
-}
+/** Multiply-adds a second of the reference backend, until it was seen at work. */
+const REFERENCE = 1e8
 
-// ---- one case --------------------------------------------------------------------------------------------------------
-
-/** A case as float32 arguments: its box rounded outward, its conjunctions filled up to `rows` constraints each. */
-const groundOf = async (session: Session, c: UnsafeCase) => {
-  const { rows, subject, options } = session
-  if (options.rounding !== 'none') requireFloat32(c)
-  const box = {
-    lower: Float32Array.from(c.outward.lower, roundDown),
-    upper: Float32Array.from(c.outward.upper, roundUp),
+const refereeOf = (region: Region, budget: Budget, subject: Subject, rounding: Rounding): Referee => {
+  const made = lazily(() => judge(subject, rounding, region.backend))
+  let took: number | undefined
+  const estimate = () => {
+    if (took !== undefined) return took
+    const nodes = order([outputOf(subject, input('x', [1, ...subject.input]))])
+    return nodes.reduce((n, node) => n + workOf(node) + S.size(node.shape), 0) / REFERENCE
   }
-  const centre = await session.outputs(Float64Array.from(c.lower, (l, i) => 0.5 * (l + c.upper[i])))
-  const repeated = c.unsafe.map((conjunction) =>
-    Array.from({ length: rows }, (_, k) => conjunction[k % conjunction.length]),
-  )
-  const near = repeated.map((all) =>
-    Float32Array.from(
-      all,
-      ({ coefficients, bound }) =>
-        SAFETY * coefficients.reduce((n, a, i) => n + Math.abs(a * centre[i]), Math.abs(bound)),
-    ),
-  )
   return {
-    box,
-    spec: repeated.map((all) => {
-      const out = new Float32Array(rows * subject.outputs)
-      all.forEach(({ coefficients }, k) => {
-        out.set(coefficients, k * subject.outputs)
-      })
-      return out
-    }),
-    bound: repeated.map((all) => Float32Array.from(all, ({ outward }) => roundUp(outward))),
-    tolerance: options.rounding === 'none' ? near : repeated.map(() => new Float32Array(rows)),
-    near,
-  }
-}
-
-/** Rows of the bounds are float32 numbers: other coefficients would make another property. */
-const requireFloat32 = ({ unsafe }: UnsafeCase): void => {
-  const wrong = unsafe.flat().flatMap(({ coefficients }) => [...coefficients].filter((a) => Math.fround(a) !== a))[0]
-  if (wrong !== undefined)
-    raise({
-      kind: 'unsupported',
-      what: `outward rounding of a constraint with the coefficient ${wrong}`,
-      reason: 'float32 does not hold it',
-    })
-}
-
-type Prepared = Awaited<ReturnType<typeof groundOf>>
-
-/** Conjunctions attacked from many starts. Throws a checked counterexample. */
-const attackAll = async (session: Session, c: UnsafeCase, ground: Prepared, at: number): Promise<void> => {
-  const { restarts, seed } = session.options
-  if (restarts === 0) return
-  const attack = await session.attack()
-  const { images } = attack
-  const jobs = Math.min(c.unsafe.length * restarts, ATTACK.runs * images)
-  for (let from = 0; from < jobs && !session.late(); from += images) {
-    await session.note({ phase: 'attack', at, open: jobs - from, lower: Number.NEGATIVE_INFINITY })
-    const conjunction = (i: number) => (from + i) % c.unsafe.length
-    const restart = (i: number) => Math.floor((from + i) / c.unsafe.length)
-    const start = starts(fold(fold(keyOf(seed), at), from), restart, images, ground.box.lower.length)
-    await attackAt(
-      session,
-      c,
-      ground,
-      Array.from({ length: images }, (_, i) => ({ conjunction: conjunction(i), box: ground.box })),
-      start,
-    )
-  }
-}
-
-interface Aim {
-  readonly conjunction: number
-  readonly box: { readonly lower: Float32Array; readonly upper: Float32Array }
-}
-
-/** One run of the attack; each point that looks like a counterexample is judged in doubles. Throws the first that is one. */
-const attackAt = async (
-  session: Session,
-  c: UnsafeCase,
-  { spec, bound, near: close }: Prepared,
-  aims: readonly Aim[],
-  start: Float32Array,
-): Promise<void> => {
-  const attack = await session.attack()
-  const { images, rows } = attack
-  const size = S.size(session.subject.input)
-  const aim = (i: number) => aims[i % aims.length]
-  const fill = (f: (a: Aim, j: number) => number) => {
-    const out = new Float32Array(images * size)
-    for (let i = 0; i < images; i++) for (let j = 0; j < size; j++) out[i * size + j] = f(aim(i), j)
-    return out
-  }
-  const specs = new Float32Array(rows * images * session.subject.outputs)
-  const bounds = new Float32Array(rows * images)
-  const width = session.subject.outputs
-  for (let k = 0; k < rows; k++)
-    for (let i = 0; i < images; i++) {
-      specs.set(spec[aim(i).conjunction].subarray(k * width, (k + 1) * width), (k * images + i) * width)
-      bounds[k * images + i] = bound[aim(i).conjunction][k]
-    }
-  const found = await attack.run(
-    {
-      centre: fill(({ box }, j) => 0.5 * (box.lower[j] + box.upper[j])),
-      radius: fill(({ box }, j) => 0.5 * (box.upper[j] - box.lower[j])),
+    check: async (c, x) => {
+      budget.afford(1.2 * estimate(), 'an exact look at a point')
+      const { check } = await made.get()
+      const begun = budget.seconds()
+      const found = await check(c, x, budget.late)
+      took = budget.seconds() - begun
+      return found
     },
-    { spec: specs, bound: bounds },
-    start,
-  )
-  const near = Array.from({ length: Math.min(images, aims.length) }, (_, i) => i)
-    .filter((i) => found.violation[i] <= Math.max(...close[aim(i).conjunction]))
-    .sort((i, j) => found.violation[i] - found.violation[j])
-  for (const i of near.slice(0, 8))
-    await confirm(
-      session,
-      c,
-      Array.from({ length: size }, (_, j) => found.x[i * size + j]),
-    )
+    doubt: async () => (await made.known())?.doubt(),
+    close: () => made.known()?.then(({ close }) => close()),
+  }
 }
 
-/** Throws the point if it is a counterexample. */
-const confirm = async (session: Session, c: UnsafeCase, x: ArrayLike<number>): Promise<void> => {
-  const found = await session.check(c, x, session.late)
+const lazily = <A>(make: () => Promise<A>) => {
+  let made: Promise<A> | undefined
+  return {
+    known: () => made,
+    get: () => {
+      made ??= make()
+      return made
+    },
+  }
+}
+
+// ---- plans for few and for many --------------------------------------------------------------------------------------
+
+/** Bounds of so many subproblems at once. */
+interface Sized<P> {
+  readonly batch: number
+  readonly work: number
+  readonly seconds: () => number
+  readonly bound: (parts: readonly P[]) => Promise<readonly P[]>
+}
+
+/** The plans for one kind of subproblem, each made when there are enough of them to fill it. */
+interface Pool<P, B extends Sized<P>> {
+  /** The plan for so many that wait. The smallest one is always there: its errors are the caller's. */
+  readonly pick: (waiting: number) => Promise<B>
+}
+
+/** Sizes of plans, and seconds of a run beyond which a larger one gains nothing but delay. */
+const [SIZES, SLOW] = [[1, 8, 64, 512], 2]
+
+const pool = <P, B extends Sized<P>>(budget: Budget, most: number, make: (batch: number) => Promise<B>): Pool<P, B> => {
+  const sizes = [...new Set(SIZES.map((s) => Math.min(s, most)))]
+  const made: B[] = []
+  let refused = false
+  return {
+    pick: async (waiting) => {
+      if (made.length === 0) made.push(await make(sizes[0]))
+      while (!refused && made.length < sizes.length && waiting >= sizes[made.length]) {
+        const last = made[made.length - 1]
+        const size = sizes[made.length]
+        const expected = (last.seconds() * size) / last.batch
+        if (expected > Math.min(SLOW, 0.25 * budget.left())) break
+        try {
+          made.push(await make(size))
+        } catch (e) {
+          if (!another(e) && !(e instanceof OutOfTime)) throw e
+          // Time may suffice for another property, memory will not.
+          if (e instanceof OutOfTime) break
+          refused = true
+        }
+      }
+      const fits = made.filter(({ batch }) => batch === made[0].batch || 2 * waiting >= batch)
+      return fits[fits.length - 1]
+    },
+  }
+}
+
+// ---- attack ----------------------------------------------------------------------------------------------------------
+
+/** Shares of the time that the first attack may take, and one look at random points; points that are looked at before any is moved. */
+const [FIRST_SHARE, LOOK_SHARE, LOOKS] = [0.1, 0.01, 8192]
+/** Share of the time that attacks may take while branching: at first, and where bounds have not moved. */
+const [SHARE, STALLED_SHARE] = [0.15, 0.4]
+
+/** Judges the most promising points exactly. Throws the first that is a counterexample. */
+const confirm = async ({ bench }: Session, caught: readonly Caught[]): Promise<void> => {
+  const near = caught
+    .filter(({ aim: { goal, conjunction }, violation }) => violation <= goal.conjunctions[conjunction].near)
+    .sort((p, q) => p.violation - q.violation)
+  for (const { aim, x } of near.slice(0, 8)) await confirmPoint(bench, aim.goal, x)
+}
+
+const confirmPoint = async ({ referee }: Pick<Bench, 'referee'>, goal: Goal, x: ArrayLike<number>): Promise<void> => {
+  const found = await referee.check(goal.of, x)
   if (found !== undefined) throw new Ended('sat', Number.NEGATIVE_INFINITY, found)
 }
 
+/** Ascends, and tries the corners next to where that led. */
+const attack = async (session: Session, aims: readonly Aim[], until: number): Promise<void> => {
+  const { hunter } = session.bench
+  const caught = await hunter.ascend(aims, until)
+  await confirm(session, caught)
+  const best = [...caught].sort((p, q) => p.violation - q.violation).slice(0, 64)
+  const corners = best.map(({ aim, x }) => ({ ...aim, start: corner(aim.box, x) }))
+  await confirm(session, await hunter.look(corners, until))
+}
+
+const targets = (goals: readonly Goal[]) =>
+  goals.flatMap((goal) => goal.conjunctions.map((_, conjunction) => ({ goal, conjunction, box: goal.box })))
+
+/** Every conjunction attacked from many starts: those of many random points that come nearest to a violation. */
+const attackAll = async (session: Session): Promise<void> => {
+  const { bench, budget, goals, note } = session
+  const { restarts, seed } = bench.options
+  if (restarts === 0) return
+  const all = targets(goals)
+  const until = Math.max(budget.seconds(), FIRST_SHARE * (budget.seconds() + budget.left()))
+  const done = () => budget.seconds() > until
+  const shown = (open: number) => note({ phase: 'attack', at: 0, open, lower: Number.NEGATIVE_INFINITY })
+  const looks = Math.max(1, Math.min(1024, Math.floor(LOOKS / all.length)))
+  const each = Math.max(1, Math.min(restarts, Math.floor((4 * LOOKS) / all.length)))
+  // A few conjunctions at a time, so that what is found early ends it early.
+  const group = Math.max(1, Math.floor(64 / each))
+  for (let from = 0; from < all.length; from += group) {
+    if (from > 0 && done()) return
+    await shown(all.length - from)
+    const some = all.slice(from, from + group)
+    const starts: Aim[] = []
+    for (const [i, target] of some.entries()) {
+      const key = fold(keyOf(seed), from + i)
+      const centre = { ...target, start: middle(target.box) }
+      const points = scattered(target.box, key, Math.max(looks, each - 1)).map((start) => ({ ...target, start }))
+      if (looks <= each) {
+        starts.push(centre, ...points.slice(0, each - 1))
+        continue
+      }
+      const seen = await bench.hunter.look([centre, ...points], budget.seconds() + LOOK_SHARE * budget.left())
+      await confirm(session, seen)
+      // Half of the starts are the best of those seen, half random: the best may lie in one hollow.
+      const best = [...seen].sort((p, q) => p.violation - q.violation).slice(0, each >> 1)
+      starts.push(centre, ...best.map(({ aim }) => aim), ...points.slice(0, each - 1 - best.length))
+    }
+    await attack(session, starts, until)
+  }
+}
+
+// ---- branch and bound ------------------------------------------------------------------------------------------------
+
 /** A subproblem as the search sees it, whatever is split. */
 interface Part {
+  readonly goal: Goal
   readonly conjunction: number
-  readonly box: { readonly lower: Float32Array; readonly upper: Float32Array }
+  readonly box: Box
   readonly lower: number
   readonly point: Float32Array
   readonly violation: number
@@ -287,184 +303,252 @@ interface Part {
 /** The point of a part that waits: it was looked at when the part was bounded. */
 const FORGOTTEN = new Float32Array(0)
 
-/** How parts of one kind are bounded and split. */
+/** How parts of one kind are made, bounded and split. */
 interface Brancher<P extends Part> {
-  readonly batch: number
+  readonly name: string
+  readonly pool: Pool<P, Sized<P>>
+  /** The parts that cover a goal but for what is refuted at once, and the least bound of that. */
+  readonly roots: (goal: Goal) => Promise<{ readonly parts: readonly P[]; readonly proved: number }>
   readonly bytes: (part: P) => number
-  readonly bound: (parts: readonly P[]) => Promise<readonly P[]>
   /** Smaller parts that cover the part; none where it cannot be split. */
-  readonly split: (part: P, levels: number) => readonly P[]
+  readonly split: (part: P) => readonly P[]
 }
 
-/** Attacks the parts that are not proved, from the points where their bounds are least. */
-const attackParts = async (
-  session: Session,
-  c: UnsafeCase,
-  ground: Prepared,
-  parts: readonly Part[],
-): Promise<void> => {
-  const aims = parts.filter((p) => !(p.lower > 0)).sort((p, q) => p.violation - q.violation)
-  if (aims.length === 0) return
-  const { images } = await session.attack()
-  const chosen = aims.slice(0, images)
-  const size = ground.box.lower.length
-  const start = new Float32Array(images * size)
-  chosen.forEach(({ box: { lower, upper }, point }, b) => {
-    for (let j = 0; j < size; j++)
-      if (upper[j] > lower[j])
-        start[b * size + j] = Math.min(1, Math.max(-1, (2 * point[j] - lower[j] - upper[j]) / (upper[j] - lower[j])))
-  })
-  await attackAt(session, c, ground, chosen, start)
+/** A search that goes on step by step. */
+interface Searcher {
+  readonly name: string
+  /** Multiply-adds so far: the same on every machine. */
+  readonly spent: () => number
+  readonly open: () => number
+  /** Least bound of what is open. */
+  readonly lower: () => number
+  /** The case that is looked at. */
+  readonly at: () => number
+  /** Bounds one batch. */
+  readonly step: () => Promise<'open' | 'proved' | 'stuck'>
+  /** Least bound of what was proved. */
+  readonly proved: () => number
 }
+
+/** Every so many batches are of the parts nearest to a counterexample. */
+const NEAR = 4
 
 /**
- * Best-first branch and bound (arXiv:1711.00455): the parts of the least bounds are split, a batch of halves is bounded at once,
- * and a part above 0 is done. When the queue is nearly full, parts of large bounds go first: they need the fewest splits. Returns the
- * least bound of the parts that were done; throws any other end.
+ * Best-first branch and bound (arXiv:1711.00455) of all goals in one queue: the parts of the least bounds are split, a batch of halves is bounded at once, and a part
+ * above 0 is done. When the queue is nearly full, parts of large bounds go first: they need the fewest splits.
  */
-const search = async <P extends Part>(
-  session: Session,
-  c: UnsafeCase,
-  ground: Prepared,
-  at: number,
-  roots: readonly P[],
-  brancher: Brancher<P>,
-): Promise<number> => {
-  const { memory, restarts } = session.options
+const searcher = <P extends Part>(session: Session, brancher: Brancher<P>): Searcher => {
+  const { bench, budget, goals, count } = session
+  const { memory, restarts } = bench.options
   const open = queue<P>()
+  const fresh: P[] = []
+  let next = 0
   let [proved, stuck] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]
-  let [bytes, attacking] = [0, 0]
-  const begun = performance.now()
-  const lower = (parts: readonly P[] = []) => Math.min(open.least(), stuck, ...parts.map((p) => p.lower))
-  const take = async (parts: readonly P[]): Promise<void> => {
-    for (let i = 0; i < parts.length; i += brancher.batch) {
-      if (session.late()) throw new Ended('timeout', lower(parts.slice(i)))
-      const some = await brancher.bound(parts.slice(i, i + brancher.batch))
-      session.count(some.length)
+  let [bytes, spent, steps, attacking] = [0, 0, 0, 0]
+  let [highest, moved, begun] = [Number.NEGATIVE_INFINITY, 0, 0]
+  let at = 0
+  const waiting = () => fresh.length + open.size()
+  const lower = () =>
+    next < goals.length || fresh.length > 0 ? Number.NEGATIVE_INFINITY : Math.min(open.least(), stuck)
+
+  /** Goals are made parts of as they are needed. */
+  const fill = async (): Promise<void> => {
+    while (next < goals.length && fresh.length < 64) {
+      const { parts, proved: least } = await brancher.roots(goals[next])
+      at = goals[next].at
+      next++
+      proved = Math.min(proved, least)
+      fresh.push(...parts)
+    }
+  }
+  const attacked = async (parts: readonly P[]): Promise<void> => {
+    if (restarts === 0) return
+    const now = budget.seconds()
+    if (begun === 0) begun = now
+    const share = steps - moved > 8 ? STALLED_SHARE : SHARE
+    if (attacking > share * (now - begun)) return
+    const aims = parts
+      .filter((p) => !(p.lower > 0))
+      .sort((p, q) => p.violation - q.violation)
+      .slice(0, 64)
+      .map(({ goal, conjunction, box, point }) => ({ goal, conjunction, box, start: point }))
+    if (aims.length > 0) await attack(session, aims, now + 0.1 * budget.left())
+    attacking += budget.seconds() - now
+  }
+  const take = async (parts: readonly P[], plan: Sized<P>): Promise<void> => {
+    for (let i = 0; i < parts.length; i += plan.batch) {
+      const some = await plan.bound(parts.slice(i, i + plan.batch))
+      count(some.length)
+      spent += plan.work
       for (const p of some) {
         if (p.lower > 0) {
           proved = Math.min(proved, p.lower)
           continue
         }
-        if (p.violation <= Math.max(...ground.near[p.conjunction])) await confirm(session, c, p.point)
-        open.push(p.lower, { ...p, point: FORGOTTEN })
+        if (p.violation <= p.goal.conjunctions[p.conjunction].near) await confirmPoint(bench, p.goal, p.point)
+        open.push(p.lower, { ...p, point: FORGOTTEN }, p.violation)
         bytes += brancher.bytes(p)
       }
-      const before = performance.now()
-      if (restarts === 0 || attacking > ATTACK_SHARE * (before - begun)) continue
-      await attackParts(session, c, ground, some)
-      attacking += performance.now() - before
+      await attacked(some)
     }
   }
-  await take(roots)
-  while (open.size() > 0) {
-    await session.note({ phase: 'search', at, open: open.size(), lower: lower() })
-    if (bytes > memory) throw new Ended('unknown', lower(), undefined, 'the queue of subproblems is full (--memory)')
-    // With few parts open, each is split several times at once, so that a batch is full.
-    const levels = Math.max(1, Math.floor(Math.log2(brancher.batch / open.size())))
-    const some: P[] = []
-    while (open.size() > 0 && some.length < Math.max(1, brancher.batch >> levels)) {
-      const p = (bytes > 0.75 * memory ? open.popEasy() : open.pop()) as P
-      bytes -= brancher.bytes(p)
-      some.push(p)
-    }
-    const halves = some.map((p) => brancher.split(p, levels))
-    for (const [i, parts] of halves.entries()) if (parts.length === 0) stuck = Math.min(stuck, some[i].lower)
-    await take(halves.flat())
+  const popped = (): P => {
+    const p = bytes > 0.75 * memory ? open.popEasy() : steps % NEAR === NEAR - 1 ? open.popNear() : open.pop()
+    bytes -= brancher.bytes(p as P)
+    return p as P
   }
-  if (stuck < Number.POSITIVE_INFINITY)
-    throw new Ended('unknown', stuck, undefined, 'a part is undecided whose inputs have no float32 between them')
-  return proved
-}
-
-/** Branch and bound over the inputs, for the whole case. */
-const searchInputs = async (session: Session, c: UnsafeCase, ground: Prepared, at: number): Promise<number> => {
-  const brancher = await session.inputs()
-  const bytes = 16 * ground.box.lower.length + 200
-  return search(
-    session,
-    c,
-    ground,
-    at,
-    c.unsafe.map((_, i) => brancher.root(i, ground.box)),
-    { ...brancher, bytes: () => bytes, bound: (cells) => brancher.bound(ground, cells) },
-  )
-}
-
-/** alpha-CROWN of the whole box, a chunk of conjunctions at a time, and branch and bound over ReLUs for those not proved by it. */
-const searchRelus = async (session: Session, c: UnsafeCase, ground: Prepared, at: number): Promise<number> => {
-  const { rows, subject, late } = session
-  const root = await session.root()
-  const each = Math.floor(root.rows / rows)
-  let proved = Number.POSITIVE_INFINITY
-  for (let from = 0; from < c.unsafe.length; from += each) {
-    const chunk = Array.from({ length: Math.min(each, c.unsafe.length - from) }, (_, i) => from + i)
-    // Rows that are not needed repeat the first conjunction.
-    const own = (row: number) => chunk[Math.floor(row / rows)] ?? from
-    const spec = new Float32Array(root.rows * subject.outputs)
-    const bound = new Float32Array(root.rows)
-    const width = subject.outputs
-    for (let r = 0; r < root.rows; r++) {
-      spec.set(ground.spec[own(r)].subarray((r % rows) * width, ((r % rows) + 1) * width), r * width)
-      bound[r] = ground.bound[own(r)][r % rows]
+  /** A batch of halves of open parts. */
+  const halved = (batch: number): readonly P[] => {
+    const parts: P[] = []
+    while (open.size() > 0 && parts.length < batch) {
+      const p = popped()
+      const halves = brancher.split(p)
+      if (halves.length === 0) stuck = Math.min(stuck, p.lower)
+      parts.push(...halves)
     }
-    await session.note({ phase: 'bounds', at, open: chunk.length, lower: Number.NEGATIVE_INFINITY })
-    const marginOf = (lower: Float32Array, i: number) =>
-      excess(lower.subarray(i * rows, (i + 1) * rows), ground.tolerance[chunk[i]])
-    const done = (lower: Float32Array) => chunk.map((_, i) => marginOf(lower, i) > 0)
-    const found = await root.run(
-      ground.box,
-      spec,
-      bound,
-      (lower) => {
-        const proofs = done(lower)
-        return Array.from({ length: root.rows }, (_, r) => proofs[Math.floor(r / rows)] ?? true)
-      },
-      late,
-    )
-    session.count(1)
-    const margins = chunk.map((_, i) => marginOf(found.lower, i))
-    for (const m of margins) if (m > 0) proved = Math.min(proved, m)
-    const left = chunk.filter((_, i) => !(margins[i] > 0))
-    if (left.length === 0) continue
-    const rest = from + each < c.unsafe.length ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY
-    if (late()) throw new Ended('timeout', Math.min(rest, ...margins))
-    if (Math.min(...margins) === Number.NEGATIVE_INFINITY)
-      throw new Ended('unknown', Number.NEGATIVE_INFINITY, undefined, 'bounds are not finite')
-    const brancher = await session.relus()
-    const shared = { ...ground, hidden: found.hidden }
-    const roots = left.map((conjunction) => {
-      const first = (conjunction - from) * rows
-      const slopes = Array.from({ length: rows }, (_, k) => found.slopes(first + k))
-      return { ...brancher.root(conjunction, ground.box, slopes), lower: margins[conjunction - from] }
+    return parts
+  }
+  return {
+    name: brancher.name,
+    spent: () => spent,
+    open: waiting,
+    lower,
+    at: () => at,
+    proved: () => proved,
+    step: async () => {
+      if (bytes > memory) throw new Ended('unknown', lower(), undefined, 'the queue of subproblems is full (--memory)')
+      await fill()
+      if (fresh.length > 0) {
+        const plan = await brancher.pool.pick(fresh.length + (next < goals.length ? 64 : 0))
+        await take(fresh.splice(0, plan.batch), plan)
+      } else if (open.size() > 0) {
+        const plan = await brancher.pool.pick(2 * open.size())
+        await take(halved(plan.batch), plan)
+      }
+      steps++
+      if (lower() > highest) [highest, moved] = [lower(), steps]
+      if (waiting() > 0 || next < goals.length) return 'open'
+      return stuck < Number.POSITIVE_INFINITY ? 'stuck' : 'proved'
+    },
+  }
+}
+
+/** Branch and bound over the inputs. */
+const overInputs = ({ bench }: Session): Brancher<Cell> => ({
+  name: 'inputs',
+  pool: bench.inputs,
+  roots: async (goal) => ({ parts: [rootCell(goal)], proved: Number.POSITIVE_INFINITY }),
+  bytes: ({ goal, box }) => 16 * box.lower.length + 16 * goal.conjunctions.length + 300,
+  split: splitCell,
+})
+
+/** CROWN of the whole box, alpha-CROWN of the rows that it leaves open, and branch and bound over ReLUs for the conjunctions that are still. */
+const overRelus = (session: Session): Brancher<Branch> => {
+  const { bench, note, count } = session
+  const roots = async (goal: Goal) => {
+    const { conjunctions } = goal
+    await note({ phase: 'bounds', at: goal.at, open: conjunctions.length, lower: Number.NEGATIVE_INFINITY })
+    const rowsOf = (which: readonly number[]) => which.flatMap((g) => conjunctions[g].rows.map((_, k) => ({ g, k })))
+    const wanted = (rows: ReturnType<typeof rowsOf>) => ({
+      spec: rows.map(({ g, k }) => conjunctions[g].rows[k]),
+      bound: rows.map(({ g, k }) => conjunctions[g].bounds[k]),
     })
-    try {
-      const least = await search(session, c, ground, at, roots, {
-        ...brancher,
-        bytes: (b) => b.alphas.length + 4 * b.betas.length + 8 * b.splits.length + 200,
-        bound: (branches) => brancher.bound(shared, branches, late),
+    const margins = new Float64Array(conjunctions.length).fill(Number.NEGATIVE_INFINITY)
+    const judged = (rows: ReturnType<typeof rowsOf>, lower: ArrayLike<number>) =>
+      rows.forEach(({ g, k }, r) => {
+        const e = lower[r] - conjunctions[g].tolerance[k]
+        if (e > margins[g] && e < Number.POSITIVE_INFINITY) margins[g] = e
       })
-      proved = Math.min(proved, least)
-    } catch (e) {
-      if (!(e instanceof Ended)) throw e
-      throw new Ended(e.verdict, Math.min(rest, e.lower), e.counterexample, e.reason)
+    const all = rowsOf(conjunctions.map((_, g) => g))
+    let found = await bench.root.crown(goal.box, wanted(all))
+    count(1)
+    judged(all, found.lower)
+    let rows = all
+    let open = conjunctions.map((_, g) => g).filter((g) => !(margins[g] > 0))
+    if (open.length > 0) {
+      const some = rowsOf(open)
+      const raised = await bench.root.alpha(
+        goal.box,
+        wanted(some),
+        {
+          ...found,
+          lower: Float32Array.from(some, ({ g, k }) => found.lower[all.findIndex((r) => r.g === g && r.k === k)]),
+        },
+        (lower) => {
+          judged(some, lower)
+          return some.map(({ g }) => margins[g] > 0)
+        },
+      )
+      if (raised !== undefined) {
+        ;[found, rows] = [raised, some]
+        judged(rows, found.lower)
+      }
+      open = open.filter((g) => !(margins[g] > 0))
     }
+    const proved = Math.min(Number.POSITIVE_INFINITY, ...margins.filter((m) => m > 0))
+    if (open.length === 0) return { parts: [], proved }
+    const brancher = await bench.relus.pick(1)
+    const parts = open.map((g) => {
+      const own = rows.map((r, i) => ({ ...r, i })).filter((r) => r.g === g)
+      const best = own.reduce((a, b) => (found.lower[b.i] > found.lower[a.i] ? b : a))
+      // Weights begin with half on the best row.
+      const weights = Float64Array.from(own, (r) => 0.5 / own.length + (r === best ? 0.5 : 0))
+      return { ...brancher.root(goal, g, found.hidden, found.slopes(best.i), weights), lower: margins[g] }
+    })
+    return { parts, proved }
   }
-  return proved
+  return { name: 'relus', pool: bench.relus, roots, bytes: branchBytes, split: splitBranch }
+}
+
+/** Free inputs up to which inputs are split, and from which ReLUs; in between both, by turns. */
+const [FEW_INPUTS, MANY_INPUTS] = [20, 128]
+
+/** Which kinds of split are tried: the first begins. */
+const kinds = ({ bench, goals }: Session): readonly ('inputs' | 'relus')[] => {
+  const { split } = bench.options
+  if (!hasRelus(bench.subject)) return ['inputs']
+  if (split !== 'auto') return [split]
+  const free = Math.max(0, ...goals.map(({ box }) => freeInputs(box)))
+  return free <= FEW_INPUTS ? ['inputs'] : free <= MANY_INPUTS ? ['relus', 'inputs'] : ['relus']
+}
+
+/** How much work the first kind of split does before the second begins, multiply-adds. */
+const HEAD_START = 5e9
+
+/** Searches, by turns where there are several, each with as much work as the others. Returns the least bound of what was closed; throws any other end. */
+const searched = async (session: Session): Promise<number> => {
+  const { budget, note, goals, bench } = session
+  if (bench.options.rounding !== 'none') for (const { of } of goals) requireFloat32(of)
+  const searchers = kinds(session).map((kind) =>
+    kind === 'inputs' ? searcher(session, overInputs(session)) : searcher(session, overRelus(session)),
+  )
+  const lower = () => Math.max(...searchers.map((s) => s.lower()))
+  const stuck = new Set<Searcher>()
+  for (;;) {
+    if (budget.late()) throw new Ended('timeout', lower())
+    const costs = (s: Searcher, i: number) => s.spent() + i * HEAD_START
+    const running = searchers.filter((s) => !stuck.has(s))
+    const turn = running.reduce((a, b) => (costs(b, searchers.indexOf(b)) < costs(a, searchers.indexOf(a)) ? b : a))
+    if (Number.isFinite(turn.lower())) await note({ phase: 'search', at: turn.at(), open: turn.open(), lower: lower() })
+    let state: 'open' | 'proved' | 'stuck'
+    try {
+      state = await turn.step()
+    } catch (e) {
+      if (e instanceof OutOfTime) throw new Ended('timeout', lower(), undefined, e.message)
+      if (!another(e) || running.length === 1) throw e
+      // The other kind of split may do.
+      state = 'stuck'
+    }
+    if (state === 'proved') return turn.proved()
+    if (state === 'stuck') stuck.add(turn)
+    if (stuck.size === searchers.length)
+      throw new Ended('unknown', lower(), undefined, 'a part is undecided whose inputs have no float32 between them')
+  }
 }
 
 // ---- the property ----------------------------------------------------------------------------------------------------
 
-/** The largest batch, at most `wanted` and a power of 2, whose plan fits. */
-const fitting = (wanted: number, memory: number, bytes: (batch: number) => number): number => {
-  for (let batch = 2 ** Math.floor(Math.log2(Math.max(2, wanted))); ; batch /= 2) {
-    const needed = bytes(batch)
-    if (needed <= memory) return batch
-    if (batch === 2) return raise({ kind: 'memory', needed, budget: memory, what: 'bounding two subproblems' })
-  }
-}
-
-const checked = ({ input: shape, outputs }: Subject, extent: Extent, property: UnsafeProperty): void => {
+const checked = ({ input: shape, outputs }: Subject, extent: PropertyExtent, property: UnsafeProperty): void => {
   if (property.inputs !== S.size(shape))
     raise(usage(`the property is about ${property.inputs} inputs, but the network takes ${S.show(shape)}`))
   if (property.outputs !== outputs)
@@ -478,40 +562,47 @@ const checked = ({ input: shape, outputs }: Subject, extent: Extent, property: U
     )
 }
 
-export const extentOf = ({ cases }: UnsafeProperty): Extent => ({
+export const extentOf = ({ cases }: UnsafeProperty): PropertyExtent => ({
   constraints: Math.max(1, ...cases.flatMap(({ unsafe }) => unsafe.map((u) => u.length))),
   conjunctions: Math.max(1, ...cases.map(({ unsafe }) => unsafe.length)),
 })
 
-/** The cases one after the other; throws an end other than unsat. Returns the least bound of what was closed, or the end of a case left open. */
-const decided = async (session: Session, property: UnsafeProperty): Promise<Ended | number> => {
-  const { split } = session.options
-  const wanted = split === 'auto' ? (property.inputs <= FEW_INPUTS ? 'inputs' : 'relus') : split
-  const searched = wanted === 'inputs' || !hasRelus(session.subject) ? searchInputs : searchRelus
-  const grounds: Prepared[] = []
-  for (const [at, c] of property.cases.entries()) {
-    const ground = await groundOf(session, c)
-    grounds.push(ground)
-    if (session.seconds() < ATTACK.share * session.timeout) await attackAll(session, c, ground, at)
-  }
-  let lower = Number.POSITIVE_INFINITY
-  let undecided: Ended | undefined
-  for (const [at, c] of property.cases.entries()) {
-    if (session.late()) throw new Ended('timeout', Number.NEGATIVE_INFINITY)
+/** What a refusal says, and whether bounds that round to nearest would go on. */
+const reasonOf = ({ bench }: Session, e: MixtrainException): string => {
+  const { subject, options } = bench
+  const own = show(e.error)
+  return e.error.kind === 'unsupported' && options.rounding !== 'none' && !refusedBy(subject, 'none')
+    ? `${own}; bounds that round to nearest (--rounding none) may decide it, without a proof`
+    : own
+}
+
+/** The goals of all cases: what is near 0 depends on the outputs at the centres of their boxes. */
+const goalsFor = async (
+  { options, hunter }: Bench,
+  { cases }: UnsafeProperty,
+  { constraints, conjunctions }: PropertyExtent,
+): Promise<readonly Goal[]> => {
+  const centres = await hunter.outputs(cases.map((c) => Float32Array.from(c.lower, (l, i) => 0.5 * (l + c.upper[i]))))
+  const extent = goalExtent(constraints, conjunctions)
+  return cases.flatMap((c, at) => goalsOf(c, at, extent, centres[at], options.rounding))
+}
+
+/** Attacks, then searches. Throws an end other than unsat; returns the least bound of what was closed. */
+const decided = async (start: Session, property: UnsafeProperty, extent: PropertyExtent): Promise<number> => {
+  try {
+    const session = { ...start, goals: await goalsFor(start.bench, property, extent) }
     try {
-      lower = Math.min(lower, await searched(session, c, grounds[at], at))
+      await attackAll(session)
     } catch (e) {
-      if (!(e instanceof Ended)) throw e
-      // Another case may have a counterexample yet.
-      lower = Math.min(lower, e.lower)
-      if (e.verdict !== 'unknown') {
-        const all = at === property.cases.length - 1
-        throw new Ended(e.verdict, all ? lower : Number.NEGATIVE_INFINITY, e.counterexample)
-      }
-      undecided ??= e
+      // What cannot be attacked may be bounded yet.
+      if (!another(e) && !(e instanceof OutOfTime)) throw e
     }
+    return await searched(session)
+  } catch (e) {
+    if (e instanceof OutOfTime) throw new Ended('timeout', Number.NEGATIVE_INFINITY, undefined, e.message)
+    if (another(e)) throw new Ended('unknown', Number.NEGATIVE_INFINITY, undefined, reasonOf(start, e))
+    throw e
   }
-  return undecided === undefined ? lower : new Ended('unknown', lower, undefined, undecided.reason)
 }
 
 /** Decides properties of one network, by plans that are made once. */
@@ -521,73 +612,89 @@ export interface Decider {
   readonly close: () => void
 }
 
+const benchOf = async (
+  region: Region,
+  budget: Budget,
+  subject: Subject,
+  { constraints, conjunctions }: PropertyExtent,
+  options: Required<DecisionOptions>,
+): Promise<Bench> => {
+  const { rounding, batchSize } = options
+  const extent = goalExtent(constraints, conjunctions)
+  const width = region.backend.dtype === 'f32' ? 4 : 8
+  let way: ReturnType<typeof inputWays>[number] | undefined
+  return {
+    subject,
+    options,
+    hunter: hunter(region, budget, subject, constraints),
+    root: rootOf(region, budget, subject, rounding),
+    inputs: pool(budget, batchSize, (batch) =>
+      firstOf(way === undefined ? inputWays(budget.memory, width) : [way], async (w, isLast) => {
+        const made = await inputBrancher(region, budget)(subject, { extent, rounding }, w, batch)
+        // A way of which one box takes all the time is none, unless there is no other.
+        if (batch === 1 && !isLast && made.seconds() > 0.25 * budget.left()) throw new OutOfTime('bounding one box')
+        way = w
+        return made
+      }),
+    ),
+    relus: pool(budget, batchSize, (batch) => reluBrancher(region, budget)(subject, { batch, rounding, ...BRANCH })),
+    referee: refereeOf(region, budget, subject, rounding),
+  }
+}
+
+/** Bytes that a WebAssembly memory has at most, less what the machine itself takes. */
+export const ADDRESSABLE = 65535 * 65536 - 2 ** 24
+
 /**
  * Decides properties of a network: attack first, then branch and bound. A case is a box and a disjunction of unsafe conjunctions; it
- * holds iff for every conjunction and every part of the box some constraint c . y <= b is refuted by a bound c . y - b > 0.
+ * holds iff for every conjunction and every part of the box some constraint c . y <= b is refuted by a bound c . y - b > 0, or a mean of some by a bound of the mean.
  *
- * - Up to 20 inputs are bisected (ReluVal, arXiv:1804.10829) and bounded by CROWN with intersected hidden boxes.
- * - Otherwise the box is bounded by alpha-CROWN (arXiv:2011.13824) with all hidden slopes optimised, and split at ReLUs with
- *   beta-CROWN (arXiv:2103.06624); neurons are chosen by the intercepts of their relaxations, the first few by trial (arXiv:2104.06718).
+ * - Up to 20 free inputs are bisected (ReluVal, arXiv:1804.10829) and bounded by CROWN with intersected hidden boxes, all rows of a box at once.
+ * - Otherwise the box is bounded by CROWN, then, for rows that leaves open, by alpha-CROWN (arXiv:2011.13824) with all hidden slopes optimized, and split at ReLUs with
+ *   beta-CROWN (arXiv:2103.06624); neurons are chosen by the intercepts of their relaxations, the first few by trial (arXiv:2104.06718). Up to 128 free inputs both kinds of
+ *   split are tried by turns.
+ * - All cases share one queue. Plans are made for 1, 8, 64 subproblems as there are so many. What does not fit the memory is bounded in parts, then by CROWN-IBP, then by intervals.
  *
  * `sat` comes with a point that lies in the box and satisfies the constraints, as they were meant and in the arithmetic that `rounding` names (robust/judge.ts).
- * `unsat` means that every part of the box was closed by a bound that rounds outward, optimised slopes and multipliers included, since any of them are sound: a
+ * `unsat` means that every part of the box was closed by a bound that rounds outward, optimized slopes and multipliers included, since any of them are sound: a
  * theorem about what `rounding` names (core/rounding.ts). With `rounding: 'none'` bounds round to nearest and count above `SAFETY`, which is no proof. A
- * bound that is NaN or infinite never counts. What is neither is `unknown` or, past the limit, `timeout`.
- * @throws usage errors where property and network do not fit; unsupported and memory errors; device errors.
+ * bound that is NaN or infinite never counts. What is neither is `unknown` or, where the time left does not suffice for what comes next, `timeout`; a network whose bounds are
+ * refused is attacked all the same, and then `unknown` with the reason.
+ * @throws usage errors where property and network do not fit; unsupported errors where the network cannot be run; device errors.
  */
 export const decider =
-  (subject: Subject, extent: Extent, given: DecisionOptions = {}) =>
+  (subject: Subject, extent: PropertyExtent, given: DecisionOptions = {}) =>
   async (backend: Backend): Promise<Decider> => {
     const options = { ...DEFAULTS, ...given }
-    const { rounding, memory, batchSize } = options
+    const { rounding } = options
     requireIeee(backend.name, rounding)
-    const { constraints: rows, conjunctions } = extent
-    const width = backend.dtype === 'f32' ? 4 : 8
     const { region, close } = openRegion(backend)
-    const referee = await judge(subject, rounding, backend)
-    const bench: Bench = {
-      subject,
-      options,
-      rows,
-      attack: lazily(() => attacker(region)(subject, ATTACK.images, rows, ATTACK.steps)),
-      root: lazily(() => {
-        const chunk = Math.max(1, Math.min(conjunctions, Math.floor(ROOT_ROWS / rows)))
-        return rootOf(region, subject, rows * chunk, memory, rounding)
-      }),
-      relus: lazily(async () => {
-        const batch = fitting(batchSize, memory, (n) => reluBytes(subject, { rows, batch: n, rounding }, width))
-        return { batch, ...(await reluBrancher(region)(subject, { rows, batch, rounding, ...BRANCH })) }
-      }),
-      inputs: lazily(async () => {
-        const batch = fitting(batchSize, memory, (n) => inputBytes(subject, { rows, batch: n, rounding }, width))
-        return { batch, ...(await inputBrancher(region)(subject, { rows, batch, rounding })) }
-      }),
-      check: referee.check,
-      doubt: referee.doubt,
-      outputs: referee.outputs,
-    }
+    const budget = budgetOf(region, backend.name === 'wasm' ? Math.min(options.memory, ADDRESSABLE) : options.memory)
+    const bench = await benchOf(region, budget, subject, extent, options)
     return {
       decide: async (property, { timeout = TIMEOUT, progress = () => undefined } = {}) => {
         checked(subject, extent, property)
-        const begun = performance.now()
-        const seconds = () => (performance.now() - begun) / 1000
         let bounded = 0
-        const session: Session = {
-          ...bench,
-          timeout,
-          seconds,
-          late: () => seconds() >= timeout,
-          note: async (p) => progress({ ...p, bounded, seconds: seconds() }),
-          count: (n) => {
-            bounded += n
-          },
-        }
-        const end = await decided(session, property).catch((e) => {
-          if (e instanceof Ended) return e
-          throw e
-        })
-        const common = { bounded, seconds: seconds() }
-        const doubt = referee.doubt()
+        let last: Parameters<Session['note']>[0] = { phase: 'attack', at: 0, open: 0, lower: Number.NEGATIVE_INFINITY }
+        const shown = async () => progress({ ...last, bounded, seconds: budget.seconds() })
+        budget.start(timeout, shown)
+        const end = await (async () => {
+          try {
+            const note: Session['note'] = (p) => {
+              last = p
+              return shown()
+            }
+            const count = (n: number) => {
+              bounded += n
+            }
+            return await decided({ bench, budget, goals: [], note, count }, property, extent)
+          } catch (e) {
+            if (e instanceof Ended) return e
+            throw e
+          }
+        })()
+        const common = { bounded, seconds: budget.seconds() }
+        const doubt = await bench.referee.doubt()
         return end instanceof Ended
           ? {
               verdict: end.verdict,
@@ -602,7 +709,7 @@ export const decider =
           : { verdict: 'unsat', counterexample: undefined, lower: end, reason: undefined, ...common }
       },
       close: () => {
-        referee.close()
+        bench.referee.close()
         close()
       },
     }

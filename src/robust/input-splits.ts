@@ -2,149 +2,280 @@ import type { Region } from '../backend/region.ts'
 import { interval } from '../core/op.ts'
 import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
-import type { Tensor } from '../core/tensor.ts'
-import { add, greater, input, max, maximum, mul, neg, select, sub, subRounded, sum, zeros } from '../ops/index.ts'
+import type { Interval, Tensor } from '../core/tensor.ts'
+import {
+  add,
+  greater,
+  input,
+  max,
+  maximum,
+  mul,
+  neg,
+  reshape,
+  select,
+  stopGradient,
+  sub,
+  subRounded,
+  sum,
+  zeros,
+} from '../ops/index.ts'
+import { anatomy } from '../tape/anatomy.ts'
 import type { Boxes } from '../tape/ibp.ts'
 import { linearBounds } from '../tape/linear-bounds.ts'
-import { plan } from '../tape/plan.ts'
-import { compileIn } from '../tape/run.ts'
 import { substitute } from '../tape/tape.ts'
 import { grad } from '../tape/vjp.ts'
 import { crown, ibp, intersected } from './bounds.ts'
-import { outputOf, type Subject, violation } from './counterexample.ts'
-import { excess, type Ground } from './relu-splits.ts'
+import { argumentsOf, type Budget, type Graph } from './budget.ts'
+import { outputOf, type Subject } from './counterexample.ts'
+import { type Box, type Conjunction, type Extent, type Goal, grained, mixed, raised } from './goals.ts'
+import { type Way, walkNodes, ways } from './root-bounds.ts'
 
-/** A box of inputs, part of a case's box. */
+/** A box of inputs, part of a goal's box. */
 export interface Cell {
-  readonly conjunction: number
-  readonly box: { readonly lower: Float32Array; readonly upper: Float32Array }
+  readonly goal: Goal
+  readonly box: Box
+  /** Lower bound of the largest row of each conjunction, less its tolerance: above 0 it is refuted. */
+  readonly margins: Float64Array
+  /** The least of them. */
   readonly lower: number
+  /** The conjunction of that. */
+  readonly conjunction: number
+  /** Weights of the rows of each conjunction, for a row that is their mean. */
+  readonly weights: readonly Float64Array[]
   /** Inputs to halve, the best first. */
   readonly next: readonly number[]
+  /** Where the bound is least, and how far that is from a counterexample. */
   readonly point: Float32Array
   readonly violation: number
+  readonly depth: number
 }
 
 export interface InputOptions {
-  readonly rows: number
-  readonly batch: number
+  readonly extent: Extent
   /** Of the bounds. */
   readonly rounding: Rounding
 }
 
+/** Rows of a conjunction in a plan: its own and, if it has several, their weighted mean. */
+const rowsOf = ({ rows }: Extent): number => (rows > 1 ? rows + 1 : 1)
+/** How fast weights move. */
+const RATE = 1.5
+
 /**
- * Bounds of a batch of boxes: CROWN, each hidden box intersected with interval propagation from the hidden boxes before it, and
- * the better of two slopes at the end. `[rows, n]`.
+ * Bounds of a batch of boxes: `margin` of every row, where the least of them is, the output there, and what halving an input would gain. Hidden boxes by CROWN, each
+ * intersected with interval propagation from those before it; the better of two slopes at the end.
  */
-const graphOf = (subject: Subject, { rows, batch, rounding }: InputOptions) => {
+const graphOf = (subject: Subject, { extent, rounding }: InputOptions, way: Way, batch: number): Graph => {
   const x = input('x', [batch, ...subject.input])
   const y = outputOf(subject, x)
   const [lower, upper] = [input('lower', x.shape), input('upper', x.shape)]
   const boxes: Boxes = new Map([[x, interval(lower, upper)]])
+  const each = rowsOf(extent)
+  const rows = each * extent.conjunctions
   const [spec, bound] = [input('spec', [rows, batch, subject.outputs]), input('bound', [rows, batch])]
-  const given = intersected(crown, ibp)(y, boxes, undefined, rounding)
+  const made = way.hidden(y, boxes, rounding)
+  const given: Boxes =
+    way.share <= 1
+      ? made
+      : new Map(
+          [...made].map(([h, b]): [Tensor, Interval] => [h, interval(stopGradient(b.lower), stopGradient(b.upper))]),
+        )
   // The last walk meets the box moved by 0: the derivative with respect to that 0 is its coefficient of the input.
   const shift = zeros(x.shape)
   const moved: Boxes = new Map([[x, interval(add(lower, shift) as Tensor, add(upper, shift) as Tensor)]])
-  const ends = (['adaptive', 'same'] as const).map(
-    (slope) => linearBounds({ slope, hidden: 'own' })(y, moved, given, rounding).rows(spec).lower,
+  const ends =
+    way.name === 'intervals'
+      ? [way.rows(y, moved, given, rounding).rows(spec).lower]
+      : (['adaptive', 'same'] as const).map(
+          (slope) => linearBounds({ slope, hidden: 'own' })(y, moved, given, rounding).rows(spec).lower,
+        )
+  const margin = subRounded(
+    ends.reduce((a, b) => maximum(a, b) as Tensor),
+    bound,
+    rounding,
   )
-  const margin = subRounded(maximum(ends[0], ends[1]), bound, rounding)
-  const top = sum(max(margin, 0))
-  const [coefficient, l, u] = grad(top, [shift, lower, upper])
+  // The conjunction that is farthest from being refuted, by its best row.
+  const best = max(reshape(margin, [extent.conjunctions, each, batch]), 1)
+  const least = neg(max(neg(best) as Tensor, 0)) as Tensor
+  const [coefficient, l, u] = grad(sum(least), [shift, lower, upper])
   const point = select(greater(coefficient, 0), lower, upper) as Tensor
-  const [closeness] = substitute([violation(y, spec, bound)], new Map([[x, point]]))
-  // First-order gain of halving an input: the lower half loses the upper end, and the other way round.
+  const [there] = substitute([y], new Map([[x, point]]))
+  // First-order gain of halving an input, through hidden boxes, too (without, the bounds of a batch take two thirds of the time, but up to 60 times as many are needed): the
+  // lower half loses the upper end, and the other way round. In parts, hidden boxes are taken as they are: all walks at once would not fit.
   const gain = mul(sub(upper, lower), add(maximum(l, 0), maximum(neg(u), 0))) as Tensor
-  return { inputs: [lower, upper, spec, bound], outputs: [margin, point, closeness, gain] }
+  return {
+    inputs: [lower, upper, spec, bound],
+    outputs: [margin, point, there, gain, ...(each > 1 ? grad(sum(margin), [spec]) : [])],
+  }
 }
 
-/** Bytes of scratch of a batch. */
-export const inputBytes = (subject: Subject, options: InputOptions, width: number): number => {
-  const { inputs, outputs } = graphOf(subject, options)
-  return plan(outputs, inputs).arena * width
+export const inputWays = (memory: number, width: number): readonly Way[] => {
+  const [, ...others] = ways(memory, width)
+  const both: Way['hidden'] = (output, boxes, rounding) => intersected(crown, ibp)(output, boxes, undefined, rounding)
+  return [{ name: 'CROWN', share: 1, hidden: both, rows: crown }, ...others]
 }
 
 export interface InputBrancher {
-  readonly root: (conjunction: number, box: Cell['box']) => Cell
-  readonly bound: (ground: Omit<Ground, 'hidden'>, cells: readonly Cell[]) => Promise<readonly Cell[]>
-  /** The cell in 2^levels parts or, where float32 has no more numbers, fewer; none where it cannot be halved at all. */
-  readonly split: (cell: Cell, levels: number) => readonly Cell[]
+  readonly root: (goal: Goal) => Cell
+  readonly bound: (cells: readonly Cell[]) => Promise<readonly Cell[]>
+  /** Cells of one run, its multiply-adds and an estimate of its seconds. */
+  readonly batch: number
+  readonly work: number
+  readonly seconds: () => number
+  readonly way: string
 }
 
-/** Bisection of the inputs, along the dimension where it raises the bound most (ReluVal, arXiv:1804.10829). */
+/** A conjunction that is not there is one that a cell has refuted. */
+const NOTHING = Number.POSITIVE_INFINITY
+
+const specOf = (c: Conjunction, weights: Float64Array, each: number) =>
+  Array.from({ length: each }, (_, k) =>
+    each > 1 && k === each - 1 && c.dyadic && c.rows.length > 1
+      ? mixed(c, weights)
+      : { row: c.rows[k % c.rows.length], bound: c.bounds[k % c.rows.length] },
+  )
+
+/** The first cell of a goal. */
+export const rootCell = (goal: Goal): Cell => ({
+  goal,
+  box: goal.box,
+  margins: new Float64Array(goal.conjunctions.length).fill(Number.NEGATIVE_INFINITY),
+  lower: Number.NEGATIVE_INFINITY,
+  conjunction: 0,
+  weights: goal.conjunctions.map(({ rows }) => grained(rows.map(() => 1 / rows.length))),
+  next: [],
+  point: new Float32Array(goal.box.lower.length),
+  violation: NOTHING,
+  depth: 0,
+})
+
+const halves = (cell: Cell, i: number): readonly Cell[] => {
+  const { lower, upper } = cell.box
+  const middle = Math.fround(0.5 * (lower[i] + upper[i]))
+  if (!(middle > lower[i] && middle < upper[i])) return []
+  const [left, right] = [upper.slice(), lower.slice()]
+  left[i] = middle
+  right[i] = middle
+  const depth = cell.depth + 1
+  return [
+    { ...cell, depth, box: { lower, upper: left } },
+    { ...cell, depth, box: { lower: right, upper } },
+  ]
+}
+
+/** Two halves of a cell, across the input where that raises the bound most (ReluVal, arXiv:1804.10829); none where float32 has no number between any ends. */
+export const splitCell = (cell: Cell): readonly Cell[] => {
+  for (const i of cell.next) {
+    const parts = halves(cell, i)
+    if (parts.length > 0) return parts
+  }
+  return []
+}
+
+/** Bisection of the inputs, `batch` cells at a time. @throws memory and unsupported errors where this way is not open. */
 export const inputBrancher =
-  (region: Region) =>
-  async (subject: Subject, options: InputOptions): Promise<InputBrancher> => {
-    const { backend } = region
-    const { rows, batch } = options
-    const { inputs, outputs } = graphOf(subject, options)
-    const { run } = await compileIn(region)(outputs, inputs)
-    const alloc = (t: Tensor) => region.alloc(S.size(t.shape))
-    const [given, results] = [inputs.map(alloc), outputs.map(alloc)]
+  (region: Region, budget: Budget) =>
+  async (subject: Subject, options: InputOptions, way: Way, batch: number): Promise<InputBrancher> => {
+    const { extent } = options
+    let graph: Graph | undefined
+    const what = batch === 1 ? 'bounding one box' : `bounding ${batch} boxes`
+    const plan = await budget.plan(what, 2 * way.share * walkNodes(subject), () => {
+      graph = graphOf(subject, options, way, batch)
+      return graph
+    })
+    const { inputs, outputs } = graph as Graph
+    const [given, results] = [argumentsOf(region, inputs), argumentsOf(region, outputs)]
     const size = S.size(subject.input)
-    const filled = given.map(({ length }) => new Float32Array(length))
-    const halves = (cell: Cell, i: number): readonly Cell[] => {
-      const { lower, upper } = cell.box
-      const middle = Math.fround(0.5 * (lower[i] + upper[i]))
-      if (!(middle > lower[i] && middle < upper[i])) return [cell]
-      const [left, right] = [upper.slice(), lower.slice()]
-      left[i] = middle
-      right[i] = middle
-      return [
-        { ...cell, box: { lower, upper: left } },
-        { ...cell, box: { lower: right, upper } },
-      ]
+    const each = rowsOf(extent)
+    const filled = given.all.map(({ length }) => new Float32Array(length))
+    const put = ({ goal, box, weights }: Cell, b: number): void => {
+      filled[0].set(box.lower, b * size)
+      filled[1].set(box.upper, b * size)
+      for (let g = 0; g < extent.conjunctions; g++) {
+        const own = g % goal.conjunctions.length
+        specOf(goal.conjunctions[own], weights[own], each).forEach(({ row, bound }, k) => {
+          const r = (g * each + k) * batch + b
+          filled[2].set(row, r * subject.outputs)
+          filled[3][r] = bound
+        })
+      }
     }
     return {
-      root: (conjunction, box) => ({
-        conjunction,
-        box,
-        lower: Number.NEGATIVE_INFINITY,
-        next: [],
-        point: new Float32Array(size),
-        violation: Number.POSITIVE_INFINITY,
-      }),
-      bound: async ({ spec, bound, tolerance }, cells) => {
-        for (let b = 0; b < batch; b++) {
-          const { conjunction, box } = cells[b % cells.length]
-          filled[0].set(box.lower, b * size)
-          filled[1].set(box.upper, b * size)
-          for (let k = 0; k < rows; k++) {
-            const own = spec[conjunction].subarray(k * subject.outputs, (k + 1) * subject.outputs)
-            filled[2].set(own, (k * batch + b) * subject.outputs)
-            filled[3][k * batch + b] = bound[conjunction][k]
-          }
-        }
-        given.forEach((g, i) => {
-          backend.write(g, filled[i])
-        })
-        run([...given, ...results])
+      batch,
+      work: plan.work,
+      seconds: plan.seconds,
+      way: way.name,
+      root: rootCell,
+      bound: async (cells) => {
+        for (let b = 0; b < batch; b++) put(cells[b % cells.length], b)
+        filled.forEach((data, i) => given.write(i, data))
+        await plan.run([...given.all, ...results.all])
         const seen: ArrayLike<number>[] = []
-        for (const r of results) seen.push(await backend.read(r))
-        const [margin, point, closeness, gain] = seen
-        return cells.map((cell, b) => {
-          const own = Float32Array.from({ length: rows }, (_, k) => margin[k * batch + b])
-          const { lower, upper } = cell.box
-          const width = (i: number) => upper[i] - lower[i]
+        for (let i = 0; i < results.all.length; i++) seen.push(await results.read(i))
+        const [margin, point, output, gain, slope] = seen
+        return cells.map((cell, b): Cell => {
+          const { goal } = cell
+          const row = (g: number, k: number) => (g * each + k) * batch + b
+          const y = Float64Array.from({ length: subject.outputs }, (_, j) => output[b * subject.outputs + j])
+          const margins = cell.margins.map((before, g) =>
+            Math.max(
+              before,
+              marginOf(goal.conjunctions[g], (k) => margin[row(g, k)], each),
+            ),
+          )
+          let conjunction = 0
+          margins.forEach((m, g) => {
+            if (m < margins[conjunction]) conjunction = g
+          })
+          const width = (i: number) => cell.box.upper[i] - cell.box.lower[i]
           const score = (i: number) => (gain[b * size + i] > 0 ? gain[b * size + i] : 0)
           const order = Array.from({ length: size }, (_, i) => i).filter((i) => width(i) > 0)
           return {
             ...cell,
-            lower: Math.max(cell.lower, excess(own, tolerance[cell.conjunction])),
+            margins,
+            lower: margins[conjunction],
+            conjunction,
+            weights: cell.weights.map((w, g) => {
+              const c = goal.conjunctions[g]
+              if (!c.dyadic || c.rows.length === 1 || margins[g] > 0) return w
+              const at = row(g, each - 1) * subject.outputs
+              const gains = c.rows.map((r, k) => r.reduce((s, a, j) => s + a * slope[at + j], -c.bounds[k]))
+              return grained(raised(w, gains, RATE))
+            }),
             next: order.sort((i, j) => score(j) - score(i) || width(j) - width(i)),
             point: Float32Array.from({ length: size }, (_, i) => point[b * size + i]),
-            violation: closeness[b],
+            violation: violationOf(goal, y),
           }
         })
       },
-      split: (cell, levels) => {
-        const parts = cell.next
-          .slice(0, levels)
-          .reduce<readonly Cell[]>((all, i) => all.flatMap((c) => halves(c, i)), [cell])
-        if (parts.length > 1) return parts
-        const other = cell.next.slice(levels).find((i) => halves(cell, i).length > 1)
-        return other === undefined ? [] : halves(cell, other)
-      },
     }
   }
+
+/** The largest excess of a conjunction's rows, or of their mean; NaN and infinity prove nothing. */
+const marginOf = ({ rows, tolerance }: Conjunction, margin: (k: number) => number, each: number): number => {
+  let most = Number.NEGATIVE_INFINITY
+  for (let k = 0; k < each; k++) {
+    const isMean = each > 1 && k === each - 1
+    const e = margin(k) - (isMean ? Math.max(...tolerance) : tolerance[k % rows.length])
+    if (e > most && e < Number.POSITIVE_INFINITY) most = e
+  }
+  return most
+}
+
+/** How far an output is from a counterexample: the least over conjunctions of the largest c . y - b. */
+export const violationOf = ({ conjunctions }: Pick<Goal, 'conjunctions'>, y: ArrayLike<number>): number =>
+  Math.min(
+    ...conjunctions.map(({ rows, bounds }) =>
+      Math.max(...rows.map((r, k) => r.reduce((s, a, j) => s + a * y[j], -bounds[k]))),
+    ),
+  )
+
+/** Free inputs of a box. */
+export const freeInputs = ({ lower, upper }: Box): number => lower.reduce((n, l, i) => n + Number(upper[i] > l), 0)
+
+/** Hidden neurons of a network. */
+export const neuronsOf = (subject: Subject): number => {
+  const x = input('x', [1, ...subject.input])
+  const y = outputOf(subject, x)
+  return anatomy(y, new Map([[x, interval(x, x)]])).hidden.reduce((n, h) => n + S.size(h.shape), 0)
+}

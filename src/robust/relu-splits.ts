@@ -1,38 +1,38 @@
-import type { Buffer } from '../backend/backend.ts'
 import type { Region } from '../backend/region.ts'
 import { power } from '../core/number.ts'
 import { interval } from '../core/op.ts'
 import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import type { Interval, Tensor } from '../core/tensor.ts'
-import { add, concat, greater, input, max, mul, neg, reshape, select, subRounded, sum, zeros } from '../ops/index.ts'
+import { add, concat, greater, input, mul, neg, reshape, select, subRounded, sum, zeros } from '../ops/index.ts'
 import { anatomy } from '../tape/anatomy.ts'
 import type { Boxes } from '../tape/ibp.ts'
 import { linearBounds } from '../tape/linear-bounds.ts'
-import { plan } from '../tape/plan.ts'
-import { compileIn } from '../tape/run.ts'
 import { order, rewrite, substitute } from '../tape/tape.ts'
 import { grad } from '../tape/vjp.ts'
-import { ascending, ascentGraph, type Free, isRelu, leak } from './alpha-crown.ts'
-import { outputOf, type Subject, violation } from './counterexample.ts'
-
-/** Boxes of the hidden nodes of one region of inputs, in the order of the graph. */
-export interface HiddenBoxes {
-  readonly lower: readonly Float32Array[]
-  readonly upper: readonly Float32Array[]
-}
+import { ascending, type Free, isRelu, leak } from './alpha-crown.ts'
+import { argumentsOf, type Budget, type Graph } from './budget.ts'
+import { outputOf, type Subject } from './counterexample.ts'
+import { type Box, type Conjunction, type Goal, grained, mixed, raised } from './goals.ts'
+import { violationOf } from './input-splits.ts'
+import { type HiddenBoxes, walkNodes } from './root-bounds.ts'
 
 /** Part of the inputs: those at which the chosen neurons have the chosen signs, within a box. */
 export interface Branch {
+  readonly goal: Goal
   readonly conjunction: number
+  /** Boxes of the hidden nodes over the whole box of the goal: splits clip them. */
+  readonly hidden: HiddenBoxes
+  /** Weights of the rows of the conjunction: their mean is what is bounded. */
+  readonly weights: Float64Array
   /** Neuron and sign, as 2 neuron + (sign > 0 ? 1 : 0). Neurons of all split nodes are numbered through. */
   readonly splits: readonly number[]
-  /** Multipliers of the splits, `[splits, rows]`. */
+  /** Multipliers of the splits. */
   readonly betas: Float32Array
-  /** Slopes in 255ths of the way from the leak of a ReLU to 1, `[relus and their elements, rows]`; any are sound. */
+  /** Slopes in 255ths of the way from the leak of a ReLU to 1, the elements of one ReLU after the other; any are sound. */
   readonly alphas: Uint8Array
   /** Part of the case's box, where the inputs were split. */
-  readonly box: { readonly lower: Float32Array; readonly upper: Float32Array }
+  readonly box: Box
   readonly lower: number
   /** Neurons to split at, the best first; empty when all are stable. */
   readonly next: readonly number[]
@@ -41,19 +41,10 @@ export interface Branch {
   readonly violation: number
   /** Rounds of ascent without a new split. */
   readonly stalled: number
-}
-
-/** What a batch of branches has in common. */
-export interface Ground {
-  readonly hidden: HiddenBoxes
-  /** By conjunction: coefficients `[rows, outputs]`, bounds `[rows]`, and what a bound must exceed `[rows]`. */
-  readonly spec: readonly Float32Array[]
-  readonly bound: readonly Float32Array[]
-  readonly tolerance: readonly Float32Array[]
+  readonly depth: number
 }
 
 export interface ReluOptions {
-  readonly rows: number
   readonly batch: number
   /** Of the bounds. */
   readonly rounding: Rounding
@@ -64,7 +55,7 @@ export interface ReluOptions {
 }
 
 /** What a graph depends on. */
-type Shapes = Pick<ReluOptions, 'rows' | 'batch' | 'rounding'>
+type Shapes = Pick<ReluOptions, 'batch' | 'rounding'>
 
 const FOREVER = 3e38
 /** Rounds of ascent that a branch without unstable neurons gets before an input is halved. */
@@ -94,7 +85,8 @@ const marked = (y: Tensor): { readonly y: Tensor; readonly marks: readonly Tenso
  * side is a linear functional of the outputs and of z, so its bound is an ordinary walk, from a network that has the split nodes
  * among its outputs.
  */
-const graphOf = (subject: Subject, { rows, batch, rounding }: Shapes, mark: boolean) => {
+const graphOf = (subject: Subject, { batch, rounding }: Shapes, mark: boolean) => {
+  const rows = 1
   const x = input('x', [batch, ...subject.input])
   const { y, marks } = mark ? marked(outputOf(subject, x)) : { y: outputOf(subject, x), marks: [] }
   const [lower, upper] = [input('lower', x.shape), input('upper', x.shape)]
@@ -152,63 +144,120 @@ const ascentOf = (subject: Subject, options: Shapes) => {
   }
 }
 
-/** Bounds, coefficients of the ReLUs where the best row is bounded, and the point where that bound is least. */
-const scoreOf = (subject: Subject, options: Shapes) => {
-  const { free, inputs, lowerOf, marks, box, x, y, spec, bound } = graphOf(subject, options, true)
+/** Bounds, the point where each is least, the output there, what the rows of the conjunction are there, and the coefficients of the ReLUs. */
+const scoreOf = (subject: Subject, options: Shapes): Graph => {
+  const { free, inputs, lowerOf, marks, box, x, y, spec } = graphOf(subject, options, true)
   const values = free.map(({ shape }, i) => input(`value.${i}`, shape))
   const lower = lowerOf(values)
-  const [l, u, ...coefficients] = grad(sum(max(lower, 0)), [...box, ...marks])
+  const [l, u, slope, ...coefficients] = grad(sum(lower), [...box, spec, ...marks])
   const point = select(greater(add(l, u), 0), box[0], box[1]) as Tensor
-  const [closeness] = substitute([violation(y, spec, bound)], new Map([[x, point]]))
-  return { inputs: [...inputs, ...values], outputs: [lower, point, closeness, ...coefficients] }
+  const [there] = substitute([y], new Map([[x, point]]))
+  return { inputs: [...inputs, ...values], outputs: [lower, point, there, slope, ...coefficients] }
+}
+
+const trialOf = (subject: Subject, options: Shapes): Graph => {
+  const { free, inputs, lowerOf } = graphOf(subject, options, false)
+  const values = free.map(({ shape }, i) => input(`value.${i}`, shape))
+  return { inputs: [...inputs, ...values], outputs: [lowerOf(values)] }
 }
 
 /** True for a network that ReLU splitting can split. */
 export const hasRelus = (subject: Subject): boolean =>
   order([outputOf(subject, input('x', [1, ...subject.input]))]).some(isRelu)
 
-/** Bytes of scratch of the largest graph of a batch. */
-export const reluBytes = (subject: Subject, options: Shapes, width: number): number => {
-  const { arguments: given, results } = ascentGraph(ascentOf(subject, options))
-  return plan(results, given).arena * width
-}
-
 /** ReLU splitting on a device. */
 export interface ReluBrancher {
-  /** Slopes of a branch without splits, from those of one row: by ReLU, its elements. */
-  readonly root: (conjunction: number, box: Branch['box'], alphas: readonly (readonly Float32Array[])[]) => Branch
+  /** Branches of one run, multiply-adds of bounding them, and an estimate of the seconds of one ascent. */
+  readonly batch: number
+  readonly work: number
+  readonly seconds: () => number
+  /** A branch without splits, from hidden boxes and slopes by ReLU. */
+  readonly root: (
+    goal: Goal,
+    conjunction: number,
+    hidden: HiddenBoxes,
+    alphas: readonly Float32Array[],
+    weights: Float64Array,
+  ) => Branch
   /** Raises the bounds of up to `batch` branches, and finds out how to split them. */
-  readonly bound: (ground: Ground, branches: readonly Branch[], late: () => boolean) => Promise<readonly Branch[]>
-  /** The branch in 2^levels parts, if it has so many neurons to split at; by an input where it has none. */
-  readonly split: (branch: Branch, levels: number) => readonly Branch[]
+  readonly bound: (branches: readonly Branch[]) => Promise<readonly Branch[]>
 }
 
-/** Least margin over its tolerance; NaN and infinity prove nothing. */
-export const excess = (lower: ArrayLike<number>, tolerance: ArrayLike<number>): number => {
-  let most = Number.NEGATIVE_INFINITY
-  for (let k = 0; k < tolerance.length; k++) {
-    const e = lower[k] - tolerance[k]
-    if (e > most && e < Number.POSITIVE_INFINITY) most = e
-  }
-  return most
+/** The branch in two, at the best neuron; once more, or at an input where it has none. */
+export const splitBranch = (branch: Branch): readonly Branch[] => {
+  const [neuron] = branch.next
+  if (neuron === undefined)
+    return branch.stalled < PATIENCE ? [{ ...branch, stalled: branch.stalled + 1 }] : halved(branch)
+  return [0, 1].map((sign) => {
+    const betas = new Float32Array(branch.betas.length + 1)
+    betas.set(branch.betas)
+    return { ...branch, splits: [...branch.splits, 2 * neuron + sign], betas, stalled: 0, depth: branch.depth + 1 }
+  })
+}
+
+/** Two halves of the box of a branch, across its widest side; none where no float32 lies between its ends. */
+const halved = (branch: Branch): readonly Branch[] => {
+  const { lower, upper } = branch.box
+  let widest = 0
+  for (let i = 1; i < lower.length; i++) if (upper[i] - lower[i] > upper[widest] - lower[widest]) widest = i
+  const middle = Math.fround(0.5 * (lower[widest] + upper[widest]))
+  if (!(middle > lower[widest] && middle < upper[widest])) return []
+  const [left, right] = [upper.slice(), lower.slice()]
+  left[widest] = middle
+  right[widest] = middle
+  return [
+    { ...branch, box: { lower, upper: left }, stalled: 0, depth: branch.depth + 1 },
+    { ...branch, box: { lower: right, upper }, stalled: 0, depth: branch.depth + 1 },
+  ]
+}
+
+/** Bytes of a branch that waits. */
+export const branchBytes = (branch: Branch): number =>
+  branch.alphas.length + 4 * branch.betas.length + 24 * branch.splits.length + 300
+
+/** How fast weights of rows move. */
+const RATE = 1.5
+
+/** What is bounded of a branch: the mean of its conjunction's rows, or its only row. */
+const rowOf = ({ goal, conjunction, weights }: Branch): { readonly row: Float32Array; readonly bound: number } => {
+  const c = goal.conjunctions[conjunction]
+  if (c.rows.length > 1 && c.dyadic) return mixed(c, weights)
+  let best = 0
+  weights.forEach((w, k) => {
+    if (w > weights[best]) best = k
+  })
+  return { row: c.rows[best], bound: c.bounds[best] }
+}
+
+/** What a bound of the mean must exceed. */
+const toleranceOf = (c: Conjunction): number => Math.max(...c.tolerance)
+
+/** A bound less its tolerance; NaN and infinity prove nothing. */
+const excess = (lower: number, c: Conjunction): number => {
+  const e = lower - toleranceOf(c)
+  return e < Number.POSITIVE_INFINITY ? e : Number.NEGATIVE_INFINITY
 }
 
 export const reluBrancher =
-  (region: Region) =>
+  (region: Region, budget: Budget) =>
   async (subject: Subject, options: ReluOptions): Promise<ReluBrancher> => {
     const { backend } = region
-    const { rows, batch, steps, lr, candidates } = options
-    const shapes = graphOf(subject, options, false)
-    const { relus, split, sizes, neurons, hidden, free } = shapes
-    const ascent = await ascending(region)(ascentOf(subject, options))
-    const score = scoreOf(subject, options)
-    const scoring = await compileIn(region)(score.outputs, score.inputs)
-    const trial = graphOf(subject, options, false)
-    const trialValues = free.map(({ shape }, i) => input(`value.${i}`, shape))
-    const trying = await compileIn(region)([trial.lowerOf(trialValues)], [...trial.inputs, ...trialValues])
-    const alloc = (t: { readonly shape: S.Shape }) => region.alloc(S.size(t.shape))
-    const scoreOut = score.outputs.map(alloc)
-    const values = free.map(alloc)
+    const { batch, steps, lr, candidates } = options
+    const { relus, split, sizes, neurons, hidden, free } = graphOf(subject, options, false)
+    const nodes = walkNodes(subject)
+    const what = batch === 1 ? 'bounding one branch' : `bounding ${batch} branches`
+    const ascent = await ascending(region, budget)(what, 3 * nodes, () => ascentOf(subject, options))
+    const planned = async (make: () => Graph) => {
+      let graph: Graph | undefined
+      const plan = await budget.plan(what, 3 * nodes, () => {
+        graph = make()
+        return graph
+      })
+      return { plan, results: argumentsOf(region, (graph as Graph).outputs) }
+    }
+    const scoring = await planned(() => scoreOf(subject, options))
+    const trying = await planned(() => trialOf(subject, options))
+    const values = free.map(({ shape }) => region.alloc(S.size(shape)))
     const [lowerOut] = ascent.outputs
     const size = S.size(subject.input)
     const reluSizes = relus.map((r) => S.size(r.shape.slice(1)))
@@ -233,25 +282,25 @@ export const reluBrancher =
       lower: hiddenSizes.map((n) => new Float32Array(batch * n)),
       upper: hiddenSizes.map((n) => new Float32Array(batch * n)),
       signs: new Float32Array(batch * neurons),
-      spec: new Float32Array(rows * batch * subject.outputs),
-      bound: new Float32Array(rows * batch),
+      spec: new Float32Array(batch * subject.outputs),
+      bound: new Float32Array(batch),
       values: free.map(({ shape }) => new Float32Array(S.size(shape))),
     }
-    const put = (
-      b: number,
-      { hidden: boxes, spec, bound }: Ground,
-      branch: Branch,
-      extra: number | undefined,
-    ): void => {
+    const putRow = (b: number, branch: Branch): void => {
+      const { row, bound } = rowOf(branch)
+      filled.spec.set(row, b * subject.outputs)
+      filled.bound[b] = bound
+    }
+    const put = (b: number, branch: Branch, extra: number | undefined): void => {
       filled.box[0].set(branch.box.lower, b * size)
       filled.box[1].set(branch.box.upper, b * size)
       hiddenSizes.forEach((n, h) => {
-        filled.lower[h].set(boxes.lower[h], b * n)
-        filled.upper[h].set(boxes.upper[h], b * n)
+        filled.lower[h].set(branch.hidden.lower[h], b * n)
+        filled.upper[h].set(branch.hidden.upper[h], b * n)
       })
       filled.signs.fill(0, b * neurons, (b + 1) * neurons)
       const beta = filled.values[relus.length]
-      for (let k = 0; k < rows; k++) beta.fill(0, (k * batch + b) * neurons, (k * batch + b + 1) * neurons)
+      beta.fill(0, b * neurons, (b + 1) * neurons)
       const splits = extra === undefined ? branch.splits : [...branch.splits, extra]
       splits.forEach((s, i) => {
         const [neuron, positive] = [s >> 1, (s & 1) === 1]
@@ -261,23 +310,17 @@ export const reluBrancher =
         if (positive) l[at] = Math.max(l[at], 0)
         else u[at] = Math.min(u[at], 0)
         filled.signs[b * neurons + neuron] = positive ? 1 : -1
-        for (let k = 0; k < rows; k++) beta[(k * batch + b) * neurons + neuron] = branch.betas[i * rows + k] ?? 0
+        beta[b * neurons + neuron] = branch.betas[i] ?? 0
       })
-      for (let k = 0; k < rows; k++) {
-        filled.spec.set(
-          spec[branch.conjunction].subarray(k * subject.outputs, (k + 1) * subject.outputs),
-          (k * batch + b) * subject.outputs,
-        )
-        filled.bound[k * batch + b] = bound[branch.conjunction][k]
-        let at = k * slopes
-        reluSizes.forEach((n, r) => {
-          const to = (k * batch + b) * n
-          for (let j = 0; j < n; j++) filled.values[r][to + j] = decoded(branch.alphas[at + j], leaks[r])
-          at += n
-        })
-      }
+      putRow(b, branch)
+      let at = 0
+      reluSizes.forEach((n, r) => {
+        for (let j = 0; j < n; j++) filled.values[r][b * n + j] = decoded(branch.alphas[at + j], leaks[r])
+        at += n
+      })
     }
-    const writeInputs = (to: readonly Buffer[]): void => {
+    const writeInputs = (): void => {
+      const to = ascent.inputs
       backend.write(to[0], filled.box[0])
       backend.write(to[1], filled.box[1])
       hidden.forEach((_, h) => {
@@ -285,11 +328,12 @@ export const reluBrancher =
         backend.write(to[upperAt + h], filled.upper[h])
       })
       backend.write(to[signsAt], filled.signs)
-      backend.write(to[signsAt + 1], filled.spec)
-      backend.write(to[signsAt + 2], filled.bound)
+      writeRows()
     }
-    const column = (data: ArrayLike<number>, b: number): Float32Array =>
-      Float32Array.from({ length: rows }, (_, k) => data[k * batch + b])
+    const writeRows = (): void => {
+      backend.write(ascent.inputs[signsAt + 1], filled.spec)
+      backend.write(ascent.inputs[signsAt + 2], filled.bound)
+    }
 
     /** How much is lost to the relaxation of each neuron that is still unstable: the intercept of its upper line, weighed (BaBSR). */
     const loss = (b: number, coefficients: readonly ArrayLike<number>[]): Float32Array => {
@@ -323,116 +367,66 @@ export const reluBrancher =
       return best
     }
 
-    return {
-      root: (conjunction, box, alphas) => ({
-        conjunction,
-        splits: [],
-        betas: new Float32Array(0),
-        alphas: Uint8Array.from(
-          alphas.flatMap((row) => row.flatMap((a, r) => [...a].map((v) => encoded(v, leaks[r])))),
-        ),
-        box,
-        lower: Number.NEGATIVE_INFINITY,
-        next: [],
-        point: new Float32Array(size),
-        violation: Number.POSITIVE_INFINITY,
-        stalled: 0,
-      }),
-      bound: async (ground, branches, late) => {
-        for (let b = 0; b < batch; b++) put(b, ground, branches[b % branches.length], undefined)
-        writeInputs(ascent.inputs)
-        ascent.start(filled.values)
-        const lower = branches.map(() => new Float32Array(rows).fill(Number.NEGATIVE_INFINITY))
-        const tolerance = branches.map((d) => ground.tolerance[d.conjunction])
-        for (let t = 0; t < steps && !late(); t++) {
-          ascent.run(lr * power(0.97, t))
-          // Looking means waiting; it pays now and then.
-          if (t % 4 !== 3 && t < steps - 1) continue
-          const seen = await backend.read(lowerOut)
-          branches.forEach((_, b) => {
-            const now = column(seen, b)
-            now.forEach((v, k) => {
-              if (v > lower[b][k]) lower[b][k] = v
-            })
-          })
-          if (branches.every((_, b) => excess(lower[b], tolerance[b]) > 0)) break
-        }
-        const raised = await ascent.values()
-        writeInputs(ascent.inputs)
-        values.forEach((v, i) => {
-          backend.write(v, raised[i])
+    /** Some updates of slopes and multipliers; `best` keeps the largest bound of each branch. */
+    const ascend = async (count: number, branches: readonly Branch[], best: Float64Array): Promise<void> => {
+      for (let t = 0; t < count && (t === 0 || ascent.seconds() < 0.5 * budget.left()); t++) {
+        await ascent.run(lr * power(0.97, t))
+        // Looking means waiting; it pays now and then.
+        if (t % 4 !== 3 && t < count - 1) continue
+        const seen = await backend.read(lowerOut)
+        branches.forEach(({ goal, conjunction }, b) => {
+          best[b] = Math.max(best[b], excess(seen[b], goal.conjunctions[conjunction]))
         })
-        scoring.run([...ascent.inputs, ...values, ...scoreOut])
-        const seen: ArrayLike<number>[] = []
-        for (const o of scoreOut) seen.push(await backend.read(o))
-        const [last, points, closeness, ...coefficients] = seen
-        const found = branches.map((branch, b): Branch => {
-          column(last, b).forEach((v, k) => {
-            if (v > lower[b][k]) lower[b][k] = v
-          })
-          const betas = new Float32Array(branch.splits.length * rows)
-          const alphas = new Uint8Array(rows * slopes)
-          for (let k = 0; k < rows; k++) {
-            branch.splits.forEach((s, i) => {
-              betas[i * rows + k] = raised[relus.length][(k * batch + b) * neurons + (s >> 1)]
-            })
-            let at = k * slopes
-            reluSizes.forEach((n, r) => {
-              const from = (k * batch + b) * n
-              for (let j = 0; j < n; j++) alphas[at + j] = encoded(raised[r][from + j], leaks[r])
-              at += n
-            })
-          }
-          return {
-            ...branch,
-            betas,
-            alphas,
-            lower: Math.max(branch.lower, excess(lower[b], tolerance[b])),
-            next: ranked(loss(b, coefficients)),
-            point: Float32Array.from({ length: size }, (_, i) => points[b * size + i]),
-            violation: closeness[b],
-          }
-        })
-        return candidates > 1 ? await tried(ground, found, late) : found
-      },
-      split: (branch, levels) => {
-        if (branch.next.length === 0)
-          return branch.stalled < PATIENCE ? [{ ...branch, stalled: branch.stalled + 1 }] : halved(branch)
-        return branch.next.slice(0, levels).reduce<readonly Branch[]>(
-          (parts, neuron) =>
-            parts.flatMap((p) =>
-              [0, 1].map((sign) => {
-                const betas = new Float32Array(p.betas.length + rows)
-                betas.set(p.betas)
-                return { ...p, splits: [...p.splits, 2 * neuron + sign], betas, stalled: 0 }
-              }),
-            ),
-          [branch],
-        )
-      },
+        if (branches.every((_, b) => best[b] > 0)) break
+      }
     }
 
+    const scored = async (): Promise<readonly ArrayLike<number>[]> => {
+      const raisedValues = await ascent.values()
+      values.forEach((v, i) => {
+        backend.write(v, raisedValues[i])
+      })
+      await scoring.plan.run([...ascent.inputs, ...values, ...scoring.results.all])
+      const seen: ArrayLike<number>[] = []
+      for (let i = 0; i < scoring.results.all.length; i++) seen.push(await scoring.results.read(i))
+      return seen
+    }
+
+    /** Weights of the rows of each branch that has several, moved to where the bound of their mean rises. */
+    const reweighed = (branches: readonly Branch[], slope: ArrayLike<number>): readonly Branch[] =>
+      branches.map((branch, b) => {
+        const c = branch.goal.conjunctions[branch.conjunction]
+        if (c.rows.length === 1) return branch
+        const gains = c.rows.map((r, k) => r.reduce((s, a, j) => s + a * slope[b * subject.outputs + j], -c.bounds[k]))
+        if (c.dyadic) return { ...branch, weights: grained(raised(branch.weights, gains, RATE)) }
+        const most = gains.indexOf(Math.max(...gains))
+        return most < 0 ? branch : { ...branch, weights: Float64Array.from(gains, (_, k) => Number(k === most)) }
+      })
+
     /** Both branches of each candidate, bounded as they are: the one whose worse half is best comes first. */
-    async function tried(ground: Ground, found: readonly Branch[], late: () => boolean): Promise<readonly Branch[]> {
+    const tried = async (found: readonly Branch[]): Promise<readonly Branch[]> => {
       const trials = found.flatMap((branch, i) =>
         branch.lower > 0
           ? []
           : branch.next.slice(0, candidates).flatMap((neuron) => [0, 1].map((sign) => ({ i, neuron, sign }))),
       )
       const worse = new Map<string, number>()
-      for (let at = 0; at < trials.length && !late(); at += batch) {
+      for (let at = 0; at < trials.length && 4 * trying.plan.seconds() < budget.left(); at += batch) {
         const some = trials.slice(at, at + batch)
-        for (let b = 0; b < some.length; b++) put(b, ground, found[some[b].i], 2 * some[b].neuron + some[b].sign)
-        writeInputs(ascent.inputs)
+        for (let b = 0; b < some.length; b++) put(b, found[some[b].i], 2 * some[b].neuron + some[b].sign)
+        writeInputs()
         filled.values.forEach((v, i) => {
           backend.write(values[i], v)
         })
-        trying.run([...ascent.inputs, ...values, lowerOut])
-        const seen = await backend.read(lowerOut)
+        await trying.plan.run([...ascent.inputs, ...values, ...trying.results.all])
+        const seen = await trying.results.read(0)
         some.forEach(({ i, neuron }, b) => {
-          const e = excess(column(seen, b), ground.tolerance[found[i].conjunction])
+          const { goal, conjunction } = found[i]
           const key = `${i}:${neuron}`
-          worse.set(key, Math.min(worse.get(key) ?? Number.POSITIVE_INFINITY, e))
+          worse.set(
+            key,
+            Math.min(worse.get(key) ?? Number.POSITIVE_INFINITY, excess(seen[b], goal.conjunctions[conjunction])),
+          )
         })
       }
       return found.map((branch, i) => {
@@ -442,19 +436,65 @@ export const reluBrancher =
       })
     }
 
-    /** Two halves of the box of a branch, across its widest side; none where no float32 lies between its ends. */
-    function halved(branch: Branch): readonly Branch[] {
-      const { lower, upper } = branch.box
-      let widest = 0
-      for (let i = 1; i < size; i++) if (upper[i] - lower[i] > upper[widest] - lower[widest]) widest = i
-      const middle = Math.fround(0.5 * (lower[widest] + upper[widest]))
-      if (!(middle > lower[widest] && middle < upper[widest])) return []
-      const [left, right] = [upper.slice(), lower.slice()]
-      left[widest] = middle
-      right[widest] = middle
-      return [
-        { ...branch, box: { lower, upper: left }, stalled: 0 },
-        { ...branch, box: { lower: right, upper }, stalled: 0 },
-      ]
+    return {
+      batch,
+      work: steps * ascent.work + scoring.plan.work + 2 * candidates * trying.plan.work,
+      seconds: ascent.seconds,
+      root: (goal, conjunction, boxes, alphas, weights) => ({
+        goal,
+        conjunction,
+        hidden: boxes,
+        weights,
+        splits: [],
+        betas: new Float32Array(0),
+        alphas: Uint8Array.from(alphas.flatMap((a, r) => [...a].map((v) => encoded(v, leaks[r])))),
+        box: goal.box,
+        lower: Number.NEGATIVE_INFINITY,
+        next: [],
+        point: new Float32Array(size),
+        violation: Number.POSITIVE_INFINITY,
+        stalled: 0,
+        depth: 0,
+      }),
+      bound: async (given) => {
+        for (let b = 0; b < batch; b++) put(b, given[b % given.length], undefined)
+        writeInputs()
+        ascent.start(filled.values)
+        const best = new Float64Array(given.length).fill(Number.NEGATIVE_INFINITY)
+        const several = given.some(({ goal, conjunction }) => goal.conjunctions[conjunction].rows.length > 1)
+        let branches = given
+        // Weights of rows move between two ascents.
+        for (const count of several ? [steps >> 1, steps - (steps >> 1)] : [steps]) {
+          await ascend(count, branches, best)
+          if (!several || branches !== given || branches.every((_, b) => best[b] > 0)) continue
+          branches = reweighed(branches, (await scored())[3])
+          for (let b = 0; b < batch; b++) putRow(b, branches[b % branches.length])
+          writeRows()
+        }
+        const [last, points, outputs, slope, ...coefficients] = await scored()
+        const after = reweighed(branches, slope)
+        const raisedValues = await ascent.values()
+        const found = branches.map((branch, b): Branch => {
+          const alphas = new Uint8Array(slopes)
+          let at = 0
+          reluSizes.forEach((n, r) => {
+            for (let j = 0; j < n; j++) alphas[at + j] = encoded(raisedValues[r][b * n + j], leaks[r])
+            at += n
+          })
+          const own = excess(last[b], branch.goal.conjunctions[branch.conjunction])
+          const y = Float64Array.from({ length: subject.outputs }, (_, j) => outputs[b * subject.outputs + j])
+          return {
+            ...branch,
+            weights: after[b].weights,
+            betas: Float32Array.from(branch.splits, (s) => raisedValues[relus.length][b * neurons + (s >> 1)]),
+            alphas,
+            lower: Math.max(branch.lower, best[b], own),
+            next: ranked(loss(b, coefficients)),
+            point: Float32Array.from({ length: size }, (_, i) => points[b * size + i]),
+            violation: violationOf(branch.goal, y),
+          }
+        })
+        return candidates > 1 ? await tried(found) : found
+      },
     }
   }

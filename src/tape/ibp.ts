@@ -82,8 +82,13 @@ const outwardOf = (x: Tensor, operands: readonly Operand[], semantics: Semantics
   return interval(subDown(lower, error), addUp(upper, error))
 }
 
+/** Constants that were looked at: every bound of a network asks again. */
+const exactInFloat32 = new WeakSet<object>()
+
 /** A constant that float32 does not hold is another number on every device: no bound of the network means anything exact. */
 export const requireFloat32 = (x: Tensor): void => {
+  const data = x.op === constantOp ? (x.attrs as ConstantAttrs).data : undefined
+  if (data !== undefined && exactInFloat32.has(data)) return
   const numbers =
     x.op === constantOp
       ? (x.attrs as ConstantAttrs).data
@@ -97,4 +102,5 @@ export const requireFloat32 = (x: Tensor): void => {
       what: `outward rounding of a network with the constant ${wrong}`,
       reason: 'float32 does not hold it; round it (Math.fround) to say which network is meant',
     })
+  if (data !== undefined) exactInFloat32.add(data)
 }

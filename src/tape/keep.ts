@@ -17,7 +17,7 @@ const DEAR = 16
 /** Elements that one sum keeps at most: 128 MiB in f32. */
 const MOST = 2 ** 25
 
-const workOf = (x: Tensor): number => {
+export const workOf = (x: Tensor): number => {
   const { kernel } = x.op
   if (!('lower' in kernel)) return 0
   const how = kernel.lower(

@@ -85,8 +85,12 @@ else {
         refused(['verify', model], 2, "missing required argument 'PROPERTY'"),
         refused(['verify', model, property, '--timeout', '0'], 2, '--timeout: expected a number above 0'),
         refused(['verify', model, property, '--rounding', 'none', '--semantics', 'real'], 2, 'add --rounding outward'),
-        refused(['verify', model, property, '--memory', '0.1'], 1, 'memory budget'),
+        refused(['verify', model, property, '--restarts', '-1'], 2, '--restarts: expected a whole number from 0'),
       ])
+      // Too little memory for anything is no error of the input.
+      const little = await mixtrain(['verify', model, property, '--memory', '0.1'])
+      assert.equal([little.code, little.out], [0, 'unknown\n'])
+      assert.match(little.err, /memory budget/)
     }),
   )
 }

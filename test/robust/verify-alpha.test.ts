@@ -9,6 +9,7 @@ import type { Apply, Operand, Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
 import { alphaCrown, ascending, relaxation } from '../../src/robust/alpha-crown.ts'
 import { boundsOf, crown } from '../../src/robust/bounds.ts'
+import { budgetOf } from '../../src/robust/budget.ts'
 import { margins } from '../../src/robust/specification.ts'
 import { evaluate } from '../../src/tape/run.ts'
 import { grad } from '../../src/tape/vjp.ts'
@@ -103,14 +104,14 @@ test('one compiled update, run many times, is the unrolled graph', async () => {
   )
   const { region, close } = openRegion(oracle)
   const inputs = [...all.keys()]
-  const loop = await ascending(region)({
+  const loop = await ascending(region, budgetOf(region, 2 ** 30))('an ascent', 0, () => ({
     free: graph.slopes.map((s) => ({ ...s, high: 1 })),
     inputs,
     graph: (values) => {
       const { lower } = graph.bound(values)
       return { objective: lower, outputs: [lower] }
     },
-  })
+  }))
   inputs.forEach((t, i) => {
     oracle.write(loop.inputs[i], all.get(t) as Float64Array)
   })
@@ -118,7 +119,7 @@ test('one compiled update, run many times, is the unrolled graph', async () => {
   for (const again of [0, 1]) {
     loop.start(start)
     for (let t = 0; t <= steps; t++) {
-      loop.run(0.1)
+      await loop.run(0.1)
       ;(await oracle.read(loop.outputs[0])).forEach((v, i) => {
         best[i] = Math.max(best[i], v)
       })

@@ -6,14 +6,17 @@ import { wasm } from '../../src/backend/wasm.ts'
 import { show } from '../../src/core/error.ts'
 import { type Rounding, roundDown, roundUp } from '../../src/core/rounding.ts'
 import * as S from '../../src/core/shape.ts'
-import type { Apply, Operand } from '../../src/core/tensor.ts'
+import type { Apply, Operand, Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
 import { type Progress, verifyProperty } from '../../src/robust/branch-and-bound.ts'
+import { budgetOf } from '../../src/robust/budget.ts'
 import type { UnsafeCase } from '../../src/robust/counterexample.ts'
-import { inputBrancher } from '../../src/robust/input-splits.ts'
+import { goalExtent, goalsOf, grained, mixed } from '../../src/robust/goals.ts'
+import { inputBrancher, inputWays, splitCell } from '../../src/robust/input-splits.ts'
 import { meets } from '../../src/robust/judge.ts'
 import { queue } from '../../src/robust/queue.ts'
-import { reluBrancher } from '../../src/robust/relu-splits.ts'
+import { reluBrancher, splitBranch } from '../../src/robust/relu-splits.ts'
+import { rewrite } from '../../src/tape/tape.ts'
 import { right, skipped } from '../shared.ts'
 import { chain, conv, fc, flatten, generic, type Parameters, relu } from '../tape/networks.ts'
 import { dense, exactMinimum, run } from './exact.ts'
@@ -178,25 +181,37 @@ for (const [name, build] of Object.entries(NETS))
 
 // ---- parts --------------------------------------------------------------------------------------------------------------
 
-const groundOf = (c: UnsafeCase) => ({
-  spec: c.unsafe.map((u) => Float32Array.from(u.flatMap(({ coefficients }) => [...coefficients]))),
-  bound: c.unsafe.map((u) => Float32Array.from(u, (k) => k.bound)),
-  tolerance: c.unsafe.map((u) => new Float32Array(u.length)),
-})
+const REAL = { outward: 'real' } as const
+const goalOf = (c: UnsafeCase, outputs: number) =>
+  goalsOf(
+    c,
+    0,
+    goalExtent(Math.max(...c.unsafe.map((u) => u.length)), c.unsafe.length),
+    new Float64Array(outputs),
+    REAL,
+  )[0]
 
 test('halves of inputs cover their cell and share no more than a face', async () => {
   const { region, close } = openRegion(simd)
   const net = dense(4, [3, 8, 8, 2])
   const c = boxed([-1, 0, 0.25], [1, 0, 0.75], [[constraint([1, -1], 0)]])
-  const brancher = await inputBrancher(region)(subjectOf(net), { rows: 1, batch: 4, rounding: { outward: 'real' } })
-  const box = { lower: Float32Array.from(c.lower), upper: Float32Array.from(c.upper) }
-  const [cell] = await brancher.bound(groundOf(c), [brancher.root(0, box)])
+  const budget = budgetOf(region, 2 ** 30)
+  const extent = { rows: 1, conjunctions: 1 }
+  const brancher = await inputBrancher(region, budget)(
+    subjectOf(net),
+    { extent, rounding: REAL },
+    inputWays(2 ** 30, 4)[0],
+    4,
+  )
+  const [cell] = await brancher.bound([brancher.root(goalOf(c, 2))])
+  const { box } = cell
   // An input without width is never halved.
   assert.equal([...cell.next].sort(), [0, 2])
-  for (const levels of [1, 2, 5]) {
-    const parts = brancher.split(cell, levels)
-    const volume = (b: (typeof parts)[number]['box']) => (b.upper[0] - b.lower[0]) * (b.upper[2] - b.lower[2])
-    assert.is(parts.length, levels === 1 ? 2 : 4)
+  const volume = (b: typeof box) => (b.upper[0] - b.lower[0]) * (b.upper[2] - b.lower[2])
+  let parts: readonly (typeof cell)[] = [cell]
+  for (const count of [2, 4, 8]) {
+    parts = parts.flatMap(splitCell)
+    assert.is(parts.length, count)
     assert.is(
       parts.reduce((v, p) => v + volume(p.box), 0),
       volume(box),
@@ -206,46 +221,85 @@ test('halves of inputs cover their cell and share no more than a face', async ()
       const at = box.lower.map((l, i) => Math.fround(l + (box.upper[i] - l) * (0.5 + 0.5 * x[i])))
       assert.ok(parts.some((p) => at.every((v, i) => v >= p.box.lower[i] && v <= p.box.upper[i])))
     }
-    const bounded = await brancher.bound(groundOf(c), parts)
+    const bounded: (typeof cell)[] = []
+    for (let i = 0; i < parts.length; i += 4) bounded.push(...(await brancher.bound(parts.slice(i, i + 4))))
     for (const p of bounded) assert.ok(p.lower >= cell.lower)
+    parts = bounded
   }
   // Down to neighbours in float32, where there is nothing to halve any more.
   const thin = { lower: Float32Array.of(1, 0, 0), upper: Float32Array.of(1 + 2 ** -23, 0, 0) }
-  const [last] = await brancher.bound(groundOf(c), [brancher.root(0, thin)])
-  assert.is(brancher.split(last, 1).length, 0)
+  const [last] = await brancher.bound([{ ...brancher.root(goalOf(c, 2)), box: thin }])
+  assert.is(splitCell(last).length, 0)
+  close()
+})
+
+test('all rows of a box and a mean of each conjunction are bounded together, and hold on its points', async () => {
+  const { region, close } = openRegion(simd)
+  const budget = budgetOf(region, 2 ** 30)
+  const extent = { rows: 3, conjunctions: 2 }
+  for (let seed = 1; seed <= 4; seed++) {
+    const net = dense(seed, [2, 6, 6, 3])
+    const c = boxed(
+      [-0.5, -0.5],
+      [0.5, 0.4],
+      [
+        [constraint([1, -1, 0], 0.25), constraint([0.5, 0, -1], -0.1), constraint([0, 1, 1], 0)],
+        [constraint([-1, 0, 0.125], 0)],
+      ],
+    )
+    const options = { extent, rounding: REAL }
+    for (const way of inputWays(2 ** 20, 4)) {
+      const brancher = await inputBrancher(region, budget)(subjectOf(net), options, way, 2)
+      let cells = await brancher.bound([brancher.root(goalOf(c, 3))])
+      for (let round = 0; round < 3; round++) {
+        for (let k = 0; k < 500; k++) {
+          const u = generic(2, seed + 31 * k)
+          const x = [-0.5 + 0.5 * (u[0] + 1), -0.5 + 0.45 * (u[1] + 1)].map(Math.fround)
+          const y = run(net, x)
+          for (const cell of cells) {
+            if (x.some((v, i) => v < cell.box.lower[i] || v > cell.box.upper[i])) continue
+            c.unsafe.forEach((u, g) => {
+              assert.ok(
+                cell.margins[g] <= distance(u, y) + 1e-12,
+                `${way.name}: ${cell.margins[g]} > ${distance(u, y)}`,
+              )
+            })
+          }
+        }
+        const halves = cells.flatMap(splitCell)
+        cells = []
+        for (let i = 0; i < halves.length; i += 2) cells = [...cells, ...(await brancher.bound(halves.slice(i, i + 2)))]
+      }
+    }
+  }
   close()
 })
 
 test('splits of neurons give each sign to one part; bounds of parts hold on their points and never fall', async () => {
   const { region, close } = openRegion(simd)
+  const budget = budgetOf(region, 2 ** 30)
   for (let seed = 1; seed <= 3; seed++) {
     const net = dense(seed, [3, 6, 5, 2])
-    const options = { rows: 1, batch: 8, rounding: { outward: 'real' as const }, steps: 10, lr: 0.2, candidates: 3 }
-    const brancher = await reluBrancher(region)(subjectOf(net), options)
-    const c = boxed([-1, -1, -1], [1, 1, 1], [[constraint([1, -1], 0)]])
+    const options = { batch: 8, rounding: REAL, steps: 10, lr: 0.2, candidates: 3 }
+    const brancher = await reluBrancher(region, budget)(subjectOf(net), options)
+    // One constraint, and one of which the second is implied.
+    const rows = [constraint([1, -1], 0), ...(seed === 2 ? [constraint([2, -2], 1)] : [])]
+    const c = boxed([-1, -1, -1], [1, 1, 1], [rows])
     // Wide boxes for the hidden neurons: sound, and every neuron unstable.
     const wide = [6, 5].map((n) => new Float32Array(n).fill(20))
     const hidden = { lower: wide.map((w) => w.map((v) => -v)), upper: wide }
-    const ground = { ...groundOf(c), hidden }
-    const box = { lower: Float32Array.from(c.lower), upper: Float32Array.from(c.upper) }
-    const slopes = [[Float32Array.from({ length: 6 }, () => 0.5), Float32Array.from({ length: 5 }, () => 0.5)]]
-    const [root] = await brancher.bound(ground, [brancher.root(0, box, slopes)], () => false)
-    const parts = brancher.split(root, 3)
-    assert.is(parts.length, 8)
-    assert.is(new Set(parts.map((p) => p.splits.join())).size, 8)
-    for (const p of parts) {
-      assert.equal(
-        p.splits.map((s) => s >> 1),
-        root.next.slice(0, 3),
-      )
-      assert.is(p.box, root.box)
-    }
-    const bounded = await brancher.bound(ground, parts, () => false)
-    const deeper = await brancher.bound(
-      ground,
-      bounded.slice(0, 4).flatMap((p) => brancher.split(p, 1)),
-      () => false,
+    const slopes = [new Float32Array(6).fill(0.5), new Float32Array(5).fill(0.5)]
+    const weights = Float64Array.from(rows, () => 1 / rows.length)
+    const [root] = await brancher.bound([brancher.root(goalOf(c, 2), 0, hidden, slopes, weights)])
+    const parts = splitBranch(root)
+    assert.equal(
+      parts.map((p) => p.splits),
+      [0, 1].map((sign) => [2 * root.next[0] + sign]),
     )
+    const bounded = await brancher.bound(parts)
+    const deeper = await brancher.bound(bounded.flatMap(splitBranch))
+    assert.is(deeper.length, 4)
+    for (const p of deeper) assert.is(p.splits.length, 2)
     const hiddenAt = (x: ArrayLike<number>) => {
       const first = run({ ...net, layers: net.layers.slice(0, 1) }, x)
       return [...first, ...run({ ...net, layers: net.layers.slice(0, 2) }, x)]
@@ -257,12 +311,45 @@ test('splits of neurons give each sign to one part; bounds of parts hold on thei
       const value = distance(c.unsafe[0], run(net, x))
       const own = (p: (typeof bounded)[number]) =>
         p.splits.every((s) => ((s & 1) === 1 ? z[s >> 1] >= 0 : z[s >> 1] <= 0))
-      assert.ok(bounded.some(own))
+      assert.ok(bounded.some(own) && deeper.some(own))
       for (const p of [root, ...bounded, ...deeper])
-        if (own(p)) assert.ok(p.lower <= value + 1e-4, `bound ${p.lower} above ${value}`)
+        if (own(p)) assert.ok(p.lower <= value + 1e-12, `bound ${p.lower} above ${value}`)
     }
   }
   close()
+})
+
+test('means of rows are exact, and their weights are non-negative with sum 1', () => {
+  for (let k = 0; k < 300; k++) {
+    const count = 1 + (k % 7)
+    const u = generic(count, 5 * k).map((v) => Math.abs(v))
+    const total = u.reduce((a, b) => a + b, 0)
+    const weights = grained(u.map((v) => v / total))
+    assert.is(
+      weights.reduce((a, b) => a + b, 0),
+      1,
+    )
+    for (const w of weights) assert.ok(w >= 0 && Number.isInteger(w * 128))
+    const conjunction = {
+      rows: Array.from({ length: count }, (_, r) =>
+        Float32Array.from(generic(4, k + 17 * r), (v) => Math.round(v * 4096) / 512),
+      ),
+      bounds: Float32Array.from(generic(count, k + 3)),
+      tolerance: new Float32Array(count),
+      near: 0,
+      dyadic: true,
+    }
+    const { row, bound } = mixed(conjunction, weights)
+    // Multiples of 2^-16: BigInt arithmetic is exact.
+    for (let j = 0; j < 4; j++) {
+      const exact = conjunction.rows.reduce((s, r, i) => s + BigInt(weights[i] * 128) * BigInt(r[j] * 512), 0n)
+      assert.is(BigInt(row[j] * 65536), exact)
+    }
+    // Bounds are float32, so 2^-149 is their grain; 2^-60 will do for those drawn here.
+    const grain = 2 ** 60
+    const least = conjunction.bounds.reduce((s, b, i) => s + BigInt(weights[i] * 128) * BigInt(b * grain), 0n)
+    assert.ok(BigInt(bound * grain) * 128n >= least)
+  }
 })
 
 test('the queue gives the least first, NaN before all', () => {
@@ -311,9 +398,11 @@ test('constraints are decided exactly, and float32 rounds outward', () => {
  * sum_i relu(w_i x) - relu(-w_i x) - w_i x is 0 everywhere, which shows only on the tens of thousands of parts into which the planes w_i x = 0 cut the
  * box: more splits than there is time for.
  */
-const hard = () => {
-  const [inputs, planes, shift] = [6, 30, 64]
-  const w = Array.from({ length: planes }, (_, i) => Float32Array.from(generic(inputs, 11 * i, 0.3)))
+const hard = (idle = 0) => {
+  const [inputs, planes, shift] = [6 + idle, 30, 64]
+  const w = Array.from({ length: planes }, (_, i) =>
+    Float32Array.from([...generic(6, 11 * i, 0.3), ...Array<number>(idle).fill(0)]),
+  )
   const total = w[0].map((_, k) => w.reduce((s, row) => s + row[k], 0))
   const net = {
     leak: 0,
@@ -353,10 +442,52 @@ test('a time-out is honoured, and bounds are anytime', async () => {
 })
 
 test('a full queue is unknown, with the reason', async () => {
-  const { net, cases } = hard()
-  const result = await judged(simd, net, cases, { memory: 300_000, split: 'inputs', restarts: 0 })
+  // Boxes of many inputs that matter to nothing: the plan of one and a few that wait are all that fits.
+  const { net, cases } = hard(600)
+  const result = await judged(simd, net, cases, { memory: 1_000_000, split: 'inputs', restarts: 0 })
   assert.is(result.verdict, 'unknown')
   assert.match(String(result.reason), /queue/)
+})
+
+/** A network of ReLUs whose lines are not proved. */
+const unproved = (net: ReturnType<typeof dense>) => {
+  const { network, ...rest } = subjectOf(net)
+  const { outward: _, ...op } = O.reluOp
+  const marked = ((x: Tensor) =>
+    rewrite([network(x)], (n, inputs) =>
+      inputs.length === 0 ? n : { ...n, inputs, ...(n.op === O.reluOp ? { op } : {}) },
+    )[0]) as Apply
+  return { ...rest, network: marked }
+}
+
+test('a network whose bounds are refused is attacked first; else it is unknown, and rounding to nearest named where it would go on', async () => {
+  const subject = unproved(dense(2, [2, 5, 2]))
+  const at = (bound: number) => ({
+    inputs: 2,
+    outputs: 2,
+    cases: [boxed(UNIT[0], UNIT[1], [[constraint([1, 0], bound)]])],
+  })
+  assert.is((await verifyProperty({ ...subject, property: at(1000) })(simd)).verdict, 'sat')
+  const open = await verifyProperty({ ...subject, property: at(-1000) })(simd)
+  assert.is(open.verdict, 'unknown')
+  assert.is(open.lower, Number.NEGATIVE_INFINITY)
+  assert.match(String(open.reason), /outward rounding of relu.*--rounding none/)
+  assert.is((await verifyProperty({ ...subject, property: at(-1000), rounding: 'none' })(simd)).verdict, 'unsat')
+})
+
+test('whatever the memory, an answer within it', async () => {
+  const net = dense(5, [6, 40, 40, 30, 3])
+  const [lower, upper] = [Array<number>(6).fill(-0.2), Array<number>(6).fill(0.2)]
+  const cases = [
+    boxed(lower, upper, [[constraint([1, -1, 0], -30)], [constraint([0, 1, 0], -40), constraint([0, 0, 1], 0)]]),
+  ]
+  for (const split of ['inputs', 'relus'] as const)
+    for (const memory of [1e4, 4e4, 8e4, 2e5, 1e7]) {
+      const { verdict, reason } = await judged(simd, net, cases, { memory, split, timeout: 10 })
+      // Too little for anything is told; all else decides this one.
+      assert.ok(memory < 5e4 ? verdict !== 'sat' : verdict === 'unsat', `${split}, ${memory}: ${verdict} ${reason}`)
+      if (verdict === 'unknown') assert.match(String(reason), /memory/)
+    }
 })
 
 test('NaN and infinity are never unsat', async () => {
