@@ -1,5 +1,5 @@
 import { madd, storePart } from './lanes'
-import { exp4, log4, sigmoid4, tanh4 } from './math'
+import { cos4, erf4, exp4, log4, sigmoid4, sin4, tanh4 } from './math'
 import { Micro } from './opcode'
 
 /**
@@ -41,6 +41,11 @@ function lanes1(micro: i32, a: v128): v128 {
   if (micro == Micro.log) return log4(a)
   if (micro == Micro.tanh) return tanh4(a)
   if (micro == Micro.sigmoid) return sigmoid4(a)
+  if (micro == Micro.erf) return erf4(a)
+  if (micro == Micro.sin) return sin4(a)
+  if (micro == Micro.cos) return cos4(a)
+  if (micro == Micro.floor) return f32x4.floor(a)
+  if (micro == Micro.round) return f32x4.nearest(a)
   return a
 }
 
@@ -258,6 +263,21 @@ export function apply(
       break
     case Micro.sigmoid:
       heavy1(Micro.sigmoid, dst, a, sa, n)
+      break
+    case Micro.erf:
+      heavy1(Micro.erf, dst, a, sa, n)
+      break
+    case Micro.sin:
+      heavy1(Micro.sin, dst, a, sa, n)
+      break
+    case Micro.cos:
+      heavy1(Micro.cos, dst, a, sa, n)
+      break
+    case Micro.floor:
+      strip1(Micro.floor, dst, a, sa, n)
+      break
+    case Micro.round:
+      strip1(Micro.round, dst, a, sa, n)
       break
     case Micro.up:
       strip1(Micro.up, dst, a, sa, n)

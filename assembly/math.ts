@@ -1,13 +1,15 @@
 /**
- * exp, log, tanh and sigmoid on four lanes, from IEEE operations alone, so that every engine computes the same bits.
+ * exp, log, tanh, sigmoid, erf, sin and cos on four lanes, from IEEE operations alone, so that every engine computes the same bits.
  * Bounds were measured against f64 (test/backend/wasm-math.test.ts):
  *
  *   exp      2 ulp (of the subnormal spacing below 2^-126)    exp(-inf) = 0, exp(inf) = inf
  *   log      2 ulp                                             log(+-0) = -inf, log(x < 0) = NaN, log(inf) = inf
  *   tanh     3 ulp                                             tanh(+-inf) = +-1, tanh(-0) = -0
  *   sigmoid  4 ulp                                             sigmoid(-inf) = 0, sigmoid(inf) = 1
+ *   erf      3 ulp                                             erf(+-inf) = +-1, erf(-0) = -0
+ *   sin, cos 2^-23 (absolute, |x| <= 8192)                     NaN beyond
  *
- * NaN gives NaN everywhere. The polynomials are those of Cephes (Moshier) for binary32.
+ * NaN gives NaN everywhere. The polynomials are those of Cephes (Moshier) for binary32; those of erf are Juffa's.
  *
  * Constants live in memory: V8 builds a v128 constant anew with four instructions wherever one is used, a splat load is
  * one.
@@ -28,6 +30,18 @@ const LOG = memory.data<f32>([
 // 5/8, 1, 2, then P.
 const TANH = memory.data<f32>([
   0.625, 1.0, 2.0, -5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1,
+])
+
+// Where the second polynomial begins, 1, then Q in |x| and x^2, then P.
+const ERF = memory.data<f32>([
+  0.927734375, 1.0, -1.72853470e-5, 3.83197126e-4, -3.88396438e-3, 2.42546219e-2, -1.06777877e-1, -6.34846687e-1,
+  -1.28717512e-1, -5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1,
+])
+// 2 / pi, 1.5 * 2^23, pi / 2 in three parts (k times the first two is exact), 8192, 1, 1/2, then P of sin and of cos.
+const SIN = memory.data<f32>([
+  0.63661977236758134, 12582912.0, 1.5703125, 4.837512969970703125e-4, 7.54978995489188e-8, 8192.0, 1.0, 0.5,
+  -1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1, 2.443315711809948e-5, -1.388731625493765e-3,
+  4.166664568298827e-2,
 ])
 
 /** Entry i of a table in all lanes. */
@@ -125,4 +139,64 @@ export function sigmoid4(x: v128): v128 {
   const e = exp4(f32x4.neg(f32x4.abs(x)))
   const top = v128.bitselect(one, e, f32x4.ge(x, f32x4.splat(0.0)))
   return f32x4.div(top, f32x4.add(one, e))
+}
+
+/** erf x = x + x P(x^2) for |x| below 0.93, else 1 - e^(-|x| + |x| Q(|x|)) with the sign of x. */
+@inline
+export function erf4(x: v128): v128 {
+  const a = f32x4.abs(x)
+  const z = f32x4.mul(x, x)
+  let p = at(ERF, 9)
+  p = horner(p, z, ERF, 10)
+  p = horner(p, z, ERF, 11)
+  p = horner(p, z, ERF, 12)
+  p = horner(p, z, ERF, 13)
+  p = horner(p, z, ERF, 14)
+  const near = f32x4.add(f32x4.mul(p, a), a)
+  let q = f32x4.add(f32x4.mul(at(ERF, 2), a), at(ERF, 3))
+  const u = f32x4.add(f32x4.mul(at(ERF, 4), a), at(ERF, 5))
+  q = f32x4.add(f32x4.mul(q, z), u)
+  q = horner(q, a, ERF, 6)
+  q = horner(q, a, ERF, 7)
+  q = horner(q, a, ERF, 8)
+  const far = f32x4.sub(at(ERF, 1), exp4(f32x4.sub(f32x4.mul(q, a), a)))
+  // Beyond 4 the result is 1, and powers could overflow with different signs.
+  const one = v128.bitselect(at(ERF, 1), far, f32x4.gt(a, f32x4.splat(4)))
+  const v = v128.bitselect(one, near, f32x4.gt(a, at(ERF, 0)))
+  return v128.or(v, v128.xor(x, a))
+}
+
+/** sin(x + quarter pi / 2): x = k pi / 2 + r, |r| <= pi / 4, and sin or cos of r with the sign of the quadrant. */
+@inline
+function quadrant4(x: v128, quarter: i32): v128 {
+  const shifted = f32x4.add(f32x4.mul(x, at(SIN, 0)), at(SIN, 1))
+  const k = f32x4.sub(shifted, at(SIN, 1))
+  let r = f32x4.sub(x, f32x4.mul(k, at(SIN, 2)))
+  r = f32x4.sub(r, f32x4.mul(k, at(SIN, 3)))
+  r = f32x4.sub(r, f32x4.mul(k, at(SIN, 4)))
+  const z = f32x4.mul(r, r)
+  let s = at(SIN, 8)
+  s = horner(s, z, SIN, 9)
+  s = horner(s, z, SIN, 10)
+  s = f32x4.add(f32x4.mul(f32x4.mul(s, z), r), r)
+  let c = at(SIN, 11)
+  c = horner(c, z, SIN, 12)
+  c = horner(c, z, SIN, 13)
+  c = f32x4.add(f32x4.sub(f32x4.mul(f32x4.mul(c, z), z), f32x4.mul(z, at(SIN, 7))), at(SIN, 6))
+  const q = i32x4.add(i32x4.sub(shifted, at(SIN, 1)), i32x4.splat(quarter))
+  const odd = i32x4.shr_s(i32x4.shl(q, 31), 31)
+  const sign = i32x4.shl(i32x4.shr_s(q, 1), 31)
+  const v = v128.xor(v128.bitselect(c, s, odd), sign)
+  // Where |x| <= 8192 does not hold all bits are set, which is a NaN.
+  return v128.or(v, v128.not(f32x4.le(f32x4.abs(x), at(SIN, 5))))
+}
+
+@inline
+export function sin4(x: v128): v128 {
+  return quadrant4(x, 0)
+}
+
+@inline
+export function cos4(x: v128): v128 {
+  return quadrant4(x, 1)
 }

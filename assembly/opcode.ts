@@ -144,4 +144,12 @@ export enum Micro {
   /** The next number above and below, as IEEE 754 nextUp and nextDown: NaN stays, up(inf) = inf, up(-inf) = the least finite. */
   up = 23,
   down = 24,
+  /** The error function, 2 / sqrt(pi) times the integral of e^-t^2 from 0 to x. */
+  erf = 25,
+  /** NaN beyond 8192, where a float32 says little about a phase. */
+  sin = 26,
+  cos = 27,
+  /** The nearest integer below, and the nearest of all, ties to even; what is no finite number stays. */
+  floor = 28,
+  round = 29,
 }

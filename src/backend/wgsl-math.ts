@@ -5,13 +5,13 @@ import { Combine, Micro } from '../core/lowering.ts'
  *
  * WGSL lets an implementation assume that no NaN or infinity occurs, and flush subnormals. What is guaranteed all the same:
  *
- * - Comparisons, min, max, relu, sign, step, select, neg, abs, up and down work on the bits of their operands as integers: they are exact
+ * - Comparisons, min, max, relu, sign, step, select, neg, abs, floor, round, up and down work on the bits of their operands as integers: they are exact
  *   for every operand, NaN, infinities, signed zeros and subnormals included. A NaN never gets lost in them.
- * - sqrt, exp, log, tanh and sigmoid test for NaN, infinities and arguments outside their domain on the bits.
+ * - sqrt, exp, log, tanh, sigmoid, erf, sin and cos test for NaN, infinities and arguments outside their domain on the bits.
  * - add, sub, mul, div and what is built of them (mulAdd, splitMul, absMul) are the device's: rounded correctly (div: 2.5 ulp
  *   for divisors in 2^-126 .. 2^126), perhaps fused; subnormal results may be 0. That they hand on NaN and infinity is IEEE 754 and what every
  *   GPU at hand does, but no promise of WGSL.
- * - exp, log, tanh, sigmoid: the polynomials of assembly/math.ts, some 4 ulp, more where a compiler reassociates.
+ * - exp, log, tanh, sigmoid, erf, sin, cos: the polynomials of assembly/math.ts, some 4 ulp, more where a compiler reassociates.
  */
 export const prelude = `
 var<private> nan_bits: u32 = 0x7fc00000u;
@@ -107,6 +107,54 @@ fn logistic(x: f32) -> f32 {
   let v = select(1.0, e, bitcast<i32>(x) < 0) / (1.0 + e);
   return select(v, x, broken(x));
 }
+fn error_function(x: f32) -> f32 {
+  // erf is 1 in binary32 from 3.93 on.
+  let a = select(4.0, absolute(x), magnitude(x) < 0x40800000u);
+  let z = a * a;
+  var p = -5.96761703e-4;
+  p = p * z + 4.99119423e-3;
+  p = p * z - 2.67681349e-2;
+  p = p * z + 1.12819925e-1;
+  p = p * z - 3.76125336e-1;
+  p = p * z + 1.28379166e-1;
+  let near = p * a + a;
+  let u = -3.88396438e-3 * a + 2.42546219e-2;
+  var q = -1.72853470e-5 * a + 3.83197126e-4;
+  q = q * z + u;
+  q = q * a - 1.06777877e-1;
+  q = q * a - 6.34846687e-1;
+  q = q * a - 1.28717512e-1;
+  let far = 1.0 - exponential(q * a - a);
+  let v = select(near, far, a > 0.927734375);
+  return select(with_sign(v, x), x, broken(x) || magnitude(x) < 0x00800000u);
+}
+fn wave(x: f32, quarter: i32) -> f32 {
+  let known = magnitude(x) <= 0x46000000u;
+  let y = select(0.0, x, known);
+  let k = round(y * 0.6366197724);
+  let r = ((y - k * 1.5703125) - k * 4.837512969970703125e-4) - k * 7.54978995489188e-8;
+  let z = r * r;
+  var s = -1.9515295891e-4;
+  s = s * z + 8.3321608736e-3;
+  s = s * z - 1.6666654611e-1;
+  s = s * z * r + r;
+  var c = 2.443315711809948e-5;
+  c = c * z - 1.388731625493765e-3;
+  c = c * z + 4.166664568298827e-2;
+  c = c * z * z - z * 0.5 + 1.0;
+  let q = i32(k) + quarter;
+  let v = select(s, c, (q & 1) != 0);
+  return select(quiet(), select(v, negative(v), (q & 2) != 0), known);
+}
+fn floor_of(x: f32) -> f32 {
+  let m = magnitude(x);
+  let small = select(0.0, select(0.0, -1.0, m != 0u), bitcast<i32>(x) < 0);
+  let v = select(floor(x), select(small, x, m == 0u), m < 0x3f800000u);
+  return select(v, x, m >= 0x4b000000u);
+}
+fn round_of(x: f32) -> f32 {
+  return select(select(with_sign(round(x), x), with_sign(0.0, x), magnitude(x) <= 0x3f000000u), x, magnitude(x) >= 0x4b000000u);
+}
 `
 
 /** The WGSL expression of a scalar function. */
@@ -158,6 +206,16 @@ export const micro = (m: Micro, a: string, b: string, c: string): string => {
       return `${a} * ${b} + ${c}`
     case Micro.absMul:
       return `absolute(${a}) * ${b}`
+    case Micro.erf:
+      return `error_function(${a})`
+    case Micro.sin:
+      return `wave(${a}, 0)`
+    case Micro.cos:
+      return `wave(${a}, 1)`
+    case Micro.floor:
+      return `floor_of(${a})`
+    case Micro.round:
+      return `round_of(${a})`
     case Micro.up:
       return `above(${a})`
     case Micro.down:

@@ -22,7 +22,7 @@ import { scalar } from './source.ts'
 // ---- relaxation makers -------------------------------------------------------------------------------------------
 
 /** Constant bounds, for an op without useful slopes: the interval rule as two flat lines. */
-const flat =
+export const flat =
   <A>(op: () => Op<A>): Relax<A> =>
   (xs, attrs) =>
     flatLines(xs, apply(op(), xs, attrs))
@@ -42,7 +42,7 @@ export const divideWhere = (mask: Tensor, a: Tensor, b: Tensor, other: Tensor): 
 // ---- arithmetic --------------------------------------------------------------------------------------------------
 
 /** Cotangents of two operands that were broadcast to the output. */
-const sides = ([a, b]: readonly Tensor[], out: Tensor, da: Tensor, db: Tensor) => [
+export const sides = ([a, b]: readonly Tensor[], out: Tensor, da: Tensor, db: Tensor) => [
   unbroadcast(da, out.shape, a.shape),
   unbroadcast(db, out.shape, b.shape),
 ]
@@ -140,7 +140,7 @@ export const mulOp: Op<undefined> = elementwise(
 )
 
 /** 1 / b of a box that does not contain 0; unbounded (-inf, inf) where it does. */
-const reciprocal = (b: Operand): Operand => {
+export const reciprocalInterval = (b: Operand): Operand => {
   if (!isInterval(b)) return div(1, b)
   const [p, q] = [div(1, b.upper), div(1, b.lower)]
   const clear = maximum(greater(b.lower, 0), greater(0, b.upper))
@@ -151,7 +151,7 @@ const reciprocal = (b: Operand): Operand => {
 /** Encloses exact quotients: what is rounded once is at most any float that the exact value is at most. */
 const quotients = ([a, b]: readonly Operand[]): Interval =>
   isInterval(b)
-    ? stepOut(mul(a, stepOut(reciprocal(b) as Interval)) as Interval)
+    ? stepOut(mul(a, stepOut(reciprocalInterval(b) as Interval)) as Interval)
     : stepOut(extremes([div(lowerOf(a), b), div(upperOf(a), b)]))
 
 /** a / b. A box divisor that contains 0 gives (-inf, inf). */
@@ -162,7 +162,7 @@ export const divOp: Op<undefined> = elementwise(
     vjp: (ct, xs, out) => sides(xs, out, div(ct, xs[1]), neg(div(mul(ct, out), xs[1]))),
     interval: ([a, b]) =>
       isInterval(b)
-        ? (mul(a, reciprocal(b)) as ReturnType<typeof interval>)
+        ? (mul(a, reciprocalInterval(b)) as ReturnType<typeof interval>)
         : extremes([div(lowerOf(a), b), div(upperOf(a), b)]),
     relax: (xs) => {
       const [, b] = xs

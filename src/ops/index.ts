@@ -1,13 +1,16 @@
 import type { Op } from '../core/op.ts'
+import * as A from './activation.ts'
 import * as C from './conv.ts'
 import * as D from './directed.ts'
 import * as L from './elementwise.ts'
 import * as M from './linear.ts'
+import * as W from './periodic.ts'
 import * as R from './reduce.ts'
 import * as H from './shape.ts'
 import * as T from './smooth.ts'
 import * as X from './softmax.ts'
 
+export * from './activation.ts'
 export * from './conv.ts'
 export * from './custom.ts'
 export * from './directed.ts'
@@ -15,6 +18,7 @@ export * from './elementwise.ts'
 export * from './linear.ts'
 export type { Argument } from './maker.ts'
 export * from './outward.ts'
+export * from './periodic.ts'
 export * from './reduce.ts'
 export * from './shape.ts'
 export * from './smooth.ts'
@@ -45,6 +49,22 @@ export const registry: readonly Op<any>[] = [
   T.expOp,
   T.logOp,
   T.sqrtOp,
+  A.clipOp,
+  A.preluOp,
+  A.eluOp,
+  A.softplusOp,
+  A.softsignOp,
+  A.erfOp,
+  A.geluOp,
+  A.siluOp,
+  A.hardSwishOp,
+  A.mishOp,
+  A.powOp,
+  A.reciprocalOp,
+  W.sinOp,
+  W.cosOp,
+  W.floorOp,
+  W.roundOp,
   L.splitMulOp,
   L.absMulOp,
   D.upOp,

@@ -35,7 +35,7 @@ type F = (x: Tensor) => Tensor
 // ---- which lines ---------------------------------------------------------------------------------------------------
 
 /** Slope of the chord of f over [l, u]; the derivative where the box is a point, NaN where a bound is NaN. */
-const chordSlope = (f: F, df: F, l: Tensor, u: Tensor): Tensor =>
+export const chordSlope = (f: F, df: F, l: Tensor, u: Tensor): Tensor =>
   divideWhere(greater(u, l), sub(f(u), f(l)), sub(u, l), df(maximum(l, u)))
 
 /** A convex f lies between its tangent at the centre and its chord; a concave one the other way round. */

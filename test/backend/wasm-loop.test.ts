@@ -8,6 +8,7 @@ import { Combine, LoopMode, Micro, Opcode } from '../../src/core/lowering.ts'
 import {
   arity,
   encodeLoop,
+  inexact,
   firstFar,
   type LoopSpec,
   loopModel,
@@ -50,7 +51,6 @@ const SPECIAL = [
   7,
 ]
 
-const inexact = [Micro.exp, Micro.log, Micro.tanh, Micro.sigmoid]
 const micros = Object.values(Micro).filter((m): m is Micro => typeof m === 'number')
 
 /** One operand walks, the others walk or repeat one element, by the bits of `scalars`. */

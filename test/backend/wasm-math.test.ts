@@ -45,6 +45,7 @@ for (const [m, bound, low, high] of [
   [Micro.log, 2, 0, 4],
   [Micro.tanh, 3, -10, 10],
   [Micro.sigmoid, 4, -104, 20],
+  [Micro.erf, 3, -4.5, 4.5],
 ] as const)
   test(`${Micro[m]} is within ${bound} ulp`, async () => {
     for (const xs of [everywhere, grid(low, high), grid(-1, 1), grid(0.9, 1.1)]) {
@@ -61,6 +62,20 @@ for (const [m, bound, low, high] of [
       assert.ok(worst <= bound, `${worst} ulp at ${xs[where]}: ${got[where]} instead of ${micro(m, xs[where], 0, 0)}`)
     }
   })
+
+test('sin and cos are within 2^-23 where they are known', async () => {
+  for (const m of [Micro.sin, Micro.cos])
+    for (const xs of [everywhere, grid(-8192, 8192), grid(-10, 10), grid(1.57, 1.572)]) {
+      const got = await evaluate(m, xs)
+      got.forEach((v, i) => {
+        const exact = micro(m, xs[i], 0, 0)
+        assert.ok(
+          Number.isNaN(exact) ? Number.isNaN(v) : Math.abs(v - exact) <= 2 ** -23,
+          `${Micro[m]}(${xs[i]}) = ${v} instead of ${exact}`,
+        )
+      })
+    }
+})
 
 test('special values are exact, in lanes and in tails', async () => {
   const cases: readonly (readonly [Micro, readonly (readonly [number, number])[]])[] = [
@@ -113,6 +128,44 @@ test('special values are exact, in lanes and in tails', async () => {
         [100, 1],
         [-1e30, 0],
         [1e-45, 0.5],
+        [Number.NaN, Number.NaN],
+      ],
+    ],
+    [
+      Micro.erf,
+      [
+        [-Infinity, -1],
+        [Infinity, 1],
+        [0, 0],
+        [-0, -0],
+        [4, 1],
+        [-3e38, -1],
+        [Number.NaN, Number.NaN],
+      ],
+    ],
+    [
+      Micro.floor,
+      [
+        [-0.25, -1],
+        [-1e-45, -1],
+        [-0, -0],
+        [0.75, 0],
+        [8388607.5, 8388607],
+        [-3e38, -Math.fround(3e38)],
+        [Infinity, Infinity],
+        [Number.NaN, Number.NaN],
+      ],
+    ],
+    [
+      Micro.round,
+      [
+        [0.5, 0],
+        [-0.5, -0],
+        [1.5, 2],
+        [2.5, 2],
+        [-3.5, -4],
+        [8388606.5, 8388606],
+        [-Infinity, -Infinity],
         [Number.NaN, Number.NaN],
       ],
     ],

@@ -105,7 +105,12 @@ export const encodeLoop = (l: LoopSpec, work = WIDE): readonly number[] => {
 const f = Math.fround
 const nan = Number.NaN
 
-/** The exact scalar semantics of every micro-operation but exp, log, tanh and sigmoid, which are given in f64. */
+/** The exact scalar semantics of every micro-operation but those that `inexact` lists, which are given in f64. */
+export const inexact: readonly Micro[] = [
+  ...[Micro.exp, Micro.log, Micro.tanh, Micro.sigmoid],
+  ...[Micro.erf, Micro.sin, Micro.cos],
+]
+
 export const micro = (m: Micro, a: number, b: number, c: number): number => {
   switch (m) {
     case Micro.add:
@@ -158,9 +163,40 @@ export const micro = (m: Micro, a: number, b: number, c: number): number => {
       return above(a)
     case Micro.down:
       return -above(-a)
+    case Micro.erf:
+      return errorFunction(a)
+    case Micro.sin:
+      return Math.abs(a) <= 8192 ? Math.sin(a) : nan
+    case Micro.cos:
+      return Math.abs(a) <= 8192 ? Math.cos(a) : nan
+    case Micro.floor:
+      return Math.floor(a)
+    case Micro.round: {
+      const low = Math.floor(a)
+      const odd = low % 2 !== 0
+      const near = a - low < 0.5 || (a - low === 0.5 && !odd) ? low : Math.ceil(a)
+      return near === 0 ? Math.sign(a) * 0 : near
+    }
     default:
       return m satisfies never
   }
+}
+
+/** Its Taylor series near 0, else the continued fraction of what it lacks to 1, from the back. */
+export const errorFunction = (x: number): number => {
+  const [a, scale] = [Math.abs(x), 2 / Math.sqrt(Math.PI)]
+  if (!(a < 6)) return Number.isNaN(x) ? x : Math.sign(x)
+  if (a < 2) {
+    let [sum, term] = [x, x]
+    for (let n = 1; n < 60; n++) {
+      term *= (-x * x) / n
+      sum += term / (2 * n + 1)
+    }
+    return scale * sum
+  }
+  let fraction = a
+  for (let k = 120; k > 0; k--) fraction = a + k / 2 / fraction
+  return Math.sign(x) * (1 - Math.exp(-a * a) / (Math.sqrt(Math.PI) * fraction))
 }
 
 /** The next float32 above, by its distance: half of the spacing below |a| and a quarter lead to it through rounding. */

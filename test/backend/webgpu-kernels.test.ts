@@ -51,7 +51,7 @@ if (gpu !== undefined) {
   /** Works on the bits: exact whatever a device makes of NaN, infinities and subnormals. */
   const exact = new Set([
     ...[Micro.min, Micro.max, Micro.neg, Micro.abs, Micro.sign, Micro.step, Micro.relu],
-    ...[Micro.greater, Micro.greaterEqual, Micro.equal, Micro.select],
+    ...[Micro.greater, Micro.greaterEqual, Micro.equal, Micro.select, Micro.floor, Micro.round],
   ])
   const TINY = 2 ** -126
   const same = (m: Micro, got: number, a: number, b: number, c: number): boolean => {
@@ -109,15 +109,30 @@ if (gpu !== undefined) {
       }
     })
 
-  test('exp, log, tanh and sigmoid are good to some units in the last place', async () => {
+  test('exp, log, tanh, sigmoid and erf are good to some units in the last place', async () => {
     const n = 4001
     const x = Float32Array.from({ length: n }, (_, i) => (i - 2000) / 25)
-    for (const m of [Micro.exp, Micro.log, Micro.tanh, Micro.sigmoid]) {
+    for (const m of [Micro.exp, Micro.log, Micro.tanh, Micro.sigmoid, Micro.erf]) {
       const [got] = await runPlan(gpu, planOf([encodeLoop(mapOf(m, n))], [n], [n]), [x])
       x.forEach((v, i) => {
         const want = micro(m, v, 0, 0)
         const far = got[i] === want ? 0 : Math.abs(got[i] - want) / Math.max(Math.abs(want), TINY)
         assert.ok(Number.isNaN(want) ? Number.isNaN(got[i]) : far < 2e-6, `${Micro[m]}(${v}) = ${got[i]}, not ${want}`)
+      })
+    }
+  })
+
+  test('sin and cos are good to 2^-22, and NaN beyond 8192', async () => {
+    const n = 4003
+    const x = Float32Array.from({ length: n }, (_, i) => (i < 2000 ? (i - 1000) / 50 : (i - 3000) * 8.3))
+    for (const m of [Micro.sin, Micro.cos]) {
+      const [got] = await runPlan(gpu, planOf([encodeLoop(mapOf(m, n))], [n], [n]), [x])
+      x.forEach((v, i) => {
+        const want = micro(m, v, 0, 0)
+        assert.ok(
+          Number.isNaN(want) ? Number.isNaN(got[i]) : Math.abs(got[i] - want) < 2 ** -22,
+          `${Micro[m]}(${v}) = ${got[i]}, not ${want}`,
+        )
       })
     }
   })

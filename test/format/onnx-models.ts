@@ -89,7 +89,7 @@ export const attributes = (
             : { ints: v },
     ]),
   )
-export const FLOATS = ['alpha', 'beta', 'epsilon', 'momentum', 'ratio', 'value', 'value_float']
+export const FLOATS = ['alpha', 'beta', 'gamma', 'min', 'max', 'epsilon', 'momentum', 'ratio', 'value', 'value_float']
 
 export type Line = readonly [
   op: string,

@@ -18,11 +18,18 @@ import {
   add,
   averagePool2d,
   broadcastTo,
+  clip,
   constant,
   conv2d,
+  cos,
   div,
+  elu,
+  erf,
   exp,
+  floor,
   gather,
+  gelu,
+  hardSwish,
   input,
   leakyRelu,
   log,
@@ -32,13 +39,23 @@ import {
   maxPool2d,
   mean,
   minimum,
+  mish,
   mul,
   neg,
   pad,
+  pow,
+  prelu,
+  reciprocal,
   relu,
   reshape,
+  round,
   scalar,
   sigmoid,
+  sign,
+  silu,
+  sin,
+  softplus,
+  softsign,
   sqrt,
   stopGradient,
   sub,
@@ -410,6 +427,8 @@ const roundTrip = async (
   shape: Shape,
   f: (x: Tensor, p: (name: string, shape: Shape) => Tensor) => Operand,
   ops: readonly string[],
+  // Constants of the graph that float32 does not hold are rounded.
+  tolerance = 1e-12,
 ): Promise<void> => {
   const x = input('image', [1, ...shape])
   const given = new Map<Tensor, { name: string; data: Float32Array }>()
@@ -432,7 +451,7 @@ const roundTrip = async (
     ]),
   )
   const got = await run(model, 1, data)
-  assert.ok(deviation(got, want) < 1e-12, `deviation ${deviation(got, want)}`)
+  assert.ok(deviation(got, want) < tolerance, `deviation ${deviation(got, want)}`)
   const three = draw([3, ...shape], 4)
   const batch = await run(model, 3, three)
   if (ort === undefined) return
@@ -537,6 +556,19 @@ test('export: every op that has a rule', async () => {
         maximum(x, 0.25) as Operand,
         minimum(p('low', [4]), x) as Operand,
         stopGradient(x),
+        clip(x, -0.5, 0.75),
+        clip(x, 0, Infinity),
+        prelu(x, p('slopes', [3, 1])),
+        elu(1.5)(x),
+        softplus(x),
+        softsign(x),
+        erf(x),
+        sin(x),
+        cos(x),
+        floor(x),
+        round(x),
+        sign(x),
+        reciprocal(positive),
         broadcastTo(sum(x, 2, true), [1, 3, 4]),
         broadcastTo(max(x, [1, 2], true), [1, 3, 4]),
         reshape(transpose(x, [0, 2, 1]), [1, 3, 4]),
@@ -545,8 +577,30 @@ test('export: every op that has a rule', async () => {
       const total = pieces.reduce((a, b) => add(a, b) as Operand)
       return reshape(pad(total, [0, 1, 0], [0, 0, 2]), [1, 24])
     },
-    ['LeakyRelu', 'Sigmoid', 'Expand', 'Pad', 'Transpose', 'ReduceMax', 'Identity'],
+    ['LeakyRelu', 'Sigmoid', 'Expand', 'Pad', 'Transpose', 'ReduceMax', 'Identity', 'Clip', 'PRelu', 'Erf', 'Floor'],
   )
+})
+
+test('export: an op without a rule of its own is written as what it is made of', async () => {
+  await roundTrip(
+    [3, 4],
+    (x, p) => {
+      const made = [
+        gelu()(x),
+        gelu('tanh')(x),
+        silu(x),
+        mish(x),
+        hardSwish(x),
+        pow(3)(x),
+        pow(-2)(add(abs(x), 1) as Tensor),
+      ]
+      const total = made.reduce((a, b) => add(a, b) as Tensor)
+      return mul(total, pow(2)(p('w', [4]))) as Tensor
+    },
+    ['Erf', 'Tanh', 'Sigmoid', 'Clip', 'Reciprocal'],
+    1e-7,
+  )
+  await roundTrip([4], (x) => gelu()(x), ['Identity'], 1e-7)
 })
 
 test('export: parameters that are constants, computed weights, an output that is the input', async () => {
@@ -635,7 +689,20 @@ test('attributes and ops that are not supported are named with their node', () =
     one(image, ['Pad', 'x p', 'y', { mode: 'mirror' }], [int64('p', [0, 0, 1, 1, 0, 0, 1, 1])]),
   )
   refused(/attribute training_mode/, one(image, ['BatchNormalization', 'x s b m v', 'y', { training_mode: 1 }], bn))
-  refused(/attribute alpha/, one(['N', 3], ['LeakyRelu', 'x', 'y', { alpha: 2 }]))
+  refused(
+    /attribute alpha: expected a finite number, found NaN/,
+    one(['N', 3], ['LeakyRelu', 'x', 'y', { alpha: Number.NaN }]),
+  )
+  refused(/attribute alpha: expected a number > 0, found -1/, one(['N', 3], ['Celu', 'x', 'y', { alpha: -1 }]))
+  refused(
+    /input 1 must be a parameter that broadcasts to \[N,3\], found \[2\]/,
+    one(['N', 3], ['PRelu', 'x a', 'y'], [tensor('a', [2])]),
+  )
+  refused(/input 1 must be one number, found 2/, one(['N', 3], ['Pow', 'x a', 'y'], [int64('a', [1, 2])]))
+  refused(
+    /attribute approximate: expected "none" or "tanh", found "fast"/,
+    one(['N', 3], ['Gelu', 'x', 'y', { approximate: 'fast' }], [], 20),
+  )
   refused(/opset 6 is not supported; 7 to 25 are/, one(['N', 3], ['Relu', 'x', 'y'], [], 6))
 })
 

@@ -48,6 +48,8 @@ const allowed = (accuracy: Accuracy, v: number, m: number, n: number): number =>
       return ulp(v)
     case 'ulp':
       return accuracy.ulps * ulp(v)
+    case 'absolute':
+      return accuracy.error * (1 + Math.abs(v))
     case 'sum':
       return ((n * U) / (1 - n * U)) * m + n * ETA
     case 'logSumExp':

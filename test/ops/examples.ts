@@ -21,6 +21,8 @@ export type Accuracy =
   | { readonly kind: 'neighbour' }
   /** Units in the last place of the result. */
   | { readonly kind: 'ulp'; readonly ulps: number }
+  /** An absolute error, times 1 + |result|: of a sum that cancels. */
+  | { readonly kind: 'absolute'; readonly error: number }
   /** gamma_n times the same op on magnitudes, n terms in any order. */
   | { readonly kind: 'sum'; readonly terms: (shapes: readonly S.Shape[], attrs: unknown, out: S.Shape) => number }
   /** log(sum(exp)): (n + 10) u + 4 u (|result| + log n). */
@@ -100,6 +102,7 @@ const doNotBroadcast = [
   },
 ]
 const exact: Accuracy = { kind: 'exact' }
+const absolute = (error: number): Accuracy => ({ kind: 'absolute', error })
 const ulp = (ulps: number): Accuracy => ({ kind: 'ulp', ulps })
 const unaryEntry = (op: Op<undefined>, accuracy: Accuracy, of: Maker = real, walks = true): Entry => ({
   op,
@@ -239,6 +242,64 @@ export const entries: readonly Entry[] = [
   unaryEntry(O.expOp, ulp(2)),
   unaryEntry(O.logOp, ulp(2), positive),
   unaryEntry(O.sqrtOp, exact, positive),
+  {
+    op: O.clipOp,
+    examples: [
+      example([real(2, 3), point(), spec(3.5, 5, false)()], [[0]]),
+      example([real(17), spec(-1, -0.5, false)(), spec(0.5, 1, false)()], [[0]]),
+      example([real(2, 3, 2), spec(-2, 0)(3, 1), spec(0.25, 2)(3, 1)], [[0]]),
+      example([real(), spec(-1, 0, false)(), spec(0, 1, false)()]),
+      example([real(0, 3), point(), point()]),
+    ],
+    wrong: [{ shapes: [[2], [2, 2], []] }, { shapes: [[2, 3], [2], []] }],
+    accuracy: exact,
+  },
+  {
+    op: O.preluOp,
+    examples: [
+      example([real(2, 3), spec(-2, 3, false)(3)], [[0]]),
+      example([real(2, 3, 2), real(3, 1)], [[0]]),
+      example([real(17), spec(0, 1, false)()], [[0]]),
+      example([real(5), spec(-1, -0.25, false)(5)], [[0]]),
+      example([real(0, 3), point()]),
+    ],
+    wrong: [{ shapes: [[2], [3]] }, { shapes: [[2], [2, 2]] }],
+    accuracy: exact,
+  },
+  {
+    op: O.eluOp,
+    examples: [0.25, 1, 1.75].flatMap((alpha) => unary(real).map((e) => example(e.inputs, e.walks, { alpha }))),
+    wrong: [-1, Number.NaN, Infinity].map((alpha) => ({ shapes: [[2]], attrs: { alpha } })),
+    accuracy: absolute(2 ** -22),
+  },
+  unaryEntry(O.softplusOp, absolute(2 ** -21)),
+  unaryEntry(O.softsignOp, ulp(2)),
+  unaryEntry(O.erfOp, ulp(3)),
+  {
+    op: O.geluOp,
+    examples: (['none', 'tanh'] as const).flatMap((approximate) =>
+      unary(real).map((e) => example(e.inputs, e.walks, { approximate })),
+    ),
+    wrong: [{ shapes: [[2]], attrs: { approximate: 'fast' } }],
+    accuracy: absolute(2 ** -21),
+  },
+  unaryEntry(O.siluOp, absolute(2 ** -21)),
+  unaryEntry(O.hardSwishOp, absolute(2 ** -21), spec(-5, 5)),
+  unaryEntry(O.mishOp, absolute(2 ** -20)),
+  {
+    op: O.powOp,
+    examples: [2, 3, 4, 5].flatMap((exponent) => unary(real).map((e) => example(e.inputs, e.walks, { exponent }))),
+    wrong: [1, -2, 2.5, Number.NaN].map((exponent) => ({ shapes: [[2]], attrs: { exponent } })),
+    accuracy: ulp(4),
+  },
+  {
+    ...unaryEntry(O.reciprocalOp, exact, positive),
+    examples: [...unary(positive), ...unary(negative)],
+  },
+  unaryEntry(O.sinOp, absolute(2 ** -22), spec(-9, 9)),
+  unaryEntry(O.cosOp, absolute(2 ** -22), spec(-9, 9)),
+  unaryEntry(O.floorOp, exact),
+  unaryEntry(O.roundOp, exact),
   unaryEntry(O.upOp, { kind: 'neighbour' }, real, false),
   unaryEntry(O.downOp, { kind: 'neighbour' }, real, false),
   {

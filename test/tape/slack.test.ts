@@ -196,6 +196,16 @@ const LEMMAS: Readonly<Record<string, Lemma>> = {
     exact: (z, [b]) => z.map((v, i) => quotient(exactly(b[i]), plus(sign(v) < 0 ? minus(v) : v, exactly(1)))),
     execute: (z, [b]) => z.map((v, i) => Math.fround(b[i] / Math.fround(Math.abs(v) + 1))),
   },
+  clip: {
+    z: [7],
+    points: [[], []],
+    node: (z, [low, high]) => O.clip(z, low, high),
+    exact: (z, [[low], [high]]) => {
+      const larger = (a: Dyadic, b: Dyadic) => (sign(plus(a, minus(b))) >= 0 ? a : b)
+      return z.map((v) => minus(larger(minus(larger(v, exactly(low))), exactly(-high))))
+    },
+    slopes: ['same', 'adaptive', 'zero'],
+  },
   'largest of windows': {
     z: [2, 5],
     points: [],
@@ -413,6 +423,38 @@ test('lines of a ReLU hold exactly, with the slopes and intercepts as they were 
           const z = exactly(v)
           assert.ok(sign(plus(f(v), minus(times(p[i], z)))) >= 0, `below [${lows[i]}, ${highs[i]}]`)
           assert.ok(sign(plus(plus(times(s[i], z), t[i]), minus(f(v)))) >= 0, `above [${lows[i]}, ${highs[i]}]`)
+        }
+    }
+    backend.dispose()
+  }
+})
+
+test('lines of a clip hold exactly, with the slopes and intercepts as they were computed', async () => {
+  const next = random(29)
+  const n = 4000
+  const [l, u, low, high] = ['l', 'u', 'low', 'high'].map((name): Tensor => O.input(name, [n]))
+  for (const backend of [right(await wasm({ threads: 1 })()), reference()]) {
+    for (const slope of ['same', 'adaptive', 'zero'] as const) {
+      const relax = O.clipOp.outward?.relax as Relax<undefined>
+      const { lower, upper } = relax([interval(l, u), low, high], undefined, slope)
+      const outputs = [lower.slopes[0], lower.intercept, upper.slopes[0], upper.intercept] as readonly Tensor[]
+      const size = () => (1 - 2 * next()) * 2 ** Math.floor(40 * next() - 20)
+      const sorted = () => [Float32Array.from({ length: n }, size), Float32Array.from({ length: n }, size)]
+      const order = ([a, b]: readonly Float32Array[]) => [
+        a.map((v, i) => Math.min(v, b[i])),
+        a.map((v, i) => Math.max(v, b[i])),
+      ]
+      const [[ls, us], [lows, highs]] = [order(sorted()), order(sorted())]
+      const given = new Map([l, u, low, high].map((t, i) => [t, [ls, us, lows, highs][i]]))
+      const [p, s, q, t] = (await evaluate(backend)(outputs, given)).map(all)
+      const inside = (v: number, i: number) => Math.min(Math.max(v, ls[i]), us[i])
+      for (let i = 0; i < n; i++)
+        for (const v of [ls[i], us[i], inside(lows[i], i), inside(highs[i], i)]) {
+          const [z, f] = [exactly(v), exactly(Math.min(Math.max(v, lows[i]), highs[i]))]
+          const where = `${slope} [${ls[i]}, ${us[i]}], limits [${lows[i]}, ${highs[i]}]`
+          assert.ok(sign(plus(f, minus(plus(times(p[i], z), s[i])))) >= 0, `below ${where}`)
+          assert.ok(sign(plus(plus(times(q[i], z), t[i]), minus(f))) >= 0, `above ${where}`)
+          assert.ok(Math.abs(Number(p[i].m) * 2 ** p[i].e) <= 1 && Math.abs(Number(q[i].m) * 2 ** q[i].e) <= 1)
         }
     }
     backend.dispose()

@@ -5,15 +5,24 @@ import {
   abs,
   add,
   broadcastTo,
+  ceil,
   constant,
+  cos,
   div,
+  erf,
   exp,
+  floor,
   log,
   maximum,
   minimum,
   mul,
   neg,
+  pow,
+  reciprocal,
+  round,
   select,
+  sign,
+  sin,
   sqrt,
   sub,
 } from '../../ops/index.ts'
@@ -86,16 +95,6 @@ export const variadic =
       s.either(0),
     )
 
-/** An op on numbers that are known, and on no others. */
-const onKnown =
-  (operation: Operation): Import =>
-  (s) =>
-    computed(
-      s,
-      operation,
-      Array.from({ length: s.arity }, (_, i) => s.known(i)),
-    )
-
 const modulo: Import = (s) => {
   if (s.int('fmod', 0) !== 0) s.fail('attribute fmod: only 0 is supported')
   return computed(s, 'mod', [s.known(0), s.known(1)])
@@ -121,31 +120,56 @@ const where: Import = (s) => {
   return onFloats(s, [mask, a, b], ([c, x, y]) => select(c, x, y) as Operand, undefined)
 }
 
+const total = variadic((a, b) => add(a, b) as Operand, 'add')
+
+/** A sum divided by how many it is of. */
+const average: Import = (s) => {
+  const all = total(s)
+  return all.kind === 'floats'
+    ? s.emit([all], ([x]) => div(x, s.arity) as Operand)
+    : s.fail('expected float32 tensors, found integers')
+}
+
+/** A constant exponent: one number, float or integer. */
+const power: Import = (s) => {
+  if (s.arity !== 2) s.fail(`expected 2 inputs, found ${s.arity}`)
+  const exponent = s.number(1)
+  if (!Number.isFinite(exponent)) s.fail(`input 1: the exponent ${exponent} is not a finite number`)
+  return s.emit([s.floats(0)], ([x]) => pow(exponent)(x))
+}
+
 export const imports: Readonly<Record<string, Import>> = {
   Abs: unary(abs, 'abs'),
   Add: binary((a, b) => add(a, b) as Operand, 'add'),
   And: comparison('and'),
-  Ceil: onKnown('ceil'),
+  Ceil: unary(ceil, 'ceil'),
+  Cos: unary(cos),
   Div: binary((a, b) => div(a, b) as Operand, 'div'),
   Equal: comparison('equal'),
+  Erf: unary(erf),
   Exp: unary(exp),
-  Floor: onKnown('floor'),
+  Floor: unary(floor, 'floor'),
   Greater: comparison('greater'),
   GreaterOrEqual: comparison('greaterEqual'),
   Less: comparison('less'),
   LessOrEqual: comparison('lessEqual'),
   Log: unary(log),
   Max: variadic((a, b) => maximum(a, b) as Operand, 'max'),
+  Mean: average,
   Min: variadic((a, b) => minimum(a, b) as Operand, 'min'),
   Mod: modulo,
   Mul: binary((a, b) => mul(a, b) as Operand, 'mul'),
   Neg: unary(neg, 'neg'),
   Not: not,
   Or: comparison('or'),
-  Round: onKnown('round'),
+  Pow: power,
+  Reciprocal: unary(reciprocal),
+  Round: unary(round, 'round'),
+  Sign: unary(sign),
+  Sin: unary(sin),
   Sqrt: unary(sqrt, 'sqrt'),
   Sub: binary((a, b) => sub(a, b) as Operand, 'sub'),
-  Sum: variadic((a, b) => add(a, b) as Operand, 'add'),
+  Sum: total,
   Where: where,
   Xor: comparison('xor'),
 }
@@ -165,12 +189,19 @@ export const exports: Readonly<Record<string, Export>> = {
   abs: same('Abs'),
   add: broadcasting('Add'),
   div: broadcasting('Div'),
+  cos: same('Cos'),
+  erf: same('Erf'),
   exp: same('Exp'),
+  floor: same('Floor'),
   log: same('Log'),
   maximum: broadcasting('Max'),
   minimum: broadcasting('Min'),
   mul: broadcasting('Mul'),
   neg: same('Neg'),
+  reciprocal: same('Reciprocal'),
+  round: same('Round'),
+  sign: same('Sign'),
+  sin: same('Sin'),
   sqrt: same('Sqrt'),
   stopGradient: same('Identity'),
   sub: broadcasting('Sub'),

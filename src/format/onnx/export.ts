@@ -29,10 +29,16 @@ const isConstant = (x: Tensor): boolean => x.op.name === 'constant'
 const factsOf = (graph: readonly Tensor[], { input, output, parameters }: Omit<OnnxExport, 'name'>): Facts => {
   const uses = new Map<Tensor, number>([[output, 1]])
   for (const x of graph) for (const i of x.inputs) uses.set(i, (uses.get(i) ?? 0) + 1)
-  const moving = new Set<Tensor>([input])
-  for (const x of graph) if (x.inputs.some((i) => moving.has(i))) moving.add(x)
+  const known = new Map<Tensor, boolean>([[input, true]])
+  const moving = (x: Tensor): boolean => {
+    const is = known.get(x) ?? x.inputs.some(moving)
+    known.set(x, is)
+    return is
+  }
+  // In the order of the graph, so that a deep one does not recurse.
+  graph.forEach(moving)
   return {
-    moving: (x) => moving.has(x),
+    moving,
     uses: (x) => uses.get(x) ?? 0,
     isParameter: (x) => parameters.has(x),
     batch: input.shape[0],
@@ -138,7 +144,13 @@ const translate = (model: Omit<OnnxExport, 'name' | 'metadata'>) => {
     const found = fused.get(x)
     if (found !== undefined) found.write(writer)
     else if (Object.hasOwn(EXPORTS, x.op.name)) EXPORTS[x.op.name](x, writer)
+    else if ('expand' in x.op.kernel) writeParts(x, x.op.kernel.expand(x.inputs, x.attrs))
     else refuse(x, 'there is no rule for this op')
+  }
+  /** An op without a rule as the ops that it is made of. */
+  const writeParts = (x: Tensor, made: Tensor): void => {
+    for (const y of order([made])) if (y.inputs.length > 0 && !names.has(y)) write(y)
+    names.set(x, ref(made))
   }
   for (const x of graph) if (x.inputs.length > 0 && !absorbed.has(x) && !parameters.has(x)) write(x)
   if (names.get(output) !== outputName)

@@ -1,19 +1,24 @@
 import type { Operand } from '../../core/tensor.ts'
-import { max, mean, sum } from '../../ops/index.ts'
+import { abs, log, logSumExp, max, mean, min, pow, sqrt, sum } from '../../ops/index.ts'
 import { axesOf, showExtents, withAxes } from './axes.ts'
 import type { Import } from './values.ts'
 import { type Export, refuse } from './writer.ts'
 
-const globalAveragePool: Import = (s) => {
-  const x = s.floats(0)
-  if (x.batch !== 'first' || x.shape.length < 3) s.fail(`expected [N,c,...], found ${showExtents(x)}`)
-  const over = [...x.shape.keys()].slice(2)
-  return s.emit([x], ([v]) => mean(v, over, true))
-}
+type Reduction = (x: Operand, axes: readonly number[], keep: boolean) => Operand
 
-/** Sum, mean or maximum over axes, never over the images of a batch. */
+/** A reduction of all positions of each channel. */
+const globalPool =
+  (f: Reduction): Import =>
+  (s) => {
+    const x = s.floats(0)
+    if (x.batch !== 'first' || x.shape.length < 3) s.fail(`expected [N,c,...], found ${showExtents(x)}`)
+    const over = [...x.shape.keys()].slice(2)
+    return s.emit([x], ([v]) => f(v, over, true))
+  }
+
+/** A reduction over axes, never over the images of a batch. */
 const reduce =
-  (f: (x: Operand, axes: readonly number[], keep: boolean) => Operand): Import =>
+  (f: Reduction): Import =>
   (s) => {
     const v = s.floats(0)
     const keep = s.int('keepdims', 1) !== 0
@@ -24,10 +29,17 @@ const reduce =
   }
 
 export const imports: Readonly<Record<string, Import>> = {
-  GlobalAveragePool: globalAveragePool,
+  GlobalAveragePool: globalPool(mean),
+  GlobalMaxPool: globalPool(max),
+  ReduceL1: reduce((x, over, keep) => sum(abs(x), over, keep)),
+  ReduceL2: reduce((x, over, keep) => sqrt(sum(pow(2)(x), over, keep))),
+  ReduceLogSum: reduce((x, over, keep) => log(sum(x, over, keep))),
+  ReduceLogSumExp: reduce(logSumExp),
   ReduceMax: reduce(max),
   ReduceMean: reduce(mean),
+  ReduceMin: reduce(min),
   ReduceSum: reduce(sum),
+  ReduceSumSquare: reduce((x, over, keep) => sum(pow(2)(x), over, keep)),
 }
 
 /** A reduction with its axes as an input or as an attribute, as opset 13 has them. */
