@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander'
 import * as E from 'fp-ts/lib/Either.js'
 import { type MixtrainError, show, usage } from '../core/error.ts'
 import { unknownName } from '../core/names.ts'
+import { benchmarkCommand } from './benchmark.ts'
 import { boundsCommand } from './bounds.ts'
 import { checkCommand } from './check.ts'
 import { define, type Outcome } from './command.ts'
@@ -25,6 +26,7 @@ const commands = [
   define(evaluateCommand),
   define(boundsCommand),
   define(verifyCommand),
+  define(benchmarkCommand),
   define(supportsCommand),
   define(checkCommand),
   define(dataCommand),

@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import process from 'node:process'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
@@ -153,6 +154,16 @@ const show = (shell: Shell) => async (p: Progress) => {
   return shell.progress(`splitting, lower bound ${p.lower.toPrecision(2)}`, p.bounded, p.bounded + p.open)
 }
 
+/** CPU seconds of this process and the most memory that it had, MB; null where the runtime does not say. */
+const resources = (): { readonly cpu: number | null; readonly peak: number | null } => {
+  try {
+    const { userCPUTime, systemCPUTime, maxRSS } = process.resourceUsage()
+    return { cpu: (userCPUTime + systemCPUTime) / 1e6, peak: maxRSS > 0 ? maxRSS / 1024 : null }
+  } catch {
+    return { cpu: null, peak: null }
+  }
+}
+
 /** JSON has no infinity. */
 const finite = (x: number): number | null => (Number.isFinite(x) ? x : null)
 
@@ -292,6 +303,7 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
             subproblems: bounded,
             timeout,
             seconds,
+            ...resources(),
             reason: reason ?? null,
           }),
         )
