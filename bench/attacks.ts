@@ -90,7 +90,7 @@ const train = async (backend: Backend, data: Data, epsilon: number) => {
   const task = taskOf(data.train)
   let parameters: Readonly<Record<string, Float32Array>> = {}
   const options = {
-    loss: objectives.pgd(),
+    loss: objectives.pgd({ k: 1 }),
     data: { train: take(limit)(data.train) },
     epsilon,
     epochs,

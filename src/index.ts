@@ -56,6 +56,7 @@ export {
   encode as encodeSafetensors,
   type Safetensors,
 } from './format/safetensors.ts'
+export { controlled, hardest, importance, type Scores, scored, stratified } from './loss/choice.ts'
 // ---- losses: an algebra (arXiv:1811.02625 and its field) ----------------------------------------------------------------------
 export { boostedCrossEntropy, type Criterion, correct, crossEntropy, divergence, marginLoss } from './loss/criterion.ts'
 export { fusedCrossEntropy } from './loss/fusion.ts'
@@ -93,11 +94,15 @@ export {
   attacked,
   balance,
   ccIbp,
+  controlledMixTrain,
   crownIbp as crownIbpLoss,
+  distilled,
   expIbp,
   farStep,
   fastIbp,
+  featureDistilled,
   forward,
+  frozen,
   hydra,
   judged,
   madry,
@@ -120,6 +125,7 @@ export {
 export { at, bounded, clean, hidden, perturbed, smallBox, wholeBall } from './loss/region.ts'
 export * as regularizers from './loss/regularizer.ts'
 export * as schedules from './loss/schedule.ts'
+export { smoothed } from './loss/smoothing.ts'
 export type { Initialiser, Layer, Named, Normalisation, Parameter } from './nn/layers.ts'
 // ---- networks: layers.conv, layers.dense, ... and networks.small, networks.cnn7, ... -------------------------------------------
 export * as layers from './nn/layers.ts'
@@ -185,7 +191,7 @@ export {
   zeros,
 } from './ops/index.ts'
 export { type AlphaOptions, alphaCrown } from './robust/alpha-crown.ts'
-export { type Attack, fgsm, type Pgd, pgd } from './robust/attack.ts'
+export { type Attack, fgsm, type Pgd, pgd, wider } from './robust/attack.ts'
 export {
   type Bounder,
   blend,
@@ -260,7 +266,7 @@ export {
   type Settings,
 } from './train/checkpoint.ts'
 export type { Checkpoint, EpochRecord, Failure, FitOptions, Progress, TrainedEpoch } from './train/fit.ts'
-export { type Adam, adam, clipGradients, type Optimizer, sgd } from './train/optimizer.ts'
+export { type Adam, adam, clipGradients, type Optimizer, radam, sgd } from './train/optimizer.ts'
 export { fit, holdOut, type QuickOptions } from './train/quick.ts'
 export { pgdAttack, type Recipe, type RecipeOptions, recipe } from './train/recipe.ts'
 export { type Verified, type VerifyOptions, verify } from './train/verify.ts'

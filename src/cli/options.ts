@@ -102,6 +102,15 @@ export const indices = (value: string): E.Either<string, readonly number[]> =>
     ? E.right(value.split(',').map(Number))
     : expected('image numbers counted from 0, such as 0,1,2')(value)
 
+/** Whole numbers from 1, ascending, with commas between. */
+export const counts = (value: string): E.Either<string, readonly number[]> => {
+  const parts = value.split(',').map(count)
+  const numbers = parts.map((p) => (E.isRight(p) ? p.right : Number.NaN))
+  return numbers.every((n, i) => n > (i === 0 ? 0 : numbers[i - 1]))
+    ? E.right(numbers)
+    : expected('ascending whole numbers from 1, such as 50,60')(value)
+}
+
 /** `TRAIN[,TEST]`. */
 export const limits = (value: string): E.Either<string, { readonly train: number; readonly test: number | null }> => {
   const parts = value.split(',').map(count)

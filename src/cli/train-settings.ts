@@ -1,19 +1,25 @@
+import { resolve } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import type { Device } from '../backend/device.ts'
 import { fileError, type MixtrainError, usage } from '../core/error.ts'
+import { sha256 } from '../core/hash.ts'
 import { unknownName } from '../core/names.ts'
 import { type Data, fingerprintOf, take } from '../data/dataset.ts'
-import { type ObjectiveName, objectives } from '../loss/objective.ts'
+import { files } from '../data/files.ts'
+import { decodeModel } from '../format/model.ts'
+import type { Logits } from '../loss/loss.ts'
+import { type ChoiceName, choices, frozen, type ObjectiveName, objectives } from '../loss/objective.ts'
 import { type NetworkName, networks } from '../nn/networks.ts'
 import type { Settings } from '../train/checkpoint.ts'
 import type { Checkpoint } from '../train/fit.ts'
 import { holdOut } from '../train/quick.ts'
-import { numbersOf, recipe } from '../train/recipe.ts'
-import { sourceOf } from './open.ts'
+import { adjustable, numbersOf, optimizerNames, recipe } from '../train/recipe.ts'
+import { matching, sourceOf } from './open.ts'
 import {
   count,
+  counts,
   dataOption,
   fraction,
   integer,
@@ -29,6 +35,7 @@ import { VERSION } from './version.ts'
 
 const networkNames = Object.keys(networks) as NetworkName[]
 const lossNames = Object.keys(objectives) as ObjectiveName[]
+const choiceNames = Object.keys(choices) as ChoiceName[]
 const standard = numbersOf('mixtrain')
 
 export const options = {
@@ -76,6 +83,46 @@ export const options = {
     about: 'decoupled weight decay of Adam (default: 0; hydra 1e-4)',
     read: nonnegative,
   },
+  choice: {
+    flags: '--choice <NAME>',
+    about: `mixtrain: which k images are bounded, ${choiceNames.join(', ')} (default: random)`,
+    read: name('choice', choiceNames),
+  },
+  optimizer: {
+    flags: '--optimizer <NAME>',
+    about: `${optimizerNames.join(', ')} (default: adam)`,
+    read: name('optimizer', optimizerNames),
+  },
+  milestones: {
+    flags: '--milestones <EPOCHS>',
+    about: 'the learning rate falls to a fifth after each of these epochs, such as 50,60 (default: half a cosine)',
+    read: counts,
+  },
+  attackRadius: {
+    flags: '--attack-radius <F>',
+    about: 'pgd, mtl-ibp, cc-ibp, exp-ibp, distilled: radius of training attacks, times that of the ball (default: 1)',
+    read: positive,
+  },
+  regularizer: {
+    flags: '--regularizer <W>',
+    about: "weight of Fast-IBP's regularizers, which falls to 0 while epsilon grows (default: 0; fast-ibp 0.5)",
+    read: nonnegative,
+  },
+  smooth: {
+    flags: '--smooth <SIGMA>',
+    about: 'smooth the loss over the weights by normal noise of this standard deviation (default: 0, none)',
+    read: nonnegative,
+  },
+  smoothSamples: {
+    flags: '--smooth-samples <N>',
+    about: 'draws of that noise in each step, which costs as many steps (default: 2)',
+    read: count,
+  },
+  teacher: {
+    flags: '--teacher <MODEL>',
+    about: 'distilled: the trained network to learn from, as evaluate reads it',
+    read: text,
+  },
   swa: {
     flags: '--swa',
     about: 'the model is the mean of the weights over the last quarter of the training (stochastic weight averaging)',
@@ -94,7 +141,10 @@ export const options = {
   },
 }
 
-type Given = Values<typeof options> & { readonly device: string | undefined; readonly fastMath: boolean }
+type Given = Omit<Values<typeof options>, 'teacher'> & {
+  readonly device: string | undefined
+  readonly fastMath: boolean
+}
 
 /** What was asked for, as far as it was. */
 export const asked = (o: Given): Partial<Settings> =>
@@ -104,13 +154,7 @@ export const asked = (o: Given): Partial<Settings> =>
       network: o.network,
       loss: o.loss,
       epsilon: o.epsilon,
-      epochs: o.epochs,
-      batchSize: o.batchSize,
-      k: o.k,
-      balance: o.balance,
-      lr: o.lr,
-      l1: o.l1,
-      weightDecay: o.weightDecay,
+      ...Object.fromEntries(adjustable.map((k) => [k, o[k]])),
       swa: o.swa ? true : undefined,
       seed: o.seed,
       trainLimit: o.limit?.train,
@@ -151,6 +195,9 @@ export const begun = (given: Partial<Settings>): Wanted => {
   }
 }
 
+const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
+const told = (x: unknown): string => (typeof x === 'object' ? JSON.stringify(x) : `${x}`)
+
 /**
  * The settings of a stored run, unless something else is asked for: its schedules and its random numbers would not go on. From a GPU,
  * whose bits are not promised, a run may go on elsewhere.
@@ -162,13 +209,13 @@ export const continued = (
 ): E.Either<MixtrainError, Settings> => {
   const { device, ...others } = given
   const wanted: Partial<Settings> = { ...(settings.device === 'webgpu' ? others : given), mixtrain: VERSION }
-  const different = (Object.keys(wanted) as (keyof Settings)[]).filter((k) => wanted[k] !== settings[k])
+  const different = (Object.keys(wanted) as (keyof Settings)[]).filter((k) => !same(wanted[k], settings[k]))
   return different.length === 0
     ? E.right(settings)
     : E.left(
         usage(
           `the run in ${folder} cannot go on with other settings:\n${different
-            .map((k) => `${k}: it has ${settings[k]}, asked for is ${wanted[k]}`)
+            .map((k) => `${k}: it has ${told(settings[k])}, asked for is ${told(wanted[k])}`)
             .join('\n')}`,
         ),
       )
@@ -225,8 +272,48 @@ export const byName = <A>(what: string, key: string, known: Readonly<Record<stri
   Object.hasOwn(known, key) ? E.right(known[key]) : E.left(usage(unknownName(what, key, Object.keys(known))))
 
 /** The recipe of these settings. */
-export const recipeOf = ({ loss, ...settings }: Settings, { train }: Data) => {
-  const { epsilon, epochs, batchSize, k, balance, lr, l1, weightDecay, swa } = settings
-  const options = { epsilon, epochs, batchSize, k, balance, lr, l1, weightDecay, swa, variants: train.variants }
-  return recipe(loss as ObjectiveName, options)
+export const recipeOf = ({ loss, epsilon, ...settings }: Settings, { train }: Data, teacher?: Logits) =>
+  recipe(loss as ObjectiveName, {
+    ...Object.fromEntries(adjustable.map((k) => [k, settings[k]])),
+    epsilon,
+    variants: train.variants,
+    teacher,
+  })
+
+/**
+ * What the loss `distilled` learns from, and what of it the settings keep: a run goes on with its own teacher only. undefined for other losses, which have none.
+ */
+export const teacherOf = (
+  path: string | undefined,
+  { loss, teacher }: Pick<Settings, 'loss' | 'teacher'>,
+  data: Data,
+): TE.TaskEither<MixtrainError, { readonly logits: Logits; readonly settings: Settings['teacher'] } | undefined> => {
+  const file = path ?? teacher?.file
+  if (loss !== 'distilled')
+    return path === undefined
+      ? TE.right(undefined)
+      : TE.left(usage(`--teacher is for the loss distilled, not for ${loss}: leave it out, or add --loss distilled`))
+  if (file === undefined)
+    return TE.left(usage('the loss distilled learns from a trained network: name its file with --teacher'))
+  return pipe(
+    files.read(file),
+    TE.bindTo('bytes'),
+    TE.bind('sha256', ({ bytes }) => TE.fromTask(() => sha256(bytes))),
+    TE.chainFirstEitherK(({ sha256: found }) =>
+      teacher === undefined || teacher.sha256 === found
+        ? E.right(undefined)
+        : E.left(
+            fileError(
+              file,
+              `this is not the teacher of the run: it has another SHA-256, ${found}; the run has ${teacher.sha256}`,
+            ),
+          ),
+    ),
+    TE.bind('model', ({ bytes }) => TE.fromEither(decodeModel(bytes, file))),
+    TE.chainFirstEitherK(({ model }) => matching(model, file, data.train)),
+    TE.map(({ model, sha256: found }) => ({
+      logits: frozen(model.network, model.parameters),
+      settings: { file: resolve(file), sha256: found },
+    })),
+  )
 }

@@ -7,6 +7,7 @@ import { type MixtrainError, show, usage } from '../core/error.ts'
 import type { Data } from '../data/dataset.ts'
 import { removeEmpty } from '../data/files.ts'
 import { encodeModel, encodeModelOnnx, type SavedModel } from '../format/model.ts'
+import type { Logits } from '../loss/loss.ts'
 import { objectives } from '../loss/objective.ts'
 import { type Network, networks } from '../nn/networks.ts'
 import { methods } from '../robust/bounds.ts'
@@ -45,6 +46,7 @@ import {
   recipeOf,
   settled,
   stepsOf,
+  teacherOf,
   withData,
 } from './train-settings.ts'
 
@@ -57,17 +59,18 @@ interface Run {
   readonly folder: RunFolder
   readonly device: Device
   readonly resume: Checkpoint | undefined
+  readonly teacher: Logits | undefined
   readonly memory: number | undefined
   readonly json: boolean
 }
 
 /** What is left of the run, epoch by epoch. */
 const epochsOf = (
-  { settings, network, data, device, resume, memory }: Run,
+  { settings, network, data, device, resume, memory, teacher }: Run,
   failed: (f: Failure) => Promise<void>,
   shell: Shell,
 ) => {
-  const { numbers, k: _, init: __, ...planned } = recipeOf(settings, data)
+  const { numbers, k: _, init: __, ...planned } = recipeOf(settings, data, teacher)
   return fit(
     completed({
       data,
@@ -226,7 +229,10 @@ const trained = (
         TE.map((data) => limited(data, wanted)),
       ),
     ),
-    TE.bind('settings', ({ wanted, data }) => withData(o.resume, wanted, data)),
+    TE.bind('taught', ({ wanted, data }) => teacherOf(o.teacher, wanted, data)),
+    TE.bind('settings', ({ wanted, data, taught }) =>
+      withData(o.resume, { ...wanted, ...(taught && { teacher: taught.settings }) }, data),
+    ),
     TE.bind('network', ({ build, settings, data }) =>
       attempt(async () => build(taskOf(data.train), recipeOf(settings, data).init)),
     ),
@@ -235,7 +241,7 @@ const trained = (
         before === undefined ? E.right(undefined) : restore(before, network, recipeOf(settings, data).optimizer.slots),
       ),
     ),
-    TE.chain(({ settings, data, network, checkpoint }) =>
+    TE.chain(({ settings, data, network, checkpoint, taught }) =>
       withDevice({
         device: o.device === undefined || o.device === 'auto' ? settings.device : o.device,
         threads: o.threads,
@@ -246,7 +252,14 @@ const trained = (
           steps: stepsOf(checkpoint, data, settings),
           reason: 'resumed on another device',
         }
-        const run = { settings: settled(settings, device, moved), network, data, device, resume: checkpoint }
+        const run = {
+          settings: settled(settings, device, moved),
+          network,
+          data,
+          device,
+          resume: checkpoint,
+          teacher: taught?.logits,
+        }
         return using(
           open,
           (folder) =>

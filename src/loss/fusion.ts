@@ -1,24 +1,11 @@
 import { interval } from '../core/op.ts'
 import type { Tensor } from '../core/tensor.ts'
-import {
-  add,
-  broadcastTo,
-  exp,
-  input,
-  log,
-  max,
-  maximum,
-  mean,
-  neg,
-  reshape,
-  stopGradient,
-  sub,
-  sum,
-} from '../ops/index.ts'
+import { add, broadcastTo, exp, input, log, max, maximum, neg, reshape, stopGradient, sub, sum } from '../ops/index.ts'
 import { crownIbp, ibp } from '../robust/bounds.ts'
 import { rivals, worstCaseLogits } from '../robust/specification.ts'
 import { logitOf } from './criterion.ts'
 import type { Loss, Region } from './loss.ts'
+import { meanOver } from './parts.ts'
 import { wholeBall } from './region.ts'
 
 /** Least argument of the logarithm: sums of exponentials are above it, but for rounding. */
@@ -49,5 +36,5 @@ export const fusedCrossEntropy =
     const bound = crownIbp(total, new Map([[x, box]]), given).output().upper
     // The label's own exponential is part of every sum.
     const least = maximum(exp(neg(top)), LEAST)
-    return mean(reshape(add(log(maximum(bound, least)), top), [n]))
+    return meanOver(step, reshape(add(log(maximum(bound, least)), top), [n]))
   }

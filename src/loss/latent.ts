@@ -60,6 +60,18 @@ export const cut = (logits: Apply, shape: readonly number[], layers: number): Pa
   return { input: x, latent, output }
 }
 
+/** What a network's last layer takes, at a point: `[n, ...features]`. */
+export const features = (logits: Apply, x: Tensor): Tensor => {
+  const { input: from, latent } = cut(logits, x.shape, 0)
+  return substitute([latent], new Map([[from, x]]))[0]
+}
+
+/** Interval-propagated bounds of the same over a box. */
+export const featureBox = (logits: Apply, box: Interval): Interval => {
+  const { input: from, latent, output } = cut(logits, box.shape, 0)
+  return latent === from ? box : ibp(output, new Map([[from, box]])).node(latent)
+}
+
 /** The part behind a cut, as a function of as many latent values as there are. */
 const tailOf =
   (logits: Apply, shape: readonly number[], layers: number) =>

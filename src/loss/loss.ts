@@ -32,6 +32,8 @@ export interface Step {
   readonly epsilon: Tensor
   /** Valid inputs; boxes and attacks are cut to it. */
   readonly range: Range
+  /** `[n]`: factors of the images in every mean over them, where images were drawn with unequal probabilities. Default: 1 each. */
+  readonly weights?: Tensor
   /** Parts of the images that a robust term takes one after the other, to need less memory. Default: 1. */
   readonly parts?: number
 }
@@ -229,8 +231,20 @@ export const sampled =
       const key = fold(h.key, name)
       return Float32Array.from(how === 'with replacement' ? integers(key, k, n) : chooseIndices(key, n, k))
     })
-    return loss({ ...step, inputs: gather(step.inputs, indices), labels: gather(step.labels, indices) })
+    return loss(picked(step, indices))
   }
+
+/** The step on the images of these indices `[k]`, each with a factor `[k]` of its own in means, if given. */
+export const picked = (step: Step, indices: Tensor, factors?: Tensor): Step => {
+  const before = step.weights && gather(step.weights, indices)
+  const weights = before && factors ? mul(before, factors) : (before ?? factors)
+  return {
+    ...step,
+    inputs: gather(step.inputs, indices),
+    labels: gather(step.labels, indices),
+    ...(weights === undefined ? {} : { weights }),
+  }
+}
 
 /** The loss under a name in the metrics of a run (`natural`, `robust`), as it is here: weights round it do not show. The value is unchanged. */
 export const named =

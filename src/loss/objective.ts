@@ -1,11 +1,15 @@
-import type { Tensor } from '../core/tensor.ts'
-import { mean, mul, softmax, sub } from '../ops/index.ts'
-import { type Attack, pgd, usualStep } from '../robust/attack.ts'
+import { raise, usage } from '../core/error.ts'
+import type { Apply, Tensor } from '../core/tensor.ts'
+import type { Named } from '../nn/layers.ts'
+import type { Network } from '../nn/networks.ts'
+import { constant, maximum, mean, mul, softmax, stopGradient, sub } from '../ops/index.ts'
+import { type Attack, pgd, usualStep, wider } from '../robust/attack.ts'
 import * as B from '../robust/bounds.ts'
 import { rivals, worstCaseLogits } from '../robust/specification.ts'
+import { controlled, hardest, importance, scored, stratified } from './choice.ts'
 import { boostedCrossEntropy, type Criterion, crossEntropy, divergence, logitOf } from './criterion.ts'
 import { fusedCrossEntropy } from './fusion.ts'
-import { type Latent, latentLogits } from './latent.ts'
+import { featureBox, features, type Latent, latentLogits } from './latent.ts'
 import {
   add,
   always,
@@ -26,11 +30,12 @@ import {
   product,
   type Region,
   type Schedule,
+  type Step,
   sampled,
   scale,
   type Weight,
 } from './loss.ts'
-import { meanInParts } from './parts.ts'
+import { meanInParts, meanOver } from './parts.ts'
 import { at, bounded, clean, hidden, perturbed, smallBox, wholeBall } from './region.ts'
 import { reluBalance, tightness } from './regularizer.ts'
 import { hydraWeight, linear, times } from './schedule.ts'
@@ -43,7 +48,7 @@ export const judged =
   (logits: Logits): Loss =>
   (step) =>
   (model) =>
-    mean(criterion(logits(step)(model), step.labels))
+    meanOver(step, criterion(logits(step)(model), step.labels))
 
 /** The mean of a criterion on two sets of logits of the same images. */
 const compared =
@@ -51,7 +56,7 @@ const compared =
   (p: Logits, q: Logits): Loss =>
   (step) =>
   (model) =>
-    mean(criterion(p(step)(model), q(step)(model), step.labels))
+    meanOver(step, criterion(p(step)(model), q(step)(model), step.labels))
 
 /** Logits of the clean inputs. */
 export const forward: Logits = at(clean)
@@ -173,6 +178,8 @@ export interface MixTrain {
   readonly weight?: Weight
   readonly gate?: Gate
   readonly method?: B.Bounder
+  /** Which images; default: random ones. */
+  readonly choice?: ChoiceName
 }
 
 /**
@@ -180,8 +187,26 @@ export interface MixTrain {
  * from the batch without replacement, m by symbolic intervals, b the balance of the epoch. Where the gate is shut it is (1 - b) mean CE alone. With k = n it is
  * verifiable training on the whole batch.
  */
-export const mixTrain = ({ k, weight = balance, gate: open = always, method = B.symbolic }: MixTrain): Loss =>
-  mix(weight)(natural(crossEntropy), gate(open)(sampled(k)(certified(method))))
+export const mixTrain = ({
+  k,
+  weight = balance,
+  gate: open = always,
+  method = B.symbolic,
+  choice = 'random',
+}: MixTrain): Loss => mix(weight)(natural(crossEntropy), gate(open)(choices[choice](k)(certified(method))))
+
+/**
+ * MixTrain with intervals as a control variate: (1 - b) mean CE(f(x), y) + b (mean_all CE(m_ibp) + mean_R (CE(m) - CE(m_ibp))), R k images drawn from the batch (`controlled`): tight bounds on
+ * few images, cheap ones on all, and the mean over all draws is verifiable training on the whole batch.
+ */
+export const controlledMixTrain = ({
+  k,
+  weight = balance,
+  method = B.symbolic,
+}: Omit<MixTrain, 'gate' | 'choice'>): Loss => {
+  const plain = (m: B.Bounder) => worstCase(crossEntropy)(bounded(m))
+  return mix(weight)(natural(crossEntropy), named('robust')(controlled(k)(plain(method), plain(B.ibp))))
+}
 
 /**
  * MixTrain as HYDRA trains it (arXiv:2002.10509, its public MixTrain trainer): mean_i CE(f(x_i), y_i) + w mean_{i in R} CE(m_i) with probability 0.8, else the first term
@@ -274,6 +299,58 @@ export const fastIbp = ({
   return add(verifiable(B.ibp, weight), scale(warmUp)(add(tightness(boxes, wholeBall), reluBalance(boxes))))
 }
 
+/** Logits of a network that is not trained: a teacher. Its parameters become constants, and no gradient flows into it. */
+export const frozen =
+  (network: Pick<Network, 'apply' | 'parameters'>, parameters: Named<ArrayLike<number>>): Logits =>
+  (step) =>
+  () => {
+    const constants = Object.entries(network.parameters).map(([k, { shape }]) => [k, constant(parameters[k], shape)])
+    return stopGradient(network.apply(Object.fromEntries(constants))(step.inputs))
+  }
+
+export interface Distilled {
+  /** Share of the certified term, in [0, 1]. */
+  readonly a?: Weight
+  readonly attack?: Attack
+}
+
+/**
+ * Distillation (AD-CERT, arXiv:2606.31653): (1 - a) mean KL(p_teacher(x) || p(x*)) + a mean CE(m_ibp), x* by PGD on CE, the teacher a network that PGD trained (`frozen`). At a = 1 it
+ * is IBP.
+ */
+export const distilled = (teacher: Logits, { a = balance, attack = madry(8) }: Distilled = {}): Loss =>
+  mix(a)(compared(divergence)(teacher, attacked(attack)), certified(B.ibp))
+
+/**
+ * CC-Dist (arXiv:2602.02626): CC-IBP(a) + (w / d) mean_i sum_j max((l_ij - t_ij)^2, (u_ij - t_ij)^2), t the teacher's features of x, the d inputs of its last layer, and [l, u] the
+ * student's, mixed as the logits are: l = (1 - a) f(x*) + a f_lower over the ball. Default: w = 5. The teacher has the student's architecture.
+ */
+export const featureDistilled = (
+  teacher: (step: Step) => Apply,
+  { a = balance, attack = farStep, weight = 5 }: Distilled & { readonly weight?: Weight } = {},
+): Loss => {
+  const inputs = once(perturbed(attack))
+  const distance: Loss = (step) => (model) => {
+    const t = stopGradient(features(teacher(step), step.inputs))
+    const box = featureBox(model.logits, wholeBall(step)(model))
+    const own = features(model.logits, inputs(step)(model))
+    const square = (end: Tensor) => {
+      const mixed = mixLogits(a)(
+        () => () => own,
+        () => () => end,
+      )(step)(model)
+      const off = sub(mixed, t)
+      return mul(off, off)
+    }
+    const worst = maximum(square(box.lower), square(box.upper))
+    return meanOver(step, mean(worst, [...worst.shape.keys()].slice(1)))
+  }
+  return add(
+    named('robust')(judged(crossEntropy)(mixLogits(a)(at(inputs), worstLogits(bounded(B.ibp))))),
+    scale(weight)(distance),
+  )
+}
+
 /** What the recipe of a run lets an objective know. */
 export interface ObjectiveOptions {
   /** Images per batch that MixTrain bounds. */
@@ -282,20 +359,41 @@ export interface ObjectiveOptions {
   readonly ramp?: Weight
   /** SABR's and STAPS's share of epsilon. */
   readonly lambda?: number
+  /** Radius of the attacks of adversarial terms, as a factor of that of the ball. */
+  readonly attackRadius?: number
+  /** Start of Fast-IBP's regularizers; default 1/2. */
+  readonly regularizer?: number
+  /** Which images MixTrain bounds. */
+  readonly choice?: ChoiceName
+  /** Logits to learn from. */
+  readonly teacher?: Logits | undefined
 }
+
+/** How MixTrain chooses the images of a batch that it bounds. Scores are interval-propagated cross-entropies: an upper bound of what could be lost, at the cost of two passes. */
+export const choices = {
+  random: (k: number) => sampled(k),
+  stratified: (k: number) => stratified(k),
+  hardest: (k: number) => hardest(k, scored(crossEntropy)(worstLogits(bounded(B.ibp)))),
+  importance: (k: number) => importance(k, scored(crossEntropy)(worstLogits(bounded(B.ibp)))),
+} as const
+export type ChoiceName = keyof typeof choices
 
 const ofBalance = (ramp: Weight = 1): Weight => times(balance, ramp)
 
 /** The objectives that the command line trains by name. */
 export const objectives = {
-  mixtrain: ({ k }: ObjectiveOptions) => mixTrain({ k }),
+  mixtrain: ({ k, choice }: ObjectiveOptions) => mixTrain({ k, ...(choice === undefined ? {} : { choice }) }),
+  controlled: ({ k }: ObjectiveOptions) => controlledMixTrain({ k }),
   natural: () => natural(crossEntropy),
-  pgd: () => adversarial(),
+  pgd: ({ attackRadius = 1 }: ObjectiveOptions) => adversarial(40, wider(attackRadius)(madry())),
   trades: () => trades(),
   mart: () => mart(),
   ibp: ({ ramp }: ObjectiveOptions) => verifiable(B.ibp, ofBalance(ramp)),
-  'fast-ibp': ({ ramp }: ObjectiveOptions) =>
-    fastIbp({ weight: ofBalance(ramp), ...(ramp === undefined ? {} : { warmUp: times(0.5, complement(ramp)) }) }),
+  'fast-ibp': ({ ramp, regularizer = 0.5 }: ObjectiveOptions) =>
+    fastIbp({
+      weight: ofBalance(ramp),
+      ...(ramp === undefined ? {} : { warmUp: times(regularizer, complement(ramp)) }),
+    }),
   'crown-ibp': ({ ramp }: ObjectiveOptions) =>
     crownIbp({ weight: ofBalance(ramp), ...(ramp === undefined ? {} : { beta: complement(ramp) }) }),
   'crown-ibp-fused': ({ ramp }: ObjectiveOptions) =>
@@ -306,8 +404,12 @@ export const objectives = {
   sabr: ({ lambda = 0.4 }: ObjectiveOptions) => sabr({ lambda }),
   taps: () => taps(),
   staps: ({ lambda = 0.4 }: ObjectiveOptions) => staps({ lambda }),
-  'mtl-ibp': () => mtlIbp(),
-  'cc-ibp': () => ccIbp(),
-  'exp-ibp': () => expIbp(),
+  'mtl-ibp': ({ attackRadius = 1 }: ObjectiveOptions) => mtlIbp({ attack: wider(attackRadius)(farStep) }),
+  'cc-ibp': ({ attackRadius = 1 }: ObjectiveOptions) => ccIbp({ attack: wider(attackRadius)(farStep) }),
+  'exp-ibp': ({ attackRadius = 1 }: ObjectiveOptions) => expIbp({ attack: wider(attackRadius)(farStep) }),
+  distilled: ({ attackRadius = 1, teacher }: ObjectiveOptions) =>
+    teacher === undefined
+      ? () => raise(usage('the loss distilled learns from a trained network, its teacher (--teacher MODEL)'))
+      : distilled(teacher, { attack: wider(attackRadius)(madry(8)) }),
 } as const
 export type ObjectiveName = keyof typeof objectives

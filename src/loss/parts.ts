@@ -1,7 +1,11 @@
 import type { Tensor } from '../core/tensor.ts'
-import { add, chooseOp, gather, greater, type InputAttrs, inputOp, iota, mean, mul, select, sum } from '../ops/index.ts'
+import { add, chooseOp, greater, type InputAttrs, inputOp, iota, mean, mul, select, sum } from '../ops/index.ts'
 import { accumulate } from '../tape/accumulate.ts'
-import type { Step } from './loss.ts'
+import { picked, type Step } from './loss.ts'
+
+/** The mean over the images of a step of a value for each, `[n]`, under the step's weights. */
+export const meanOver = ({ weights }: Pick<Step, 'weights'>, values: Tensor): Tensor =>
+  mean(weights === undefined ? values : mul(weights, values))
 
 /**
  * The mean over the images of a step of values `[n]` that are each one image's own, the images in `step.parts` parts one after the other: the
@@ -11,13 +15,15 @@ import type { Step } from './loss.ts'
 export const meanInParts = (values: (step: Step) => Tensor, step: Step): Tensor => {
   const [n] = step.inputs.shape
   const per = Math.ceil(n / (step.parts ?? 1))
-  if (per >= n || !separable(values(step), [step.inputs, step.labels])) return mean(values(step))
+  const given = [step.inputs, step.labels, ...(step.weights === undefined ? [] : [step.weights])]
+  if (per >= n || !separable(values(step), given)) return meanOver(step, values(step))
   const [total] = accumulate({ count: n, per, capacity: n }, (round) => {
     const position = add(mul(round, per), iota(per))
     const valid = greater(n, position)
     const image: Tensor = select(valid, position, 0)
-    const each = values({ ...step, inputs: gather(step.inputs, image), labels: gather(step.labels, image), parts: 1 })
-    return [sum(select(valid, each, 0) as Tensor)]
+    const part = picked(step, image)
+    const each = values({ ...part, parts: 1 })
+    return [sum(select(valid, part.weights === undefined ? each : mul(part.weights, each), 0))]
   })
   return mul(total, 1 / n)
 }

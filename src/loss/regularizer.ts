@@ -48,8 +48,13 @@ export const reluStability =
   (hidden: Hidden): Loss =>
   (step) =>
   (model) => {
-    const each = hidden(step)(model).map(({ lower, upper }) => sum(tanh(add(1, mul(lower, upper)))))
-    return mul(neg(total(each)), 1 / step.inputs.shape[0])
+    const { inputs, weights } = step
+    const each = hidden(step)(model).map(({ lower, upper }) => {
+      const neurons = tanh(add(1, mul(lower, upper)))
+      if (weights === undefined) return sum(neurons)
+      return sum(mul(weights, sum(neurons, [...neurons.shape.keys()].slice(1))))
+    })
+    return mul(neg(total(each)), 1 / inputs.shape[0])
   }
 
 /** Where the regularisers of Fast-IBP stop to push: a ratio of 1/2. */

@@ -37,6 +37,18 @@ export const steps =
   ({ progress }) =>
     at.filter((p) => progress >= p).reduce((v) => v * factor, value)
 
+/**
+ * Milestones: `value` times `factor` for each of the epochs `at` that has begun, of `epochs`. The recipes of interval propagation cut the learning rate to a fifth at two of them
+ * (arXiv:2305.13991, appendix; CTBench, arXiv:2406.04848).
+ */
+export const milestones = (value: number, factor: number, at: readonly number[], epochs: number): Schedule =>
+  // Progress is a quotient: at the beginning of an epoch it may round to just below it.
+  steps(
+    value,
+    factor,
+    at.map((epoch) => epoch / epochs - 1e-9),
+  )
+
 /** a b: a number for two numbers, else a schedule. */
 export function times(a: Schedule, b: Weight): Schedule
 export function times(a: Weight, b: Weight): Weight

@@ -229,5 +229,11 @@ export const pgd =
   (target) =>
     pgdFrom(rest, judge, start === 'random' ? noise('pgd', target.inputs.shape) : undefined)(target)
 
+/** The attack in a ball of `factor` times the radius, cut to the valid range: training attacks of 2305.13991 see more than the ball that is certified. */
+export const wider =
+  (factor: number) =>
+  (attack: Attack): Attack =>
+    factor === 1 ? attack : (target) => attack({ ...target, epsilon: mul(target.epsilon, factor) })
+
 /** One step of size epsilon from the input (arXiv:1412.6572). */
 export const fgsm = (judge: Judge): Attack => pgd({ steps: 1, stepSize: 1, start: 'input' }, judge)

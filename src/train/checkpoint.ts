@@ -38,6 +38,16 @@ export const Settings = z.strictObject({
   l1: z.number().min(0).optional(),
   weightDecay: z.number().min(0).optional(),
   swa: z.boolean().optional(),
+  /** Which images MixTrain bounds, the optimizer, epochs of milestones, and factors of training attacks, regularizers and noise. Absent: as the recipe has them. */
+  choice: z.enum(['random', 'stratified', 'hardest', 'importance']).optional(),
+  optimizer: z.enum(['adam', 'radam']).optional(),
+  milestones: z.array(positive).optional(),
+  attackRadius: z.number().positive().optional(),
+  regularizer: z.number().min(0).optional(),
+  smooth: z.number().min(0).optional(),
+  smoothSamples: positive.optional(),
+  /** SHA-256 of the model that the loss `distilled` learns from. */
+  teacher: z.strictObject({ file: z.string(), sha256: z.string() }).optional(),
   seed: z.int(),
   /** Only so many of the first images; null is all. */
   trainLimit: positive.nullable(),

@@ -73,6 +73,37 @@ export const adam = ({ lr, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay =
   },
 })
 
+/**
+ * RAdam (arXiv:1908.03265, algorithm 2): p <- p - lr r_t m' / (sqrt(v') + eps) with r_t = sqrt((rho_t - 4)(rho_t - 2) rho / ((rho - 4)(rho - 2) rho_t)), rho = 2 / (1 - beta2) - 1 and
+ * rho_t = rho - 2 t beta2^t / (1 - beta2^t), once rho_t > 5 (as PyTorch has it; the paper: 4); before, while the second moment says little, p <- p - lr m'.
+ */
+export const radam = ({ lr, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay = 0 }: Adam): Optimizer => {
+  const rho = 2 / (1 - beta2) - 1
+  const rectification = (t: number): number => {
+    const left = power(beta2, t)
+    const r = rho - (2 * t * left) / (1 - left)
+    return r > 5 ? Math.sqrt(((r - 4) * (r - 2) * rho) / ((rho - 4) * (rho - 2) * r)) : 0
+  }
+  return {
+    slots: ['first', 'second'],
+    update: (parameters, gradients, { first, second }) => {
+      const step = rate(lr)
+      const correct1 = fed('correction1', (h) => 1 / (1 - power(beta1, h.count + 1)))
+      const correct2 = fed('correction2', (h) => 1 / (1 - power(beta2, h.count + 1)))
+      const r = fed('rectification', (h) => rectification(h.count + 1))
+      const m = mapNamed(gradients, (g, k) => add(mul(beta1, first[k]), mul(1 - beta1, g)))
+      const v = mapNamed(gradients, (g, k) => add(mul(beta2, second[k]), mul(1 - beta2, mul(g, g))))
+      const moved = mapNamed(parameters, (p, k) => {
+        const momentum = mul(m[k], correct1)
+        const adapted = mul(r, div(momentum, add(sqrt(mul(v[k], correct2)), eps)))
+        const direction = select(greater(r, 0), adapted, momentum)
+        return weightDecay === 0 ? direction : add(direction, mul(weightDecay, p))
+      })
+      return { parameters: mapNamed(parameters, (p, k) => sub(p, mul(step, moved[k]))), state: { first: m, second: v } }
+    },
+  }
+}
+
 /** Gradients scaled so that their joint Euclidean norm is at most `limit`: g <- g min(1, limit / ||g||). */
 export const clipGradients =
   (limit: number) =>

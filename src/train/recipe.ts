@@ -1,16 +1,18 @@
 import { type Augment, varied } from '../data/augment.ts'
 import type { Variants } from '../data/dataset.ts'
-import { add, type Loss, type Schedule, scale } from '../loss/loss.ts'
-import { type ObjectiveName, objectives } from '../loss/objective.ts'
-import { l1 as l1Norm } from '../loss/regularizer.ts'
-import { cosine, linear } from '../loss/schedule.ts'
+import { add, complement, type Logits, type Loss, type Schedule, scale } from '../loss/loss.ts'
+import { type ChoiceName, type ObjectiveName, objectives } from '../loss/objective.ts'
+import { hidden, wholeBall } from '../loss/region.ts'
+import { l1 as l1Norm, reluBalance, tightness } from '../loss/regularizer.ts'
+import { cosine, linear, milestones, times } from '../loss/schedule.ts'
+import { smoothed } from '../loss/smoothing.ts'
 import { type Initialiser, ibpInit, uniformInit } from '../nn/layers.ts'
 import { usualStep } from '../robust/attack.ts'
-import type { MethodName } from '../robust/bounds.ts'
+import { ibp, type MethodName } from '../robust/bounds.ts'
 import type { AttackOptions } from '../robust/metric.ts'
 import { averaged } from './average.ts'
 import { adaptive, type Balance, fixed } from './balance.ts'
-import { adam, clipGradients, type Optimizer } from './optimizer.ts'
+import { adam, clipGradients, type Optimizer, radam } from './optimizer.ts'
 
 /** What a training run uses where it is not told otherwise. Shares are of the whole training. */
 interface Numbers {
@@ -35,6 +37,18 @@ interface Numbers {
   readonly weightDecay: number
   /** Largest joint norm of the gradients; null: as they are. */
   readonly clip: number | null
+  /** Which images of a batch MixTrain bounds. */
+  readonly choice: ChoiceName
+  readonly optimizer: keyof typeof OPTIMIZERS
+  /** Epochs from which the learning rate is a fifth of what it was, in place of half a cosine. */
+  readonly milestones: readonly number[]
+  /** Radius of training attacks, as a factor of that of the ball. */
+  readonly attackRadius: number
+  /** Weight of Fast-IBP's regularizers at the start; it falls to 0 while epsilon grows. */
+  readonly regularizer: number
+  /** Standard deviation of the noise that smooths the loss over the parameters, and draws of it. */
+  readonly smooth: number
+  readonly smoothSamples: number
   /** Whether the mean of the parameters over the last quarter of the training is the model (SWA). */
   readonly swa: boolean
   /** Distribution of the start values. */
@@ -45,6 +59,9 @@ interface Numbers {
   /** The bound that VRA is measured with. */
   readonly method: MethodName
 }
+
+const OPTIMIZERS = { adam, radam } as const
+export const optimizerNames = Object.keys(OPTIMIZERS) as readonly (keyof typeof OPTIMIZERS)[]
 
 const DEFAULTS: Numbers = {
   epochs: 20,
@@ -60,6 +77,13 @@ const DEFAULTS: Numbers = {
   l1: 0,
   weightDecay: 0,
   clip: null,
+  choice: 'random',
+  optimizer: 'adam',
+  milestones: [],
+  attackRadius: 1,
+  regularizer: 0,
+  smooth: 0,
+  smoothSamples: 2,
   swa: false,
   init: 'uniform',
   crop: 1,
@@ -112,12 +136,13 @@ const small = (epsilon: number): Partial<Numbers> => ({
 /** Where an objective differs from these. */
 const BY_LOSS: Readonly<Record<ObjectiveName, Differences>> = {
   mixtrain: { balance: 'adaptive' },
+  controlled: { balance: 'adaptive' },
   natural: { balance: 0 },
   pgd: { balance: 1 },
   trades: { balance: 1 },
   mart: { balance: 1 },
   ibp: (epsilon) => ({ ...intervals(epsilon), balance: 0.5 }),
-  'fast-ibp': (epsilon) => ({ ...intervals(epsilon), balance: 1, init: 'ibp' }),
+  'fast-ibp': (epsilon) => ({ ...intervals(epsilon), balance: 1, init: 'ibp', regularizer: 0.5 }),
   'crown-ibp': (epsilon) => ({ ...intervals(epsilon), balance: 0.5, method: 'crown-ibp' }),
   'crown-ibp-fused': (epsilon) => ({ ...intervals(epsilon), balance: 0.5, method: 'crown-ibp' }),
   symbolic: {},
@@ -138,6 +163,7 @@ const BY_LOSS: Readonly<Record<ObjectiveName, Differences>> = {
   'mtl-ibp': expressive([0.08, 0.01, 0.5, 0.004], [1e-6, 1e-5, 1e-7, 3e-6]),
   'cc-ibp': expressive([0.3, 0.1, 0.5, 0.01], [3e-6, 2e-6, 0, 3e-6]),
   'exp-ibp': expressive([0.5, 0.3, 0.5, 0.095], [1e-6, 1e-5, 0, 4e-6]),
+  distilled: expressive([0.5, 0.5, 0.5, 0.5], [1e-6, 1e-6, 0, 1e-6]),
 }
 
 const ADAPTIVE = { start: 0.2, min: 0.05, max: 0.9, step: 0.05, tolerance: 0.01 }
@@ -145,13 +171,20 @@ const ADAPTIVE = { start: 0.2, min: 0.05, max: 0.9, step: 0.05, tolerance: 0.01 
 /** The held-out images that each epoch is measured on: this share of the training images, at most so many. */
 export const MONITOR = { share: 0.1, most: 500 }
 
-type Adjustable = Pick<Numbers, 'epochs' | 'batchSize' | 'k' | 'balance' | 'lr' | 'l1' | 'weightDecay' | 'swa'>
+/** The numbers that an option of the command line sets. */
+export const adjustable = [
+  ...(['epochs', 'batchSize', 'k', 'balance', 'lr', 'l1', 'weightDecay', 'swa'] as const),
+  ...(['choice', 'optimizer', 'milestones', 'attackRadius', 'regularizer', 'smooth', 'smoothSamples'] as const),
+] as const
+type Adjustable = Pick<Numbers, (typeof adjustable)[number]>
 
 export type RecipeOptions = { readonly [N in keyof Adjustable]?: Adjustable[N] | undefined } & {
   /** Full l-inf radius in pixel units. */
   readonly epsilon: number
   /** The data set's own: what of its images may vary. */
   readonly variants?: Variants | undefined
+  /** What `distilled` learns from. */
+  readonly teacher?: Logits | undefined
 }
 
 /** A training run but for network and data: numbers for its record, and the functions that they stand for. */
@@ -171,7 +204,7 @@ export interface Recipe {
 /** The numbers of a recipe: the objective's defaults for a radius (default: 0.1) under the options. */
 export const numbersOf = (
   name: ObjectiveName,
-  { epsilon = 0.1, variants, ...given }: Partial<RecipeOptions> = {},
+  { epsilon = 0.1, variants, teacher: _, ...given }: Partial<RecipeOptions> = {},
 ): Numbers => {
   const own = BY_LOSS[name]
   return {
@@ -184,6 +217,9 @@ export const numbersOf = (
 
 const INITIALISERS = { uniform: uniformInit, ibp: ibpInit } as const
 
+/** What is left of the learning rate after a milestone. */
+const FIFTH = 0.2
+
 /** Share of the training from which SWA averages. */
 const AVERAGE_FROM = 0.75
 
@@ -191,13 +227,23 @@ const AVERAGE_FROM = 0.75
 export const recipe = (name: ObjectiveName, options: RecipeOptions): Recipe => {
   const numbers = numbersOf(name, options)
   const { epochs, batchSize, k, balance, lr, decayFrom, epsilonStart, epsilonUntil, lambda, l1, weightDecay } = numbers
+  const { choice, attackRadius, regularizer, smooth, smoothSamples } = numbers
   const full = Math.min(1, numbers.epsilonFactor * options.epsilon)
-  const plain = adam({ lr: cosine(lr, 0, decayFrom), weightDecay })
+  const rate =
+    numbers.milestones.length === 0 ? cosine(lr, 0, decayFrom) : milestones(lr, FIFTH, numbers.milestones, epochs)
+  const plain = OPTIMIZERS[numbers.optimizer]({ lr: rate, weightDecay })
   const optimizer = numbers.clip === null ? plain : clipGradients(numbers.clip)(plain)
-  const objective = objectives[name]({ k, lambda, ramp: linear(0, 1, 0, epsilonUntil) })
+  const ramp = linear(0, 1, 0, epsilonUntil)
+  const { teacher } = options
+  const objective = objectives[name]({ k, lambda, ramp, choice, attackRadius, regularizer, teacher })
+  // Fast-IBP has its regularizers already.
+  const warmUp = name === 'fast-ibp' ? 0 : regularizer
+  const boxes = hidden(ibp)
+  const warm = scale(times(warmUp, complement(ramp)))(add(tightness(boxes, wholeBall), reluBalance(boxes)))
+  const whole = warmUp === 0 ? objective : add(objective, warm)
   return {
     numbers,
-    loss: add(objective, scale(l1)(l1Norm)),
+    loss: add(smoothed(smooth, smoothSamples)(whole), scale(l1)(l1Norm)),
     optimizer: numbers.swa ? averaged(AVERAGE_FROM)(optimizer) : optimizer,
     epsilonSchedule: linear(epsilonStart * full, full, 0, epsilonUntil),
     balance: balance === 'adaptive' ? adaptive(ADAPTIVE) : fixed(balance),

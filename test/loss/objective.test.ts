@@ -1,10 +1,18 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { key } from '../../src/core/key.ts'
 import { crossEntropy } from '../../src/loss/criterion.ts'
 import { complement, type Loss, mix, mixLogits, scale, scheduled } from '../../src/loss/loss.ts'
 import {
   attacked,
+  ccIbp,
+  choices,
+  controlledMixTrain,
+  distilled,
+  featureDistilled,
+  frozen,
   judged,
+  mixTrain,
   natural,
   objectives,
   robust,
@@ -21,7 +29,21 @@ import { type Bounder, blend, boundsOf, crown, crownIbp, ibp, intersect, symboli
 import { ball } from '../../src/robust/perturbation.ts'
 import { margins } from '../../src/robust/specification.ts'
 import { run } from './harness.ts'
-import { CLASSES, checkGradients, images, LABELS, model, numbers, step, values } from './tiny.ts'
+import {
+  CLASSES,
+  checkGradients,
+  images,
+  LABELS,
+  model,
+  N,
+  net,
+  numbers,
+  parameters,
+  step,
+  value,
+  values,
+  valuesAt,
+} from './tiny.ts'
 
 /** Their gradients go to the faces of a box near a point, by definition; at a corner that is the derivative. */
 const LINKED: Readonly<Record<string, Loss>> = {
@@ -29,9 +51,51 @@ const LINKED: Readonly<Record<string, Loss>> = {
   staps: staps({ steps: 3, stepSize: 2 }),
 }
 
+const teacher = frozen(net, net.init(key(77)))
+
 for (const [name, objective] of Object.entries(objectives))
   test(`objective ${name}: finite, gradients agree with central differences`, () =>
-    checkGradients(LINKED[name] ?? objective({ k: 2 })))
+    checkGradients(LINKED[name] ?? objective({ k: 2, teacher })))
+
+test('distillation: at 1 interval propagation, at 0 the divergence, which is 0 for a teacher like oneself on a point', async () => {
+  const a = { attack: pgd({ steps: 2, stepSize: 1, start: 'input' }, crossEntropy) }
+  const bound = robust(ibp, worstCase(crossEntropy))
+  assert.is(await value(distilled(teacher, { a: 1, ...a })), await value(bound))
+  assert.ok((await value(distilled(teacher, { a: 0, ...a }))) > 0)
+  const own = frozen(net, parameters)
+  assert.ok(Math.abs(await value(distilled(own, { a: 0, ...a }), valuesAt(0))) < 1e-12)
+  assert.ok((await value(distilled(own, { a: 0, ...a }))) > 0)
+})
+
+test('distillation of features: CC-IBP and a distance that is 0 for a teacher like oneself on a point', async () => {
+  const attack = pgd({ steps: 2, stepSize: 1, start: 'input' }, crossEntropy)
+  const of = (values: typeof parameters) => () =>
+    net.apply(
+      Object.fromEntries(Object.entries(net.parameters).map(([k, { shape }]) => [k, constant(values[k], shape)])),
+    )
+  const other = Object.fromEntries(Object.entries(parameters).map(([k, v]) => [k, v.map((x) => x + 0.25)]))
+  const loss = (teacherParameters: typeof parameters, weight: number) =>
+    featureDistilled(of(teacherParameters), { a: 0.3, attack, weight })
+  const plain = await value(ccIbp({ a: 0.3, attack }))
+  assert.ok(Math.abs((await value(loss(other, 0))) - plain) < 1e-12)
+  assert.ok((await value(loss(other, 5))) > plain + 1e-3)
+  const point = valuesAt(0)
+  assert.ok(
+    Math.abs((await value(loss(parameters, 5), point)) - (await value(ccIbp({ a: 0.3, attack }), point))) < 1e-12,
+  )
+  await checkGradients(loss(other, 5))
+})
+
+test('MixTrain on chosen images: on as many as there are it is the whole batch, however they are chosen', async () => {
+  const whole = await value(verifiable(symbolic, 0.4))
+  for (const choice of ['random', 'stratified', 'hardest'] as const)
+    assert.ok(Math.abs((await value(mixTrain({ k: N, weight: 0.4, choice }))) - whole) < 1e-12, choice)
+  assert.ok(Math.abs((await value(controlledMixTrain({ k: N, weight: 0.4 }))) - whole) < 1e-12)
+  const on = async (choice: keyof typeof choices) => value(mixTrain({ k: 1, weight: 1, choice }))
+  assert.ok((await on('hardest')) > whole - 1)
+  assert.ok(Number.isFinite(await on('importance')))
+  assert.equal(Object.keys(choices), ['random', 'stratified', 'hardest', 'importance'])
+})
 
 test('compositions of the field: gradients agree with central differences', async () => {
   const attack = pgd({ steps: 3, stepSize: 0.5, start: 'random' }, crossEntropy)

@@ -1,6 +1,6 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { constant, cosine, cosPi, linear, steps, times } from '../../src/loss/schedule.ts'
+import { constant, cosine, cosPi, linear, milestones, steps, times } from '../../src/loss/schedule.ts'
 import { host } from './harness.ts'
 
 const grid = Array.from({ length: 1001 }, (_, i) => i / 1000)
@@ -36,6 +36,14 @@ test('cosine: from start to end, never rising, held before its share', () => {
   assert.ok(Math.abs(s(at(0)) - 0.1) < 1e-15 && Math.abs(s(at(0.5)) - 0.1) < 1e-15 && Math.abs(s(at(1)) - 0.01) < 1e-15)
   assert.ok(Math.abs(s(at(0.75)) - 0.055) < 1e-15)
   for (let i = 1; i < grid.length; i++) assert.ok(s(at(grid[i])) <= s(at(grid[i - 1])) + 1e-17)
+})
+
+test('milestones: a factor from each epoch on, whatever the quotient of its progress rounds to', () => {
+  for (const epochs of [3, 7, 70]) {
+    const s = milestones(1, 0.2, [1, 2], epochs)
+    const each = Array.from({ length: epochs }, (_, e) => s(at((e * 17) / (epochs * 17))))
+    assert.equal(each.slice(0, 3), [1, 0.2, 0.2 * 0.2])
+  }
 })
 
 test('steps, times and constant', () => {

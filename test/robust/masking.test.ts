@@ -15,7 +15,7 @@ import { crossEntropy, divergence } from '../../src/loss/criterion.ts'
 import { dense, flatten, relu, sequential } from '../../src/nn/layers.ts'
 import { type Network, network, networks } from '../../src/nn/networks.ts'
 import * as O from '../../src/ops/index.ts'
-import { fgsm, geometry, type Judge, margin, pgd, slopeOf } from '../../src/robust/attack.ts'
+import { fgsm, geometry, type Judge, margin, pgd, slopeOf, wider } from '../../src/robust/attack.ts'
 import { ibp } from '../../src/robust/bounds.ts'
 import type { AttackName, TargetLoss } from '../../src/robust/search.ts'
 import { grad } from '../../src/tape/vjp.ts'
@@ -106,6 +106,15 @@ test('where the gradient underflows, each image alone goes by that of the margin
     }
     assert.equal([...states].sort(), [0, 1], 'some images of some scale have a gradient, and some have none')
   }
+})
+
+test('a wider attack is the attack in a ball of another radius', async () => {
+  const attack = pgd({ steps: 3, stepSize: 0.5, start: 'random' }, crossEntropy)
+  const at = (epsilon: number) => bindings(step, { inputs: images, labels, epsilon }, model, scaled(1))
+  const [wide] = await run([wider(2)(attack)(target)], at(0.125), host(), simd)
+  const [plain] = await run([attack(target)], at(0.25), host(), simd)
+  assert.equal([...wide], [...plain])
+  assert.is(wider(1)(attack), attack)
 })
 
 test('a network without any gradient is told apart', async () => {

@@ -7,7 +7,7 @@ import { cosine } from '../../src/loss/schedule.ts'
 import type { Named } from '../../src/nn/layers.ts'
 import { constant, type Host, input, mul, sub, sum } from '../../src/ops/index.ts'
 import { grad } from '../../src/tape/vjp.ts'
-import { adam, clipGradients, type Optimizer, type Slots, sgd } from '../../src/train/optimizer.ts'
+import { adam, clipGradients, type Optimizer, radam, type Slots, sgd } from '../../src/train/optimizer.ts'
 import { host, run } from '../loss/harness.ts'
 
 // The quadratic sum of h (p - t)^2 / 2, of two parameters of different shapes.
@@ -128,6 +128,25 @@ test('sgd with momentum and a schedule', async () => {
       return p - f(lr(at(t))) * s.velocity
     }),
   )
+})
+
+test('radam is rectified as the paper has it, and plain momentum before', async () => {
+  const beta2 = 0.9
+  const rho = 2 / (1 - beta2) - 1
+  const rectified: boolean[] = []
+  const want = modelled(STEPS, ['first', 'second'], (p, g, s, t) => {
+    s.first = 0.8 * s.first + (1 - 0.8) * g
+    s.second = beta2 * s.second + (1 - beta2) * g * g
+    const n = t + 1
+    const r = rho - (2 * n * power(beta2, n)) / (1 - power(beta2, n))
+    const momentum = s.first * f(1 / (1 - power(0.8, n)))
+    rectified.push(r > 5)
+    const factor = f(Math.sqrt(((r - 4) * (r - 2) * rho) / ((rho - 4) * (rho - 2) * r)))
+    const step = r > 5 ? (factor * momentum) / (Math.sqrt(s.second * f(1 / (1 - power(beta2, n)))) + 1e-8) : momentum
+    return p - f(0.05) * (step + 0.01 * p)
+  })
+  agree(await trained(radam({ lr: 0.05, beta1: 0.8, beta2, weightDecay: 0.01 }), STEPS, at), want)
+  assert.ok(rectified.includes(true) && rectified.includes(false))
 })
 
 const adamModel =

@@ -1,15 +1,16 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { wasm } from '../../src/backend/wasm.ts'
+import { key } from '../../src/core/key.ts'
 import { slice, take } from '../../src/data/dataset.ts'
 import { digits } from '../../src/data/digits.ts'
-import { type ObjectiveName, objectives } from '../../src/loss/objective.ts'
+import { frozen, type ObjectiveName, objectives } from '../../src/loss/objective.ts'
 import { batchNorm, conv, dense, flatten, relu, sequential } from '../../src/nn/layers.ts'
 import { network } from '../../src/nn/networks.ts'
 import { methods } from '../../src/robust/bounds.ts'
 import { fit } from '../../src/train/fit.ts'
 import { numbersOf, recipe } from '../../src/train/recipe.ts'
-import { host } from '../loss/harness.ts'
+import { host, modelOf, printed, stepOf } from '../loss/harness.ts'
 import { right } from '../shared.ts'
 
 const names = Object.keys(objectives) as ObjectiveName[]
@@ -36,6 +37,21 @@ test('options win over the recipe, and the recipe over the defaults', () => {
   assert.equal(recipe('mixtrain', { epsilon: 0.1 }).optimizer.slots, ['first', 'second'])
 })
 
+test('an optimizer, milestones, noise and regularizers by number', () => {
+  const of = (options: Parameters<typeof recipe>[1]) => recipe('mixtrain', options)
+  const plain = of({ epsilon: 0.1 })
+  const other = of({ epsilon: 0.1, optimizer: 'radam', milestones: [2, 3], epochs: 4, smooth: 0.01, regularizer: 0.25 })
+  assert.equal(other.numbers.milestones, [2, 3])
+  assert.equal([other.numbers.optimizer, plain.numbers.optimizer], ['radam', 'adam'])
+  assert.is(numbersOf('fast-ibp').regularizer, 0.5)
+  assert.is(numbersOf('fast-ibp', { regularizer: 0 }).regularizer, 0)
+  const step = stepOf(4, [1, 4, 4], 10)
+  const tiny = network('tiny', sequential(flatten, dense(4), relu, dense(10)), { input: [1, 4, 4], classes: 10 })
+  const text = (r: typeof plain) => printed(r.loss, step, modelOf(tiny), host())
+  assert.ok(text(other).includes('smoothed.0.') && !text(plain).includes('smoothed'))
+  assert.ok(text(of({ epsilon: 0.1, regularizer: 0.25 })).length > text(plain).length)
+})
+
 test('every objective trains a network with batch norm by its recipe: finite, and one of its terms falls', async () => {
   const data = await digits()
   const net = network(
@@ -45,7 +61,15 @@ test('every objective trains a network with batch norm by its recipe: finite, an
   )
   const simd = right(await wasm({ threads: 1 })())
   for (const name of names) {
-    const { numbers, k: _, init: __, ...planned } = recipe(name, { epsilon: 0.01, epochs: 2, batchSize: 20, lr: 5e-3 })
+    const {
+      numbers,
+      k: _,
+      init: __,
+      ...planned
+    } = recipe(name, {
+      ...{ epsilon: 0.01, epochs: 2, batchSize: 20, lr: 5e-3 },
+      teacher: frozen(net, net.init(key(9))),
+    })
     const terms: { readonly natural: number | null; readonly robust: number | null }[] = []
     for await (const { naturalLoss, robustLoss, checkpoint } of fit({
       ...planned,
