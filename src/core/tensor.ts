@@ -131,10 +131,17 @@ export interface Rounds {
 export interface Outward<A> {
   /**
    * `exact`: the ends of the interval rule, and the op on points, are computed without any rounding. `rounded`: the op rounds its exact result
-   * once, and so do the ends of the interval rule. `sum`: it adds elements up in any order. `product`: it sums products with a point operand in
-   * any order, as many as `terms` says. Otherwise a rule of its own, for an op that rounds its exact result once.
+   * once, and so do the ends of the interval rule. `sum`: it adds elements up in any order. `product`: it sums products in any order, as many
+   * as `terms` says. `directed`: its result is a bound, which is the number that was computed. Otherwise a rule of its own, for an op that rounds
+   * its exact result once.
    */
-  readonly interval: 'exact' | 'rounded' | 'sum' | 'product' | ((xs: readonly Operand[], attrs: A) => Interval)
+  readonly interval:
+    | 'exact'
+    | 'directed'
+    | 'rounded'
+    | 'sum'
+    | 'product'
+    | ((xs: readonly Operand[], attrs: A) => Interval)
   /**
    * Lines that hold in real arithmetic for the slopes as they were computed. `selection`: those of `relax` do, and its slopes are 0 and 1.
    */
@@ -145,6 +152,12 @@ export interface Outward<A> {
   readonly ulps?: number
   /** Of a product: how many products each element of the result sums, and each element of its adjoint to operand 0. */
   readonly terms?: (inputs: readonly Shape[], attrs: A) => { readonly result: number; readonly adjoint: number }
+  /**
+   * How an op that is linear in each operand makes its terms of those of its operands, when sums are multiplied out: it leaves them (but for their
+   * signs), rearranges them, adds two sums, multiplies two, divides the first by the value of the second, adds elements up, or sums products. An implementation may
+   * run it in one kernel with neighbours of its kind (tape/executions.ts). Absent: a value of its own.
+   */
+  readonly expands?: 'same' | 'moves' | 'adds' | 'multiplies' | 'divides' | 'sums' | 'products'
 }
 
 /**

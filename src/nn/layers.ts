@@ -117,8 +117,8 @@ export const conv =
     }
   }
 
-/** Added to a variance before its root (the default of PyTorch and ONNX). */
-const VARIANCE_FLOOR = 1e-5
+/** Added to a variance before its root (the default of PyTorch and ONNX): 1e-5 as a float32, so that the network is one on every device. */
+const VARIANCE_FLOOR = Math.fround(1e-5)
 
 /** Per channel: `[c]` as it meets `[n, c, h, w]`, or `[d]` as it meets `[n, d]`. */
 const perChannel = (v: Tensor, rank: number): Tensor =>
@@ -166,8 +166,8 @@ export interface Normalisation {
 }
 
 /**
- * (x - mean) / std per channel, as an affine op of its own in front of a network: epsilon and boxes stay in pixels, and bounds through
- * it are exact. Folded into a convolution with zero padding it would be another function at the border, where 0 stands for the mean.
+ * (x - mean) / std per channel, as an affine op of its own in front of a network: x f + s with f = 1 / std and s = -mean / std rounded to
+ * float32, as a model file has them. Epsilon and boxes stay in pixels, and bounds through it are exact. Folded into a convolution with zero padding it would be another function at the border, where 0 stands for the mean.
  */
 export const normalise =
   ({ mean: m, std }: Normalisation): Layer =>
@@ -180,7 +180,7 @@ export const normalise =
         message: `takes a finite mean and a std above 0 for each of ${channels} channels, not ${S.show(m)} and ${S.show(std)}`,
       })
     const rank = input.length
-    const channel = (values: readonly number[]) => perChannel(constant(values, [channels]), rank)
+    const channel = (values: readonly number[]) => perChannel(constant(values.map(Math.fround), [channels]), rank)
     return {
       output: input,
       parameters: {},

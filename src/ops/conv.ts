@@ -124,6 +124,7 @@ export const conv2dOp: Op<Conv> = {
   relax: { bilinear: unsupported('both operands are intervals, and their product has no linear bounds here') },
   outward: {
     interval: 'product',
+    expands: 'products',
     // With groups an element of the result sums the channels of its group, and one of x meets the output channels of its group.
     terms: ([, [o, c, p, q]], g) => {
       // Windows that reach one element of x: along an axis every stride-th tap, where taps are neighbours.
@@ -327,7 +328,7 @@ export const unfoldOp: Op<Conv> = {
   },
   interval: increasing(() => unfoldOp),
   relax: 'linear',
-  outward: { interval: 'exact' },
+  outward: { interval: 'exact', expands: 'moves' },
   kernel: {
     reference: (out, [x], [[n, c]], _, g) => {
       out.fill(0)
@@ -465,7 +466,7 @@ export const averagePool2d = <T extends Operand>(
 ): T => {
   const w = pairOf(size, 1)
   const total = sum(windows(x, w, options), 4)
-  if (countPadding) return mul(total, 1 / (w[0] * w[1])) as T
+  if (countPadding) return div(total, w[0] * w[1]) as unknown as T
   const counts = sum(windows(full([1, 1, ...x.shape.slice(2)], 1), w, options), 4)
   return div(total, counts) as unknown as T
 }

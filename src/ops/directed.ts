@@ -18,6 +18,7 @@ const step = (name: 'up' | 'down', micro: Micro, f: (x: number) => number): Op<u
       vjp: (ct) => [ct],
       interval: increasing(() => op),
       relax: unsupported('it rounds bounds, which are not bounded again'),
+      outward: { interval: 'directed' },
     },
     micro,
     f,

@@ -54,7 +54,7 @@ export const addOp: Op<undefined> = elementwise(
     vjp: (ct, xs, out) => sides(xs, out, ct, ct),
     interval: increasing(() => addOp),
     relax: 'linear',
-    outward: { interval: 'rounded' },
+    outward: { interval: 'rounded', expands: 'adds' },
   },
   Micro.add,
   (a, b) => a + b,
@@ -67,7 +67,7 @@ export const subOp: Op<undefined> = elementwise(
     vjp: (ct, xs, out) => sides(xs, out, ct, neg(ct)),
     interval: ([a, b]) => interval(sub(lowerOf(a), upperOf(b)), sub(upperOf(a), lowerOf(b))),
     relax: 'linear',
-    outward: { interval: 'rounded' },
+    outward: { interval: 'rounded', expands: 'adds' },
   },
   Micro.sub,
   (a, b) => a - b,
@@ -80,7 +80,7 @@ export const negOp: Op<undefined> = elementwise(
     vjp: (ct) => [neg(ct)],
     interval: ([x]) => interval(neg(upperOf(x)), neg(lowerOf(x))),
     relax: 'linear',
-    outward: { interval: 'exact' },
+    outward: { interval: 'exact', expands: 'same' },
   },
   Micro.neg,
   (a) => -a,
@@ -124,6 +124,7 @@ export const mulOp: Op<undefined> = elementwise(
     },
     outward: {
       interval: 'rounded',
+      expands: 'multiplies',
       // McCormick's planes hold whatever the ends are; of their intercepts -x y one is taken downward, one upward.
       relax: ([a, b]) => {
         const plane = (x: Tensor, y: Tensor, round: (z: Tensor) => Tensor) => ({
@@ -171,7 +172,7 @@ export const divOp: Op<undefined> = elementwise(
       return { lower: line, upper: line }
     },
     domain: [undefined, 'nonzero'],
-    outward: { interval: (xs) => quotients(xs), relax: (xs) => flatLines(xs, quotients(xs)) },
+    outward: { interval: (xs) => quotients(xs), expands: 'divides', relax: (xs) => flatLines(xs, quotients(xs)) },
   },
   Micro.div,
   (a, b) => a / b,
@@ -512,7 +513,7 @@ export const step = unary(stepOp, undefined)
 export const sign = unary(signOp, undefined)
 export const abs = unary(absOp, undefined)
 
-/** max(x, slope x), 0 <= slope < 1. Runs as its expansion; relaxed as one piece. */
+/** max(x, slope x), 0 <= slope < 1, a float32 number. Runs as its expansion; relaxed as one piece. */
 export const leakyReluOp: Op<{ readonly slope: number }> = {
   name: 'leakyRelu',
   shape: ([x], { slope }) => (slope >= 0 && slope < 1 ? E.right(x) : E.left(`slope ${slope} must lie in [0, 1)`)),
@@ -525,10 +526,11 @@ export const leakyReluOp: Op<{ readonly slope: number }> = {
   },
   kernel: { expand: ([x], { slope }) => maximum(x, mul(slope, x)) },
 }
+/** max(x, slope x), the slope rounded to float32, so that it is one function on every device. */
 export const leakyRelu =
   (slope: number) =>
   <T extends Operand>(x: T): T =>
-    apply(leakyReluOp, [x], { slope }) as T
+    apply(leakyReluOp, [x], { slope: Math.fround(slope) }) as T
 
 // ---- products of the bound walk ------------------------------------------------------------------------------------
 

@@ -63,6 +63,7 @@ export const matmulOp: Op<Matmul> = {
   relax: { bilinear: 'centred' },
   outward: {
     interval: 'product',
+    expands: 'products',
     terms: ([a, b], { transA, transB }) => {
       const [[m, k], n] = [dims(a, transA), dims(b, transB)[1]]
       // The adjoint sums over the extent of the result that the point brings: that of a stack that meets a stack may be either.

@@ -1,5 +1,5 @@
 import { raise } from '../core/error.ts'
-import { interval, node, type Op } from '../core/op.ts'
+import { interval, lowerOf, node, type Op, upperOf } from '../core/op.ts'
 import { FAINT, gamma, growth, type Rounding, roundUp, type Semantics } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
@@ -26,7 +26,7 @@ export const mulUp = (a: Tensor, b: Argument): Tensor => up(mul(a, b) as Tensor)
 export const magnitude = (x: Operand): Tensor => (isInterval(x) ? maximum(abs(x.lower), abs(x.upper)) : abs(x))
 
 /** x, or FAINT if that is more. */
-const notFaint = (x: Tensor): Tensor => maximum(x, FAINT) as Tensor
+export const notFaint = (x: Tensor): Tensor => maximum(x, FAINT) as Tensor
 
 /**
  * At least gamma_n x + N ETA for x >= 0 and N <= 2^40: max(up(x gamma(n)), FAINT). gamma(n) is by 1.5 % more than gamma_n, which is worth 2^-87 once the product is
@@ -60,28 +60,27 @@ export const centreAndReach = (x: Interval): { readonly c: Tensor; readonly r: T
 export const LARGE = 2 ** 124
 
 /**
- * Products x W of a box x = c +- r with a point W, n terms each, k = gamma_{n+1}. The kernel computes c W as C with |C - c W| <= k |c||W| + n ETA,
- * so x W lies in C +- R for R >= (r + k |c|)|W| + n ETA. `deployed`: an execution differs from x W by at most k (|c| + r)|W| + (n + 1) ETA, a bias
- * among its terms (whose share of the error, k |bias|, is left to the addition: `biasError`), so R >= ((1 + k) r + 2 k |c|)|W| + (2 n + 1) ETA.
- * The product with |W| is itself computed; `majorant` takes it, and has room for each ETA.
+ * Products x W of a box x = c +- r with a box W = C +- Q, n terms each, k = gamma_{n+1}; a point has no radius. The kernel computes c C as
+ * V with |V - c C| <= k |c||C| + n ETA, and x W - c C = (x - c) W + c (W - C), so x W lies in V +- R for
+ * R >= (r + k |c|)(|C| + Q) + |c| Q + n ETA. `deployed`: an execution differs from x W by at most k (|c| + r)(|C| + Q) + n ETA more, so
+ * R >= ((1 + k) r + 2 k |c|)(|C| + Q) + |c| Q + 2 n ETA. The products with |C| + Q and Q are themselves computed; `majorant` takes them, and has
+ * room for each ETA.
  *
- * R >= k (|c| + r)|W| and k > 2^-24, so where R <= 2^100 the terms of any of these sums add up to at most 2^124, and nothing overflowed.
+ * R >= k (|c| + r)(|C| + Q) and k > 2^-24, so where R <= 2^100 the terms of any of these sums add up to at most 2^124, and nothing overflowed.
  * Elsewhere the result is NaN.
  */
 const product = <A>(op: Op<A>, [a, b]: readonly Operand[], attrs: A, n: number, semantics: Semantics): Interval => {
-  if (isInterval(a) && isInterval(b))
-    return raise({ kind: 'unsupported', what: `${op.name} of two intervals`, reason: 'no outward rounding is proved' })
-  const [box, apply] = isInterval(a)
-    ? [a, (x: Tensor, absolute: boolean) => node(op, [x, absolute ? abs(b as Tensor) : (b as Tensor)], attrs)]
-    : [b as Interval, (x: Tensor, absolute: boolean) => node(op, [absolute ? abs(a) : a, x], attrs)]
-  const { c, r } = centreAndReach(box)
-  const reach =
-    semantics === 'real'
-      ? addUp(r, errorOfSum(abs(c), n + 1))
-      : addUp(mulUp(r, roundUp(1 + gamma(n + 1))), errorOfSum(abs(c), n + 1, 2))
-  const spread = majorant(apply(reach, true), n)
+  const [x, w] = isInterval(a) || !isInterval(b) ? [a, b] : [b, a]
+  const apply = (v: Tensor, u: Tensor) => node(op, x === a ? [v, u] : [u, v], attrs)
+  const [{ c, r }, { c: weight, r: width }] = [x, w].map((v) =>
+    isInterval(v) ? centreAndReach(v) : { c: v, r: undefined },
+  )
+  const own = errorOfSum(abs(c), n + 1, semantics === 'real' ? 1 : 2)
+  const reach = r === undefined ? own : addUp(semantics === 'real' ? r : mulUp(r, roundUp(1 + gamma(n + 1))), own)
+  const one = majorant(apply(reach, width === undefined ? abs(weight) : addUp(abs(weight), width)), n)
+  const spread = width === undefined ? one : addUp(one, majorant(apply(abs(c), width), n))
   const radius = within(spread, 2 ** 100, spread)
-  const value = apply(c, false)
+  const value = apply(c, weight)
   return interval(subDown(value, radius), addUp(value, radius))
 }
 
@@ -89,8 +88,8 @@ const product = <A>(op: Op<A>, [a, b]: readonly Operand[], attrs: A, n: number, 
  * Sums of n elements of a box. An end is computed as L with |L - sum l| <= gamma_n sum |l|; an execution of a sum of x differs from it by as much
  * again. Additions do not underflow. Nothing overflows where the magnitudes add up to at most 2^124.
  */
-const summed = <A>(op: Op<A>, x: Interval, attrs: A, semantics: Semantics): Interval => {
-  const [lower, upper, m] = [x.lower, x.upper, magnitude(x)].map((end) => node(op, [end], attrs))
+const summed = <A>(op: Op<A>, x: Operand, attrs: A, semantics: Semantics): Interval => {
+  const [lower, upper, m] = [lowerOf(x), upperOf(x), magnitude(x)].map((end) => node(op, [end], attrs))
   const n = S.size(lower.shape) === 0 ? 0 : S.size(x.shape) / S.size(lower.shape)
   const total = majorant(m, n)
   const error = errorOfSum(within(total, LARGE, total), n, semantics === 'real' ? 1 : 2)
@@ -123,7 +122,10 @@ const executed = <A>(op: Op<A>, box: Interval, semantics: Semantics): Interval =
   return interval(subDown(box.lower, error), addUp(box.upper, error))
 }
 
-/** The enclosure of an op under outward rounding. @throws unsupported where no rule is proved. */
+/**
+ * The enclosure of an op under outward rounding: of its exact results for all operands in their boxes, points included, and for `deployed` of its
+ * executions as well, in which it rounds as `Outward` says, or not at all. @throws unsupported where no rule is proved.
+ */
 export const enclose = <A>(op: Op<A>, xs: readonly Operand[], attrs: A, semantics: Semantics): Interval => {
   const rule = op.outward?.interval
   if ('unsupported' in op.interval)
@@ -137,11 +139,12 @@ export const enclose = <A>(op: Op<A>, xs: readonly Operand[], attrs: A, semantic
   if (typeof rule === 'function') return executed(op, rule(xs, attrs), semantics)
   switch (rule) {
     case 'exact':
+    case 'directed':
       return op.interval(xs, attrs)
     case 'rounded':
       return executed(op, stepOut(op.interval(xs, attrs)), semantics)
     case 'sum':
-      return summed(op, xs[0] as Interval, attrs, semantics)
+      return summed(op, xs[0], attrs, semantics)
     case 'product':
       return product(op, xs, attrs, termsOf(op, xs, attrs), semantics)
     default:
@@ -155,12 +158,3 @@ const termsOf = <A>(op: Op<A>, xs: readonly Operand[], attrs: A): number =>
     xs.map((x) => x.shape),
     attrs,
   ).result ?? 0
-
-/**
- * What a bias adds to the error of a product of n terms that it is summed with in any order: gamma_{n+1}(|x W| + |bias|) + (n + 1) ETA in all, of
- * which `product` covers the first and the last part. NaN for a bias so large that a partial sum could overflow.
- */
-export const biasError = (bias: Tensor, n: number): Tensor => {
-  const size = abs(bias)
-  return errorOfSum(within(size, LARGE, size), n + 1)
-}

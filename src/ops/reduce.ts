@@ -81,10 +81,10 @@ export const max = <T extends Operand>(x: T, axes?: readonly number[] | number, 
 export const min = <T extends Operand>(x: T, axes?: readonly number[] | number, keep = false): T =>
   sub(0, max(sub(0, x) as Operand, axes, keep)) as unknown as T
 
-/** Mean over axes. */
+/** Mean over axes: the sum divided by the count, which is one rounding; 1 / n would be another. */
 export const mean = <T extends Operand>(x: T, axes?: readonly number[] | number, keep = false): T => {
   const n = S.size(normalise(x.shape.length, axes).map((a) => x.shape[a]))
-  return mul(sum(x, axes, keep), 1 / n) as unknown as T
+  return div(sum(x, axes, keep), n) as unknown as T
 }
 
 /** Index of the first largest element along an axis, as a float: `[n, k] -> [n]`. NaN counts as largest. */

@@ -54,7 +54,7 @@ export const reshapeOp: Op<{ readonly shape: S.Shape }> = {
   vjp: (ct, [x], out) => [reshape(ct, [...leading(ct, out.shape), ...x.shape])],
   interval: increasing(() => reshapeOp),
   relax: 'linear',
-  outward: { interval: 'exact' },
+  outward: { interval: 'exact', expands: 'moves' },
   kernel: { reference: (out, [x]) => out.set(x), lower: () => ({ kind: 'alias' }) },
 }
 
@@ -78,7 +78,7 @@ export const transposeOp: Op<{ readonly permutation: readonly number[] }> = {
   },
   interval: increasing(() => transposeOp),
   relax: 'linear',
-  outward: { interval: 'exact' },
+  outward: { interval: 'exact', expands: 'moves' },
   kernel: {
     reference: (out, [x], [shape], outShape, { permutation }) => {
       const s = S.strides(shape)
@@ -115,7 +115,7 @@ export const broadcastOp: Op<{ readonly shape: S.Shape }> = {
   vjp: (ct, [x], out) => [unbroadcast(ct, out.shape, x.shape)],
   interval: increasing(() => broadcastOp),
   relax: 'linear',
-  outward: { interval: 'exact' },
+  outward: { interval: 'exact', expands: 'moves' },
   kernel: {
     reference: (out, [x], [shape], outShape) => copyView(0, S.broadcastStrides(shape, outShape))(out, x, outShape),
     lower: ([shape], out) => ({ kind: 'view', offset: 0, strides: S.broadcastStrides(shape, out) }),
@@ -166,7 +166,7 @@ export const sumOp: Op<Axes> = {
   },
   interval: increasing(() => sumOp),
   relax: 'linear',
-  outward: { interval: 'sum' },
+  outward: { interval: 'sum', expands: 'sums' },
   kernel: {
     reference: reduceReference(0, (a, b) => a + b),
     lower: (_, __, { axes }) => ({ kind: 'reduce', combine: Combine.sum, axes }),
@@ -213,7 +213,7 @@ export const padOp: Op<{ readonly before: readonly number[]; readonly after: rea
   },
   interval: increasing(() => padOp),
   relax: 'linear',
-  outward: { interval: 'exact' },
+  outward: { interval: 'exact', expands: 'moves' },
   kernel: {
     reference: (out, [x], [shape], outShape, { before }) => {
       const s = S.strides(outShape)
@@ -255,7 +255,7 @@ export const sliceOp: Op<{ readonly starts: readonly number[]; readonly sizes: r
   },
   interval: increasing(() => sliceOp),
   relax: 'linear',
-  outward: { interval: 'exact' },
+  outward: { interval: 'exact', expands: 'moves' },
   kernel: {
     reference: (out, [x], [shape], outShape, { starts }) => {
       const s = S.strides(shape)
@@ -295,7 +295,7 @@ export const concatOp: Op<{ readonly axis: number }> = {
   },
   interval: increasing(() => concatOp),
   relax: 'linear',
-  outward: { interval: 'exact' },
+  outward: { interval: 'exact', expands: 'moves' },
   kernel: {
     reference: (out, xs, shapes, outShape, { axis }) => {
       const s = S.strides(outShape)
@@ -423,7 +423,7 @@ export const probeOp: Op<{ readonly name: string }> = {
   vjp: (ct) => [ct],
   interval: increasing(() => probeOp),
   relax: 'linear',
-  outward: { interval: 'exact' },
+  outward: { interval: 'exact', expands: 'same' },
   kernel: { reference: (out, [x]) => out.set(x), lower: () => ({ kind: 'alias' }) },
 }
 

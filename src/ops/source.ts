@@ -106,9 +106,9 @@ export const constant = <const Sh extends S.Shape>(data: ArrayLike<number>, shap
 
 export const scalar = (value: number): Tensor<readonly []> => constant([value], [])
 
-/** 0, 1, ..., n-1 as `[n]`. */
-export const iota = (n: number): Tensor<readonly [number]> =>
+/** `first`, first + 1, ..., first + n - 1 as `[n]`. */
+export const iota = (n: number, first = 0): Tensor<readonly [number]> =>
   constant(
-    Float64Array.from({ length: n }, (_, i) => i),
+    Float64Array.from({ length: n }, (_, i) => first + i),
     [n],
   )

@@ -46,7 +46,7 @@ export const scopeOf = (
     ...(semantics === 'real'
       ? []
       : [
-          'every float32 execution, rounded to nearest, that sums the products of a layer and its bias in any order, fused or not, and rounds each other operation once',
+          'every float32 execution, rounded to nearest, that sums each layer with its scales and biases in any order, fused or not, constants folded or not, and rounds each other operation once',
         ]),
   ],
   excludes: [

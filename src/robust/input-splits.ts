@@ -11,13 +11,13 @@ import {
   maximum,
   mul,
   neg,
+  probe,
   reshape,
   select,
   stopGradient,
   sub,
   subRounded,
   sum,
-  zeros,
 } from '../ops/index.ts'
 import { anatomy } from '../tape/anatomy.ts'
 import type { Boxes } from '../tape/ibp.ts'
@@ -80,9 +80,9 @@ const graphOf = (subject: Subject, { extent, rounding }: InputOptions, way: Way,
       : new Map(
           [...made].map(([h, b]): [Tensor, Interval] => [h, interval(stopGradient(b.lower), stopGradient(b.upper))]),
         )
-  // The last walk meets the box moved by 0: the derivative with respect to that 0 is its coefficient of the input.
-  const shift = zeros(x.shape)
-  const moved: Boxes = new Map([[x, interval(add(lower, shift) as Tensor, add(upper, shift) as Tensor)]])
+  // The last walk meets the box under other names: what moving both its ends together would change is its coefficient of the input.
+  const renamed = interval(probe('lower', lower), probe('upper', upper))
+  const moved: Boxes = new Map([[x, renamed]])
   const ends =
     way.name === 'intervals'
       ? [way.rows(y, moved, given, rounding).rows(spec).lower]
@@ -97,7 +97,8 @@ const graphOf = (subject: Subject, { extent, rounding }: InputOptions, way: Way,
   // The conjunction that is farthest from being refuted, by its best row.
   const best = max(reshape(margin, [extent.conjunctions, each, batch]), 1)
   const least = neg(max(neg(best) as Tensor, 0)) as Tensor
-  const [coefficient, l, u] = grad(sum(least), [shift, lower, upper])
+  const [below, above, l, u] = grad(sum(least), [renamed.lower, renamed.upper, lower, upper])
+  const coefficient = add(below, above)
   const point = select(greater(coefficient, 0), lower, upper) as Tensor
   const [there] = substitute([y], new Map([[x, point]]))
   // First-order gain of halving an input, through hidden boxes, too (without, the bounds of a batch take two thirds of the time, but up to 60 times as many are needed): the

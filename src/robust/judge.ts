@@ -16,9 +16,9 @@ import {
 } from '../core/rational.ts'
 import { type Rounding, roundDown, roundUp } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
-import { isInterval } from '../core/tensor.ts'
 import { input } from '../ops/index.ts'
-import { propagate } from '../tape/ibp.ts'
+import { dependents } from '../tape/anatomy.ts'
+import { ibp } from '../tape/linear-bounds.ts'
 import { compile } from '../tape/run.ts'
 import { type Constraint, type ExactConstraint, outputOf, type Subject, type UnsafeCase } from './counterexample.ts'
 import { type ExactTensor, evaluateExactly, exactDoubles, exactTensor, Inexact, workOf } from './exact.ts'
@@ -197,8 +197,9 @@ export const judge = async (subject: Subject, rounding: Rounding = 'none', devic
   const enclosure = lazily(async () => {
     const on = await float32()
     const ends = [input('lower', x.shape), input('upper', x.shape)]
-    const box = propagate([y], new Map([[x, interval(ends[0], ends[1])]]), undefined, { outward: 'real' }).get(y)
-    if (box === undefined || !isInterval(box)) throw new Inexact('its output does not depend on the input')
+    const boxes = new Map([[x, interval(ends[0], ends[1])]])
+    if (!dependents([y], boxes).has(y)) throw new Inexact('its output does not depend on the input')
+    const box = ibp(y, boxes, undefined, { outward: 'real' }).output()
     const { run, release } = await compile(on)([box.lower, box.upper], ends)
     const buffers = [size, size, subject.outputs, subject.outputs].map((n) => on.alloc(n))
     released.push(() => {

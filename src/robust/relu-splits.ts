@@ -4,7 +4,7 @@ import { interval } from '../core/op.ts'
 import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import type { Interval, Tensor } from '../core/tensor.ts'
-import { add, concat, greater, input, mul, neg, reshape, select, subRounded, sum, zeros } from '../ops/index.ts'
+import { add, concat, greater, input, neg, reshape, select, subRounded, sum, zeros } from '../ops/index.ts'
 import { anatomy } from '../tape/anatomy.ts'
 import type { Boxes } from '../tape/ibp.ts'
 import { linearBounds } from '../tape/linear-bounds.ts'
@@ -123,7 +123,9 @@ const graphOf = (subject: Subject, { batch, rounding }: Shapes, mark: boolean) =
     lowerOf: (values: readonly Tensor[]): Tensor => {
       const slope = new Map(relus.map((r, i) => [r, values[i]]))
       const outputs = concat([y, ...split.map((z, i) => reshape(z, [batch, sizes[i]]))], 1)
-      const coefficients = concat([spec, neg(mul(values[relus.length], signs)) as Tensor], 2)
+      // By choices, not by a product: they are exact, so that no bound of the coefficients is taken.
+      const beta = values[relus.length]
+      const coefficients = concat([spec, select(greater(signs, 0), neg(beta), select(greater(0, signs), beta, 0))], 2)
       const { lower: least } = linearBounds({ slope, hidden: 'own' })(outputs, boxes, given, rounding).rows(
         coefficients,
       )

@@ -1,19 +1,6 @@
 import { nextDouble } from '../core/rounding.ts'
 import type { Tensor } from '../core/tensor.ts'
-import {
-  add,
-  equal,
-  greater,
-  greaterEqual,
-  iota,
-  neg,
-  oneHot,
-  pad,
-  reshape,
-  select,
-  sub,
-  transpose,
-} from '../ops/index.ts'
+import { equal, greater, greaterEqual, iota, neg, oneHot, pad, reshape, select, transpose } from '../ops/index.ts'
 import type { Constraint, UnsafeProperty } from './counterexample.ts'
 import type { Range } from './perturbation.ts'
 
@@ -23,6 +10,9 @@ import type { Range } from './perturbation.ts'
  */
 export type Specification = Tensor
 
+/** a - b of zeros and ones, by choices alone, which are exact: bounds that round outward take what was computed for rounded. */
+const difference = (a: Tensor, b: Tensor): Tensor => select(a, select(b, 0, 1), select(b, -1, 0))
+
 /**
  * Margins z_y - z_j for every class j: `[n] -> [classes, n, classes]`; row j = y is 0. An input is verified iff every lower bound
  * with j != y is > 0.
@@ -31,7 +21,7 @@ export const margins = (labels: Tensor, classes: number): Specification => {
   const n = labels.shape[0]
   const own = reshape(oneHot(labels, classes), [1, n, classes])
   const each = equal(reshape(iota(classes), [classes, 1, 1]), reshape(iota(classes), [1, 1, classes]))
-  return sub(own, each) as Tensor
+  return difference(own, each)
 }
 
 /**
@@ -40,10 +30,10 @@ export const margins = (labels: Tensor, classes: number): Specification => {
  */
 export const rivals = (labels: Tensor, classes: number): Specification => {
   const n = labels.shape[0]
-  const place = reshape(iota(classes - 1), [classes - 1, 1])
-  const other = add(place, greaterEqual(place, reshape(labels, [1, n])))
+  const [place, next] = [0, 1].map((first) => reshape(iota(classes - 1, first), [classes - 1, 1]))
+  const other = select(greaterEqual(place, reshape(labels, [1, n])), next, place)
   const each = equal(reshape(other, [classes - 1, n, 1]), iota(classes))
-  return sub(reshape(oneHot(labels, classes), [1, n, classes]), each)
+  return difference(reshape(oneHot(labels, classes), [1, n, classes]), each)
 }
 
 /**

@@ -3,13 +3,15 @@ import { interval, type Slope } from '../core/op.ts'
 import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
-import { broadcastTo, intersection, scalar, select } from '../ops/index.ts'
+import { addUp, broadcastTo, intersection, scalar, select, subDown } from '../ops/index.ts'
 import { either } from './accumulate.ts'
 import { dependents, exactNodes, isNonlinear, mixes } from './anatomy.ts'
-import { type Boxes, intervalOf, propagate, requireFloat32 } from './ibp.ts'
+import { covering, outwardBox } from './executions.ts'
+import { type Boxes, propagate, resultOf } from './ibp.ts'
 import { boundListed, elementsOf, listable, roundOf } from './listed.ts'
 import type { Context, Covering, Ends, Rows } from './rows.ts'
 import { PIECEWISE, screener, unstable } from './screen.ts'
+import { specificationError } from './slack.ts'
 import { boundNode, peel, startOf } from './starts.ts'
 import { order, rewrite } from './tape.ts'
 import { walk } from './walk.ts'
@@ -75,34 +77,33 @@ const defined =
     return { ...bounds, node: (x) => bounds.node(to(x)) }
   }
 
-const contextOf = (output: Tensor, boxes: Boxes, rounding: Rounding) => {
-  if (rounding !== 'none') {
-    order([output]).forEach(requireFloat32)
-    if ([...boxes.values()].some((b) => b.ball !== undefined))
-      return raise({
-        kind: 'unsupported',
-        what: 'outward rounding of l2 and l1 balls',
-        reason: 'it is proved for linf',
-      })
-  }
+/** The boxes, outward where their ends were rounded, and what depends on them. */
+const contextOf = (output: Tensor, given: Boxes, rounding: Rounding) => {
+  if (rounding !== 'none' && [...given.values()].some((b) => b.ball !== undefined))
+    return raise({ kind: 'unsupported', what: 'outward rounding of l2 and l1 balls', reason: 'it is proved for linf' })
+  const boxes: Boxes =
+    rounding === 'none' ? given : new Map([...given].map(([x, box]) => [x, outwardBox(box, rounding.outward)]))
   const boxed = dependents([output], boxes)
   const first = [...boxes.values()][0]
   if (first === undefined) return raise({ kind: 'shape', op: 'bounds', message: 'no node has a box' })
   if (!boxed.has(output))
     return raise({ kind: 'shape', op: 'bounds', message: 'the output does not depend on any box' })
-  return { boxed, images: first.shape[0] }
+  return { boxes, boxed, images: first.shape[0] }
 }
 
-const specified = (output: Tensor, images: number, spec: Tensor, bound: (rows: Rows) => Ends): Interval => {
-  const ends = bound({ lower: spec, upper: spec })
-  const shape = [spec.shape[0], images]
+/** Bounds of rows of the output; under outward rounding a specification that float32 does not hold is enclosed, too. */
+const specified = (output: Tensor, ctx: Context, spec: Tensor, bound: (rows: Rows) => Ends): Interval => {
+  const shape = [spec.shape[0], ctx.images]
   if (!S.equals(spec.shape.slice(2), output.shape.slice(1)))
     raise({
       kind: 'shape',
       op: 'bounds',
       message: `specification ${S.show(spec.shape)} for an output of shape ${S.show(output.shape)}`,
     })
-  return interval(broadcastTo(ends.lower, shape), broadcastTo(ends.upper, shape))
+  const [ends, error] = [bound({ lower: spec, upper: spec }), specificationError(output, spec, ctx.outward)]
+  const { lower, upper } =
+    error === undefined ? ends : { lower: subDown(ends.lower, error), upper: addUp(ends.upper, error) }
+  return interval(broadcastTo(lower, shape), broadcastTo(upper, shape))
 }
 
 /**
@@ -115,7 +116,7 @@ const propagated = (
   given: Boxes,
   exact: ReadonlySet<Tensor>,
   ctx: Context,
-  rounding: Rounding,
+  covers: ((box: (x: Tensor) => Interval) => Covering) | undefined,
 ): ReadonlyMap<Tensor, Operand> => {
   const balls = new Map([...boxes].filter(([, box]) => box.ball !== undefined))
   const round = dependents(outputs, balls)
@@ -124,7 +125,7 @@ const propagated = (
     boxes,
     (x, box) =>
       given.get(x) ?? (round.has(x) && exact.has(x) && mixes(x) ? boundNode(x, ctx, (y) => boxes.get(y)) : box),
-    rounding,
+    covers,
   )
 }
 
@@ -132,22 +133,27 @@ const propagated = (
 const never = (): never =>
   raise({ kind: 'unsupported', what: 'relaxing in interval propagation', reason: 'the walk ends at nonlinear ops' })
 
-const covering = (rounding: Rounding, box: (x: Tensor) => Interval): Covering | undefined =>
-  rounding === 'none' ? undefined : { semantics: rounding.outward, box }
+/** What covers rounding in this graph, if anything does, given sound boxes of its nodes. */
+const coveringOf = (output: Tensor, boxed: ReadonlySet<Tensor>, boxes: Boxes, given: Boxes, rounding: Rounding) =>
+  rounding === 'none'
+    ? undefined
+    : (box: (x: Tensor) => Interval) =>
+        covering(order([output]), boxed, (x) => boxes.has(x) || given.has(x), rounding.outward, box)
 
 /**
  * Interval bound propagation. Rows are merged into the linear ops after the last nonlinear one before they meet a box
  * (arXiv:1810.12715, section 3): margins are tighter than differences of logit bounds.
  */
-export const ibp: Bounder = defined((output, boxes, given = new Map(), rounding = 'none') => {
-  const { boxed, images } = contextOf(output, boxes, rounding)
+export const ibp: Bounder = defined((output, around, given = new Map(), rounding = 'none') => {
+  const { boxes, boxed, images } = contextOf(output, around, rounding)
+  const covers = coveringOf(output, boxed, boxes, given, rounding)
   const box = (x: Tensor) => known.get(x) as Interval
   const terminal = (x: Tensor) => (boxes.has(x) || (boxed.has(x) && isNonlinear(x, boxed)) ? box(x) : undefined)
-  const ctx: Context = { images, boxed, bounds: box, slope: never, outward: covering(rounding, box) }
-  const known = propagated([output], boxes, given, exactNodes(order([output]), boxes, boxed), ctx, rounding)
+  const ctx: Context = { images, boxed, bounds: box, slope: never, outward: covers?.(box) }
+  const known = propagated([output], boxes, given, exactNodes(order([output]), boxes, boxed), ctx, covers)
   return {
     output: () => box(output),
-    rows: (spec) => specified(output, images, spec, (rows) => walk(output, rows, ctx, terminal)),
+    rows: (spec) => specified(output, ctx, spec, (rows) => walk(output, rows, ctx, terminal)),
     node: box,
     rounding,
   }
@@ -171,8 +177,9 @@ const ones = (shape: S.Shape): Tensor => broadcastTo(scalar(1), shape)
  * `{ slope: 'adaptive', hidden: 'own' }` CROWN, `{ slope: 'adaptive', hidden: 'ibp' }` CROWN-IBP.
  */
 export const linearBounds = (method: Method): Bounder =>
-  defined((output, boxes, given = new Map(), rounding = 'none') => {
-    const { boxed, images } = contextOf(output, boxes, rounding)
+  defined((output, around, given = new Map(), rounding = 'none') => {
+    const { boxes, boxed, images } = contextOf(output, around, rounding)
+    const covers = coveringOf(output, boxed, boxes, given, rounding)
     const nodes = order([output])
     const exact = exactNodes(nodes, boxes, boxed)
     const users = nodes.filter((x) => boxed.has(x) && isNonlinear(x, boxed))
@@ -196,7 +203,7 @@ export const linearBounds = (method: Method): Bounder =>
     })
     const slope = (x: Tensor): Slope =>
       typeof method.slope === 'string' ? method.slope : (method.slope.get(x) ?? 'adaptive')
-    const ctx: Context = { images, boxed, bounds, slope, outward: covering(rounding, (x) => box(x)) }
+    const ctx: Context = { images, boxed, bounds, slope, outward: covers?.((x) => box(x)) }
     /** Bounds of the elements of a node that `mask` names, by a walk of listed rows, if it has at least so many coefficients. */
     const boundList = (x: Tensor, mask: () => Tensor, least: number): Interval | undefined => {
       const peeled = peel(x, ctx, terminal)
@@ -228,7 +235,7 @@ export const linearBounds = (method: Method): Bounder =>
       if (own === undefined) return undefined
       return interval(select(open, own.lower, box.lower), select(open, own.upper, box.upper))
     }
-    const byInterval = propagated(method.hidden === 'ibp' ? [output] : [...exact], boxes, given, exact, ctx, rounding)
+    const byInterval = propagated(method.hidden === 'ibp' ? [output] : [...exact], boxes, given, exact, ctx, covers)
     // For the magnitudes that slack is made of: the box that is known, else by the interval rule from those of the operands.
     const enclosed = new Map<Tensor, Operand>(boxes)
     /**
@@ -239,7 +246,8 @@ export const linearBounds = (method: Method): Bounder =>
       for (const y of order([x])) {
         if (enclosed.has(y)) continue
         const operands = y.inputs.map((i) => enclosed.get(i) as Operand)
-        const [made, seen] = [operands.some(isInterval) ? intervalOf(y, operands, rounding) : y, known.get(y)]
+        const made = operands.some(isInterval) ? resultOf(y, operands, ctx.outward) : y
+        const seen = known.get(y)
         enclosed.set(y, seen === undefined ? made : intersection(made, seen))
       }
       return enclosed.get(x) as Interval
@@ -248,10 +256,10 @@ export const linearBounds = (method: Method): Bounder =>
     const box = (x: Tensor): Interval => {
       const seen = boxes.get(x) ?? known.get(x) ?? given.get(x) ?? byInterval.get(x) ?? magnitudes.get(x)
       if (seen !== undefined && isInterval(seen)) return seen
-      const made = intervalOf(
+      const made = resultOf(
         x,
         x.inputs.map((i) => (boxed.has(i) ? box(i) : i)),
-        rounding,
+        ctx.outward,
       )
       magnitudes.set(x, made)
       return made
@@ -267,7 +275,7 @@ export const linearBounds = (method: Method): Bounder =>
       },
       rows: (spec) => {
         settle()
-        return specified(output, images, spec, (rows) => walk(output, rows, ctx, terminal))
+        return specified(output, ctx, spec, (rows) => walk(output, rows, ctx, terminal))
       },
       node: (x) => {
         settle()

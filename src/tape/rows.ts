@@ -1,7 +1,7 @@
 import type { Slope } from '../core/op.ts'
 import type { Semantics } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
-import type { Interval, Tensor } from '../core/tensor.ts'
+import type { Interval, Operand, Tensor } from '../core/tensor.ts'
 import { add, type Conv } from '../ops/index.ts'
 
 /** Rows of coefficients of a linear functional of one node. `lower === upper` (one node) while nothing has told them apart. */
@@ -45,11 +45,26 @@ export interface Context {
   readonly outward?: Covering | undefined
 }
 
-/** What a walk needs in order to cover its own rounding (tape/slack.ts). */
+/** What is needed in order to cover rounding: that of a walk (tape/slack.ts), of points and of executions (tape/executions.ts). */
 export interface Covering {
   readonly semantics: Semantics
   /** A sound box of any node that depends on a box, by whatever means. */
   readonly box: (x: Tensor) => Interval
+  /** What a node that depends on no box stands for: itself where it is exact, else an enclosure. */
+  readonly point: (x: Tensor) => Operand
+  /** By how much that may differ from the point as it is computed; undefined where it is exact. */
+  readonly off: (x: Tensor) => Tensor | undefined
+  /** Whether a node is computed together with the op that uses it, so that its own executions are not looked at. */
+  readonly isPart: (x: Tensor) => boolean
+  /** By how much an execution of a node, with all that is part of it, may differ from its real value for the same heads; undefined for none. */
+  readonly error: (x: Tensor) => Tensor | undefined
+  /**
+   * Boxes of a node: of its exact results, given boxes of its operands (exact ones of those that are part of it), and of its executions.
+   */
+  readonly results: (
+    x: Tensor,
+    operands: readonly Operand[],
+  ) => { readonly exact: Interval; readonly executed: Interval }
 }
 
 /** Rows of several images one after the other: which image each is of, and where its patch lies. */

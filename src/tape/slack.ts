@@ -2,31 +2,25 @@ import { raise } from '../core/error.ts'
 import { type Affine, node } from '../core/op.ts'
 import { ETA } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
-import type { Interval, Tensor } from '../core/tensor.ts'
+import { type Interval, isInterval, type Tensor } from '../core/tensor.ts'
 import {
   abs,
   absMul,
-  add,
   addDown,
   addOp,
   addUp,
-  biasError,
   broadcastOp,
+  broadcastTo,
   type Conv,
   centreAndReach,
   concatOp,
-  conv2dOp,
   divOp,
-  errorOfCounted,
+  enclose,
   errorOfSum,
-  executionOf,
-  full,
-  greater,
+  hull,
   LARGE,
-  type Matmul,
   magnitude,
   majorant,
-  matmulOp,
   maximum,
   mul,
   mulOp,
@@ -42,14 +36,16 @@ import {
   stopGradient,
   subDown,
   subOp,
+  subUp,
   sum,
   sumOp,
   sumTailInStages,
   transposeOp,
   unfoldOp,
   within,
+  zeros,
 } from '../ops/index.ts'
-import { biasOf, termsOf } from './ibp.ts'
+import { countsOf } from './executions.ts'
 import { atPlaces } from './patches.ts'
 import { type Context, type Covering, describe, type Ends, type Gathered, type Rows } from './rows.ts'
 
@@ -66,18 +62,17 @@ import { type Context, type Covering, describe, type Ends, type Gathered, type R
  * all rows, and the error grows by |A_x| . s_x; coefficients that underflow add a scalar. With |z| the largest magnitude in the box of z
  * (a sound one), u = U, g_n = gamma_n, h = ETA:
  *
- * 1. Product x = W z, A_z := fl(A_x W), m terms: |A_z - A_x W| <= g_m |A_x||W| + m h, so A_x W z >= A_z z - |A_x| g_m (|W||z|) - m h sum |z|.
- *    `deployed`: v_x = W z + d with |d| <= g_{n+1} |W||z| + (n + 1) h for n terms and a bias in any order: s_x += that. Of the n terms only those
- *    count whose |z| is not 0: where it is, every execution has z = 0, its product is 0, and adding 0 is exact (fused too).
- * 2. Point b added: the offset gains fl(A_x . b), products through k roundings each: s_x = g_k |b|. `deployed`: if x is a product and
- *    its bias, g_{n+1} |b| (the rest is in 1), else one rounding of x, u |x| + h.
- * 3. Point p multiplied: A_z = fl(A_x p), so s_x = u |x|, and h sum |z|; `deployed`: one rounding of x.
+ * 1. Product x = W z, A_z := fl(A_x V), m terms, V the weights as they are computed, |W - V| <= D (0 for leaves): |A_z - A_x V| <= g_m |A_x||V| + m h, so
+ *    A_x W z >= A_z z - |A_x|(g_m |V||z| + D|z|) - m h sum |z|.
+ * 2. Point b added, c as it is computed, |b - c| <= d: the offset gains fl(A_x . c), products through k roundings each: s_x = g_k |c| + d.
+ * 3. Point p multiplied, q as it is computed, |p - q| <= d: A_z = fl(A_x q), so s_x = u |q z| + d |z|, and h sum |z|. A divisor likewise, with its reciprocal.
  * 4. Relaxation p z + t with slopes as computed and lines that hold exactly (`Outward.relax`): A_z = fl(A_x p) for each operand z, s_x = u |p||z|, where
- *    |p| <= 1 unless slopes may be steep; the offset gains a sum like that of 2: g_k |t|. Slopes of 0 and 1 lose nothing. `deployed`: what an execution of x may be off.
+ *    |p| <= 1 unless slopes may be steep; the offset gains a sum like that of 2: g_k |t|. Slopes of 0 and 1 lose nothing. A point that is off is such an operand, too.
  * 5. Two rows meet at z: A_z = fl(A + A'), and |A_z - A - A'| <= u |A_z|: s_z = u |z| (additions do not underflow).
- * 6. Repetition (broadcast, overlapping windows) adds m coefficients up: g_m |x|. Sums repeat them, exactly; `deployed`: g_n sum |z|.
- *    Rearrangements are exact.
+ * 6. Repetition (broadcast, overlapping windows) adds m coefficients up: g_m |x|. Sums repeat them, and rearrangements move them, exactly.
  * 7. The end at a box c +- r: A v >= fl(A . c) - |A|(r + g_k |c|).
+ * 8. `deployed`: a node that is a value of its own is executed, v_x = x + e with |e| <= s_x by the lemma of tape/executions.ts. What is part of another node
+ *    has no value of its own, only the exact one, and nothing is owed for it.
  *
  * Errors are sums of non-negative terms and are taken by `majorant`, which has room for the h of each product in the sums of 2, 4 and 7; the offset is added downward (upward). An error of at most 2^100 means that
  * the terms of each of these sums, being errors over some g >= 2^-24, add up to at most 2^124: nothing overflowed. Otherwise the bound is NaN.
@@ -113,9 +108,8 @@ const sizes = (rows: Rows) => {
   return { tail, depth: depth + 1 }
 }
 
-/** sum over j of the largest |z_j|, `[n]`. */
-const norm = (z: Tensor, cover: Covering): Tensor => {
-  const m = magnitude(cover.box(z))
+/** sum over j of the largest |z_j|, `[n]`, from these `[n, ...z]`. */
+const norm = (m: Tensor): Tensor => {
   const axes = [...m.shape.keys()].slice(1)
   const total = axes.length === 0 ? m : sum(m, axes)
   return majorant(total, Math.max(1, S.size(m.shape.slice(1))))
@@ -125,68 +119,81 @@ const vectorOf = (vector: Tensor | undefined): Slack => ({ vector, scalar: undef
 const scalarOf = (scalar: Tensor | undefined): Slack => ({ vector: undefined, scalar })
 
 /** What coefficients of z, each a sum of m products, lose to underflow. */
-const faint = (z: Tensor, m: number, cover: Covering): Slack =>
-  scalarOf(mulUp(norm(z, cover), Math.max(m * ETA, 2 ** -120)))
-/** One rounding of the node itself, where executions are covered. */
-const rounded = (x: Tensor, { semantics, box }: Covering): Slack =>
-  semantics === 'real' ? NONE : vectorOf(executionOf(x.op, magnitude(box(x))))
+const faint = (size: Tensor, m: number): Slack => scalarOf(mulUp(norm(size), Math.max(m * ETA, 2 ** -120)))
 
-/** 2. A point that the offset gains. */
-const pointSlack = (rows: Rows, v: Tensor): Slack => vectorOf(errorOfSum(abs(v), sizes(rows).depth))
+/** The largest magnitude that a point, as it is computed or as it is meant, may have. */
+const sizeOf = (p: Tensor, { point }: Covering): Tensor => {
+  const e = point(p)
+  return isInterval(e) ? maximum(abs(p), magnitude(e)) : abs(p)
+}
+
+/** 2. A point that the offset gains, by how much it may be off included. */
+const pointSlack = (rows: Rows, v: Tensor, off?: Tensor): Slack => {
+  const summed = errorOfSum(abs(v), sizes(rows).depth)
+  return vectorOf(off === undefined ? summed : addUp(summed, off))
+}
+
+/** By how much the value of an op with its boxed operands at 0 may be off. */
+const pointOff = (x: Tensor, ctx: Context, cover: Covering): Tensor | undefined => {
+  const offs = x.inputs.map((i) => (ctx.boxed.has(i) ? undefined : cover.off(i)))
+  if (offs.every((off) => off === undefined)) return undefined
+  return x.op === addOp || x.op === subOp
+    ? offs.find((off) => off !== undefined)
+    : node(
+        x.op,
+        offs.map((off, k) => off ?? zeros(x.inputs[k].shape)),
+        x.attrs,
+      )
+}
 
 /** 1. |W||z| of a product, NaN where its terms could overflow. */
-const reachOf = (x: Tensor, z: Tensor, { box }: Covering, terms: number): Tensor => {
-  const sizes = x.inputs.map((i) => (i === z ? magnitude(box(i)) : abs(i)))
+const reachOf = (x: Tensor, z: Tensor, cover: Covering, terms: number): Tensor => {
+  const sizes = x.inputs.map((i) => (i === z ? magnitude(cover.box(i)) : sizeOf(i, cover)))
   const sums = majorant(node(x.op, sizes, x.attrs), terms)
   return within(sums, LARGE, sums)
 }
 
-/** 1. How many terms of each sum of a product are not 0 in some execution, `[n, 1]` or `[n, 1, h, w]`; at most `terms`. */
-const liveTerms = (x: Tensor, z: Tensor, { box }: Covering, terms: number): Tensor => {
-  const [, w] = x.inputs
-  const live = greater(magnitude(box(z)), 0) as Tensor
-  if (x.op === conv2dOp) {
-    // Without groups every output channel counts the same terms.
-    const outs = (x.attrs as Conv).groups === undefined ? 1 : w.shape[0]
-    return node(x.op, [live, full([outs, ...w.shape.slice(1)], 1)], x.attrs)
-  }
-  const each = x.op === matmulOp && x.shape.length === 2 && !(x.attrs as Matmul).transA
-  return each ? reshape(sum(live, [1]), [live.shape[0], 1]) : scalar(terms)
+/** 1. |dW||z| of a product: what its weights may be off costs; undefined where they are exact. */
+export const weightError = (x: Tensor, z: Tensor, cover: Covering): Tensor | undefined => {
+  const offs = x.inputs.map((i) => (i === z ? magnitude(cover.box(i)) : cover.off(i)))
+  return offs.includes(undefined)
+    ? undefined
+    : majorant(node(x.op, offs as readonly Tensor[], x.attrs), countsOf(x)?.result as number)
 }
 
-/** 1. By how much an execution of a product with a bias may differ from it, but for the share of the bias itself. */
-export const executionError = (x: Tensor, z: Tensor, cover: Covering): Tensor | undefined => {
-  const terms = termsOf(x)?.result
-  if (cover.semantics === 'real' || terms === undefined) return undefined
-  return errorOfCounted(reachOf(x, z, cover, terms), add(liveTerms(x, z, cover, terms), 1) as Tensor)
+/** 3. What a factor, or a divisor, may be off costs: |z||dp|, undefined where it is exact. */
+const factorError = (x: Tensor, z: Tensor, p: Tensor, cover: Covering): Tensor | undefined => {
+  const off = cover.off(p)
+  if (off === undefined) return undefined
+  const size = magnitude(cover.box(z))
+  if (x.op === mulOp) return mulUp(size, off)
+  const near = hull(p, cover.point(p))
+  const { lower, upper } = enclose(divOp, [scalar(1), near], undefined, 'real')
+  return mulUp(size, subUp(upper, lower))
 }
 
 const REARRANGE = new Set<unknown>([negOp, reshapeOp, transposeOp, sliceOp, padOp, concatOp, probeOp])
 
 /** The slack of an op that is linear in its boxed operands; `point` is what the offset gains from the others. */
 export const linearSlack = (rows: Rows, x: Tensor, point: Tensor | undefined, ctx: Context, cover: Covering): Slack => {
-  const gained = point === undefined ? NONE : pointSlack(rows, point)
+  const gained = point === undefined ? NONE : pointSlack(rows, point, pointOff(x, ctx, cover))
   const z = x.inputs.find((i) => ctx.boxed.has(i)) as Tensor
-  const terms = termsOf(x)
+  const terms = countsOf(x)
   if (terms !== undefined) {
     const lost = vectorOf(errorOfSum(reachOf(x, z, cover, terms.result), terms.adjoint))
-    return both(both(lost, vectorOf(executionError(x, z, cover))), faint(z, terms.adjoint, cover))
+    return both(both(lost, vectorOf(weightError(x, z, cover))), faint(magnitude(cover.box(z)), terms.adjoint))
   }
-  if (REARRANGE.has(x.op)) return gained
-  if (x.op === addOp || x.op === subOp) {
-    const bias = cover.semantics === 'deployed' ? biasOf(x, (i) => ctx.boxed.has(i)) : undefined
-    return both(gained, bias === undefined ? rounded(x, cover) : vectorOf(biasError(bias.value, bias.terms)))
-  }
+  if (REARRANGE.has(x.op) || x.op === addOp || x.op === subOp) return gained
   if (x.op === mulOp || x.op === divOp) {
+    const p = x.inputs[1 - x.inputs.indexOf(z)]
+    const off = factorError(x, z, p, cover)
+    // |z||p| for the point as it is computed, which the box of x does not know if it is off.
+    const size = off === undefined ? magnitude(cover.box(x)) : addUp(magnitude(cover.box(x)), off)
     // Rows of windows divide by multiplying with 1 / p: two roundings, of which the first may underflow.
-    const scaled = addUp(errorOfSum(magnitude(cover.box(x)), 2), mulUp(magnitude(cover.box(z)), 2 ** -120))
-    return both(both(vectorOf(scaled), faint(z, 1, cover)), rounded(x, cover))
+    const scaled = addUp(errorOfSum(size, 2), mulUp(magnitude(cover.box(z)), 2 ** -120))
+    return both(both(vectorOf(scaled), vectorOf(off)), faint(magnitude(cover.box(z)), 1))
   }
-  if (x.op === sumOp) {
-    const n = S.size(z.shape) / S.size(x.shape)
-    const total = () => errorOfSum(majorant(node(x.op, [magnitude(cover.box(z))], x.attrs), n), n)
-    return cover.semantics === 'real' ? NONE : vectorOf(total())
-  }
+  if (x.op === sumOp) return NONE
   const repeats =
     x.op === broadcastOp
       ? S.size(x.shape) / S.size(z.shape)
@@ -213,18 +220,21 @@ export const relaxationSlack = (
   const intercepts = [lines.lower, lines.upper].flatMap(({ intercept }) => (intercept ? [abs(intercept)] : []))
   const point = intercepts.length === 0 ? undefined : intercepts.reduce((a, b) => maximum(a, b))
   const gained = point === undefined ? NONE : pointSlack(rows, point)
-  const own = x.op.outward?.interval === 'exact' ? NONE : rounded(x, cover)
-  if (x.op.outward?.relax === 'selection') return both(gained, own)
-  const size = (z: Tensor, k: number): Tensor => {
+  if (x.op.outward?.relax === 'selection') return gained
+  return x.inputs.reduce((lost, z, k) => {
+    const boxed = ctx.boxed.has(z)
+    if (!boxed && !isInterval(cover.point(z))) return lost
+    const most = boxed ? magnitude(cover.box(z)) : broadcastTo(sizeOf(z, cover), x.shape)
     const [p, q] = [lines.lower.slopes[k], lines.upper.slopes[k]]
-    const most = p === q ? abs(p) : maximum(abs(p), abs(q))
-    return x.op.outward?.steep ? mulUp(magnitude(cover.box(z)), most) : magnitude(cover.box(z))
-  }
-  return x.inputs.reduce<Slack>(
-    (sum, z, k) => (ctx.boxed.has(z) ? both(sum, both(vectorOf(roundingError(size(z, k))), faint(z, 1, cover))) : sum),
-    both(gained, own),
-  )
+    const slope = p === q ? abs(p) : maximum(abs(p), abs(q))
+    const size = x.op.outward?.steep ? mulUp(most, slope) : most
+    return both(lost, both(vectorOf(roundingError(size)), faint(most, 1)))
+  }, gained)
 }
+
+/** 8. By how much executions of a node may differ, for one that is a value of its own. */
+export const executionSlack = (x: Tensor, cover: Covering): Slack =>
+  vectorOf(cover.isPart(x) ? undefined : cover.error(x))
 
 /** 5. The slack of a node at which rows meet. */
 export const mergeSlack = (z: Tensor, cover: Covering): Slack => vectorOf(roundingError(magnitude(cover.box(z))))
@@ -259,10 +269,18 @@ export const pointValue = (rows: Rows, x: Tensor, v: Tensor): Ends => {
 }
 
 /** 2. The same with what it loses, for a node that is a point. */
-export const pointCovered = (rows: Rows, x: Tensor): Covered => ({
+export const pointCovered = (rows: Rows, x: Tensor, cover: Covering): Covered => ({
   value: pointValue(rows, x, x),
-  error: errorOf(rows, x, pointSlack(rows, x)) as Ends,
+  error: errorOf(rows, x, pointSlack(rows, x, cover.off(x))) as Ends,
 })
+
+/** |dA||y| for rows A of the output y that may be off, `[rows, n]`; undefined where they are exact. */
+export const specificationError = (y: Tensor, spec: Tensor, cover: Covering | undefined): Tensor | undefined => {
+  const off = cover?.off(spec)
+  if (cover === undefined || off === undefined) return undefined
+  const vector = magnitude(cover.box(y))
+  return (errorOf({ lower: off, upper: off }, y, { vector, scalar: undefined }) as Ends).lower
+}
 
 /** 7. The end of a walk at the box of x, where `slack` is still owed. */
 export const concretizeCovered = (rows: Rows, x: Tensor, box: Interval, slack: Slack = NONE): Covered => {

@@ -4,7 +4,6 @@ import type { Interval, Tensor } from '../core/tensor.ts'
 import {
   add,
   addOp,
-  addUp,
   broadcastTo,
   type Conv,
   conv2dOp,
@@ -16,16 +15,16 @@ import {
   reshape,
   reshapeOp,
   sub,
-  subDown,
   subOp,
   transpose,
   transposeLast,
   ungrouped,
 } from '../ops/index.ts'
+import { widened } from './executions.ts'
 import { propagate } from './ibp.ts'
 import { type PatchCost, patchCost } from './patches.ts'
 import { type Context, plus, type Rows } from './rows.ts'
-import { executionError } from './slack.ts'
+import { weightError } from './slack.ts'
 import { order } from './tape.ts'
 import { walk } from './walk.ts'
 
@@ -143,20 +142,20 @@ export const finished = (node: Tensor, { shift }: Peeled, ctx: Context, lower: T
 export const boundNode = (node: Tensor, ctx: Context, terminal: Terminal): Interval => {
   const peeled = peel(node, ctx, terminal)
   const end = terminal(peeled.base)
-  if (end !== undefined) return shifted(node, peeled, ctx, end.lower, end.upper, false)
+  if (end !== undefined) return shifted(node, peeled, ctx, end.lower, end.upper, 'value')
   const { root, extents, all } = startOf(peeled.base, ctx)
-  const ends = walk(root, all, ctx, terminal)
+  const ends = walk(root, all, ctx, terminal, root !== peeled.base)
   const [n, [rows, places]] = [ctx.images, extents]
   const back = (x: Tensor) =>
     places === undefined
       ? transposeLast(broadcastTo(x, [rows, n]))
       : transpose(broadcastTo(x, [rows, n, places]), [1, 0, 2])
-  return shifted(node, peeled, ctx, back(ends.lower), back(ends.upper), root !== peeled.base)
+  return shifted(node, peeled, ctx, back(ends.lower), back(ends.upper), root === peeled.base ? 'exact' : 'product')
 }
 
 /**
- * `finished` or, under outward rounding, the box of the node by the interval rules of the points added on the way from its base. Where the walk
- * began below a product, with its weights for rows, the product's own execution is still to be covered.
+ * `finished` or, under outward rounding, the box of the node by the interval rules of the points added on the way from its base. What was bounded is the value of the base,
+ * or its exact results; these by rows that are the weights of a product, which may be off, where the walk began below it.
  */
 const shifted = (
   node: Tensor,
@@ -164,13 +163,17 @@ const shifted = (
   ctx: Context,
   lower: Tensor,
   upper: Tensor,
-  isProduct: boolean,
+  kind: 'value' | 'exact' | 'product',
 ): Interval => {
   const { base } = peeled
-  if (ctx.outward === undefined) return finished(node, peeled, ctx, lower, upper)
+  const cover = ctx.outward
+  if (cover === undefined) return finished(node, peeled, ctx, lower, upper)
   const shape = [ctx.images, ...base.shape.slice(1)]
-  const [l, u] = [reshape(lower, shape), reshape(upper, shape)]
-  const error = isProduct ? executionError(base, base.inputs[0], ctx.outward) : undefined
-  const box = error === undefined ? interval(l, u) : interval(subDown(l, error), addUp(u, error))
-  return propagate([node], new Map([[base, box]]), undefined, { outward: ctx.outward.semantics }).get(node) as Interval
+  const found = interval(reshape(lower, shape), reshape(upper, shape))
+  if (kind === 'value') return propagate([node], new Map([[base, found]]), undefined, () => cover).get(node) as Interval
+  const exact = widened(found, kind === 'product' ? weightError(base, base.inputs[0], cover) : undefined)
+  const executed = widened(exact, cover.error(base))
+  if (node === base) return executed
+  const boxes = new Map([[base, cover.isPart(base) ? exact : executed]])
+  return propagate([node], boxes, undefined, () => cover).get(node) as Interval
 }

@@ -1,7 +1,7 @@
 import { raise } from '../core/error.ts'
-import { type Affine, node, type Reduction, type Relax } from '../core/op.ts'
+import { type Affine, interval, node, type Reduction, type Relax } from '../core/op.ts'
 import * as S from '../core/shape.ts'
-import type { Interval, Operand, Tensor } from '../core/tensor.ts'
+import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import {
   type Axes,
   absMul,
@@ -38,8 +38,10 @@ import { meeting, mergePatches, patchThroughConv } from './patches.ts'
 import { both, type Context, describe, type Ends, type Gathered, plus, type Rows } from './rows.ts'
 import {
   addSlack,
+  type Covered,
   concretizeCovered,
   errorOf,
+  executionSlack,
   gather,
   linearSlack,
   mergeSlack,
@@ -68,7 +70,12 @@ interface Through {
   readonly to: readonly (Rows | undefined)[]
   readonly ends: Ends | undefined
   readonly slack: Slack | undefined
+  /** What operands that are points contribute by themselves. */
+  readonly points?: readonly Covered[]
 }
+
+const broadcastBox = ({ lower, upper }: Interval, shape: S.Shape): Interval =>
+  interval(broadcastTo(lower, shape), broadcastTo(upper, shape))
 
 /** Rows carried through a relaxation, one set for each boxed operand, and the intercepts' share of the offset. */
 const throughRelaxation = (rows: Rows, x: Tensor, ctx: Context): Through => {
@@ -92,25 +99,40 @@ const throughRelaxation = (rows: Rows, x: Tensor, ctx: Context): Through => {
     })
   requireImages(x, ctx)
   if (made === 'centred') return throughCentres(rows, x, ctx)
-  const operands: readonly Operand[] = x.inputs.map((i) => (ctx.boxed.has(i) ? ctx.bounds(i) : i))
+  const operands: readonly Operand[] = x.inputs.map((i) =>
+    ctx.boxed.has(i) ? ctx.bounds(i) : (ctx.outward?.point(i) ?? i),
+  )
   const lines = typeof outward?.relax === 'function' && ctx.outward !== undefined ? outward.relax : made
   const { lower, upper } = lines(operands, x.attrs, ctx.slope(x))
   const lifted =
     reduction === undefined ? rows : both(rows, (a) => reduction.lift(perImage(a, x, ctx), x.inputs, x.attrs))
   const place = (v: Tensor) => meeting(rows, x, v, ctx)
-  const to = x.inputs.map((i, k): Rows | undefined => {
-    if (!ctx.boxed.has(i)) return undefined
+  const carried = (k: number, narrow: (a: Tensor) => Tensor): Rows => {
     const [p, q] = [place(lower.slopes[k]), place(upper.slopes[k])]
     const same = lower.slopes[k] === upper.slopes[k]
     const l = splitMul(lifted.lower, p, same ? p : q)
     const u = same && rows.upper === rows.lower ? l : splitMul(lifted.upper, same ? p : q, p)
-    const narrow = (a: Tensor) => (reduction === undefined ? unbroadcastRows(a, x, i) : a)
     return {
       lower: narrow(l),
       upper: l === u ? narrow(l) : narrow(u),
       ...(rows.patch && { patch: { ...rows.patch, masked: true } }),
     }
-  })
+  }
+  const to = x.inputs.map((i, k) =>
+    ctx.boxed.has(i) ? carried(k, (a) => (reduction === undefined ? unbroadcastRows(a, x, i) : a)) : undefined,
+  )
+  // A point that is off is an operand like the others, and ends here.
+  const points = operands.flatMap((box, k) =>
+    isInterval(box) && !ctx.boxed.has(x.inputs[k])
+      ? [
+          concretizeCovered(
+            carried(k, (a) => a),
+            x,
+            broadcastBox(box, x.shape),
+          ),
+        ]
+      : [],
+  )
   const line = ({ intercept }: Affine) => (intercept === undefined ? full([], 0) : place(intercept))
   const zero = lower.intercept === undefined && upper.intercept === undefined
   const share = (a: Tensor, p: Affine, q: Affine) =>
@@ -119,6 +141,7 @@ const throughRelaxation = (rows: Rows, x: Tensor, ctx: Context): Through => {
     to,
     ends: zero ? undefined : { lower: share(rows.lower, lower, upper), upper: share(rows.upper, upper, lower) },
     slack: ctx.outward && relaxationSlack(rows, x, { lower, upper }, ctx, ctx.outward),
+    points,
   }
 }
 
@@ -171,9 +194,16 @@ export const through = (rows: Rows, x: Tensor, ctx: Context): Through =>
   isNonlinear(x, ctx.boxed) ? throughRelaxation(rows, x, ctx) : linear(rows, x, ctx)
 
 /**
- * Bounds of rows of `root` by the walk; it ends at nodes whose box `terminal` knows.
+ * Bounds of rows of `root` by the walk; it ends at nodes whose box `terminal` knows. Where executions are covered, those of the root are unless it is no
+ * value: `isValue` false bounds its exact results.
  */
-export const walk = (root: Tensor, start: Rows, ctx: Context, terminal: (x: Tensor) => Interval | undefined): Ends => {
+export const walk = (
+  root: Tensor,
+  start: Rows,
+  ctx: Context,
+  terminal: (x: Tensor) => Interval | undefined,
+  isValue = true,
+): Ends => {
   const cover = ctx.outward
   const nodes = order([root])
   const rowsOf = new Map<Tensor, Rows>([[root, start]])
@@ -190,15 +220,17 @@ export const walk = (root: Tensor, start: Rows, ctx: Context, terminal: (x: Tens
     if (box !== undefined || !ctx.boxed.has(x)) {
       if (cover === undefined) collect(box === undefined ? pointEnds(rows, x, x, ctx) : concretize(rows, x, box, ctx))
       else {
-        const end = box === undefined ? pointCovered(rows, x) : concretizeCovered(rows, x, box, owed.get(x))
+        const end = box === undefined ? pointCovered(rows, x, cover) : concretizeCovered(rows, x, box, owed.get(x))
         collect(end.value, end.error)
       }
       continue
     }
-    const { to, ends, slack } = through(rows, x, ctx)
+    const { to, ends, slack, points = [] } = through(rows, x, ctx)
     collect(ends)
+    for (const { value, error } of points) collect(value, error)
     if (cover !== undefined) {
-      const due = addSlack(slack, owed.get(x))
+      const executed = x === root && !isValue ? undefined : executionSlack(x, cover)
+      const due = addSlack(addSlack(slack, executed), owed.get(x))
       const heir = heirOf(x, nodes, ctx)
       if (heir === undefined) collect(undefined, errorOf(rows, x, due))
       else owed.set(heir, due)

@@ -8,10 +8,11 @@ import type { Semantics } from '../../src/core/rounding.ts'
 import * as S from '../../src/core/shape.ts'
 import type { Interval, Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
-import { intervalOf } from '../../src/tape/ibp.ts'
+import { covering } from '../../src/tape/executions.ts'
 import type { Context } from '../../src/tape/rows.ts'
 import { compile, evaluate } from '../../src/tape/run.ts'
-import { concretizeCovered, errorOf } from '../../src/tape/slack.ts'
+import { addSlack, concretizeCovered, errorOf, executionSlack } from '../../src/tape/slack.ts'
+import { order } from '../../src/tape/tape.ts'
 import { through } from '../../src/tape/walk.ts'
 import { random } from '../backend/wasm-programs.ts'
 import { type Dyadic, exactly, float32Run, minus, plus, sign, times } from '../robust/dyadic.ts'
@@ -265,13 +266,12 @@ const prepare = async (backend: Backend, lemma: Lemma, semantics: Semantics, slo
   const box = (y: Tensor): Interval => {
     const known = boxes.get(y)
     if (known !== undefined) return known
-    const made = intervalOf(
+    const { executed } = cover.results(
       y,
       y.inputs.map((i) => (i.inputs.length === 0 && i !== z ? i : box(i))),
-      { outward: semantics },
     )
-    boxes.set(y, made)
-    return made
+    boxes.set(y, executed)
+    return executed
   }
   const boxed = new Set<Tensor>([z])
   const chain: Tensor[] = []
@@ -279,13 +279,14 @@ const prepare = async (backend: Backend, lemma: Lemma, semantics: Semantics, slo
     boxed.add(y)
     chain.push(y)
   }
-  const ctx: Context = { images: 1, boxed, bounds: box, slope: () => slope, outward: { semantics, box } }
+  const cover = covering(order([x]), boxed, (y) => y === z, semantics, box)
+  const ctx: Context = { images: 1, boxed, bounds: box, slope: () => slope, outward: cover }
   let rows = { lower: a, upper: a }
   const parts: Tensor[] = []
   for (const y of chain) {
     const step = through(rows, y, ctx)
     const zero = O.full([ROWS, 1], 0)
-    const error = errorOf(rows, y, step.slack ?? { vector: undefined, scalar: undefined })
+    const error = errorOf(rows, y, addSlack(step.slack, executionSlack(y, cover)))
     parts.push(
       ...[step.ends?.lower, step.ends?.upper, error?.lower, error?.upper].map((t) =>
         O.broadcastTo(t ?? zero, [ROWS, 1]),
