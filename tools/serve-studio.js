@@ -1,7 +1,8 @@
-// Builds the studio and serves it on this machine only, with the two headers that let a page share memory between threads.
+// Builds the studio and serves it on this machine only, with the two headers that let a page share memory between threads, and its content
+// security policy as a header, too, which workers are under as well.
 //
 //   npm run studio [-- --port 8080] [--no-isolation] [--no-build] [--folder DIR]
-import { createReadStream, existsSync, statSync } from 'node:fs'
+import { createReadStream, existsSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { extname, join, resolve, sep } from 'node:path'
 import process from 'node:process'
@@ -41,31 +42,54 @@ if (!values['no-build']) {
   await buildStudio({ output: folder }).catch((e) => fail(e.message))
 } else if (!existsSync(join(folder, 'index.html'))) fail(`${folder} has no index.html: leave --no-build out`)
 
-/** The file that a request means, or undefined: nothing outside the folder. */
+/** The policy of the page, which says it itself, for hosts that send no headers; what only a header may say comes here. */
+const policy = /http-equiv="Content-Security-Policy" content="([^"]+)"/.exec(
+  readFileSync(new URL('../studio/index.html', import.meta.url), 'utf8'),
+)?.[1]
+if (policy === undefined) fail('studio/index.html has no content security policy')
+
+const HEADERS = {
+  'Cache-Control': 'no-cache',
+  'Content-Security-Policy': `${policy}; frame-ancestors 'none'`,
+  'X-Content-Type-Options': 'nosniff',
+  'Referrer-Policy': 'no-referrer',
+  ...(values['no-isolation'] ? {} : ISOLATION),
+}
+
+const root = realpathSync(folder)
+
+/** The file that a request means, or undefined: nothing outside the folder, also by a link. */
 const fileOf = (url) => {
   try {
     const path = decodeURIComponent(new URL(url, 'http://localhost').pathname)
-    const file = resolve(folder, `.${path.endsWith('/') ? `${path}index.html` : path}`)
-    return file.startsWith(folder + sep) && statSync(file).isFile() ? file : undefined
+    const file = realpathSync(resolve(root, `.${path.endsWith('/') ? `${path}index.html` : path}`))
+    return file.startsWith(root + sep) && statSync(file).isFile() ? file : undefined
   } catch {
     return undefined
   }
 }
 
+/** The names of this machine for itself, with any port (it may be forwarded). Under another name, a page of a stranger would be of our origin. */
+const LOCAL = /^(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?$/i
+
 const server = createServer((request, response) => {
+  const refuse = (status, text, headers = {}) =>
+    response.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8', ...HEADERS, ...headers }).end(text)
+  if (!LOCAL.test(request.headers.host ?? '') || !request.url?.startsWith('/'))
+    return refuse(421, `this is http://127.0.0.1:${server.address().port}/, and goes by no other name\n`)
   if (request.method !== 'GET' && request.method !== 'HEAD')
-    return response.writeHead(405, { Allow: 'GET, HEAD' }).end()
-  const file = fileOf(request.url ?? '/')
-  if (file === undefined) return response.writeHead(404, { 'Content-Type': 'text/plain' }).end('not found\n')
+    return refuse(405, 'GET and HEAD only\n', { Allow: 'GET, HEAD' })
+  const file = fileOf(request.url)
+  if (file === undefined) return refuse(404, 'not found\n')
   response.writeHead(200, {
     'Content-Type': TYPES[extname(file)] ?? 'application/octet-stream',
     'Content-Length': statSync(file).size,
-    'Cache-Control': 'no-cache',
-    'X-Content-Type-Options': 'nosniff',
-    ...(values['no-isolation'] ? {} : ISOLATION),
+    ...HEADERS,
   })
   if (request.method === 'HEAD') return response.end()
-  createReadStream(file).pipe(response)
+  createReadStream(file)
+    .on('error', () => response.destroy())
+    .pipe(response)
 })
 server.on('error', (e) =>
   fail(e.code === 'EADDRINUSE' ? `port ${port} is in use: choose another with --port` : e.message),

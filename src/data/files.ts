@@ -59,20 +59,37 @@ export const fileErrorOf = (cause: unknown): MixtrainError | undefined => {
 const effect = <A>(path: string, run: () => Promise<A>): TE.TaskEither<MixtrainError, A> =>
   TE.tryCatch(run, (cause) => fileError(path, reasonOf(cause)))
 
-export const exists = (path: string): TE.TaskEither<MixtrainError, boolean> =>
-  effect(path, async () =>
-    (await fs()).stat(path).then(
-      () => true,
-      (cause) => (codeOf(cause) === 'ENOENT' ? false : Promise.reject(cause)),
-    ),
+export const exists = (path: string): TE.TaskEither<MixtrainError, boolean> => effect(path, () => isThere(path))
+
+/**
+ * Makes a folder and those above it. Node's own `recursive` takes a file system that refuses (a read-only one, /proc) for one whose upper folder is
+ * absent: it says so, or tries for ever.
+ */
+const makeAll = async (path: string): Promise<void> => {
+  const { mkdir, stat } = await fs()
+  try {
+    await mkdir(path)
+  } catch (cause) {
+    const above = path.replace(/[/\\]+$/, '').replace(/[^/\\]+$/, '')
+    if (codeOf(cause) === 'ENOENT' && above !== '' && above !== path && !(await isThere(above))) {
+      await makeAll(above)
+      return mkdir(path)
+    }
+    const there = await stat(path).catch(() => undefined)
+    if (there?.isDirectory()) return
+    throw cause
+  }
+}
+
+/** Whether there is something of this name. */
+const isThere = async (path: string): Promise<boolean> =>
+  (await fs()).stat(path).then(
+    () => true,
+    (cause) => (codeOf(cause) === 'ENOENT' ? false : Promise.reject(cause)),
   )
 
 /** Makes a folder and those above it; one that is there already is fine. */
-export const makeDirectory = (path: string): TE.TaskEither<MixtrainError, void> =>
-  pipe(
-    effect(path, async () => (await fs()).mkdir(path, { recursive: true })),
-    TE.map(() => undefined),
-  )
+export const makeDirectory = (path: string): TE.TaskEither<MixtrainError, void> => effect(path, () => makeAll(path))
 
 /** Files that are being written; undefined until the first. */
 let unfinished: Set<string> | undefined

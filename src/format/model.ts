@@ -195,7 +195,9 @@ export const encodeModelOnnx = (model: SavedModel): E.Either<MixtrainError, Uint
  */
 export const decodeModel = (bytes: Uint8Array, path: string): E.Either<MixtrainError, SavedModel> =>
   bytes.length <= 8
-    ? E.left(fileError(path, `expected a model, safetensors or ONNX, found ${bytes.length} bytes`))
+    ? E.left(
+        fileError(path, `expected a model, safetensors or ONNX, found ${bytes.length} bytes`, `byte ${bytes.length}`),
+      )
     : isSafetensors(bytes)
       ? decodeSafetensors(bytes, path)
       : decodeForeign(bytes, path)

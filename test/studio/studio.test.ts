@@ -1,5 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { type IncomingHttpHeaders, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
@@ -246,6 +247,101 @@ if (reason !== undefined) {
     await sameAsCommand(page, starter, 22, 0.02, 'symbolic')
     assert.equal(complaints, [])
     await page.context().close()
+  })
+
+  test('the content security policy holds: nothing of the page or its workers breaks it, and nothing inline or foreign runs', async () => {
+    for (const address of [url, await serve('--no-isolation')]) {
+      const broken: string[] = []
+      const { page } = await open(browser, address, {}, async (p) => {
+        p.on('console', (m) => /Content Security Policy/i.test(m.text()) && broken.push(m.text()))
+        await p.addInitScript(() => {
+          const seen: string[] = []
+          Object.assign(globalThis, { violations: seen })
+          document.addEventListener('securitypolicyviolation', (e) =>
+            seen.push(`${e.violatedDirective} ${e.blockedURI}`),
+          )
+        })
+      })
+      await asked(page, () => page.fill('#epsilon', '0.02'))
+      await train(page, { images: 500, epochs: 1, epsilon: 0.01, device: 'wasm' })
+      await finished(page)
+      const violations = () => page.evaluate(() => (globalThis as unknown as { violations: string[] }).violations)
+      assert.equal([broken, await violations()], [[], []])
+      // What an injected text could try.
+      const ran = await page.evaluate(async () => {
+        const tried: Record<string, boolean> = {}
+        const script = document.createElement('script')
+        script.textContent = 'globalThis.inline = true'
+        document.body.append(script)
+        tried.inline = 'inline' in globalThis
+        const div = document.createElement('div')
+        div.innerHTML = '<p style="color: rgb(1, 2, 3)">x</p>'
+        document.body.append(div)
+        tried.style = getComputedStyle(div.firstElementChild as Element).color === 'rgb(1, 2, 3)'
+        tried.connect = await fetch('https://example.com/').then(
+          () => true,
+          () => false,
+        )
+        const image = new Image()
+        tried.image = await new Promise<boolean>((resolve) => {
+          image.onload = () => resolve(true)
+          image.onerror = () => resolve(false)
+          image.src = 'https://example.com/x.png'
+        })
+        return tried
+      })
+      assert.equal(ran, { inline: false, style: false, connect: false, image: false })
+      const after = [...new Set((await violations()).map((v) => v.split(' ')[0]))].sort()
+      assert.equal(after, ['connect-src', 'img-src', 'script-src-elem', 'style-src-attr'])
+      await page.context().close()
+    }
+  })
+
+  test('the server answers to the names of this machine only, with files of its folder only', async () => {
+    writeFileSync(join(folder, 'secret.txt'), 'secret')
+    symlinkSync(join(folder, 'secret.txt'), join(built, 'link.txt'))
+    const { port } = new URL(url)
+    const ask = (path: string, host: string, method = 'GET') =>
+      new Promise<{ status: number; headers: IncomingHttpHeaders; body: string }>((resolve, reject) => {
+        const asking = request({ port, host: '127.0.0.1', path, method, headers: { host } }, (response) => {
+          let body = ''
+          response.setEncoding('utf8').on('data', (part) => {
+            body += part
+          })
+          response.on('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, body }))
+        })
+        asking.on('error', reject).end()
+      })
+    for (const host of [`127.0.0.1:${port}`, 'localhost', 'LOCALHOST:9000', `[::1]:${port}`])
+      assert.is((await ask('/', host)).status, 200, host)
+    for (const host of [
+      'evil.example',
+      `evil.example:${port}`,
+      'localhost.evil.example',
+      '127.0.0.1.evil.example',
+      '127.0.0.2',
+      'user@localhost',
+      'localhost:x',
+    ])
+      assert.is((await ask('/', host)).status, 421, host)
+    assert.is((await ask(`http://evil.example/`, 'localhost')).status, 421)
+    for (const path of [
+      '/link.txt',
+      '/../secret.txt',
+      '/%2e%2e/secret.txt',
+      '/..%2fsecret.txt',
+      '/%00',
+      '/%',
+      '//etc/passwd',
+      '/parts',
+    ])
+      assert.is((await ask(path, 'localhost')).status, 404, path)
+    assert.is((await ask('/', 'localhost', 'POST')).status, 405)
+    const { headers } = await ask('/worker.js', 'localhost')
+    const policy = headers['content-security-policy'] ?? ''
+    assert.not.match(String(policy), /unsafe-(inline|eval)(?<!wasm-unsafe-eval)|\*|https?:/)
+    assert.match(String(policy), /default-src 'none'.*frame-ancestors 'none'/)
+    assert.is(headers['x-content-type-options'], 'nosniff')
   })
 
   test('an adversarial example lies in the box and is taken for another digit', async () => {
