@@ -62,7 +62,7 @@ export const openShell = (): Shell => {
       clear()
       process.exit(exitCodeOf(signal))
     })
-  process.stdout.on('error', (e: NodeJS.ErrnoException) => {
+  const unwritten = (e: NodeJS.ErrnoException) => {
     if (asked !== undefined) process.exit(exitCodeOf(asked))
     // A reader that has gone away (`| head`) wants no more.
     if (e.code === 'EPIPE') process.exit(0)
@@ -72,16 +72,23 @@ export const openShell = (): Shell => {
     } finally {
       process.exit(1)
     }
-  })
+  }
+  process.stdout.on('error', unwritten)
   // What happens meanwhile may go unread: the work goes on.
-  process.stderr.on('error', () => undefined)
+  const unread = () => undefined
+  process.stderr.on('error', unread)
+  /** Node tells an error of a stream by its event, Deno raises that of a file at once. */
+  const put = (stream: NodeJS.WriteStream, text: string, failed: (e: NodeJS.ErrnoException) => void): void => {
+    try {
+      stream.write(`${text}\n`)
+    } catch (cause) {
+      if (!(cause instanceof Error && 'code' in cause)) throw cause
+      failed(cause as NodeJS.ErrnoException)
+    }
+  }
   return {
-    print: (text) => {
-      process.stdout.write(`${text}\n`)
-    },
-    note: (text) => {
-      process.stderr.write(`${text}\n`)
-    },
+    print: (text) => put(process.stdout, text, unwritten),
+    note: (text) => put(process.stderr, text, unread),
     progress: async (label, done, total) => {
       if (process.stderr.isTTY) {
         if (bar === undefined || shown !== label) {

@@ -6,7 +6,7 @@ import * as assert from 'uvu/assert'
 import { key } from '../../src/core/key.ts'
 import { encodeModel } from '../../src/format/model.ts'
 import { networks } from '../../src/nn/networks.ts'
-import { skipped } from '../shared.ts'
+import { root, skipped } from '../shared.ts'
 import { inFolder, main, runtime, start } from './run.ts'
 
 const quick = ['--limit', '60,5', '--epochs', '1', '--batch-size', '20', '--loss', 'natural', '--threads', '1']
@@ -45,6 +45,12 @@ test(
     }
     // What was kept before is whole, and the folder is free.
     assert.equal(readdirSync(join(folder, 'run')), ['checkpoint.safetensors', 'log.jsonl'])
+    const deno = join(root, 'node_modules/@deno/linux-x64-glibc/deno')
+    if (existsSync(deno)) {
+      const foreign = [deno, 'run', '-A', '--node-modules-dir=manual', main, '--help']
+      const full = spawnSync('sh', ['-c', '"$@" > /dev/full', 'sh', ...foreign], { encoding: 'utf8', cwd: root })
+      assert.equal([full.status, full.stderr], [1, 'mixtrain: standard output: no space left on the disk\n'])
+    } else skipped('the same in Deno', 'the package @deno/linux-x64-glibc is absent')
     // Progress that nobody can read is no failure.
     const { status, stdout } = sh('"$@" 2> /dev/full', [...evaluation, '--certificate', certificate, '--json'])
     assert.is(status, 0)
