@@ -2,6 +2,7 @@ import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import type { Backend } from '../backend/backend.ts'
 import { openRegion } from '../backend/region.ts'
+import { doublesOf, type Epsilon, epsilonFor } from '../core/epsilon.ts'
 import { raise, usage } from '../core/error.ts'
 import { type Rounding, requireIeee } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
@@ -69,7 +70,7 @@ interface Question {
   readonly model: SavedModel
   readonly data: Dataset
   readonly index: readonly number[]
-  readonly epsilon: number
+  readonly epsilon: Epsilon
   readonly norm: Norm
   readonly method: Bounder
   readonly layers: boolean
@@ -105,7 +106,7 @@ const boundImages =
       const resident = weights.map(({ name }) => region.from(parameters[name]))
       const [image, own] = [region.alloc(S.size(network.input)), region.alloc(1)]
       const results = outputs.map((o) => region.alloc(S.size(o.shape)))
-      const scale = region.from(Float32Array.of(epsilon))
+      const scale = region.from(Float64Array.of(epsilonFor(epsilon, rounding)))
       const rows: number[][][] = outputs.map(() => [])
       for (const [i, at] of index.entries()) {
         backend.write(image, pixels(data, [at]))
@@ -185,19 +186,18 @@ export const boundsCommand: Command<typeof options, 'MODEL'> = {
       TE.bind('model', () => loadModel(MODEL)),
       TE.bind('all', () => loadData(sourceOf(o.data))),
       TE.bind('data', ({ model, all }) => TE.fromEither(matching(model, MODEL, all.test))),
-      TE.chain(({ ball: { epsilon, upward, norm }, method, rounding, model, data }) =>
+      TE.chain(({ ball: { epsilon, norm }, method, rounding, model, data }) =>
         withDevice(o)(({ backend }) =>
           attempt(() =>
             shell.interruptible(async () => {
               const budget = { memory: DEFAULT_MEMORY, ...bytesOf(o.memory) }
-              const size = rounding === 'none' ? epsilon : upward
-              const subject = { model, data, index, epsilon: size, norm, method: method.bound }
+              const subject = { model, data, index, epsilon, norm, method: method.bound }
               const question = { ...subject, layers, rounding, ...budget }
               const bounds = await boundImages(question)(backend, (done) =>
                 shell.progress('bounding', done, index.length),
               )
               shell.clear()
-              const round = norm === 'linf' ? { epsilon } : { epsilon, norm }
+              const round = { epsilon: doublesOf(epsilon).nearest, ...(norm === 'linf' ? {} : { norm }) }
               const about = {
                 model: MODEL,
                 method: method.name,

@@ -1,8 +1,8 @@
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { reference } from '../backend/reference.ts'
+import { type Epsilon, readEpsilon } from '../core/epsilon.ts'
 import { fileError, raise } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
-import { upwards } from '../core/rounding.ts'
 import { type Dataset, hashOf, labelsOf, select } from '../data/dataset.ts'
 import { regularFiles } from '../data/files.ts'
 import { unpacked } from '../data/gzip.ts'
@@ -75,7 +75,7 @@ const boundsOf = async (
     return await verify({
       ...model,
       data: select(images.map(({ index }) => index))(test),
-      epsilon: upwards(epsilon),
+      epsilon: readEpsilon(epsilon) as Epsilon,
       range: box,
       method: methods[method],
       rounding: { outward: semantics },

@@ -1,6 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
+import { doublesOf } from '../core/epsilon.ts'
 import { type MixtrainError, raise, usage } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
 import type { Rounding } from '../core/rounding.ts'
@@ -189,7 +190,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 ...model,
                 data,
                 norm: ball.norm,
-                epsilon: rounding === 'none' ? ball.epsilon : ball.upward,
+                epsilon: ball.epsilon,
                 method: method.bound,
                 rounding,
                 attack,
@@ -204,7 +205,8 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 {
                   model: MODEL,
                   count: data.count,
-                  ...ball,
+                  epsilon: doublesOf(ball.epsilon).nearest,
+                  norm: ball.norm,
                   attack,
                   method: method.name,
                   complete: o.complete,
@@ -224,7 +226,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                   version: VERSION,
                   model: { file: MODEL, sha256: await sha256(bytes) },
                   data: { source: o.data ?? DIGITS, sha256: await hashOf(test) },
-                  epsilon: ball.written,
+                  epsilon: ball.epsilon.written,
                   box: PIXELS,
                   method: method.name,
                   rounding: 'outward',

@@ -3,9 +3,10 @@ import { pipe } from 'fp-ts/lib/function.js'
 import { getMonoid } from 'fp-ts/lib/ReadonlyArray.js'
 import * as R from 'fp-ts/lib/Record.js'
 import { type DeviceName, deviceNames } from '../backend/device.ts'
+import { doublesOf, type Epsilon, readEpsilon } from '../core/epsilon.ts'
 import { type MixtrainError, usage } from '../core/error.ts'
 import { unknownName } from '../core/names.ts'
-import { type Rounding, type Semantics, upwards } from '../core/rounding.ts'
+import type { Rounding, Semantics } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
 import { alphaCrown } from '../robust/alpha-crown.ts'
 import { ALPHA, type Bounder, type MethodName, methods } from '../robust/bounds.ts'
@@ -71,22 +72,15 @@ export const radius = (value: string): E.Either<string, number> => {
   return x >= 0 && x <= 1 ? E.right(x) : expected('a radius from 0 to 1 in pixel units, such as 0.1 or 2/255')(value)
 }
 
-/** A radius as a number, as it was written, and the least float32 that is not below what was written. */
-export interface Radius {
-  readonly epsilon: number
-  readonly written: string
-  readonly upward: number
-}
-
 /** A radius of any norm, up to the l1 distance between two images of a few million pixels. */
-export const reach = (value: string): E.Either<string, Radius> => {
+export const reach = (value: string): E.Either<string, Epsilon> => {
   const wide = numberIn('a radius from 0 on', (x) => x >= 0 && x <= 1e7)(value)
   return pipe(
     E.isRight(wide) ? wide : radius(value),
-    E.map((epsilon) => ({ epsilon, written: value, upward: upwards(value) })),
-    E.filterOrElse(
-      ({ upward }) => upward >= 0,
-      () => `expected a radius without a sign and with at most two digits of exponent, not ${quoted(value)}`,
+    E.chain(() =>
+      E.fromNullable(`expected a radius without a sign and with at most two digits of exponent, not ${quoted(value)}`)(
+        readEpsilon(value),
+      ),
     ),
   )
 }
@@ -182,17 +176,17 @@ export const alphaOption = {
 /** The ball that the options name; `command` for the message. */
 export const ballOf = (
   command: string,
-  { epsilon: radius, norm = 'linf' }: { readonly epsilon: Radius | undefined; readonly norm: Norm | undefined },
-): E.Either<MixtrainError, Radius & { readonly norm: Norm }> => {
-  if (radius === undefined) return E.left(usage(`${command} needs --epsilon, a radius in pixel units such as 0.1`))
-  const { epsilon } = radius
-  return norm === 'linf' && epsilon > 1
+  { epsilon, norm = 'linf' }: { readonly epsilon: Epsilon | undefined; readonly norm: Norm | undefined },
+): E.Either<MixtrainError, { readonly epsilon: Epsilon; readonly norm: Norm }> => {
+  if (epsilon === undefined) return E.left(usage(`${command} needs --epsilon, a radius in pixel units such as 0.1`))
+  const { nearest } = doublesOf(epsilon)
+  return norm === 'linf' && nearest > 1
     ? E.left(
         usage(
-          `--epsilon: expected a radius from 0 to 1 in pixel units, not "${epsilon}"; for --norm l2 and l1 it may be larger`,
+          `--epsilon: expected a radius from 0 to 1 in pixel units, not "${nearest}"; for --norm l2 and l1 it may be larger`,
         ),
       )
-    : E.right({ ...radius, norm })
+    : E.right({ epsilon, norm })
 }
 
 /** The method that the options name. */

@@ -83,48 +83,6 @@ export const growth = (n: number): number => roundUp(1 + gamma(n + 1))
  */
 export const FAINT = 2 ** -80
 
-/** The float32 just below a positive one. */
-const below = (x: number): number => {
-  single[0] = x
-  singleBits[0] -= 1
-  return single[0]
-}
-
-const DECIMAL = /^(\d*)\.?(\d*)(?:e([+-]?\d{1,2}))?$/i
-
-/** A decimal >= 0 as a fraction; undefined for anything else. */
-const fraction = (text: string): readonly [bigint, bigint] | undefined => {
-  const [, whole = '', part = '', exponent = '0'] = DECIMAL.exec(text) ?? []
-  if (whole + part === '') return undefined
-  const tens = Number(exponent) - part.length
-  const digits = BigInt(whole + part)
-  return tens >= 0 ? [digits * 10n ** BigInt(tens), 1n] : [digits, 10n ** BigInt(-tens)]
-}
-
-/**
- * The least float32 not below the number that a text writes, a decimal >= 0 or a quotient of two such as 8/255, in exact arithmetic. NaN for any
- * other text.
- */
-export const upwards = (text: string): number => {
-  const parts = text.split('/').map(fraction)
-  const [a, b = [1n, 1n] as const] = parts
-  if (a === undefined || parts.length > 2 || parts.includes(undefined) || b[0] === 0n) return Number.NaN
-  const [p, q] = [a[0] * b[1], a[1] * b[0]]
-  /** x >= p / q. */
-  const covers = (x: number) => {
-    // x = m 2^-1074, as a normal double.
-    double[0] = x
-    const bits = doubleBits[0]
-    const m = x === 0 ? 0n : ((bits & 0xfffffffffffffn) | 0x10000000000000n) << ((bits >> 52n) - 1n)
-    return m * q >= p << 1074n
-  }
-  let x = roundUp(Number(p) / Number(q))
-  if (!Number.isFinite(x)) return Number.NaN
-  while (!covers(x)) x = above(x)
-  while (x > 0 && covers(below(x))) x = below(x)
-  return x
-}
-
 /**
  * Raises unless a device rounds as IEEE 754 says, on which everything here rests. WGSL may flush subnormals to zero and divide with an error of
  * 2.5 ulp, and may assume that there is no NaN.

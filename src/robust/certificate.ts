@@ -2,9 +2,10 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { z } from 'zod'
+import { readEpsilon } from '../core/epsilon.ts'
 import { fileError, type MixtrainError } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
-import { type Semantics, upwards } from '../core/rounding.ts'
+import type { Semantics } from '../core/rounding.ts'
 import { type MethodName, methods } from './bounds.ts'
 
 /**
@@ -187,7 +188,7 @@ const wrong = (d: Document, own: string): readonly [place: string, message: stri
   const { covers, excludes } = scopeOf(d.semantics)
   if (!same(d.covers, covers)) return ['covers', `a ${d.semantics} certificate covers something else`]
   if (!same(d.excludes, excludes)) return ['excludes', `a ${d.semantics} certificate excludes something else`]
-  if (!(upwards(d.epsilon) >= 0)) return ['epsilon', 'expected a decimal, or a quotient of two']
+  if (readEpsilon(d.epsilon) === undefined) return ['epsilon', 'expected a decimal, or a quotient of two']
   // A claim about a range without the image would be one about nothing.
   if (d.box[0] !== 0 || d.box[1] !== 1) return ['box', 'expected [0,1], the range of pixels']
   const at = d.images.findIndex(({ index }, i) => index >= d.count || (i > 0 && index <= d.images[i - 1].index))

@@ -1,7 +1,8 @@
 import type { Buffer } from '../backend/backend.ts'
 import type { Region } from '../backend/region.ts'
+import { doublesOf, type Epsilon, epsilonFor } from '../core/epsilon.ts'
 import { raise } from '../core/error.ts'
-import { type Rounding, requireIeee, roundUp } from '../core/rounding.ts'
+import { type Rounding, requireIeee } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import type { Norm } from '../core/tensor.ts'
 import { correct, crossEntropy } from '../loss/criterion.ts'
@@ -71,7 +72,7 @@ export interface Evaluator {
   readonly run: (
     parameters: Named<Buffer>,
     images: Images,
-    epsilon: number,
+    epsilon: Epsilon | number,
     progress?: (done: number) => void | Promise<void>,
   ) => Promise<Verdicts>
 }
@@ -166,7 +167,7 @@ export const evaluator =
         let [refuted, naturalLoss, robustLoss] = [0, 0, 0]
         // With an attack, bounding is told as the first half of the work.
         const share = searching === undefined ? 1 : 0.5
-        backend.write(buffers.epsilon, Float32Array.of(rounding === 'none' ? epsilon : roundUp(epsilon)))
+        backend.write(buffers.epsilon, Float64Array.of(epsilonFor(epsilon, rounding)))
         for (let at = 0; at < n; at += chunk) {
           const indices = Array.from({ length: Math.min(chunk, n - at) }, (_, i) => at + i)
           const c = await runChunk(parameters, indices, images)
@@ -180,8 +181,11 @@ export const evaluator =
           await progress(Math.floor(share * Math.min(n, at + chunk)))
         }
         const standing = [...result.correct.keys()].filter((i) => result.correct[i] === 1)
-        const outcomes = await searching?.run(parameters, { indices: standing, ...images }, epsilon, (part) =>
-          progress(Math.floor(n * (0.5 + 0.5 * part))),
+        const outcomes = await searching?.run(
+          parameters,
+          { indices: standing, ...images },
+          doublesOf(epsilon).nearest,
+          (part) => progress(Math.floor(n * (0.5 + 0.5 * part))),
         )
         result.correct.forEach((right, i) => {
           result.robust[i] = Number(right === 1 && outcomes?.get(i)?.point === undefined)

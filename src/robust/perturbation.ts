@@ -1,8 +1,10 @@
+import { type Epsilon, epsilonFor } from '../core/epsilon.ts'
 import { raise, usage } from '../core/error.ts'
 import { interval } from '../core/op.ts'
-import { type Rounding, roundUp } from '../core/rounding.ts'
+import type { Rounding } from '../core/rounding.ts'
 import type { Interval, Norm, Tensor } from '../core/tensor.ts'
 import { add, down, maximum, minimum, scalar, sub, up } from '../ops/index.ts'
+import { outwardBox } from '../tape/executions.ts'
 
 /** Range of valid inputs, [lowest, highest]; pixels are [0, 1]. */
 export type Range = readonly [number, number]
@@ -15,23 +17,26 @@ export const norms = ['linf', 'l2', 'l1'] as const satisfies readonly Norm[]
  * upper = min(x + epsilon, high); for l2 and l1 the same box and, within it, ||z - x|| <= epsilon, which linear bounds and the first layer of `ibp` use by the
  * dual norm. `range: null` does not cut. Epsilon is a number, a scalar node (so that a schedule does not recompile) or a tensor that broadcasts to x: limits
  * of each pixel, and for l2 and l1 the semi-axes of an ellipsoid or its l1 counterpart.
- * Under outward rounding, for l-inf only, the ends step outward and a number is rounded up to float32; a node must have been.
+ * Under outward rounding, for l-inf only, the ends step outward, and so do a number and constants that float32 does not hold; an input must have been rounded up.
  */
 export const ball = (
   x: Tensor,
-  epsilon: Tensor | number,
+  epsilon: Tensor | Epsilon | number,
   range: Range | null = [0, 1],
   norm: Norm = 'linf',
   rounding: Rounding = 'none',
 ): Interval => {
   const outward = rounding !== 'none'
-  const by = outward && typeof epsilon === 'number' ? roundUp(epsilon) : epsilon
-  const [low, high] = [sub(x, by), add(x, by)] as [Tensor, Tensor]
+  const radius = typeof epsilon === 'object' && '_tag' in epsilon ? epsilon : scalar(epsilonFor(epsilon, rounding))
+  const [centre, reach] = [x, radius].map((v) =>
+    outward ? outwardBox(interval(v, v), rounding.outward) : interval(v, v),
+  )
+  const [low, high] = [sub(centre.lower, reach.upper), add(centre.upper, reach.upper)]
   const [l, u] = outward ? [down(low), up(high)] : [low, high]
   const box = range === null ? interval(l, u) : interval(maximum(l, range[0]), minimum(u, range[1]))
   if (norm === 'linf') return box
   if (outward)
     return raise({ kind: 'unsupported', what: `outward rounding of ${norm} balls`, reason: 'it is proved for linf' })
   if (!norms.includes(norm)) return raise(usage(`no norm ${JSON.stringify(norm)}; there are ${norms.join(', ')}`))
-  return { ...box, ball: { norm, centre: x, radius: typeof epsilon === 'number' ? scalar(epsilon) : epsilon } }
+  return { ...box, ball: { norm, centre: x, radius } }
 }

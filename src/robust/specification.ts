@@ -1,3 +1,4 @@
+import { doublesOf, type Epsilon } from '../core/epsilon.ts'
 import { nextDouble } from '../core/rounding.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { equal, greater, greaterEqual, iota, neg, oneHot, pad, reshape, select, transpose } from '../ops/index.ts'
@@ -65,9 +66,10 @@ export const robustness = (
   pixels: ArrayLike<number>,
   label: number,
   classes: number,
-  epsilon: number,
+  epsilon: Epsilon | number,
   [low, high]: Range,
 ): UnsafeProperty => {
+  const { below, above } = doublesOf(epsilon)
   const ends = (end: (p: number) => number) => Float64Array.from(pixels, (p) => Math.min(high, Math.max(low, end(p))))
   const margin = (rival: number): Constraint => {
     const coefficients = new Float64Array(classes)
@@ -81,9 +83,9 @@ export const robustness = (
     outputs: classes,
     cases: [
       {
-        lower: ends((p) => sumUp(p, -epsilon)),
-        upper: ends((p) => -sumUp(-p, -epsilon)),
-        outward: { lower: ends((p) => -sumUp(-p, epsilon)), upper: ends((p) => sumUp(p, epsilon)) },
+        lower: ends((p) => sumUp(p, -below)),
+        upper: ends((p) => -sumUp(-p, -below)),
+        outward: { lower: ends((p) => -sumUp(-p, above)), upper: ends((p) => sumUp(p, above)) },
         unsafe: others.map((j) => [margin(j)]),
       },
     ],

@@ -1,5 +1,6 @@
 import type { Backend } from '../backend/backend.ts'
 import { openRegion } from '../backend/region.ts'
+import type { Epsilon } from '../core/epsilon.ts'
 import { raise } from '../core/error.ts'
 import type { Rounding } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
@@ -18,8 +19,8 @@ export interface VerifyOptions {
   readonly network: Network
   readonly parameters: Named<Float32Array>
   readonly data: Dataset
-  /** Radius in pixel units. */
-  readonly epsilon: number
+  /** Radius in pixel units; a number is meant as the double that it is. */
+  readonly epsilon: Epsilon | number
   /** Default: linf. */
   readonly norm?: Norm
   /** Default: symbolic. */

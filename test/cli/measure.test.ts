@@ -2,9 +2,16 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { reference } from '../../src/backend/reference.ts'
 import { key } from '../../src/core/key.ts'
+import { digits } from '../../src/data/digits.ts'
 import { encodeModel, encodeModelOnnx } from '../../src/format/model.ts'
 import { networks } from '../../src/nn/networks.ts'
+import { constant, scalar } from '../../src/ops/index.ts'
+import { boundsOf, ibp } from '../../src/robust/bounds.ts'
+import { ball } from '../../src/robust/perturbation.ts'
+import { evaluate } from '../../src/tape/run.ts'
+import { imagesOf } from '../../src/train/fit.ts'
 import { right, shared, skipped } from '../shared.ts'
 import { inFolder, json, mixtrain, refused } from './run.ts'
 
@@ -180,6 +187,29 @@ test(
     const { code, out } = await mixtrain(['bounds', path, '--index', '5', '--epsilon', '0', ...wasm])
     assert.is(code, 0)
     assert.match(out, /^image 5: (not )?verified\n/)
+  }),
+)
+
+test(
+  'bounds on the reference device take epsilon as the double nearest to what was written',
+  inFolder(async (folder) => {
+    const { path } = save(folder)
+    const common = ['bounds', path, '--index', '0', '--method', 'ibp', '--device', 'reference']
+    const b = (await json([...common, '--epsilon', '0.1'])) as Bounded
+    const device = reference()
+    const parameters = Object.entries(network.parameters).map(
+      ([k, { shape }]) => [k, constant(model.parameters[k], shape)] as const,
+    )
+    const image = imagesOf((await digits()).test).pixels([0])
+    const box = ball(constant(image, [1, ...network.input]), scalar(0.1))
+    const { lower, upper } = boundsOf(ibp)(network.apply(Object.fromEntries(parameters)), box).output()
+    const [l, u] = await evaluate(device)([lower, upper])
+    assert.equal(b.lower[0], [...l])
+    assert.equal(b.upper[0], [...u])
+    // A float32 is another radius.
+    const near = (await json([...common, '--epsilon', String(Math.fround(0.1))])) as Bounded
+    assert.ok(near.upper[0].every((v, j) => v > b.upper[0][j]))
+    device.dispose()
   }),
 )
 

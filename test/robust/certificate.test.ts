@@ -2,7 +2,8 @@ import fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { roundDown, roundUp, upwards } from '../../src/core/rounding.ts'
+import { doublesOf, type Epsilon, epsilonFor, readEpsilon } from '../../src/core/epsilon.ts'
+import { nextDouble, roundDown, roundUp } from '../../src/core/rounding.ts'
 import {
   type Certificate,
   claimsOf,
@@ -184,6 +185,28 @@ test('a stated margin leaves room below the bound; only proved margins are claim
   assert.equal(unproved(claims, [0.5, 0.19, 1, 1], 3), [claims[0]])
   assert.equal(unproved(claims, [0.5, 0.2, Number.NaN, 1], 3), [claims[1]])
   assert.equal(unproved(claims, [0.5, 0.2, 1], 3), [claims[1]])
+})
+
+/** The least float32 not below what a text writes, NaN where it writes no radius. */
+const upwards = (written: string): number => {
+  const epsilon = readEpsilon(written)
+  return epsilon === undefined ? Number.NaN : epsilonFor(epsilon, { outward: 'real' })
+}
+
+test('a radius as written gives the nearest double, the doubles round it, and the least float32 not below it, exactly', () => {
+  for (const [text, below, nearest, above] of [
+    ['0.1', 0.09999999999999999, 0.1, 0.1],
+    ['8/255', 8 / 255, 8 / 255, nextDouble(8 / 255)],
+    ['0.5', 0.5, 0.5, 0.5],
+  ] as const) {
+    const epsilon = readEpsilon(text) as Epsilon
+    assert.equal(doublesOf(epsilon), { below, nearest, above }, text)
+    assert.is(epsilonFor(epsilon, 'none'), nearest)
+  }
+  // A number is meant as the double that it is.
+  assert.equal(doublesOf(0.1), { below: 0.1, nearest: 0.1, above: 0.1 })
+  assert.is(epsilonFor(0.1, { outward: 'deployed' }), roundUp(0.1))
+  for (const wrong of [-1, Number.NaN, Number.POSITIVE_INFINITY]) assert.throws(() => epsilonFor(wrong, 'none'))
 })
 
 test('the least float32 not below a written number, exactly', () => {
