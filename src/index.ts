@@ -87,6 +87,7 @@ export {
   scale,
   scheduled,
   type Weight,
+  withPopulation,
   zero as zeroLoss,
 } from './loss/loss.ts'
 export {
@@ -117,6 +118,7 @@ export {
   staps,
   taps,
   trades,
+  twofold,
   verifiable,
   wongKolter,
   worstCase,
@@ -257,7 +259,7 @@ export { print, type Tape, tape } from './tape/tape.ts'
 export { grad, vjp } from './tape/vjp.ts'
 // ---- training: `for await (const epoch of fit({ loss, data, epsilon: 0.1 })(await device()))` ----------------------------------
 export { averaged } from './train/average.ts'
-export { adaptive as adaptiveBalance, type Balance, fixed as fixedBalance } from './train/balance.ts'
+export { adaptive as adaptiveBalance, type Balance, fixed as fixedBalance, tightShare } from './train/balance.ts'
 export * as cascade from './train/cascade.ts'
 export {
   decodeCheckpoint,

@@ -108,6 +108,10 @@ export const options = {
     about: "weight of Fast-IBP's regularizers, which falls to 0 while epsilon grows (default: 0; fast-ibp 0.5)",
     read: nonnegative,
   },
+  population: {
+    flags: '--population',
+    about: 'bounds are taken with running means of the statistics of batch norm, in place of those of the batch',
+  },
   smooth: {
     flags: '--smooth <SIGMA>',
     about: 'smooth the loss over the weights by normal noise of this standard deviation (default: 0, none)',
@@ -156,6 +160,7 @@ export const asked = (o: Given): Partial<Settings> =>
       epsilon: o.epsilon,
       ...Object.fromEntries(adjustable.map((k) => [k, o[k]])),
       swa: o.swa ? true : undefined,
+      population: o.population ? true : undefined,
       seed: o.seed,
       trainLimit: o.limit?.train,
       testLimit: o.limit?.test,

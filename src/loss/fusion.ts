@@ -4,7 +4,7 @@ import { add, broadcastTo, exp, input, log, max, maximum, neg, reshape, stopGrad
 import { crownIbp, ibp } from '../robust/bounds.ts'
 import { rivals, worstCaseLogits } from '../robust/specification.ts'
 import { logitOf } from './criterion.ts'
-import type { Loss, Region } from './loss.ts'
+import { boundedLogits, type Loss, type Region } from './loss.ts'
 import { meanOver } from './parts.ts'
 import { wholeBall } from './region.ts'
 
@@ -23,7 +23,7 @@ export const fusedCrossEntropy =
   (model) => {
     const box = region(step)(model)
     const x: Tensor = input('x', box.shape)
-    const z = model.logits(x)
+    const z = boundedLogits(step, model)(x)
     const [n, k] = z.shape
     const { labels } = step
     const margins = ibp(z, new Map([[x, box]])).rows(rivals(labels, k))

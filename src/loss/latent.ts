@@ -27,7 +27,7 @@ import { dependents, isNonlinear } from '../tape/anatomy.ts'
 import { order, substitute } from '../tape/tape.ts'
 import { grad } from '../tape/vjp.ts'
 import { crossEntropy } from './criterion.ts'
-import type { Logits, Region } from './loss.ts'
+import { boundedLogits, type Logits, type Region } from './loss.ts'
 
 /** A network in two parts: `output` depends on its input through `latent` alone. */
 interface Parts {
@@ -120,7 +120,8 @@ export const latentLogits =
   (model) => {
     const outer = region(step)(model)
     const [n, k] = [outer.shape[0], step.classes]
-    const parts = cut(model.logits, outer.shape, layers)
+    const logits = boundedLogits(step, model)
+    const parts = cut(logits, outer.shape, layers)
     const known = new Map([[parts.input, outer]])
     const box = parts.latent === parts.input ? outer : method(parts.output, known).node(parts.latent)
     const copies = estimate === 'margins' ? k - 1 : 1
@@ -129,7 +130,7 @@ export const latentLogits =
       return reshape(broadcastTo(reshape(v, [1, n, ...rest]), [copies, n, ...rest]), [copies * n, ...rest])
     }
     const latent = interval(repeat(box.lower), repeat(box.upper))
-    const tail = tailOf(model.logits, outer.shape, layers)
+    const tail = tailOf(logits, outer.shape, layers)
     const rows = rivals(step.labels, k)
     const margins = (z: Tensor) => sum(select(rows, mul(rows, reshape(tail(z), [copies, n, k])), 0), 2)
     const uphill = (z: Tensor): Tensor =>

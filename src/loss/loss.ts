@@ -34,6 +34,8 @@ export interface Step {
   readonly range: Range
   /** `[n]`: factors of the images in every mean over them, where images were drawn with unequal probabilities. Default: 1 each. */
   readonly weights?: Tensor
+  /** Whether bounds are of the network with the statistics of the population (`withPopulation`). Default: false. */
+  readonly population?: boolean
   /** Parts of the images that a robust term takes one after the other, to need less memory. Default: 1. */
   readonly parts?: number
 }
@@ -42,7 +44,22 @@ export interface Step {
 export interface Model {
   readonly logits: Apply
   readonly parameters: Named<Tensor>
+  /** The same with the statistics of the population in its batch norms, as they were before the step; absent without batch norm. */
+  readonly population?: Apply
 }
+
+/**
+ * The loss with its bounds taken of the network with population statistics, as CTBench trains (arXiv:2406.04848): what is bounded is then what will be evaluated, each image by itself, and
+ * no gradient of a bound flows through statistics. Clean and adversarial terms keep those of the batch. Without batch norm it is the loss.
+ */
+export const withPopulation =
+  (loss: Loss): Loss =>
+  (step) =>
+    loss({ ...step, population: true })
+
+/** What bounds are taken of. */
+export const boundedLogits = ({ population = false }: Pick<Step, 'population'>, model: Model): Apply =>
+  (population ? model.population : undefined) ?? model.logits
 
 /** A training objective: a scalar graph. Losses are values; the combinators below are the whole language. */
 export type Loss = (step: Step) => (model: Model) => Tensor

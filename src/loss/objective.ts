@@ -15,6 +15,7 @@ import {
   always,
   type Bounds,
   bernoulli,
+  boundedLogits,
   complement,
   type Gate,
   gate,
@@ -104,6 +105,9 @@ export const farStep: Attack = pgd({ steps: 1, stepSize: 10, start: 'random' }, 
 
 /** The dynamic balance of the epoch: the weight of the robust term, as the rule of the run sets it from the history. */
 export const balance: Schedule = (h) => h.balance
+
+/** Of the robust terms of `twofold`, the weight of the tight one, as the rule of the run sets it from the history. */
+export const share: Schedule = (h) => h.share ?? 0.5
 
 /** Adversarial training (arXiv:1706.06083, section 2): mean CE(f(x*), y), x* by PGD on CE from a random start. At epsilon = 0 it is natural. */
 export const adversarial = (steps = 40, attack: Attack = madry(steps)): Loss =>
@@ -206,6 +210,20 @@ export const controlledMixTrain = ({
 }: Omit<MixTrain, 'gate' | 'choice'>): Loss => {
   const plain = (m: B.Bounder) => worstCase(crossEntropy)(bounded(m))
   return mix(weight)(natural(crossEntropy), named('robust')(controlled(k)(plain(method), plain(B.ibp))))
+}
+
+/**
+ * Both conflicts balanced: (1 - b) mean CE(f(x), y) + b ((1 - s) mean_all CE(m_ibp) + s mean_R CE(m)), R as in MixTrain, b the balance between accuracy and robustness, s the share of tight bounds
+ * among robust terms; a run's rules set both from the history (`adaptive`, `tightShare` of src/train/balance.ts).
+ */
+export const twofold = ({
+  k,
+  weight = balance,
+  method = B.symbolic,
+  tight = share,
+}: Omit<MixTrain, 'gate' | 'choice'> & { readonly tight?: Weight }): Loss => {
+  const plain = (m: B.Bounder) => worstCase(crossEntropy)(bounded(m))
+  return mix(weight)(natural(crossEntropy), named('robust')(mix(tight)(plain(B.ibp), sampled(k)(plain(method)))))
 }
 
 /**
@@ -332,7 +350,7 @@ export const featureDistilled = (
   const inputs = once(perturbed(attack))
   const distance: Loss = (step) => (model) => {
     const t = stopGradient(features(teacher(step), step.inputs))
-    const box = featureBox(model.logits, wholeBall(step)(model))
+    const box = featureBox(boundedLogits(step, model), wholeBall(step)(model))
     const own = features(model.logits, inputs(step)(model))
     const square = (end: Tensor) => {
       const mixed = mixLogits(a)(
@@ -384,6 +402,7 @@ const ofBalance = (ramp: Weight = 1): Weight => times(balance, ramp)
 export const objectives = {
   mixtrain: ({ k, choice }: ObjectiveOptions) => mixTrain({ k, ...(choice === undefined ? {} : { choice }) }),
   controlled: ({ k }: ObjectiveOptions) => controlledMixTrain({ k }),
+  twofold: ({ k }: ObjectiveOptions) => twofold({ k }),
   natural: () => natural(crossEntropy),
   pgd: ({ attackRadius = 1 }: ObjectiveOptions) => adversarial(40, wider(attackRadius)(madry())),
   trades: () => trades(),

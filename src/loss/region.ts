@@ -3,7 +3,7 @@ import type { Attack } from '../robust/attack.ts'
 import { type Bounder, boundsOf } from '../robust/bounds.ts'
 import { ball } from '../robust/perturbation.ts'
 import { anatomy } from '../tape/anatomy.ts'
-import type { Bounds, Hidden, Inputs, Logits, Region } from './loss.ts'
+import { type Bounds, boundedLogits, type Hidden, type Inputs, type Logits, type Region } from './loss.ts'
 
 /** The images of the step. */
 export const clean: Inputs = (step) => () => step.inputs
@@ -46,7 +46,7 @@ export const bounded =
   (step) =>
   (model) => {
     const box = region(step)(model)
-    return (spec) => boundsOf(method)(model.logits, box).rows(spec)
+    return (spec) => boundsOf(method)(boundedLogits(step, model), box).rows(spec)
   }
 
 /** Pre-activation bounds by a method. */
@@ -56,7 +56,7 @@ export const hidden =
   (model) => {
     const box = region(step)(model)
     const x = input('x', box.shape)
-    const output = model.logits(x)
+    const output = boundedLogits(step, model)(x)
     const boxes = new Map([[x, box]])
     const known = method(output, boxes)
     return anatomy(output, boxes).hidden.map(known.node)

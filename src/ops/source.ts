@@ -16,6 +16,8 @@ export interface Host {
   readonly epsilon: number
   /** Weight in [0, 1] of the robust term, as the dynamic balance of this epoch has it. */
   readonly balance: number
+  /** Of the robust terms, the weight in [0, 1] of tight bounds, where a run balances these too. */
+  readonly share?: number
   /** Randomness of this step alone; every use folds its own name into it. */
   readonly key: Key
 }

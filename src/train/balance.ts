@@ -2,6 +2,9 @@
 export interface EpochMetrics {
   readonly acc: number
   readonly vra: number
+  /** VRA by interval bounds alone, and the share of tight bounds that the epoch was trained with, where a run balances these too. */
+  readonly cheapVra?: number | undefined
+  readonly share?: number | undefined
   /** The balance that the epoch was trained with. */
   readonly balance: number
 }
@@ -51,3 +54,14 @@ export const adaptive =
       a > tolerance && a >= v ? -step : v > tolerance && v > a ? step : a <= tolerance / 2 && v <= tolerance ? step : 0
     return Math.min(max, Math.max(min, last.balance + move))
   }
+
+/**
+ * The share of tight bounds among robust terms (`twofold`), by the rule of `adaptive` for the second conflict: VRA by intervals in the place of ACC, for training tight bounds alone costs it,
+ * and VRA by the tight method, which training intervals alone costs. It climbs as long as the network keeps what intervals can prove.
+ */
+export const tightShare =
+  (rule: Adaptive): Balance =>
+  (history) =>
+    adaptive(rule)(
+      history.map(({ vra, cheapVra = vra, share = rule.start }) => ({ acc: cheapVra, vra, balance: share })),
+    )

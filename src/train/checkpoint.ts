@@ -46,6 +46,7 @@ export const Settings = z.strictObject({
   regularizer: z.number().min(0).optional(),
   smooth: z.number().min(0).optional(),
   smoothSamples: positive.optional(),
+  population: z.boolean().optional(),
   /** SHA-256 of the model that the loss `distilled` learns from. */
   teacher: z.strictObject({ file: z.string(), sha256: z.string() }).optional(),
   seed: z.int(),
@@ -72,6 +73,8 @@ const Epoch = z.strictObject({
   acc: fraction,
   era: fraction.nullable(),
   vra: fraction,
+  cheapVra: fraction.optional(),
+  share: fraction.optional(),
 })
 
 const History = z
@@ -113,6 +116,8 @@ export const logged = (r: EpochRecord): EpochRecord => ({
   acc: r.acc,
   era: r.era,
   vra: r.vra,
+  ...(r.cheapVra === undefined ? {} : { cheapVra: r.cheapVra }),
+  ...(r.share === undefined ? {} : { share: r.share }),
 })
 
 /** Where the hash of a file stands in it, as its header spells it; nowhere if it spells it otherwise. Quotes within a text are escaped there. */

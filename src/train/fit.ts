@@ -9,7 +9,7 @@ import type { Loss, Schedule } from '../loss/loss.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import type { Host } from '../ops/index.ts'
-import type { Bounder } from '../robust/bounds.ts'
+import { type Bounder, ibp } from '../robust/bounds.ts'
 import { type AttackOptions, evaluator, type Images, rates } from '../robust/metric.ts'
 import type { Range } from '../robust/perturbation.ts'
 import type { Balance } from './balance.ts'
@@ -31,6 +31,9 @@ export interface EpochRecord {
   readonly acc: number
   readonly era: number | null
   readonly vra: number
+  /** VRA by interval bounds, and the share of tight bounds: where a run balances these too. */
+  readonly cheapVra?: number | undefined
+  readonly share?: number | undefined
 }
 
 /** Everything needed to go on: training from here gives the same bits as training that never stopped. */
@@ -84,6 +87,8 @@ export interface FitOptions {
   readonly epsilon: number
   readonly epsilonSchedule?: Schedule
   readonly balance: Balance
+  /** The share of tight bounds among robust terms; with it, each epoch is measured by interval bounds besides. */
+  readonly share?: Balance | undefined
   readonly range?: Range
   readonly epochs: number
   readonly batchSize: number
@@ -190,9 +195,16 @@ const trainOn = (options: FitOptions) =>
         batchSize: options.evaluationBatch ?? 100,
         memory,
       })
+      const cheap =
+        options.share &&
+        (await evaluator(region)({
+          ...{ network, range, method: ibp, attack: undefined, memory },
+          batchSize: options.evaluationBatch ?? 100,
+        }))
       let { history } = from
       for (let epoch = history.length; epoch < epochs; epoch++) {
         const balance = options.balance(history)
+        const share = options.share?.(history)
         const order = batches(train.count, batchSize, fold(fold(root, 'epoch'), epoch))
         const hostAt = (i: number): Host => {
           const count = epoch * perEpoch + i
@@ -202,6 +214,7 @@ const trainOn = (options: FitOptions) =>
             progress: count / (epochs * perEpoch),
             epsilon,
             balance,
+            ...(share === undefined ? {} : { share }),
             key: fold(fold(root, 'step'), count),
           }
           return { ...bare, epsilon: options.epsilonSchedule?.(bare) ?? epsilon }
@@ -235,6 +248,7 @@ const trainOn = (options: FitOptions) =>
           report({ phase: 'evaluating', epoch, done, total: monitor.count }),
         )
         const { acc, era, vra } = rates(verdicts)
+        const intervals = cheap && (await cheap.run(loop.parameters(), imagesOf(monitor), epsilon))
         const record: EpochRecord = {
           epoch,
           seconds,
@@ -245,6 +259,7 @@ const trainOn = (options: FitOptions) =>
           acc,
           era,
           vra,
+          ...(intervals === undefined ? {} : { cheapVra: rates(intervals).vra, share }),
         }
         history = [...history, record]
         const checkpoint = { state: await loop.state(), history }

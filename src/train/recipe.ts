@@ -1,6 +1,6 @@
 import { type Augment, varied } from '../data/augment.ts'
 import type { Variants } from '../data/dataset.ts'
-import { add, complement, type Logits, type Loss, type Schedule, scale } from '../loss/loss.ts'
+import { add, complement, type Logits, type Loss, type Schedule, scale, withPopulation } from '../loss/loss.ts'
 import { type ChoiceName, type ObjectiveName, objectives } from '../loss/objective.ts'
 import { hidden, wholeBall } from '../loss/region.ts'
 import { l1 as l1Norm, reluBalance, tightness } from '../loss/regularizer.ts'
@@ -11,7 +11,7 @@ import { usualStep } from '../robust/attack.ts'
 import { ibp, type MethodName } from '../robust/bounds.ts'
 import type { AttackOptions } from '../robust/metric.ts'
 import { averaged } from './average.ts'
-import { adaptive, type Balance, fixed } from './balance.ts'
+import { adaptive, type Balance, fixed, tightShare } from './balance.ts'
 import { adam, clipGradients, type Optimizer, radam } from './optimizer.ts'
 
 /** What a training run uses where it is not told otherwise. Shares are of the whole training. */
@@ -40,6 +40,8 @@ interface Numbers {
   /** Which images of a batch MixTrain bounds. */
   readonly choice: ChoiceName
   readonly optimizer: keyof typeof OPTIMIZERS
+  /** Whether bounds are taken with the statistics of the population (batch norm). */
+  readonly population: boolean
   /** Epochs from which the learning rate is a fifth of what it was, in place of half a cosine. */
   readonly milestones: readonly number[]
   /** Radius of training attacks, as a factor of that of the ball. */
@@ -81,6 +83,7 @@ const DEFAULTS: Numbers = {
   optimizer: 'adam',
   milestones: [],
   attackRadius: 1,
+  population: false,
   regularizer: 0,
   smooth: 0,
   smoothSamples: 2,
@@ -137,6 +140,7 @@ const small = (epsilon: number): Partial<Numbers> => ({
 const BY_LOSS: Readonly<Record<ObjectiveName, Differences>> = {
   mixtrain: { balance: 'adaptive' },
   controlled: { balance: 'adaptive' },
+  twofold: { balance: 'adaptive' },
   natural: { balance: 0 },
   pgd: { balance: 1 },
   trades: { balance: 1 },
@@ -166,6 +170,8 @@ const BY_LOSS: Readonly<Record<ObjectiveName, Differences>> = {
   distilled: expressive([0.5, 0.5, 0.5, 0.5], [1e-6, 1e-6, 0, 1e-6]),
 }
 
+/** Of tight bounds: intervals first, which see many boxes in little time. */
+const SHARE = { start: 0.2, min: 0.05, max: 0.95, step: 0.05, tolerance: 0.01 }
 const ADAPTIVE = { start: 0.2, min: 0.05, max: 0.9, step: 0.05, tolerance: 0.01 }
 
 /** The held-out images that each epoch is measured on: this share of the training images, at most so many. */
@@ -174,7 +180,16 @@ export const MONITOR = { share: 0.1, most: 500 }
 /** The numbers that an option of the command line sets. */
 export const adjustable = [
   ...(['epochs', 'batchSize', 'k', 'balance', 'lr', 'l1', 'weightDecay', 'swa'] as const),
-  ...(['choice', 'optimizer', 'milestones', 'attackRadius', 'regularizer', 'smooth', 'smoothSamples'] as const),
+  ...([
+    'choice',
+    'optimizer',
+    'milestones',
+    'attackRadius',
+    'regularizer',
+    'smooth',
+    'smoothSamples',
+    'population',
+  ] as const),
 ] as const
 type Adjustable = Pick<Numbers, (typeof adjustable)[number]>
 
@@ -194,6 +209,7 @@ export interface Recipe {
   readonly optimizer: Optimizer
   readonly epsilonSchedule: Schedule
   readonly balance: Balance
+  readonly share: Balance | undefined
   readonly augment: Augment | undefined
   readonly init: Initialiser
   readonly epochs: number
@@ -240,13 +256,15 @@ export const recipe = (name: ObjectiveName, options: RecipeOptions): Recipe => {
   const warmUp = name === 'fast-ibp' ? 0 : regularizer
   const boxes = hidden(ibp)
   const warm = scale(times(warmUp, complement(ramp)))(add(tightness(boxes, wholeBall), reluBalance(boxes)))
-  const whole = warmUp === 0 ? objective : add(objective, warm)
+  const terms = warmUp === 0 ? objective : add(objective, warm)
+  const whole = numbers.population ? withPopulation(terms) : terms
   return {
     numbers,
     loss: add(smoothed(smooth, smoothSamples)(whole), scale(l1)(l1Norm)),
     optimizer: numbers.swa ? averaged(AVERAGE_FROM)(optimizer) : optimizer,
     epsilonSchedule: linear(epsilonStart * full, full, 0, epsilonUntil),
     balance: balance === 'adaptive' ? adaptive(ADAPTIVE) : fixed(balance),
+    share: name === 'twofold' ? tightShare(SHARE) : undefined,
     augment: varied(numbers),
     init: INITIALISERS[numbers.init],
     epochs,

@@ -14,6 +14,7 @@ import {
   type InputAttrs,
   input,
   inputOp,
+  mul,
   probeOp,
   reshape,
   scalar,
@@ -84,6 +85,9 @@ export interface TrainerOptions {
 /** The epsilon of the step as a scalar that follows the host. */
 export const epsilonFeed = (): Tensor => feed('epsilon', [], (h) => Float32Array.of(h.epsilon))
 
+/** Weight of a batch's statistics in the running means of the population. */
+const MOMENTUM = 0.1
+
 interface Variant {
   readonly compiled: Compiled
   readonly feeds: readonly { readonly draw: (h: Host) => Float32Array; readonly buffer: Buffer }[]
@@ -114,12 +118,24 @@ export const trainer =
     )
     // Every pass of a step uses the statistics of its clean batch; gradients flow through them.
     const statistics = network.statistics(parameterOf)(inputs)
+    // Means over the steps so far, for losses that ask for them.
+    const populationOf = Object.fromEntries(
+      statisticNames.map((k) => [k, input(`population.${k}`, network.parameters[k].shape)]),
+    )
+    const population =
+      statisticNames.length === 0 ? {} : { population: network.apply({ ...parameterOf, ...populationOf }) }
     const objectiveIn = (parts: number) =>
       loss({ inputs, labels, classes: network.classes, epsilon: epsilonFeed(), range, parts })({
         logits: network.apply({ ...parameterOf, ...statistics }),
         parameters: parameterOf,
+        ...population,
       })
     const objective = objectiveIn(1)
+    const populationNodes = Object.values(populationOf)
+    const isRunning = order([objective]).some((x) => populationNodes.includes(x))
+    const running = isRunning
+      ? statisticNames.map((k) => add(mul(1 - MOMENTUM, populationOf[k]), mul(MOMENTUM, statistics[k])))
+      : []
     const probeName = (x: Tensor) => (x.attrs as { readonly name: string }).name
     const termNames = [
       ...new Set(
@@ -148,7 +164,8 @@ export const trainer =
         )
     })
     let [front, back] = [initial.map((d) => region.from(d)), initial.map((d) => region.alloc(d.length))]
-    const statisticBuffers = statisticNames.map((k) => region.from(start.parameters[k]))
+    let statisticBuffers = statisticNames.map((k) => region.from(start.parameters[k]))
+    let statisticSpares = running.map((x) => region.alloc(S.size(x.shape)))
     const [inputBuffer, labelBuffer] = [region.alloc(S.size(inputs.shape)), region.alloc(batchSize)]
     const staging = stage([objective])
     const variants = new Map<string, Variant>()
@@ -166,9 +183,11 @@ export const trainer =
         probes
           .filter((p) => probeName(p) === t)
           .reduce<Tensor>((sum, p) => add(sum, concat([reshape(p, [1]), reshape(scalar(1), [1])], 0)), termOf[t])
-      const outputs = flat(updated.parameters, updated.state, Object.fromEntries(termNames.map((t) => [t, counted(t)])))
+      const terms = Object.fromEntries(termNames.map((t) => [t, counted(t)]))
+      const outputs = [...flat(updated.parameters, updated.state, terms), ...running]
       const feedNodes = order(outputs).filter((x) => x.op === inputOp && (x.attrs as InputAttrs).feed !== undefined)
-      return { plan: planFor(backend, keep)(outputs, [...stateNodes, inputs, labels, ...feedNodes]), feedNodes }
+      const given = [...stateNodes, inputs, labels, ...(isRunning ? populationNodes : []), ...feedNodes]
+      return { plan: planFor(backend, keep)(outputs, given), feedNodes }
     }
     const fitting = (host: Host) => {
       const whole = staging.resolve(host)[0]
@@ -233,8 +252,10 @@ export const trainer =
         backend.write(inputBuffer, x)
         backend.write(labelBuffer, y)
         for (const { draw, buffer } of variant.feeds) backend.write(buffer, draw(host))
-        variant.compiled.run([...front, inputBuffer, labelBuffer, ...variant.feeds.map((f) => f.buffer), ...back])
+        const given = [...front, inputBuffer, labelBuffer, ...(isRunning ? statisticBuffers : [])]
+        variant.compiled.run([...given, ...variant.feeds.map((f) => f.buffer), ...back, ...statisticSpares])
         ;[front, back] = [back, front]
+        if (isRunning) [statisticBuffers, statisticSpares] = [statisticSpares, statisticBuffers]
       },
       calibrate: async (batches) => {
         if (statisticNames.length === 0) return

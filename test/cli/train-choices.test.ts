@@ -4,7 +4,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { inFolder, json, mixtrain, refused } from './run.ts'
 
-const quick = ['--device', 'wasm', '--threads', '1', '--limit', '170,12', '--epsilon', '0.02', '--seed', '5']
+const quick = ['--device', 'wasm', '--threads', '1', '--limit', '110,6', '--epsilon', '0.02', '--seed', '5']
 
 test(
   'what goes with a loss is an option: it changes the run, is kept in its settings, and a resumed run must agree',
@@ -45,6 +45,27 @@ test(
     await refused(['train', '--resume', run, '--milestones', '2'], 2, 'milestones: it has [1], asked for is [2]')
     await refused(['train', ...quick, '--milestones', '3,2'], 2, 'ascending whole numbers')
     await refused(['train', ...quick, '--choice', 'easiest'], 2, 'hardest')
+  }),
+)
+
+test(
+  'both conflicts balanced: the log has what intervals prove and the share of tight bounds, and a run broken off goes on alike',
+  inFolder(async (folder) => {
+    const [whole, part] = ['whole', 'part'].map((name) => join(folder, name))
+    const common = ['train', ...quick, '--loss', 'twofold', '--k', '2']
+    await json([...common, '--epochs', '2', '--output', whole])
+    const log = (run: string) =>
+      readFileSync(join(run, 'log.jsonl'), 'utf8')
+        .trimEnd()
+        .split('\n')
+        .map((line) => ({ ...JSON.parse(line), seconds: 0 }))
+    for (const { vra, cheapVra, share } of log(whole))
+      assert.ok(cheapVra >= 0 && cheapVra <= 1 && vra <= 1 && share >= 0.05 && share <= 0.95)
+    await json([...common, '--epochs', '2', '--output', part, '--population'])
+    assert.equal(log(part), log(whole))
+    const again = await mixtrain(['train', '--resume', whole])
+    assert.is(again.code, 0, again.err)
+    assert.is(log(whole).length, 2)
   }),
 )
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { adaptive, fixed } from '../../src/train/balance.ts'
+import { adaptive, fixed, tightShare } from '../../src/train/balance.ts'
 
 const rule = { start: 0.5, min: 0.2, max: 0.8, step: 0.1, tolerance: 0.02 }
 const fraction = fc.double({ min: 0, max: 1, noNaN: true })
@@ -61,6 +61,25 @@ test('one bad epoch counts half', () => {
   const good = { acc: 0.9, vra: 0.6, balance: 0.5 }
   near(adaptive(rule)([good, good, { ...good, acc: 0.865 }]), 0.5)
   near(adaptive(rule)([good, good, { ...good, acc: 0.85 }]), 0.4)
+})
+
+test('the share of tight bounds follows what intervals prove and what tight bounds prove, whatever the balance does', () => {
+  const good = { acc: 0.9, vra: 0.6, cheapVra: 0.5, balance: 0.3, share: 0.5 }
+  const next = (last: Partial<typeof good>) =>
+    tightShare(rule)([good, good, { ...good, ...last }, { ...good, ...last }])
+  near(tightShare(rule)([]), rule.start)
+  near(next({ cheapVra: 0.4 }), 0.4)
+  near(next({ vra: 0.5 }), 0.6)
+  near(next({}), 0.6)
+  // ACC and the balance are the other conflict's.
+  near(next({ acc: 0.1, balance: 0.9 }), 0.6)
+  near(next({ cheapVra: Number.NaN }), 0.5)
+  // Epochs of a run that did not measure intervals count by their VRA.
+  near(tightShare(rule)([{ acc: 0.9, vra: 0.6, balance: 0.3 }]), rule.start + rule.step)
+  check(histories, (h) => {
+    const share = tightShare(rule)(h.map((e) => ({ ...e, cheapVra: e.acc, share: e.balance })))
+    assert.is(share, adaptive(rule)(h))
+  })
 })
 
 test('a NaN metric moves nothing', () => {

@@ -6,20 +6,21 @@ import { openRegion, type Region } from '../../src/backend/region.ts'
 import { wasm } from '../../src/backend/wasm.ts'
 import { MixtrainException } from '../../src/core/error.ts'
 import { fold, key, uniform } from '../../src/core/key.ts'
+import type { Tensor } from '../../src/core/tensor.ts'
 import { crossEntropy } from '../../src/loss/criterion.ts'
-import { add, alternate, gate, type Loss, mix, sampled, scale } from '../../src/loss/loss.ts'
+import { add, alternate, gate, type Loss, mix, sampled, scale, withPopulation } from '../../src/loss/loss.ts'
 import { madry, natural, robust, worstCase } from '../../src/loss/objective.ts'
 import { bounded, perturbed, smallBox } from '../../src/loss/region.ts'
-import { conv, dense, flatten, relu, sequential } from '../../src/nn/layers.ts'
+import { batchNorm, conv, dense, flatten, isTrained, relu, sequential } from '../../src/nn/layers.ts'
 import { network } from '../../src/nn/networks.ts'
-import type { Host } from '../../src/ops/index.ts'
+import { type Host, input } from '../../src/ops/index.ts'
 import { crown, ibp, symbolic } from '../../src/robust/bounds.ts'
 import { accumulateOp } from '../../src/tape/accumulate.ts'
 import { order } from '../../src/tape/tape.ts'
 import { grad } from '../../src/tape/vjp.ts'
 import { adam, type Optimizer, sgd } from '../../src/train/optimizer.ts'
 import { type Trainer, trainer } from '../../src/train/step.ts'
-import { bindings, host, modelOf, run, stepOf } from '../loss/harness.ts'
+import { bindings, host, modelOf, printed, run, stepOf } from '../loss/harness.ts'
 import { right } from '../shared.ts'
 
 const N = 4
@@ -231,6 +232,55 @@ test('terms are means over the steps in which they took part, and start anew whe
     await loop.step(batch(0).inputs, batch(0).labels, h(0))
     assert.equal(Object.keys(await loop.terms()), ['natural'])
   }))
+
+test('population statistics: bounds with running means of the batches before, clean terms with those of the batch', async () => {
+  const layers = sequential(conv(2, 3, 2, 1), batchNorm, relu, flatten, dense(3))
+  const normed = network('normed', layers, { input: [1, 6, 6], classes: 3 })
+  const statistics = Object.keys(normed.parameters).filter((k) => !isTrained(normed.parameters[k]))
+  const begin = { parameters: normed.init(key(3)), slots: {} }
+  const bound = robust(ibp, worstCase(crossEntropy))
+  const trained = async (loss: Loss) => {
+    const { region, close } = openRegion(reference())
+    try {
+      // Parameters stand still, so that the statistics of each batch are known.
+      const loop = await trainer(region)({ ...options(loss, sgd({ lr: 0 })), network: normed }, begin)
+      for (let i = 0; i < 3; i++) await loop.step(batch(i).inputs, batch(i).labels, at(i))
+      const [{ parameters }, terms] = [await loop.state(), await loop.terms()]
+      await loop.calibrate([batch(0).inputs])
+      return { parameters, terms, calibrated: (await loop.state()).parameters }
+    } finally {
+      close()
+    }
+  }
+  const [plain, population] = [await trained(bound), await trained(withPopulation(bound))]
+  const own = Object.fromEntries(Object.entries(normed.parameters).map(([k, { shape }]) => [k, input(k, shape)]))
+  const x = input('x', [N, 1, 6, 6])
+  const values = new Map<Tensor, Float64Array>(
+    Object.entries(own).map(([k, t]) => [t, Float64Array.from(begin.parameters[k])]),
+  )
+  const measured: (readonly ArrayLike<number>[])[] = []
+  for (let i = 0; i < 3; i++) {
+    const graphs = normed.statistics(own)(x)
+    measured.push(
+      await run(
+        statistics.map((k) => graphs[k]),
+        new Map([...values, [x, Float64Array.from(batch(i).inputs)]]),
+      ),
+    )
+  }
+  statistics.forEach((k, j) => {
+    assert.equal([...plain.parameters[k]], [...begin.parameters[k]])
+    const want = begin.parameters[k].map((v, c) => measured.reduce((s, m) => 0.9 * s + 0.1 * m[j][c], v))
+    want.forEach((v, c) =>
+      assert.ok(Math.abs(population.parameters[k][c] - v) < 1e-6 * (1 + Math.abs(v)), `${k}: ${v}`),
+    )
+    assert.equal([...population.calibrated[k]], [...plain.calibrated[k]])
+  })
+  assert.is.not(population.terms.robust, plain.terms.robust)
+  assert.ok(Number.isFinite(population.terms.robust))
+  // Without batch norm it is the loss.
+  assert.is(printed(withPopulation(bound), step, model), printed(bound, step, model))
+})
 
 test('parameters that do not fit the network are a usage error', () =>
   within(openRegion(simd), async (region) => {
