@@ -222,7 +222,9 @@ const pool = <P, B extends Sized<P>>(budget: Budget, most: number, make: (batch:
 // ---- attack ----------------------------------------------------------------------------------------------------------
 
 /** Shares of the time that the first attack may take, and one look at random points; points that are looked at before any is moved. */
-const [FIRST_SHARE, LOOK_SHARE, LOOKS] = [0.1, 0.01, 8192]
+const [FIRST_SHARE, LOOK_SHARE, LOOKS] = [0.2, 0.01, 8192]
+/** Numbers of the points that are looked at for one conjunction: among many inputs random points say nothing. */
+const LOOK_NUMBERS = 2 ** 14
 /** Share of the time that attacks may take while branching: at first, and where bounds have not moved. */
 const [SHARE, STALLED_SHARE] = [0.15, 0.4]
 
@@ -261,7 +263,8 @@ const attackAll = async (session: Session): Promise<void> => {
   const until = Math.max(budget.seconds(), FIRST_SHARE * (budget.seconds() + budget.left()))
   const done = () => budget.seconds() > until
   const shown = (open: number) => note({ phase: 'attack', at: 0, open, lower: Number.NEGATIVE_INFINITY })
-  const looks = Math.max(1, Math.min(1024, Math.floor(LOOKS / all.length)))
+  const size = goals[0]?.box.lower.length ?? 1
+  const looks = Math.max(1, Math.min(1024, Math.floor(LOOKS / all.length), Math.floor(LOOK_NUMBERS / size)))
   const each = Math.max(1, Math.min(restarts, Math.floor((4 * LOOKS) / all.length)))
   // A few conjunctions at a time, so that what is found early ends it early.
   const group = Math.max(1, Math.floor(64 / each))
