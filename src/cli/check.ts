@@ -1,12 +1,14 @@
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { reference } from '../backend/reference.ts'
 import { type Epsilon, readEpsilon } from '../core/epsilon.ts'
-import { fileError, raise } from '../core/error.ts'
+import { fileError, raise, usage } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
 import { type Dataset, hashOf, labelsOf, select } from '../data/dataset.ts'
 import { regularFiles } from '../data/files.ts'
 import { unpacked } from '../data/gzip.ts'
 import { decodeModel, type SavedModel } from '../format/model.ts'
+import { Refused } from '../proof/exact.ts'
+import { check } from '../proof/file.ts'
 import { methods } from '../robust/bounds.ts'
 import { type Certificate, decodeCertificate, MAX_BYTES, scopeOf, unproved } from '../robust/certificate.ts'
 import { verify } from '../train/verify.ts'
@@ -17,7 +19,12 @@ import { json, table } from './report.ts'
 import { attempt, get, type Shell } from './shell.ts'
 
 const options = {
-  model: { flags: '--model <FILE>', about: 'the model, if it is elsewhere than the certificate says', read: text },
+  model: {
+    flags: '--model <FILE>',
+    about: 'the model, if it is elsewhere than the certificate says; the ONNX file that a proof is about',
+    read: text,
+  },
+  property: { flags: '--property <FILE>', about: 'the VNN-LIB file that a proof is about', read: text },
   data: {
     flags: '--data <digits|FOLDER>',
     about: 'the images, if they are elsewhere than the certificate says',
@@ -88,23 +95,60 @@ const boundsOf = async (
   }
 }
 
+/** A proof tells itself from a certificate by its first bytes. */
+const isProof = (bytes: Uint8Array): boolean =>
+  (bytes[0] === 0x1f && bytes[1] === 0x8b) ||
+  new TextDecoder().decode(bytes.subarray(0, 40)).startsWith('{"format":"mixtrain-proof"')
+
+/** Replays a proof. No file is opened but those that the command line names. */
+const checkProof = async (
+  path: string,
+  bytes: Uint8Array,
+  o: { readonly model: string | undefined; readonly property: string | undefined; readonly json: boolean },
+  shell: Shell,
+): Promise<void> => {
+  const begun = performance.now()
+  if (o.model === undefined) return raise(usage('a proof is checked against its network: add --model FILE'))
+  const network = await get(forModels.read(o.model))
+  const property = o.property === undefined ? {} : { property: await get(forModels.read(o.property)) }
+  const { header, verdict, leaves } = await check(bytes, { network, ...property }).catch((e: unknown) =>
+    e instanceof Refused ? raise(fileError(path, e.message, 'proof')) : Promise.reject(e),
+  )
+  const seconds = (performance.now() - begun) / 1000
+  const { semantics, claim } = header
+  const said = claim.kind === 'image' ? `label ${claim.label} within epsilon ${claim.epsilon}` : verdict
+  if (o.json) return shell.print(json({ valid: true, claim: claim.kind, verdict: said, semantics, leaves, seconds }))
+  shell.print(
+    table([
+      ['valid', `${said}, in exact arithmetic`],
+      ['semantics', semantics],
+      ['leaves', `${leaves}`],
+      ['time', `${seconds.toFixed(1)} s`],
+    ]),
+  )
+}
+
 /** `mixtrain check`: proves a certificate again. */
 export const checkCommand: Command<typeof options, 'CERTIFICATE'> = {
   name: 'check',
-  summary: 'prove a certificate again',
+  summary: 'prove a certificate again, or replay a proof',
   description:
-    'Proves every margin that a certificate states, from the model and the images alone, by the float64 reference backend, whatever device made the certificate. A certificate that was edited, another model and other images are refused with exit code 1, as is a margin that the bounds computed here do not reach.',
-  takes: { CERTIFICATE: 'a file that evaluate --certificate wrote' },
+    'Proves every margin that a certificate states, from the model and the images alone, by the float64 reference backend, whatever device made the certificate. A certificate that was edited, another model and other images are refused with exit code 1, as is a margin that the bounds computed here do not reach. A proof that verify --proof wrote is replayed in exact arithmetic by code that shares nothing with the search, against the files that are named.',
+  takes: { CERTIFICATE: 'a file that evaluate --certificate or verify --proof wrote' },
   options,
   examples: [
     'mixtrain check certificate.json',
+    'mixtrain check proof.gz --model network.onnx --property property.vnnlib',
     'mixtrain check certificate.json --model elsewhere/model.safetensors --data mnist/ --json',
   ],
   run: ({ CERTIFICATE: path }, o, shell) =>
     attempt(() =>
       shell.interruptible(async () => {
         const begun = performance.now()
-        const c = await get(decodeCertificate(await get(regularFiles(MAX_BYTES).read(path)), path))
+        const bytes = await get(regularFiles(MAX_BYTES).read(path))
+        if (isProof(bytes))
+          return checkProof(path, bytes, { model: o.model, property: o.property, json: o.json === true }, shell)
+        const c = await get(decodeCertificate(bytes, path))
         const subjects = await subjectsOf(c, path, o)
         const { margins, correct } = await boundsOf(c, subjects, o, shell)
         shell.clear()

@@ -4,6 +4,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { fileError, type MixtrainError, usage } from '../core/error.ts'
+import { sha256 } from '../core/hash.ts'
 import { fromDouble, showRounded } from '../core/rational.ts'
 import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
@@ -23,7 +24,11 @@ import {
   valuesOf,
 } from '../format/vnnlib.ts'
 import { constant } from '../ops/index.ts'
+import { decimal, refuse } from '../proof/exact.ts'
+import { type Header, queryOf } from '../proof/file.ts'
+import { isCounterexample, type Line, type Query } from '../proof/proof.ts'
 import { ADDRESSABLE, type Progress, SAFETY, type Verification, verifyProperty } from '../robust/branch-and-bound.ts'
+import { proofFile, prove } from '../robust/prove.ts'
 import type { Command } from './command.ts'
 import { bytesOf, withDevice } from './open.ts'
 import { integer, natural, positive, repeated, roundingOf, roundingOption, semanticsOption, text } from './options.ts'
@@ -60,6 +65,11 @@ const options = {
     flags: '--restarts <N>',
     about: 'starts of the first attack on each conjunction; 0: no attack (default: 8)',
     read: natural,
+  },
+  proof: {
+    flags: '--proof <FILE>',
+    about: 'write a proof of the verdict that mixtrain check replays in exact arithmetic (docs/proof.md)',
+    read: text,
   },
   rounding: { ...roundingOption, about: roundingOption.about.replace('default: none', 'default: outward') },
   semantics: semanticsOption,
@@ -192,6 +202,63 @@ const serialise = (
     TE.map(() => undefined),
   )
 
+/** Leaves of the largest proof that is written. */
+const LEAVES = 1_000_000
+
+/** What a proof is about: one network of an ONNX file, and the property's text. Refused where the checker does not read them, before anything is searched. */
+const claimed = (
+  model: string,
+  path: string,
+  rounding: Rounding,
+): TE.TaskEither<MixtrainError, { readonly header: Header; readonly query: Query }> =>
+  rounding === 'none'
+    ? TE.left(usage('--proof needs bounds that round outward'))
+    : pipe(
+        TE.Do,
+        TE.bind('network', () => files.read(model)),
+        TE.bind('property', () => files.read(path)),
+        TE.chain(({ network, property }) =>
+          TE.tryCatch(
+            async () => {
+              const header: Header = {
+                format: 'mixtrain-proof',
+                version: 1,
+                semantics: rounding.outward,
+                network: await sha256(network),
+                claim: { kind: 'property', property: await sha256(property) },
+              }
+              return { header, query: await queryOf(header, { network, property }) }
+            },
+            (e) => usage(`--proof: ${e instanceof Error ? e.message : e}`),
+          ),
+        ),
+      )
+
+/** Writes the proof of a verdict; where none is found, that is an error: the file is not there. */
+const proofOf = (
+  { header, query }: { readonly header: Header; readonly query: Query },
+  { verdict, counterexample, trees }: Verification,
+  path: string,
+): TE.TaskEither<MixtrainError, string> => {
+  async function* point(): AsyncGenerator<Line> {
+    if (counterexample !== undefined) yield ['point', counterexample.decimals.x]
+  }
+  return verdict !== 'unsat' && verdict !== 'sat'
+    ? TE.right('no proof is written of an open verdict')
+    : pipe(
+        TE.tryCatch(
+          async () => {
+            const lines = verdict === 'sat' ? point() : prove(query, { leaves: LEAVES, trees })
+            if (verdict === 'sat' && !isCounterexample(query, (counterexample?.decimals.x ?? []).map(decimal)))
+              return refuse('the point is none in exact arithmetic')
+            return proofFile(header, lines)
+          },
+          (e) => usage(`no proof of the verdict ${verdict} was found: ${e instanceof Error ? e.message : e}`),
+        ),
+        TE.chain((bytes) => TE.map(() => `${path}: a proof of ${bytes.length} bytes`)(files.write(path, bytes))),
+      )
+}
+
 /** `mixtrain verify`: decides a VNN-LIB property of a network. */
 export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
   name: 'verify',
@@ -237,6 +304,13 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
         ),
       ),
       TE.bind('rounding', ({ property }) => TE.fromEither(roundingFor(property, o))),
+      TE.bind('claim', ({ models, rounding }) =>
+        o.proof === undefined
+          ? TE.right(undefined)
+          : models.size !== 1
+            ? TE.left(usage('--proof is about one network'))
+            : claimed([...models.values()][0], PROPERTY, rounding),
+      ),
       TE.bind('result', ({ subject, property, rounding }) =>
         withDevice({ ...o, device: o.device === undefined || o.device === 'auto' ? 'wasm' : o.device })(({ backend }) =>
           attempt(() =>
@@ -252,6 +326,7 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
                 rounding,
                 timeout: Math.max(0, timeout - (performance.now() - begun) / 1000),
                 seed,
+                trace: o.proof !== undefined,
                 ...(o.restarts === undefined ? {} : { restarts: o.restarts }),
                 progress: show(shell),
                 ...bytesOf(o.memory),
@@ -267,7 +342,7 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
           ? TE.right(undefined)
           : serialise(property, counterexample.decimals, o.serialiseAssignments),
       ),
-      TE.map(({ property, models, rounding, result }) => {
+      TE.chainFirstIOK(({ property, models, rounding, result }) => () => {
         const { counterexample, lower, bounded, reason, device, threads } = result
         const verdict = standard && result.verdict === 'timeout' ? 'timed-out' : result.verdict
         const seconds = (performance.now() - begun) / 1000
@@ -308,6 +383,11 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
           }),
         )
       }),
+      TE.chain(({ claim, result }) =>
+        claim === undefined || o.proof === undefined
+          ? TE.right(undefined)
+          : TE.map((said: string) => shell.note(said))(proofOf(claim, result, o.proof)),
+      ),
     )
   },
 }

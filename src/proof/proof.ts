@@ -17,7 +17,7 @@ import { type Group, type Row, readProperty } from './property.ts'
 
 /** A line of a proof (docs/proof.md). */
 export type Line =
-  | readonly ['interval' | 'crown']
+  | readonly ['interval' | 'crown' | 'each']
   | readonly ['x', input: number, value: string]
   | readonly ['z', node: number, neuron: number]
   | readonly ['leaf', ...Refutation[]]
@@ -50,6 +50,7 @@ const isRefutation = (x: unknown): boolean => {
 const FORMS: Readonly<Record<string, (rest: readonly unknown[]) => boolean>> = {
   interval: (rest) => rest.length === 0,
   crown: (rest) => rest.length === 0,
+  each: (rest) => rest.length === 0,
   x: (rest) => rest.length === 2 && isTexts([rest[1]]),
   z: (rest) => rest.length === 2,
   leaf: (rest) => rest.every(isRefutation),
@@ -208,18 +209,22 @@ export const whole = ({ network, semantics }: Query, { lower, upper }: Group): R
 
 /** Replays the tree of a group; how many leaves it has. */
 const tree = async (q: Query, group: Group, lines: Lines): Promise<number> => {
-  const stack = [whole(q, group)]
+  const stack = [{ group, region: whole(q, group) }]
   let leaves = 0
-  for (let region = stack.pop(); region !== undefined; region = stack.pop()) {
+  for (let part = stack.pop(); part !== undefined; part = stack.pop()) {
+    const { group: own, region } = part
     const line = await lines.take()
-    if (line[0] === 'interval' || line[0] === 'crown') stack.push(known(q.network, q.semantics, region, line[0]))
+    if (line[0] === 'interval' || line[0] === 'crown')
+      stack.push({ group: own, region: known(q.network, q.semantics, region, line[0]) })
+    else if (line[0] === 'each')
+      stack.push(...own.cases.map((rows) => ({ group: { ...own, cases: [rows] }, region })).reverse())
     else if (line[0] === 'leaf') {
       leaves++
-      const open = left(q, group, region, line.slice(1) as readonly Refutation[])
-      if (open !== undefined) refuse(`leaf ${leaves} does not refute case ${open + 1} of ${group.cases.length}`)
+      const open = left(q, own, region, line.slice(1) as readonly Refutation[])
+      if (open !== undefined) refuse(`leaf ${leaves} does not refute case ${open + 1} of ${own.cases.length}`)
     } else {
       const [first, second] = halves(q, region, line)
-      stack.push(second, first)
+      stack.push({ group: own, region: second }, { group: own, region: first })
     }
   }
   return leaves

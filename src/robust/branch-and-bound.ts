@@ -16,6 +16,7 @@ import { type Counterexample, type Judge, judge } from './judge.ts'
 import { queue } from './queue.ts'
 import { type Branch, branchBytes, hasRelus, reluBrancher, splitBranch } from './relu-splits.ts'
 import { another, firstOf, type Root, refusedBy, rootOf } from './root-bounds.ts'
+import { grown, halvedAt, type Placed, type Refuted, type SearchTree } from './trace.ts'
 
 export { SAFETY }
 
@@ -48,6 +49,8 @@ export interface DecisionOptions {
   /** Starts of the first attack on each conjunction. 0: no attack. */
   readonly restarts?: number
   readonly seed?: number
+  /** Whether the trees of the search are kept, as hints for a proof. Default: false. */
+  readonly trace?: boolean
 }
 
 /** How long one decision may take, and who hears of it. */
@@ -80,6 +83,8 @@ export interface Verification {
   readonly seconds: number
   /** Why there is no verdict. */
   readonly reason: string | undefined
+  /** The trees of the search that proved it, where they were kept. */
+  readonly trees?: readonly SearchTree[] | undefined
 }
 
 const REAL: Rounding = { outward: 'real' }
@@ -91,6 +96,7 @@ const DEFAULTS = {
   seed: 0,
   rounding: REAL,
   split: 'auto',
+  trace: false,
 } satisfies DecisionOptions
 const BRANCH = { steps: 16, lr: 0.2, candidates: 4 }
 
@@ -294,7 +300,7 @@ const attackAll = async (session: Session): Promise<void> => {
 // ---- branch and bound ------------------------------------------------------------------------------------------------
 
 /** A subproblem as the search sees it, whatever is split. */
-interface Part {
+interface Part extends Placed {
   readonly goal: Goal
   readonly conjunction: number
   readonly box: Box
@@ -315,6 +321,10 @@ interface Brancher<P extends Part> {
   readonly bytes: (part: P) => number
   /** Smaller parts that cover the part; none where it cannot be split. */
   readonly split: (part: P) => readonly P[]
+  /** What refuted a part. */
+  readonly refuted: (part: P) => Refuted
+  /** The trees so far, where they are kept. */
+  readonly trees: readonly SearchTree[]
 }
 
 /** A search that goes on step by step. */
@@ -331,6 +341,7 @@ interface Searcher {
   readonly step: () => Promise<'open' | 'proved' | 'stuck'>
   /** Least bound of what was proved. */
   readonly proved: () => number
+  readonly trees: readonly SearchTree[]
 }
 
 /** Every so many batches are of the parts nearest to a counterexample. */
@@ -386,6 +397,7 @@ const searcher = <P extends Part>(session: Session, brancher: Brancher<P>): Sear
       for (const p of some) {
         if (p.lower > 0) {
           proved = Math.min(proved, p.lower)
+          if (p.node !== undefined) p.node.refuted = brancher.refuted(p)
           continue
         }
         if (p.violation <= p.goal.conjunctions[p.conjunction].near) await confirmPoint(bench, p.goal, p.point)
@@ -418,6 +430,7 @@ const searcher = <P extends Part>(session: Session, brancher: Brancher<P>): Sear
     lower,
     at: () => at,
     proved: () => proved,
+    trees: brancher.trees,
     step: async () => {
       if (bytes > memory) throw new Ended('unknown', lower(), undefined, 'the queue of subproblems is full (--memory)')
       await fill()
@@ -437,17 +450,37 @@ const searcher = <P extends Part>(session: Session, brancher: Brancher<P>): Sear
 }
 
 /** Branch and bound over the inputs. */
-const overInputs = ({ bench }: Session): Brancher<Cell> => ({
-  name: 'inputs',
-  pool: bench.inputs,
-  roots: async (goal) => ({ parts: [rootCell(goal)], proved: Number.POSITIVE_INFINITY }),
-  bytes: ({ goal, box }) => 16 * box.lower.length + 16 * goal.conjunctions.length + 300,
-  split: splitCell,
-})
+const overInputs = ({ bench }: Session): Brancher<Cell> => {
+  const trees: SearchTree[] = []
+  return {
+    name: 'inputs',
+    pool: bench.inputs,
+    roots: async (goal) => ({
+      parts: [{ ...rootCell(goal), ...planted(bench, trees, goal.at) }],
+      proved: Number.POSITIVE_INFINITY,
+    }),
+    bytes: ({ goal, box }) => 16 * box.lower.length + 16 * goal.conjunctions.length + 300,
+    split: (cell) => {
+      const halves = splitCell(cell)
+      return grown(cell, halves, () => halvedAt(cell.box, halves[0].box))
+    },
+    refuted: ({ weights }) => ({ weights }),
+    trees,
+  }
+}
+
+/** The root of a new tree, where trees are kept. */
+const planted = ({ options }: Bench, trees: SearchTree[], at: number, conjunction?: number): Placed => {
+  if (!options.trace) return {}
+  const root = {}
+  trees.push({ at, root, ...(conjunction === undefined ? {} : { conjunction }) })
+  return { node: root }
+}
 
 /** CROWN of the whole box, alpha-CROWN of the rows that it leaves open, and branch and bound over ReLUs for the conjunctions that are still. */
 const overRelus = (session: Session): Brancher<Branch> => {
   const { bench, note, count } = session
+  const trees: SearchTree[] = []
   const roots = async (goal: Goal) => {
     const { conjunctions } = goal
     await note({ phase: 'bounds', at: goal.at, open: conjunctions.length, lower: Number.NEGATIVE_INFINITY })
@@ -489,6 +522,13 @@ const overRelus = (session: Session): Brancher<Branch> => {
       open = open.filter((g) => !(margins[g] > 0))
     }
     const proved = Math.min(Number.POSITIVE_INFINITY, ...margins.filter((m) => m > 0))
+    for (const g of conjunctions.keys()) {
+      const { node } = open.includes(g) ? { node: undefined } : planted(bench, trees, goal.at, g)
+      if (node === undefined) continue
+      const own = rows.map((r, i) => ({ ...r, i })).filter((r) => r.g === g)
+      const best = own.reduce((a, b) => (found.lower[b.i] > found.lower[a.i] ? b : a), own[0])
+      node.refuted = best === undefined ? {} : { slopes: joined(found.slopes(best.i)) }
+    }
     if (open.length === 0) return { parts: [], proved }
     const brancher = await bench.relus.pick(1)
     const parts = open.map((g) => {
@@ -496,12 +536,36 @@ const overRelus = (session: Session): Brancher<Branch> => {
       const best = own.reduce((a, b) => (found.lower[b.i] > found.lower[a.i] ? b : a))
       // Weights begin with half on the best row.
       const weights = Float64Array.from(own, (r) => 0.5 / own.length + (r === best ? 0.5 : 0))
-      return { ...brancher.root(goal, g, found.hidden, found.slopes(best.i), weights), lower: margins[g] }
+      const root = brancher.root(goal, g, found.hidden, found.slopes(best.i), weights)
+      return { ...root, lower: margins[g], ...planted(bench, trees, goal.at, g) }
     })
     return { parts, proved }
   }
-  return { name: 'relus', pool: bench.relus, roots, bytes: branchBytes, split: splitBranch }
+  return {
+    name: 'relus',
+    pool: bench.relus,
+    roots,
+    bytes: branchBytes,
+    split: (branch) => {
+      const parts = splitBranch(branch)
+      if (parts.length === 1) return parts
+      const [neuron] = branch.next
+      // The search takes the half below 0 first.
+      const halves = neuron === undefined ? parts : [parts[1], parts[0]]
+      return grown(branch, halves, () =>
+        neuron === undefined ? halvedAt(branch.box, parts[0].box) : { kind: 'relu', neuron },
+      )
+    },
+    refuted: ({ splits, betas, weights, conjunction, goal, alphas }) => ({
+      slopes: Float32Array.from(alphas, (a) => a / 255),
+      signs: splits.map((s, k) => [s >> 1, betas[k]] as const),
+      weights: goal.conjunctions.map((c, g) => (g === conjunction ? weights : new Float64Array(c.rows.length))),
+    }),
+    trees,
+  }
 }
+
+const joined = (parts: readonly Float32Array[]): Float32Array => Float32Array.from(parts.flatMap((p) => [...p]))
 
 /** Free inputs up to which inputs are split, and from which ReLUs; in between both, by turns. */
 const [FEW_INPUTS, MANY_INPUTS] = [20, 128]
@@ -518,8 +582,11 @@ const kinds = ({ bench, goals }: Session): readonly ('inputs' | 'relus')[] => {
 /** How much work the first kind of split does before the second begins, multiply-adds. */
 const HEAD_START = 5e9
 
-/** Searches, by turns where there are several, each with as much work as the others. Returns the least bound of what was closed; throws any other end. */
-const searched = async (session: Session): Promise<number> => {
+/** What was proved: the least bound of what was closed, and the trees of it. */
+type Proved = Pick<Verification, 'lower' | 'trees'>
+
+/** Searches, by turns where there are several, each with as much work as the others. Throws any end but a proof. */
+const searched = async (session: Session): Promise<Proved> => {
   const { budget, note, goals, bench } = session
   if (bench.options.rounding !== 'none') for (const { of } of goals) requireFloat32(of)
   const searchers = kinds(session).map((kind) =>
@@ -542,7 +609,7 @@ const searched = async (session: Session): Promise<number> => {
       // The other kind of split may do.
       state = 'stuck'
     }
-    if (state === 'proved') return turn.proved()
+    if (state === 'proved') return { lower: turn.proved(), trees: bench.options.trace ? turn.trees : undefined }
     if (state === 'stuck') stuck.add(turn)
     if (stuck.size === searchers.length)
       throw new Ended('unknown', lower(), undefined, 'a part is undecided whose inputs have no float32 between them')
@@ -590,8 +657,8 @@ const goalsFor = async (
   return cases.flatMap((c, at) => goalsOf(c, at, extent, centres[at], options.rounding))
 }
 
-/** Attacks, then searches. Throws an end other than unsat; returns the least bound of what was closed. */
-const decided = async (start: Session, property: UnsafeProperty, extent: PropertyExtent): Promise<number> => {
+/** Attacks, then searches. Throws an end other than unsat. */
+const decided = async (start: Session, property: UnsafeProperty, extent: PropertyExtent): Promise<Proved> => {
   try {
     const session = { ...start, goals: await goalsFor(start.bench, property, extent) }
     try {
@@ -709,7 +776,7 @@ export const decider =
                   : [doubt, end.reason].filter((r) => r !== undefined).join('; ') || undefined,
               ...common,
             }
-          : { verdict: 'unsat', counterexample: undefined, lower: end, reason: undefined, ...common }
+          : { verdict: 'unsat', counterexample: undefined, reason: undefined, ...end, ...common }
       },
       close: () => {
         bench.referee.close()

@@ -29,9 +29,10 @@ import { argumentsOf, type Budget, type Graph } from './budget.ts'
 import { outputOf, type Subject } from './counterexample.ts'
 import { type Box, type Conjunction, type Extent, type Goal, grained, mixed, raised } from './goals.ts'
 import { type Way, walkNodes, ways } from './root-bounds.ts'
+import type { Placed } from './trace.ts'
 
 /** A box of inputs, part of a goal's box. */
-export interface Cell {
+export interface Cell extends Placed {
   readonly goal: Goal
   readonly box: Box
   /** Lower bound of the largest row of each conjunction, less its tolerance: above 0 it is refuted. */

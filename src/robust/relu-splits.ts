@@ -16,9 +16,10 @@ import { outputOf, type Subject } from './counterexample.ts'
 import { type Box, type Conjunction, type Goal, grained, mixed, raised } from './goals.ts'
 import { violationOf } from './input-splits.ts'
 import { type HiddenBoxes, walkNodes } from './root-bounds.ts'
+import type { Placed } from './trace.ts'
 
 /** Part of the inputs: those at which the chosen neurons have the chosen signs, within a box. */
-export interface Branch {
+export interface Branch extends Placed {
   readonly goal: Goal
   readonly conjunction: number
   /** Boxes of the hidden nodes over the whole box of the goal: splits clip them. */
