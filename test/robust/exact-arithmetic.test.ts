@@ -92,7 +92,9 @@ for (const { op, examples } of entries)
           const degrees = [0, 300, 600].filter((e) =>
             scaled.every((v, i) => compare(v, ratio(exact[i].numerator << BigInt(e), exact[i].denominator)) === 0),
           )
-          assert.ok(degrees.length > 0 || op.name === 'leakyRelu', 'it does not scale')
+          // What is composed of other ops, or has a slope that is rounded to be one, need not be homogeneous.
+          const free = 'expand' in op.kernel || op.name === 'leakyRelu' || op.name === 'prelu'
+          assert.ok(degrees.length > 0 || free, 'it does not scale')
         }),
         { seed: SEED, numRuns: 15 },
       )
