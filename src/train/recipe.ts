@@ -139,8 +139,9 @@ const small = (epsilon: number): Partial<Numbers> => ({
 /** Where an objective differs from these. */
 const BY_LOSS: Readonly<Record<ObjectiveName, Differences>> = {
   mixtrain: { balance: 'adaptive' },
-  controlled: { balance: 'adaptive' },
-  twofold: { balance: 'adaptive' },
+  // Intervals on all images are wide at the start, as in `intervals`.
+  controlled: { balance: 'adaptive', clip: 10, epsilonStart: 0 },
+  twofold: { balance: 'adaptive', clip: 10, epsilonStart: 0 },
   natural: { balance: 0 },
   pgd: { balance: 1 },
   trades: { balance: 1 },
