@@ -8,8 +8,8 @@ import { Combine, LoopMode, Micro, Opcode } from '../../src/core/lowering.ts'
 import {
   arity,
   encodeLoop,
-  inexact,
   firstFar,
+  inexact,
   type LoopSpec,
   loopModel,
   open,
