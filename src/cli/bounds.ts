@@ -190,6 +190,7 @@ export const boundsCommand: Command<typeof options, 'MODEL'> = {
         withDevice(o)(({ backend }) =>
           attempt(() =>
             shell.interruptible(async () => {
+              if (model.note !== undefined) shell.note(model.note)
               const budget = { memory: DEFAULT_MEMORY, ...bytesOf(o.memory) }
               const subject = { model, data, index, epsilon, norm, method: method.bound }
               const question = { ...subject, layers, rounding, ...budget }

@@ -184,6 +184,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
         withDevice(o)((device) =>
           attempt(() =>
             shell.interruptible(async () => {
+              if (model.note !== undefined) shell.note(model.note)
               const data = o.limit === undefined ? test : take(o.limit)(test)
               const begun = performance.now()
               const verified = await verify({

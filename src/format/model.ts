@@ -26,6 +26,8 @@ export interface SavedModel {
   readonly parameters: Named<Float32Array>
   /** Absent in models of other programs. */
   readonly provenance: Provenance | undefined
+  /** What a user should know of the network, if it is not quite that of the file. */
+  readonly note?: string
 }
 
 /** Version of the metadata; a reader refuses later ones. */
@@ -160,18 +162,36 @@ const networkOf = (model: OnnxModel): Network => ({
   statistics: () => () => ({}),
 })
 
+/** A classifier, without a softmax at its end: probabilities have the order of the logits, whose bounds are tighter and margins are differences. */
+const beforeSoftmax = (
+  model: OnnxModel,
+  bytes: Uint8Array,
+  path: string,
+): E.Either<MixtrainError, { readonly model: OnnxModel; readonly note: string | undefined }> =>
+  model.logits === undefined
+    ? E.right({ model, note: undefined })
+    : pipe(
+        decodeOnnx(bytes, path, { output: model.logits.name }),
+        E.map((before) => ({
+          model: before,
+          note: `${path} ends in ${model.logits?.op}, which keeps the order of the classes: what follows is about the logits before it, and verdicts are the same (a float32 softmax may round two probabilities to one number)`,
+        })),
+      )
+
 const decodeForeign = (bytes: Uint8Array, path: string): E.Either<MixtrainError, SavedModel> =>
   pipe(
     decodeOnnx(bytes, path),
+    E.chain((model) => beforeSoftmax(model, bytes, path)),
     E.filterOrElse(
-      ({ output }) => output.shape.length === 1 && output.shape[0] >= 2,
-      ({ output }) =>
+      ({ model: { output } }) => output.shape.length === 1 && output.shape[0] >= 2,
+      ({ model: { output } }) =>
         fileError(path, `expected logits [classes], found ${showShape(output.shape)}`, `output ${output.name}`),
     ),
-    E.map((model) => ({
+    E.map(({ model, note }) => ({
       network: networkOf(model),
       parameters: Object.fromEntries([...model.parameters].map(([name, { data }]) => [name, data])),
       provenance: Provenance.safeParse(model.metadata).data,
+      ...(note === undefined ? {} : { note }),
     })),
   )
 

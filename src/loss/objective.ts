@@ -2,7 +2,7 @@ import { raise, usage } from '../core/error.ts'
 import type { Apply, Tensor } from '../core/tensor.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
-import { constant, maximum, mean, mul, softmax, stopGradient, sub } from '../ops/index.ts'
+import { constant, maximum, mean, mul, normalized, stopGradient, sub } from '../ops/index.ts'
 import { type Attack, pgd, usualStep, wider } from '../robust/attack.ts'
 import * as B from '../robust/bounds.ts'
 import { rivals, worstCaseLogits } from '../robust/specification.ts'
@@ -132,7 +132,7 @@ export const trades = ({ beta = 6, steps = 10 }: { readonly beta?: Weight; reado
 
 /** KL(p || q) (1 - p_y). */
 const mistaken = (p: Tensor, q: Tensor, labels: Tensor): Tensor => {
-  const own = logitOf(softmax(p, 1), labels)
+  const own = logitOf(normalized(p, [1]), labels)
   return mul(divergence(p, q), sub(1, own))
 }
 

@@ -7,7 +7,17 @@ import type { Join, Operand, Tensor } from '../core/tensor.ts'
 import { div, equal, mul, select } from './elementwise.ts'
 import { bilinearInterval } from './linear.ts'
 import { largestLines, max } from './reduce.ts'
-import { type Axes, full, increasing, liftReduced, reshape, stopGradient, sum, transpose } from './shape.ts'
+import {
+  type Axes,
+  broadcastTo,
+  full,
+  increasing,
+  liftReduced,
+  reshape,
+  stopGradient,
+  sum,
+  transpose,
+} from './shape.ts'
 import { constant, iota } from './source.ts'
 
 type Pair = readonly [number, number]
@@ -36,6 +46,13 @@ const pairwise = (f: (i: 0 | 1) => number): Pair => [f(0), f(1)]
 /** Extent of the output of a sliding window with `pad` zeros before and `after` behind. */
 const outputExtent = (x: Pair, w: Pair, win: Window, after: Pair): Pair =>
   pairwise((i) => Math.floor((x[i] + win.pad[i] + after[i] - win.dilation[i] * (w[i] - 1) - 1) / win.stride[i]) + 1)
+
+/** The same rounded up: a last window may hang over what is padded, unless it would begin behind the map and the zeros before it. */
+const overhanging = (x: Pair, w: Pair, win: Window, after: Pair): Pair =>
+  pairwise((i) => {
+    const places = Math.ceil((x[i] + win.pad[i] + after[i] - win.dilation[i] * (w[i] - 1) - 1) / win.stride[i]) + 1
+    return (places - 1) * win.stride[i] >= x[i] + win.pad[i] ? places - 1 : places
+  })
 
 /** Offsets within one plane of x, w and y, one triple for every tap of the window that lies inside x. */
 const taps = (g: Conv): Int32Array => {
@@ -161,6 +178,14 @@ export const conv2dInputOp: Op<Conv> = {
   },
   interval: ([y, w], g) => bilinearInterval((a, b) => node(conv2dInputOp, [a, b], g))(y, w),
   relax: { bilinear: unsupported('both operands are intervals, and their product has no linear bounds here') },
+  outward: {
+    interval: 'product',
+    terms: ([, [o, c, p, q]], g) => {
+      // An element of the map sums the windows that reach it, of the output channels of its group.
+      const reach = (taps: number, i: 0 | 1) => (g.dilation[i] === 1 ? Math.ceil(taps / g.stride[i]) : taps)
+      return { result: (o / groupsOf(g)) * reach(p, 0) * reach(q, 1), adjoint: c * p * q }
+    },
+  },
   kernel: {
     reference: (out, [y, w], [sy, sw], _, g) => {
       out.fill(0)
@@ -235,6 +260,14 @@ export interface WindowOptions {
   readonly dilation?: number | Pair
 }
 
+export interface PoolOptions extends WindowOptions {
+  /**
+   * Whether the number of windows is rounded up: the last one may hang over the padded map. What hangs over has no part in a maximum or a
+   * mean. A window that would begin behind the map and the padding before it is none (as PyTorch and ONNX have it).
+   */
+  readonly ceil?: boolean
+}
+
 const pairOf = (v: number | Pair | undefined, other: number): Pair =>
   v === undefined ? [other, other] : typeof v === 'number' ? [v, v] : v
 
@@ -262,10 +295,10 @@ const windowOf = (
   return { win, after: [p[2], p[3]] }
 }
 
-const geometry = (op: string, x: S.Shape, w: Pair, options: WindowOptions): Conv => {
+const geometry = (op: string, x: S.Shape, w: Pair, options: PoolOptions): Conv => {
   const { win, after } = windowOf(op, options)
   const extent: Pair = [x[x.length - 2], x[x.length - 1]]
-  const y = outputExtent(extent, w, win, after)
+  const y = options.ceil ? overhanging(extent, w, win, after) : outputExtent(extent, w, win, after)
   return y[0] > 0 && y[1] > 0
     ? { ...win, x: extent, w, y }
     : raise({
@@ -377,7 +410,7 @@ const eachWindow = (g: Conv, n: number, c: number, f: (x: number, window: number
         f((image * c + ch) * px + t[k], ((image * py + t[k + 2]) * c + ch) * pw + t[k + 1])
 }
 
-export const unfold = <T extends Operand>(x: T, size: number | Pair, options: WindowOptions = {}): T => {
+export const unfold = <T extends Operand>(x: T, size: number | Pair, options: PoolOptions = {}): T => {
   const w = pairOf(size, 1)
   return apply(unfoldOp, [x], geometry('unfold', x.shape, w, options)) as T
 }
@@ -386,8 +419,8 @@ export const unfold = <T extends Operand>(x: T, size: number | Pair, options: Wi
 export const unfoldBy = (x: Tensor, g: Conv): Tensor => node(unfoldOp, [x], g)
 
 /** Windows brought to `[n, c, i, j, p q]`. */
-const windows = <T extends Operand>(x: T, w: Pair, options: WindowOptions): T => {
-  const u = unfold(x, w, { stride: w, ...options })
+const windowsBy = <T extends Operand>(x: T, g: Conv): T => {
+  const u = apply(unfoldOp, [x], g) as T
   const [n, i, j, c, p, q] = u.shape
   return reshape(transpose(u, [0, 3, 1, 2, 4, 5]), [n, c, i, j, p * q])
 }
@@ -450,23 +483,91 @@ export const maxOfWindowsOp: Op<Conv & Axes> = {
  * Maximum over windows, `[n, c, h, w] -> [n, c, i, j]`; the stride defaults to the window. Padding is left out of the windows, so it never
  * wins. @throws shape for a window that lies in the padding alone.
  */
-export const maxPool2d = <T extends Operand>(x: T, size: number | Pair, options: WindowOptions = {}): T => {
+export const maxPool2d = <T extends Operand>(x: T, size: number | Pair, options: PoolOptions = {}): T => {
   const w = pairOf(size, 1)
   const g = geometry('maxPool2d', x.shape, w, { stride: w, ...options })
-  const taken = windows(x, w, options)
+  const taken = windowsBy(x, g)
   const reaches = ([0, 1] as const).some((d) => !inside(g, d, 0, 0) || !inside(g, d, g.y[d] - 1, g.w[d] - 1))
   return (reaches ? apply(maxOfWindowsOp, [taken], { ...g, axes: [4], keep: false }) : max(taken, 4)) as T
 }
 
-/** Mean over windows, `[n, c, h, w] -> [n, c, i, j]`; `countPadding` divides by the whole window where it leaves the image. */
+/**
+ * Mean over windows, `[n, c, h, w] -> [n, c, i, j]`; the stride defaults to the window. `countPadding`: zeros of the padding count, otherwise the
+ * mean is over what lies inside the map. @throws shape for a window that lies in the padding alone, where it does not count.
+ */
 export const averagePool2d = <T extends Operand>(
   x: T,
   size: number | Pair,
-  { countPadding = true, ...options }: WindowOptions & { readonly countPadding?: boolean } = {},
+  { countPadding = true, ...options }: PoolOptions & { readonly countPadding?: boolean } = {},
 ): T => {
   const w = pairOf(size, 1)
-  const total = sum(windows(x, w, options), 4)
-  if (countPadding) return div(total, w[0] * w[1]) as unknown as T
-  const counts = sum(windows(full([1, 1, ...x.shape.slice(2)], 1), w, options), 4)
-  return div(total, counts) as unknown as T
+  const all = { stride: w, ...options }
+  const g = geometry('averagePool2d', x.shape, w, all)
+  const { after } = windowOf('averagePool2d', all)
+  const total = sum(windowsBy(x, g), 4)
+  // A map of ones for what counts, over which the same windows lie.
+  const counted: Conv = countPadding ? { ...g, pad: [0, 0], x: pairwise((d) => g.pad[d] + g.x[d] + after[d]) } : g
+  const reaches = ([0, 1] as const).some(
+    (d) => !inside(counted, d, 0, 0) || !inside(counted, d, g.y[d] - 1, g.w[d] - 1),
+  )
+  if (!reaches) return div(total, S.size(w)) as unknown as T
+  const empty = ([0, 1] as const).find((d) => emptyWindow(counted, d) !== undefined)
+  if (empty !== undefined)
+    return raise({
+      kind: 'shape',
+      op: `averagePool2d(${S.show(x.shape)})`,
+      message: `window ${emptyWindow(counted, empty)} along axis ${empty + 2} lies in the padding alone and has no mean: windows ${S.show(w)} with stride [${g.stride}], padding [${g.pad}]`,
+    })
+  return div(total, sum(windowsBy(full([1, 1, ...counted.x], 1), counted), 4)) as unknown as T
+}
+
+// ---- transposed ------------------------------------------------------------------------------------------------------
+
+export interface TransposedOptions extends ConvOptions {
+  /** Rows and columns more behind the last, which the forward convolution would not reach. */
+  readonly outputPadding?: number | Pair
+}
+
+/**
+ * Transposed convolution `[n, c, i, j], [c, o / groups, p, q] -> [n, o, h, w]`, the adjoint of `conv2d` from maps of h = stride (i - 1) + dilation (p - 1) +
+ * 1 + outputPadding - pads rows. Operands may be intervals. Raises a shape error where channels do not fit, or nothing is left of the map.
+ */
+export const convTranspose2d = <T extends Operand, U extends Operand>(
+  x: T,
+  w: U,
+  { groups = 1, outputPadding = 0, ...options }: TransposedOptions = {},
+): Join<T, U> => {
+  const op = `convTranspose2d(${S.show(x.shape)}, ${S.show(w.shape)})`
+  if (x.shape.length !== 4 || w.shape.length !== 4)
+    return raise({ kind: 'shape', op, message: 'takes [n, c, i, j] and [c, o / groups, p, q]' })
+  const { win, after } = windowOf(op, options)
+  const extra = pairOf(outputPadding, 0)
+  const [y, taps]: readonly Pair[] = [
+    [x.shape[2], x.shape[3]],
+    [w.shape[2], w.shape[3]],
+  ]
+  const map = pairwise(
+    (i) => win.stride[i] * (y[i] - 1) + win.dilation[i] * (taps[i] - 1) + 1 + extra[i] - win.pad[i] - after[i],
+  )
+  if (!(map[0] > 0 && map[1] > 0) || !extra.every((v) => Number.isInteger(v) && v >= 0))
+    return raise({
+      kind: 'shape',
+      op,
+      message: `padding [${[...win.pad, ...after]}] and outputPadding [${extra}] leave a map of ${map[0]}x${map[1]}`,
+    })
+  const g: Conv = { ...win, x: map, w: taps, y, ...(groups === 1 ? {} : { groups }) }
+  return apply(conv2dInputOp, [x, w], g) as Join<T, U>
+}
+
+/** Every row and column repeated: `[n, c, h, w] -> [n, c, h a, w b]` for factors [a, b], the nearest neighbour of an enlarged map. */
+export const upsample2d = <T extends Operand>(x: T, factor: number | Pair): T => {
+  const [a, b] = pairOf(factor, 1)
+  if (x.shape.length !== 4 || ![a, b].every((v) => Number.isInteger(v) && v >= 1))
+    return raise({
+      kind: 'shape',
+      op: `upsample2d(${S.show(x.shape)})`,
+      message: `takes [n, c, h, w] and whole factors >= 1, not [${[a, b]}]`,
+    })
+  const [n, c, h, w] = x.shape
+  return reshape(broadcastTo(reshape(x, [n, c, h, 1, w, 1]), [n, c, h, a, w, b]), [n, c, h * a, w * b])
 }

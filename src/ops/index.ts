@@ -92,4 +92,5 @@ export const registry: readonly Op<any>[] = [
   R.compactOp,
   X.logSumExpOp,
   X.logSoftmaxOp,
+  X.softmaxOp,
 ]

@@ -2,7 +2,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { apply, interval, lowerOf, type Op, upperOf } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Operand, Tensor } from '../core/tensor.ts'
-import { abs, add, centre, div, equal, mul, poison, select, sub } from './elementwise.ts'
+import { abs, add, centre, div, equal, minimum, mul, poison, select, sub } from './elementwise.ts'
 import { max } from './reduce.ts'
 import {
   type Axes,
@@ -18,6 +18,7 @@ import {
   sum,
 } from './shape.ts'
 import { exp, log } from './smooth.ts'
+import { iota } from './source.ts'
 
 /**
  * The largest element along axes, which are kept, or 0 where it is infinite: inf - inf is no number. What only depends on differences of logits is
@@ -29,7 +30,7 @@ export const shiftOf = (x: Tensor, axes: readonly number[]): Tensor => {
 }
 
 /** exp(x) / sum(exp(x)) along axes, of shifted values: 0 for -infinity, NaN where the largest element is infinite. */
-const normalized = (x: Tensor, axes: readonly number[]): Tensor => {
+export const normalized = (x: Tensor, axes: readonly number[]): Tensor => {
   const e = exp(sub(x, shiftOf(x, axes)))
   return div(e, sum(e, axes, true))
 }
@@ -103,5 +104,49 @@ export const logSoftmaxOp: Op<{ readonly axis: number }> = {
 export const logSoftmax = <T extends Operand>(x: T, axis = -1): T =>
   apply(logSoftmaxOp, [x], { axis: S.axisOf(axis, x.shape.length) }) as T
 
+/** Pairs of elements along an axis that are compared one by one for the interval of a softmax; more are bounded by their sums. */
+const MAX_PAIRS = 2 ** 20
+
+/** [lower, upper] of the share of each element: 1 / (1 + sum over the others of exp(u_j - l_i)), and the other way round. */
+const shares = (l: Tensor, u: Tensor, axis: number): readonly Tensor[] => {
+  const k = l.shape[axis]
+  const row = (x: Tensor): Tensor => reshape(x, [...x.shape.slice(0, axis + 1), 1, ...x.shape.slice(axis + 1)])
+  const column = (x: Tensor): Tensor => reshape(x, [...x.shape.slice(0, axis), 1, ...x.shape.slice(axis)])
+  const behind = l.shape.slice(axis + 1).map(() => 1)
+  const self = equal(reshape(iota(k), [k, 1, ...behind]), reshape(iota(k), [1, k, ...behind]))
+  const end = (own: Tensor, others: Tensor): Tensor => {
+    const odds = select(self, 0, exp(sub(column(others), row(own))))
+    return div(1, add(1, sum(odds, axis + 1))) as Tensor
+  }
+  // inf - inf is not known.
+  return [end(l, u), end(u, l)]
+}
+
+/**
+ * Probabilities along an axis, exp(x) / sum(exp(x)), the same for x and x + c. Interval: the share of an element at its lower end and of all
+ * others at their upper ends, and the other way round, which is exact. Linear bounds are those of exp(logSoftmax(x)).
+ */
+export const softmaxOp: Op<{ readonly axis: number }> = {
+  name: 'softmax',
+  shape: logSoftmaxOp.shape,
+  vjp: (ct, [x], out, { axis }) => {
+    const p = normalized(x, [axis])
+    const total = sum(mul(ct, p), axis + leading(ct, out.shape).length, true)
+    return [mul(p, sub(ct, total))]
+  },
+  interval: ([x], { axis }) => {
+    const [l, u] = [lowerOf(x), upperOf(x)]
+    if (S.size(x.shape) * x.shape[axis] <= MAX_PAIRS) {
+      const [lower, upper] = shares(l, u, axis)
+      return interval(lower, upper)
+    }
+    // The least share of the sum is at most 1.
+    return interval(exp(relative(l, u, [axis])), minimum(exp(relative(u, l, [axis])), 1) as Tensor)
+  },
+  relax: { definition: ([x], { axis }) => exp(logSoftmax(x, axis)) },
+  kernel: { expand: ([x], { axis }) => normalized(x, [axis]) },
+}
+
 /** Probabilities along an axis. */
-export const softmax = (x: Tensor, axis = -1): Tensor => normalized(x, [S.axisOf(axis, x.shape.length)])
+export const softmax = <T extends Operand>(x: T, axis = -1): T =>
+  apply(softmaxOp, [x], { axis: S.axisOf(axis, x.shape.length) }) as T

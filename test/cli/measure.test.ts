@@ -3,11 +3,13 @@ import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
-import { key } from '../../src/core/key.ts'
+import { key, uniform } from '../../src/core/key.ts'
+import type { Tensor } from '../../src/core/tensor.ts'
 import { digits } from '../../src/data/digits.ts'
 import { encodeModel, encodeModelOnnx } from '../../src/format/model.ts'
+import { encodeOnnx } from '../../src/format/onnx/index.ts'
 import { networks } from '../../src/nn/networks.ts'
-import { constant, scalar } from '../../src/ops/index.ts'
+import { constant, input, logSoftmax, matmul, reshape, scalar, softmax } from '../../src/ops/index.ts'
 import { boundsOf, ibp } from '../../src/robust/bounds.ts'
 import { ball } from '../../src/robust/perturbation.ts'
 import { evaluate } from '../../src/tape/run.ts'
@@ -61,6 +63,34 @@ interface Evaluated {
   readonly vra: number
   readonly [other: string]: unknown
 }
+
+test(
+  'a network that ends in Softmax or LogSoftmax is measured by the logits before it, and says so',
+  inFolder(async (folder) => {
+    const x = input('input', [1, 1, 28, 28]) as Tensor
+    const w = input('w', [784, 10]) as Tensor
+    const logits = matmul(reshape(x, [1, 784]) as Tensor, w)
+    const parameters = new Map([[w, { name: 'w', data: uniform(key(5), 7840, -1, 1) }]])
+    const endings = { logits, softmax: softmax(logits, 1), logSoftmax: logSoftmax(logits, 1) }
+    const results: Record<string, unknown>[] = []
+    for (const [name, output] of Object.entries(endings)) {
+      const path = join(folder, `${name}.onnx`)
+      writeFileSync(path, right(encodeOnnx({ name, input: x, output, parameters })))
+      const args = [path, '--epsilon', '0.02', '--limit', '20', ...wasm, '--json']
+      const { code, out, err } = await mixtrain(['evaluate', ...args])
+      assert.is(code, 0, err)
+      assert.is(err.includes('which keeps the order of the classes'), name !== 'logits', err)
+      const { model: _, seconds: __, ...rest } = JSON.parse(out)
+      results.push(rest)
+      const certificate = join(folder, `${name}.json`)
+      assert.is((await mixtrain(['evaluate', ...args, '--certificate', certificate])).code, 0)
+      assert.is((await mixtrain(['check', certificate])).code, 0)
+    }
+    assert.ok((results[0].vra as number) > 0)
+    assert.equal(results[1], results[0])
+    assert.equal(results[2], results[0])
+  }),
+)
 
 test(
   'evaluate: the JSON contract, without and with an attack, safetensors and ONNX alike',

@@ -14,6 +14,11 @@ const one = (op: string, given?: Line[3], range?: readonly [number, number], ops
 })
 const wide = [-9, 9] as const
 const number = (name: string, value: number): TensorData => ({ name, shape: [], data: Float32Array.of(value) })
+const floats = (name: string, values: readonly number[]): TensorData => ({
+  name,
+  shape: [values.length],
+  data: Float32Array.from(values),
+})
 const several = (op: string): Case => ({
   shape: image,
   lines: [[op, 'x a b', 'y']],
@@ -139,4 +144,76 @@ export const OPS: Readonly<Record<string, Case>> = {
   'Pow 1/2': powerOf(0.5, [0.1, 3]),
   'Pow 2.5': powerOf(2.5, [0.1, 3]),
   'Pow with an integer': { shape: image, lines: [['Pow', 'x p', 'y']], initializers: [int64('p', [3], [])] },
+  Softmax: { shape: ['N', 5], lines: [['Softmax', 'x', 'y']] },
+  'Softmax of channels': one('Softmax', { axis: 1 }),
+  'Softmax before opset 13': one('Softmax', { axis: 2 }, undefined, 11),
+  'Softmax before opset 13, by default': one('Softmax', {}, undefined, 11),
+  LogSoftmax: one('LogSoftmax', { axis: -2 }, wide),
+  'MaxPool rounded up': one('MaxPool', { kernel_shape: [2, 3], strides: [2, 2], ceil_mode: 1 }),
+  'MaxPool rounded up where it makes no difference': one('MaxPool', {
+    kernel_shape: [2, 2],
+    strides: [1, 2],
+    ceil_mode: 1,
+  }),
+  'MaxPool rounded up, a window less': one('MaxPool', {
+    kernel_shape: [2, 2],
+    strides: [3, 3],
+    pads: [0, 0, 1, 1],
+    ceil_mode: 1,
+  }),
+  'AveragePool rounded up': one('AveragePool', { kernel_shape: [2, 3], strides: [2, 2], ceil_mode: 1 }),
+  ConvTranspose: {
+    shape: image,
+    lines: [['ConvTranspose', 'x w c', 'y', { strides: [2, 3], pads: [1, 0, 0, 1], output_padding: [1, 2], group: 2 }]],
+    initializers: [tensor('w', [2, 3, 3, 4]), tensor('c', [6])],
+  },
+  'ConvTranspose of rows': {
+    shape: row,
+    lines: [['ConvTranspose', 'x w', 'y', { strides: [2], dilations: [2] }]],
+    initializers: [tensor('w', [4, 2, 3])],
+  },
+  'ConvTranspose SAME_UPPER': {
+    shape: image,
+    lines: [['ConvTranspose', 'x w', 'y', { strides: [2, 2], auto_pad: 'SAME_UPPER' }]],
+    initializers: [tensor('w', [2, 3, 3, 3])],
+  },
+  'ConvTranspose SAME_LOWER': {
+    shape: image,
+    lines: [['ConvTranspose', 'x w', 'y', { strides: [2, 2], auto_pad: 'SAME_LOWER' }]],
+    initializers: [tensor('w', [2, 3, 3, 3])],
+  },
+  'ConvTranspose to a shape': {
+    shape: image,
+    lines: [['ConvTranspose', 'x w', 'y', { strides: [2, 2], output_shape: [14, 12] }]],
+    initializers: [tensor('w', [2, 3, 3, 3])],
+  },
+  'Upsample by whole factors': {
+    opset: 9,
+    shape: image,
+    lines: [['Upsample', 'x s', 'y', { mode: 'nearest' }]],
+    initializers: [floats('s', [1, 1, 2, 3])],
+  },
+  'Resize by whole factors': {
+    shape: image,
+    lines: [['Resize', 'x - s', 'y', { mode: 'nearest' }]],
+    initializers: [floats('s', [1, 1, 2, 2])],
+  },
+  'Resize before opset 11': {
+    opset: 10,
+    shape: image,
+    lines: [['Resize', 'x s', 'y', { mode: 'nearest' }]],
+    initializers: [floats('s', [1, 1, 1.5, 0.5])],
+  },
+  'Resize to hard-coded sizes': {
+    shape: ['N', 2, 7, 6],
+    lines: [
+      [
+        'Resize',
+        'x - - t',
+        'y',
+        { mode: 'nearest', coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' },
+      ],
+    ],
+    initializers: [int64('t', [1, 2, 5, 9])],
+  },
 }

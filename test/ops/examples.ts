@@ -731,4 +731,21 @@ export const entries: readonly Entry[] = [
     ],
     accuracy: { kind: 'logSumExp', terms: ([x], attrs) => x[(attrs as { axis: number }).axis] },
   },
+  {
+    op: O.softmaxOp,
+    examples: [
+      example([real(2, 5)], [[0]], { axis: 1 }),
+      example([real(2, 3, 4)], [[0]], { axis: 1 }),
+      example([real(2, 3, 4)], [[0]], { axis: 2 }),
+      example([real(3, 4)], [], { axis: 0 }),
+      example([real(6)], [], { axis: 0 }),
+      example([real(2, 1)], [[0]], { axis: 1 }),
+    ],
+    wrong: [
+      { shapes: [[2, 3]], attrs: { axis: 2 } },
+      { shapes: [[2, 3]], attrs: { axis: 0.5 } },
+    ],
+    accuracy: ulp(24),
+    thinUlps: 16,
+  },
 ]

@@ -1,6 +1,6 @@
 import { equals, show } from '../../core/shape.ts'
 import type { Operand, Tensor } from '../../core/tensor.ts'
-import { add, type Conv, conv2d, reshape } from '../../ops/index.ts'
+import { add, type Conv, conv2d, convTranspose2d, reshape } from '../../ops/index.ts'
 import { showExtents } from './axes.ts'
 import { batched, type Floats, type Import, type NodeView } from './values.ts'
 import { type Export, type Fuse, refuse, type Writer } from './writer.ts'
@@ -144,7 +144,50 @@ const conv: Import = (s) => {
   return withBias(s, maps, weights, outs, (x, w) => conv2d(x, w, { ...options, groups }))
 }
 
-export const imports: Readonly<Record<string, Import>> = { Conv: conv }
+/** Pads that give an output of the extents that `output_shape` asks for: all of them if auto_pad is SAME, otherwise in front. */
+const padsFor = (wanted: Pair, whole: Pair, upper: boolean): { readonly padding: Sides; readonly extra: Pair } => {
+  const total = (i: 0 | 1): number => Math.max(0, whole[i] - wanted[i])
+  // The standard counts what SAME_UPPER has too much at the end.
+  return {
+    padding: shared([total(0), total(1)], upper),
+    extra: [Math.max(0, wanted[0] - whole[0]), Math.max(0, wanted[1] - whole[1])],
+  }
+}
+
+/** Transposed convolution `[N, c, h, w], [c, o / group, p, q] + [o]`, or of rows. */
+const transposed: Import = (s) => {
+  const maps = mapsOf(s)
+  const { weights, kernel } = weightsOf(s, maps)
+  const [channels, [ins, own]] = [maps.floats.probe.shape[1], weights.probe.shape]
+  const groups = s.int('group', 1)
+  if (ins !== channels || groups < 1 || channels % groups !== 0)
+    s.fail(`input 1 ${showExtents(weights)} with ${groups} groups does not fit an input of ${channels} channels`)
+  const ones = Array.from({ length: maps.axes }, () => 1)
+  const [stride, dilation] = ['strides', 'dilations'].map((n) => pairOf(s, n, s.list(n) ?? ones, maps.axes))
+  const none = ones.map(() => 0)
+  const extra = pairOf(s, 'output_padding', s.list('output_padding') ?? none, maps.axes, 0, 0)
+  const pads = padsOf(s, maps.axes)
+  const auto = autoPad(s, pads)
+  const shape = s.list('output_shape')
+  const whole = ([0, 1] as const).map(
+    (i) => stride[i] * (maps.extents[i] - 1) + dilation[i] * (kernel[i] - 1) + 1 + extra[i],
+  ) as unknown as Pair
+  const same = auto === 'SAME_UPPER' || auto === 'SAME_LOWER'
+  const wanted =
+    shape !== undefined
+      ? pairOf(s, 'output_shape', shape.slice(-maps.axes), maps.axes)
+      : same
+        ? ([maps.extents[0] * stride[0], maps.extents[1] * stride[1]] as const)
+        : undefined
+  const { padding, extra: more } =
+    wanted === undefined ? { padding: pads, extra: [0, 0] as const } : padsFor(wanted, whole, auto === 'SAME_UPPER')
+  // A shape that is asked for may be larger than what windows reach; SAME leaves it at that.
+  const outputPadding: Pair = shape === undefined ? extra : [extra[0] + more[0], extra[1] + more[1]]
+  const options = { stride, dilation, padding, outputPadding, groups }
+  return withBias(s, maps, weights, own * groups, (x, w) => convTranspose2d(x, w, options))
+}
+
+export const imports: Readonly<Record<string, Import>> = { Conv: conv, ConvTranspose: transposed }
 
 /** Zeros after the last row and column that give a window its outputs: no more than needed. */
 export const after = (g: Conv): Pair => {
@@ -186,5 +229,25 @@ const fuseBias: Fuse = (x, { moving, uses, isParameter }) => {
   }
 }
 
-export const exports: Readonly<Record<string, Export>> = { conv2d: (x, w) => writeConv(x, x, w) }
+/** The adjoint of a convolution; rows and columns that no window reaches are its output padding. */
+const writeTransposed: Export = (x, w) => {
+  const g = x.attrs as Conv
+  if (w.moving(x.inputs[1])) refuse(x, 'its second operand depends on the input')
+  const behind = ([0, 1] as const).map(
+    (i) => g.stride[i] * (g.y[i] - 1) + g.dilation[i] * (g.w[i] - 1) + 1 - g.pad[i] - g.x[i],
+  )
+  w.emit(x, 'ConvTranspose', x.inputs.map(w.ref), {
+    dilations: { ints: g.dilation },
+    group: { int: g.groups ?? 1 },
+    kernel_shape: { ints: g.w },
+    output_padding: { ints: behind.map((b) => Math.max(0, -b)) },
+    pads: { ints: [...g.pad, ...behind.map((b) => Math.max(0, b))] },
+    strides: { ints: g.stride },
+  })
+}
+
+export const exports: Readonly<Record<string, Export>> = {
+  conv2d: (x, w) => writeConv(x, x, w),
+  conv2dInput: writeTransposed,
+}
 export const fusions: readonly Fuse[] = [fuseBias]

@@ -4,8 +4,8 @@ import { fileError, type MixtrainError } from '../../core/error.ts'
 import type { Shape } from '../../core/shape.ts'
 import type { Operand, Tensor } from '../../core/tensor.ts'
 import { constant } from '../../ops/index.ts'
-import { importGraph } from './import.ts'
-import { DataType, type Model, readModel } from './proto.ts'
+import { type Imported, importGraph } from './import.ts'
+import { DataType, type Graph, type Model, readModel } from './proto.ts'
 import { Problem, quote } from './values.ts'
 
 export { encodeOnnx, type OnnxExport } from './export.ts'
@@ -16,6 +16,8 @@ export interface OnnxModel {
   /** Shapes without the batch: `[c, h, w]` or `[features]`. */
   readonly input: { readonly name: string; readonly shape: Shape }
   readonly output: { readonly name: string; readonly shape: Shape }
+  /** Where the graph ends in a Softmax or LogSoftmax of classes: what it is of. Ask for it by `OnnxOptions.output`; its order is that of the output. */
+  readonly logits?: { readonly op: string; readonly name: string }
   /** Every float tensor of the file that the network reads, initializer or Constant, by name. */
   readonly parameters: ReadonlyMap<string, { readonly shape: Shape; readonly data: Float32Array }>
   /**
@@ -32,6 +34,22 @@ export interface OnnxModel {
 export interface OnnxOptions {
   /** The output of a node, by its name in the file, that is asked for instead of the output of the graph. */
   readonly output?: string | undefined
+}
+
+/** The operand of a softmax over the only axis of an image that the graph ends in. */
+const logitsOf = (graph: Graph, { output }: Imported): OnnxModel['logits'] => {
+  if (output.shape.length !== 1) return undefined
+  let name = graph.outputs[0].name
+  for (;;) {
+    const last = graph.nodes.find((n) => n.outputs.includes(name))
+    if (last === undefined || !['', 'ai.onnx'].includes(last.domain)) return undefined
+    if (last.op === 'Softmax' || last.op === 'LogSoftmax') {
+      const axis = last.attributes.find((a) => a.name === 'axis')?.i
+      return axis === 0 ? undefined : { op: last.op, name: last.inputs[0] }
+    }
+    if (last.op !== 'Identity') return undefined
+    name = last.inputs[0]
+  }
 }
 
 /** The least and the greatest opset that is read. */
@@ -63,13 +81,18 @@ const checked = (model: Model, path: string, output: string | undefined): E.Eith
       ? model.graph
       : { ...model.graph, outputs: [{ name: output, elemType: DataType.undefined, shape: undefined }] }
   return E.tryCatch(
-    () => ({
-      path,
-      ...importGraph(graph, version),
-      metadata: Object.fromEntries(model.metadata),
-      producer: model.producer,
-      opset: version,
-    }),
+    () => {
+      const imported = importGraph(graph, version)
+      const logits = logitsOf(graph, imported)
+      return {
+        path,
+        ...imported,
+        ...(logits === undefined ? {} : { logits }),
+        metadata: Object.fromEntries(model.metadata),
+        producer: model.producer,
+        opset: version,
+      }
+    },
     (cause) => {
       if (cause instanceof Problem) return fileError(path, cause.message, cause.place)
       throw cause

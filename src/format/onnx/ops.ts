@@ -7,8 +7,10 @@ import * as linear from './linear.ts'
 import * as normalize from './normalize.ts'
 import * as pool from './pool.ts'
 import * as reduce from './reduce.ts'
+import * as resize from './resize.ts'
 import * as shape from './shape.ts'
 import * as slice from './slice.ts'
+import * as softmax from './softmax.ts'
 import type { Import } from './values.ts'
 import type { Export, Fuse } from './writer.ts'
 
@@ -30,8 +32,10 @@ export const IMPORTS: Readonly<Record<string, Import>> = {
   ...onImages(normalize.imports),
   ...onImages(pool.imports),
   ...reduce.imports,
+  ...resize.imports,
   ...shape.imports,
   ...slice.imports,
+  ...softmax.imports,
 }
 
 /** The ops that are written, by the names of their records. */
@@ -42,6 +46,7 @@ export const EXPORTS: Readonly<Record<string, Export>> = {
   ...linear.exports,
   ...reduce.exports,
   ...shape.exports,
+  ...softmax.exports,
   ...slice.exports,
 }
 

@@ -4,14 +4,19 @@ import { after, asGiven, asMaps, type Geometry, geometry, mapsOf, type Pair, pai
 import type { Import, NodeView } from './values.ts'
 import { between, type Fuse } from './writer.ts'
 
+/** Windows of a pool; with SAME their number is that of the strides, whatever ceil_mode says. */
+interface Windows extends Geometry {
+  readonly ceil: boolean
+}
+
 const pool =
-  (step: (s: NodeView, kernel: Pair, options: Geometry) => (x: Operand) => Operand): Import =>
+  (step: (s: NodeView, kernel: Pair, options: Windows) => (x: Operand) => Operand): Import =>
   (s) => {
     const maps = mapsOf(s)
     const given = s.list('kernel_shape') ?? s.fail('attribute kernel_shape is missing')
     const kernel = pairOf(s, 'kernel_shape', given, maps.axes)
-    if (s.int('ceil_mode', 0) !== 0) s.fail('attribute ceil_mode: only 0 is supported')
-    const options = geometry(s, maps, kernel)
+    const ceil = s.int('ceil_mode', 0) !== 0 && !s.string('auto_pad', 'NOTSET').startsWith('SAME')
+    const options = { ...geometry(s, maps, kernel), ceil }
     if (options.padding.some((p, i) => p >= kernel[i % 2]))
       s.fail(`attribute pads: [${options.padding}] must be less than the window [${given}]`)
     const run = step(s, kernel, options)
@@ -26,10 +31,7 @@ const maxPool = pool((s, kernel, options) => {
 /** By default padding does not count among the elements of a mean. */
 const averagePool = pool((s, kernel, options) => {
   const countPadding = s.int('count_include_pad', 0) !== 0
-  if (!countPadding && options.dilation.some((d) => d !== 1) && options.padding.some((p) => p !== 0))
-    s.fail('attribute dilations: only 1 is supported with pads that do not count')
-  const padded = options.padding.some((p) => p !== 0)
-  return (x) => averagePool2d(x, kernel, { ...options, countPadding: countPadding || !padded })
+  return (x) => averagePool2d(x, kernel, { ...options, countPadding })
 })
 
 export const imports: Readonly<Record<string, Import>> = { AveragePool: averagePool, MaxPool: maxPool }
@@ -59,6 +61,11 @@ const fusePool: Fuse = (x, { moving, uses }) => {
   const kinds = [
     ['MaxPool', () => maxPool2d(image, g.w, options), { dilations: { ints: g.dilation } }],
     ['AveragePool', () => averagePool2d(image, g.w, options), { count_include_pad: { int: 1 } }],
+    [
+      'AveragePool',
+      () => averagePool2d(image, g.w, { ...options, countPadding: false }),
+      { count_include_pad: { int: 0 } },
+    ],
   ] as const
   for (const [op, build, more] of kinds) {
     if (op === 'AveragePool' && g.dilation.some((d) => d !== 1)) continue
