@@ -73,7 +73,8 @@ const defined =
       return made
     })
     const to = (x: Tensor) => image.get(x) ?? x
-    const bounds = bounder(to(output), boxes, new Map([...given].map(([x, box]) => [to(x), box])), rounding)
+    // A definition may be of ops that have one themselves.
+    const bounds = defined(bounder)(to(output), boxes, new Map([...given].map(([x, box]) => [to(x), box])), rounding)
     return { ...bounds, node: (x) => bounds.node(to(x)) }
   }
 

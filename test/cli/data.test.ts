@@ -76,7 +76,7 @@ test(
     await refused(['data', 'minst', target], 2, 'no data set "minst"; the nearest is mnist')
     await refused(['data', 'mnist', target, '--mirror', 'ftp://x'], 2, '--mirror: expected an http or https address')
     writeFileSync(join(folder, 'file'), '')
-    await refused(['data', 'mnist', join(folder, 'file')], 1, 'expected a folder, found a file')
+    await refused(['data', 'mnist', join(folder, 'file')], 1, 'there is something of that name already')
   }),
 )
 

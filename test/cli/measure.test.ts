@@ -76,7 +76,7 @@ test(
     for (const [name, output] of Object.entries(endings)) {
       const path = join(folder, `${name}.onnx`)
       writeFileSync(path, right(encodeOnnx({ name, input: x, output, parameters })))
-      const args = [path, '--epsilon', '0.02', '--limit', '20', ...wasm, '--json']
+      const args = [path, '--epsilon', '0.0005', '--limit', '40', ...wasm, '--json']
       const { code, out, err } = await mixtrain(['evaluate', ...args])
       assert.is(code, 0, err)
       assert.is(err.includes('which keeps the order of the classes'), name !== 'logits', err)
