@@ -1,61 +1,187 @@
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { execFile, spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import * as api from '../src/index.ts'
 import { objectives } from '../src/loss/objective.ts'
 import * as regularizers from '../src/loss/regularizer.ts'
+import { runtime } from './cli/run.ts'
 import { root } from './shared.ts'
 
-const readme = readFileSync(join(root, 'README.md'), 'utf8')
-const examples = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map((m) => m[1])
+/** Every page for readers, by path below the root. */
+const pages = new Map(
+  [
+    ...readdirSync(root).filter((name) => name.endsWith('.md')),
+    ...['docs', 'examples', 'proofs', 'tools/vnncomp'].flatMap((folder) =>
+      readdirSync(join(root, folder))
+        .filter((name) => name.endsWith('.md'))
+        .map((name) => `${folder}/${name}`),
+    ),
+  ].map((path) => [path, readFileSync(join(root, path), 'utf8')]),
+)
+const page = (path: string): string => {
+  const text = pages.get(path)
+  if (text === undefined) throw new Error(`there is no page ${path}`)
+  return text
+}
+const losses = page('docs/losses.md')
 
-test('the README has examples, and each compiles against the package as a user imports it', () => {
-  assert.ok(examples.length >= 1)
-  // Inside the package, so that its own name resolves to its own exports.
+/** Every TypeScript file below a folder of the repository. */
+const sourcesUnder = (folder: string): readonly string[] =>
+  readdirSync(join(root, folder), { withFileTypes: true }).flatMap((f) =>
+    f.isDirectory() ? sourcesUnder(`${folder}/${f.name}`) : f.name.endsWith('.ts') ? [join(root, folder, f.name)] : [],
+  )
+
+interface Example {
+  readonly page: string
+  readonly code: string
+  /** What the page says that it prints, in a block of its own right behind. */
+  readonly output: string | undefined
+}
+const examples: readonly Example[] = [...pages].flatMap(([path, text]) =>
+  [...text.matchAll(/```ts\n([\s\S]*?)```\n(?:\n```output\n([\s\S]*?)```)?/g)].map(([, code, output]) => ({
+    page: path,
+    code,
+    output,
+  })),
+)
+
+/** Inside the package, so that its own name resolves to its own exports. */
+const inFolder = async (f: (folder: string) => void | Promise<void>): Promise<void> => {
   const folder = mkdtempSync(fileURLToPath(new URL('readme-', import.meta.url)))
   try {
-    const files = examples.map((code, i) => {
+    await f(folder)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+const compilerOptions = ['--strict', '--skipLibCheck', '--module', 'nodenext', '--target', 'es2022', '--types', 'node']
+const tsc = join(root, 'node_modules/typescript/bin/tsc')
+const compile = (files: readonly string[], ...more: readonly string[]): void => {
+  const argv = [tsc, '--ignoreConfig', ...compilerOptions, ...more, ...files]
+  const { status, stdout } = spawnSync(process.execPath, argv, { cwd: root, encoding: 'utf8' })
+  assert.is(status, 0, stdout)
+}
+/** What a compiled example prints. */
+const run = async (file: string): Promise<string> => {
+  const [command, ...argv] = [...runtime, file.replace(/mts$/, 'mjs')]
+  return (await promisify(execFile)(command, argv)).stdout
+}
+
+test('each example of a page compiles against the package as a user imports it', () =>
+  inFolder((folder) => {
+    assert.ok(examples.length >= 5)
+    const files = examples.map(({ code }, i) => {
       const file = join(folder, `example-${i}.mts`)
       writeFileSync(file, code)
       return file
     })
-    const options = [
-      '--noEmit',
-      '--strict',
-      '--skipLibCheck',
-      '--module',
-      'nodenext',
-      '--target',
-      'es2022',
-      '--types',
-      'node',
-    ]
-    const tsc = join(root, 'node_modules/typescript/bin/tsc')
-    execFileSync(process.execPath, [tsc, '--ignoreConfig', ...options, ...files], {
-      cwd: root,
-      encoding: 'utf8',
-      stdio: 'pipe',
+    compile(files, '--noEmit')
+  }))
+
+test('the examples of the README print what stands below them', () =>
+  inFolder(async (folder) => {
+    const shown = examples.filter((example) => example.page === 'README.md')
+    assert.is(shown.length, 2)
+    const files = shown.map(({ code }, i) => {
+      const file = join(folder, `shown-${i}.mts`)
+      writeFileSync(file, code)
+      return file
     })
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
+    compile(files)
+    const printed = await Promise.all(files.map((file) => run(file)))
+    for (const [i, { output }] of shown.entries()) assert.is(printed[i], output)
+  }))
+
+test('each file of examples/ compiles, prints what its last lines say, and the index names it', () =>
+  inFolder(async (folder) => {
+    const names = readdirSync(join(root, 'examples')).filter((name) => name.endsWith('.ts'))
+    assert.ok(names.length >= 6)
+    const index = page('examples/README.md')
+    for (const name of names) assert.ok(index.includes(`(${name})`), `${name} is in examples/README.md`)
+    const sources = names.map((name) => readFileSync(join(root, 'examples', name), 'utf8'))
+    const files = names.map((name, i) => {
+      const file = join(folder, name.replace(/ts$/, 'mts'))
+      writeFileSync(file, sources[i])
+      return file
+    })
+    compile(files)
+    for (const [i, file] of files.entries()) {
+      const [, expected] = /\/\* Prints:\n([\s\S]*?)\*\/\n$/.exec(sources[i]) ?? []
+      assert.is(await run(file), expected, names[i])
+    }
+  }))
+
+test('every link between pages leads to a file and a heading that exist', () => {
+  const anchorsOf = (text: string) =>
+    new Set(
+      [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+        heading
+          .toLowerCase()
+          .replace(/[^\p{L}\p{N} _-]/gu, '')
+          .replaceAll(' ', '-'),
+      ),
+    )
+  let links = 0
+  for (const [path, text] of pages)
+    for (const [, target] of text.replace(/```[\s\S]*?```/g, '').matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^https?:/.test(target)) continue
+      const [file, anchor] = target.split('#')
+      const full = file === '' ? join(root, path) : join(root, dirname(path), file)
+      assert.ok(existsSync(full), `${path}: ${target}`)
+      if (anchor !== undefined)
+        assert.ok(anchorsOf(readFileSync(full, 'utf8')).has(anchor), `${path}: no heading for ${target}`)
+      links++
+    }
+  assert.ok(links > 30)
 })
 
-test('every npm script and every file that the README names exists', () => {
+test('the index of the documentation names every page of it', () => {
+  for (const path of pages.keys())
+    if (path.startsWith('docs/') && path !== 'docs/README.md')
+      assert.ok(page('docs/README.md').includes(`(${path.slice('docs/'.length)})`), path)
+})
+
+test('every npm script, command and file that a page names exists', () => {
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
     scripts: Record<string, string>
   }
-  const named = [...readme.matchAll(/npm run ([a-z:-]+)/g)].map((m) => m[1])
-  for (const name of named) assert.ok(name in scripts, `npm run ${name}`)
-  for (const [, path] of readme.matchAll(/`((?:src|test|bench|assembly|tools)\/[\w./-]+\.(?:ts|js|json|svg|jsonl))`/g))
-    assert.not.throws(() => readFileSync(join(root, path)), `${path}`)
+  const commands = new Set([...page('docs/command-line.md').matchAll(/^## (\w+)$/gm)].map(([, name]) => name))
+  for (const [path, text] of pages) {
+    for (const [, name] of text.matchAll(/npm run ([a-z:-]+)/g)) assert.ok(name in scripts, `${path}: npm run ${name}`)
+    for (const [, name] of text.matchAll(/(?:`|^|npx )mixtrain +([a-z]+)\b/gm))
+      assert.ok(commands.has(name), `${path}: mixtrain ${name}`)
+    for (const [, file] of text.matchAll(
+      /`((?:src|test|bench|assembly|tools|docs|examples)\/[\w./-]+\.(?:ts|js|json|svg|jsonl|md))`/g,
+    ))
+      assert.ok(existsSync(join(root, file)), `${path}: ${file}`)
+  }
+})
+
+test('what is made from the records of commands and ops is current', () => {
+  const { status, stderr } = spawnSync(process.execPath, [join(root, 'tools/docs-cli.js'), '--check'], {
+    encoding: 'utf8',
+  })
+  assert.is(status, 0, stderr)
+})
+
+test('a comment that cites the method page cites a section of it', () => {
+  const sections = new Set([...page('docs/method.md').matchAll(/^## (\d+)\. /gm)].map(([, n]) => n))
+  let cited = 0
+  for (const file of ['src', 'test'].flatMap(sourcesUnder))
+    for (const [, section] of readFileSync(file, 'utf8').matchAll(/docs\/method\.md, section (\d+)/g)) {
+      assert.ok(sections.has(section), `${file} cites section ${section}`)
+      cited++
+    }
+  assert.ok(cited >= 4)
 })
 
 test('every loss that can be trained by name has a line in the table of losses', () => {
-  const rows = readme.split('\n').filter((line) => line.startsWith('| `'))
+  const rows = losses.split('\n').filter((line) => line.startsWith('| `'))
   for (const name of Object.keys(objectives))
     assert.ok(
       rows.some((row) => row.split('|')[1].includes(`\`${name}\``)),
@@ -63,8 +189,8 @@ test('every loss that can be trained by name has a line in the table of losses',
     )
 })
 
-test('every regulariser, start values, averages and cascades have a line in the tables of losses, and are exported', () => {
-  const rows = readme.split('\n').filter((line) => line.startsWith('| '))
+test('every regularizer, start values, averages and cascades have a line in the tables of losses, and are exported', () => {
+  const rows = losses.split('\n').filter((line) => line.startsWith('| '))
   const names = [
     ...Object.keys(regularizers).map((name) => `regularizers.${name}`),
     'layers.ibpInit',
@@ -85,13 +211,16 @@ test('every regulariser, start values, averages and cascades have a line in the 
 
 test('every paper of a method that the tables name is cited in the source', () => {
   const papers = (text: string) => new Set([...text.matchAll(/(?:arXiv:|, )(\d{4}\.\d{5})/g)].map((m) => m[1]))
-  const sources = ['loss', 'train', 'nn', 'robust'].flatMap((folder) =>
-    readdirSync(join(root, 'src', folder))
-      .filter((file) => file.endsWith('.ts'))
-      .map((file) => readFileSync(join(root, 'src', folder, file), 'utf8')),
+  const cited = papers(
+    sourcesUnder('src')
+      .map((file) => readFileSync(file, 'utf8'))
+      .join('\n'),
   )
-  const cited = papers(sources.join('\n'))
-  const rows = readme.split('\n').filter((line) => line.startsWith('| '))
+  const tables = ['losses', 'bounds', 'certify-a-pytorch-model'].map((name) => page(`docs/${name}.md`))
+  const rows = tables
+    .join('\n')
+    .split('\n')
+    .filter((line) => line.startsWith('| '))
   for (const paper of papers(rows.join('\n'))) assert.ok(cited.has(paper), paper)
 })
 

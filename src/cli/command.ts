@@ -26,10 +26,16 @@ export interface Command<O extends Options, A extends string> {
 /** What happens once the command line has been understood. */
 export type Outcome = TE.TaskEither<MixtrainError, void>
 
-/** Adds a command to the program; `decide` is told what its call comes to. */
-export const define =
-  <O extends Options, A extends string>(command: Command<O, A>) =>
-  (program: Program, shell: Shell, decide: (outcome: Outcome) => void): void => {
+/** A command without the types of its options and arguments: all that a list of commands is read for. */
+export interface Defined {
+  readonly command: Omit<Command<Options, string>, 'run'>
+  /** Adds the command to the program; `decide` is told what its call comes to. */
+  readonly add: (program: Program, shell: Shell, decide: (outcome: Outcome) => void) => void
+}
+
+export const define = <O extends Options, A extends string>(command: Command<O, A>): Defined => ({
+  command,
+  add: (program, shell, decide) => {
     const options = { ...command.options, ...common }
     const names = Object.keys(command.takes) as A[]
     const sub = program.command(command.name).summary(command.summary).description(command.description)
@@ -49,4 +55,5 @@ export const define =
         E.isLeft(values) ? TE.left(values.left) : command.run(args, values.right as Values<O & typeof common>, shell),
       )
     })
-  }
+  },
+})

@@ -4,34 +4,14 @@ import { Command, CommanderError } from 'commander'
 import * as E from 'fp-ts/lib/Either.js'
 import { type MixtrainError, show, usage } from '../core/error.ts'
 import { unknownName } from '../core/names.ts'
-import { benchmarkCommand } from './benchmark.ts'
-import { boundsCommand } from './bounds.ts'
-import { checkCommand } from './check.ts'
-import { define, type Outcome } from './command.ts'
-import { dataCommand } from './data.ts'
-import { devicesCommand } from './devices.ts'
-import { evaluateCommand } from './evaluate.ts'
+import type { Outcome } from './command.ts'
+import { commands } from './commands.ts'
 import { exitCodeOf, Interrupted, openShell, type Shell } from './shell.ts'
-import { supportsCommand } from './supports.ts'
-import { trainCommand } from './train.ts'
-import { verifyCommand } from './verify.ts'
 import { VERSION } from './version.ts'
 
 const SUCCESS = 0
 const FAILURE = 1
 const USAGE = 2
-
-const commands = [
-  define(trainCommand),
-  define(evaluateCommand),
-  define(boundsCommand),
-  define(verifyCommand),
-  define(benchmarkCommand),
-  define(supportsCommand),
-  define(checkCommand),
-  define(dataCommand),
-  define(devicesCommand),
-]
 
 const programOf = (shell: Shell, decide: (outcome: Outcome) => void): Command => {
   const program = new Command('mixtrain')
@@ -52,7 +32,7 @@ const programOf = (shell: Shell, decide: (outcome: Outcome) => void): Command =>
       'after',
       '\nmixtrain COMMAND --help tells more, with examples.\nExit code: 0 success, 1 failure, 2 wrong usage, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).',
     )
-  for (const add of commands) add(program, shell, decide)
+  for (const { add } of commands) add(program, shell, decide)
   return program
 }
 

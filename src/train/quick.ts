@@ -36,7 +36,8 @@ export const completed = ({ data, ...given }: QuickOptions): FitOptions => {
     variants: data.train.variants,
   })
   return {
-    network: networks.small(taskOf(data.train)),
+    // Made only where none is given: it takes images, a network of one's own whatever it likes.
+    network: given.network ?? networks.small(taskOf(data.train)),
     ...holdOut(data.train),
     seed: 0,
     method: methods[numbers.method],

@@ -1,0 +1,23 @@
+import { benchmarkCommand } from './benchmark.ts'
+import { boundsCommand } from './bounds.ts'
+import { checkCommand } from './check.ts'
+import { define } from './command.ts'
+import { dataCommand } from './data.ts'
+import { devicesCommand } from './devices.ts'
+import { evaluateCommand } from './evaluate.ts'
+import { supportsCommand } from './supports.ts'
+import { trainCommand } from './train.ts'
+import { verifyCommand } from './verify.ts'
+
+/** All commands, in the order of the help: what docs/command-line.md is made of, and what main adds to the program. */
+export const commands = [
+  define(trainCommand),
+  define(evaluateCommand),
+  define(boundsCommand),
+  define(verifyCommand),
+  define(benchmarkCommand),
+  define(supportsCommand),
+  define(checkCommand),
+  define(dataCommand),
+  define(devicesCommand),
+] as const
