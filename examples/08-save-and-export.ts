@@ -14,9 +14,9 @@ const network = networks.small({ input: [1, 28, 28], classes: 10 })
 const model = { network, parameters: network.init(key(3)), provenance: undefined }
 
 // Reading and writing of files gives an Either: what is wrong with a file is a value.
-const right = <A>(
+function right<A>(
   result: { readonly _tag: 'Left'; readonly left: MixtrainError } | { readonly _tag: 'Right'; readonly right: A },
-): A => {
+): A {
   if (result._tag === 'Left') throw new Error(show(result.left))
   return result.right
 }

@@ -9,7 +9,7 @@ import { symbolic } from './bounds.ts'
 import { rivals } from './specification.ts'
 
 /**
- * What the interval attack (arXiv:1906.02282; method page, section 4) learns from a small box [x - h, x + h] of the valid range round each point:
+ * What the interval attack (arXiv:1906.02282; docs/method.md, section 4) learns from a small box [x - h, x + h] of the valid range round each point:
  * symbolic bounds of the margins say whether the box holds no violation (`proved`, `[n]`), and the coefficients of the least margin, the *interval gradient*, point
  * to where one may be found: to a corner of the ball, `next`. A point gradient sees one x; these see the whole box.
  */

@@ -36,7 +36,7 @@ export const concretize = (rows: Rows, node: Tensor, box: Interval, ctx: Context
 }
 
 /**
- * Over a ball A x lies in A c +- ||A r||, in the dual norm: l2 for an l2 ball, the largest magnitude for an l1 ball (method page, section 3). Where the box
+ * Over a ball A x lies in A c +- ||A r||, in the dual norm: l2 for an l2 ball, the largest magnitude for an l1 ball (docs/method.md, section 3). Where the box
  * ends at the centre a coordinate moves one way only, and coefficients that point out of the box are dropped: for the largest A x the negative ones where
  * c is the lower end.
  */

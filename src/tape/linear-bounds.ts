@@ -17,7 +17,7 @@ import { order, rewrite } from './tape.ts'
 import { walk } from './walk.ts'
 
 /**
- * Linear bounds by backward substitution (Fast-Lin, CROWN, DeepZ in reverse: method page, section 3).
+ * Linear bounds by backward substitution (Fast-Lin, CROWN, DeepZ in reverse: docs/method.md, section 3).
  *
  * A walk starts with rows of coefficients over a node and carries them back to the input: through a linear op they go by its vjp,
  * through a nonlinear one by its relaxation, and what is constant collects in an offset. At the input box with centre c and radius r,

@@ -406,7 +406,7 @@ for (const [name, net] of Object.entries(PATCHED))
 
 // ---- symbolic intervals, forward ----------------------------------------------------------------------------------------
 
-/** A zonotope c + sum of generators (method.md, section 3): pushed forward, one fresh error row for each unstable ReLU. */
+/** A zonotope c + sum of generators (docs/method.md, section 3): pushed forward, one fresh error row for each unstable ReLU. */
 interface Zonotope {
   readonly centre: readonly number[]
   readonly generators: readonly (readonly number[])[]
