@@ -33,6 +33,7 @@ writeFileSync(
 // Licence: Creative Commons Attribution-ShareAlike 3.0, https://creativecommons.org/licenses/by-sa/3.0/
 // Changes: ordered by label and pixels, packed as 10,000 labels and 10,000 images of 28 x 28 bytes, gzip, base64.
 export const licence = '${LICENCE}'
-export const content = '${gzipSync(pack(), { level: 9 }).toString('base64')}'
+export const content: string =
+  '${gzipSync(pack(), { level: 9 }).toString('base64')}'
 `,
 )

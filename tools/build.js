@@ -1,6 +1,6 @@
 // Builds everything that is generated: the embedded digits, the WASM modules, then the TypeScript. Runs on `npm ci` (prepare).
 import { spawnSync } from 'node:child_process'
-import { existsSync, rmSync } from 'node:fs'
+import { existsSync, rmSync, statSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -9,7 +9,9 @@ const run = (...args) => {
   if (status !== 0) process.exit(status ?? 1)
 }
 
-if (!existsSync(`${root}src/data/generated/digits.ts`)) run('tools/build-digits.js')
+const digits = `${root}src/data/generated/digits.ts`
+const made = (path) => statSync(path).mtimeMs
+if (!existsSync(digits) || made(digits) < made(`${root}tools/build-digits.js`)) run('tools/build-digits.js')
 run('tools/build-wasm.js')
 rmSync(`${root}dist`, { recursive: true, force: true })
 run('node_modules/typescript/bin/tsc', '-p', '.')

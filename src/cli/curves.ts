@@ -1,4 +1,3 @@
-import type { TopLevelSpec } from 'vega-lite'
 import type { Settings } from '../train/checkpoint.ts'
 import type { EpochRecord } from '../train/fit.ts'
 
@@ -9,21 +8,27 @@ export interface Curves {
 }
 
 interface Series {
-  readonly name: string
   readonly colour: string
-  readonly dash: readonly number[]
-  /** What its label says. */
-  readonly last: string
+  readonly dashed?: boolean
+  /** What stands at its end. */
+  readonly label: string
+  /** Shares from 0 to 1, by epoch; null was not measured. */
   readonly values: readonly (number | null)[]
 }
 
 const INK = '#222222'
 const FAINT = '#6b6b6b'
 const GRID = '#e6e6e6'
+const FONT = 'Helvetica, Arial, sans-serif'
 const WIDTH = 560
 const HEIGHT = 300
 const LOW = 70
-const FONT = 'Helvetica, Arial, sans-serif'
+/** Left edge of both panels, and the top of the upper one; what lies between the two, and below the lower one. */
+const LEFT = 53
+const TOP = 82
+const BETWEEN = 29
+const BELOW = 49
+const MARGIN = 14
 
 /** Places for labels near the wanted ones (ascending or not), at least `gap` apart and within [low, high]. */
 export const spread = (wanted: readonly number[], gap: number, low: number, high: number): readonly number[] => {
@@ -51,204 +56,180 @@ const ticks = (n: number): readonly number[] => {
     : [1, ...Array.from({ length: Math.floor(n / step) }, (_, i) => (i + 1) * step)]
 }
 
+type Content = string | number
+
+/** An element of the picture. Attributes and text are escaped here and nowhere else; a child that is an element already is written as it is. */
+const element = (
+  tag: string,
+  attributes: Readonly<Record<string, Content | undefined>>,
+  ...children: readonly (Markup | string)[]
+): Markup => {
+  const said = Object.entries(attributes).flatMap(([k, v]) =>
+    v === undefined ? [] : [` ${k}="${escaped(String(v))}"`],
+  )
+  const inner = children.map((c) => (typeof c === 'string' ? escaped(c) : c.markup)).join('')
+  return { markup: inner === '' ? `<${tag}${said.join('')}/>` : `<${tag}${said.join('')}>${inner}</${tag}>` }
+}
+
+interface Markup {
+  readonly markup: string
+}
+
+const NAMED: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }
+/** Text in XML, without the characters that XML cannot hold. */
+const escaped = (text: string): string =>
+  text
+    .replace(/[^\t\n\r\u0020-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/gu, '\uFFFD')
+    .replace(/[&<>"]/g, (c) => NAMED[c])
+
+/** A coordinate in hundredths, without a negative zero. */
+const places = (x: number): number => Math.round(100 * x) / 100 + 0
+
+const text = (x: number, y: number, size: number, fill: string, said: string, rest: Record<string, Content> = {}) =>
+  element('text', { x: places(x), y: places(y), 'font-size': size, fill, ...rest }, said)
+
+const line = (x1: number, y1: number, x2: number, y2: number, stroke: string) =>
+  element('path', { d: `M${places(x1)},${places(y1)}L${places(x2)},${places(y2)}`, stroke })
+
 interface Panel {
   readonly series: readonly Series[]
+  readonly top: number
   readonly height: number
-  readonly domain: readonly [number, number]
+  /** Values that have a line across, and how each is written. */
   readonly at: readonly number[]
+  readonly tick: (value: number) => string
   readonly epochs: number
-  readonly bottom: boolean
-  /** Expression of an axis label. */
-  readonly tick: string
 }
 
-const panel = ({ series, height, domain, at, epochs, bottom, tick }: Panel): object => {
-  const drawn = series.filter((s) => s.values.some((v) => v !== null))
-  const points = drawn.flatMap((s) =>
-    s.values.flatMap((value, i) => (value === null ? [] : [{ name: s.name, epoch: i + 1, value }])),
+/** Lines over epochs 1 to `epochs`, each named at its end; values from 0 at the bottom to 1 at the top. */
+const panel = ({ series, top, height, at, tick, epochs }: Panel): readonly Markup[] => {
+  const x = (epoch: number) => LEFT + (WIDTH * (epoch - 1)) / Math.max(1, epochs - 1)
+  const y = (value: number) => top + height * (1 - value)
+  const drawn = series.flatMap((s) => {
+    const points = s.values.flatMap((v, i) => (v === null ? [] : [{ x: places(x(i + 1)), y: places(y(v)) }]))
+    return points.length === 0 ? [] : [{ ...s, points }]
+  })
+  const labels = spread(
+    drawn.map((s) => s.points[s.points.length - 1].y),
+    15,
+    top,
+    top + height,
   )
-  const ends = drawn.map((s) => s.values.filter((v) => v !== null).at(-1) ?? 0)
-  const gap = ((domain[1] - domain[0]) * 15) / height
-  const places = spread(ends, gap, domain[0], domain[1])
-  const labels = drawn.map((s, i) => ({ name: s.name, epoch: epochs, place: places[i], text: `${s.name} ${s.last}` }))
-  const scale = { domain: drawn.map((s) => s.name), range: drawn.map((s) => s.colour) }
-  const colour = { field: 'name', type: 'nominal', scale, legend: null } as const
-  const dash = {
-    field: 'name',
-    type: 'nominal',
-    scale: { domain: scale.domain, range: drawn.map((s) => [...s.dash]) },
-    legend: null,
-  } as const
-  const x = {
-    field: 'epoch',
-    type: 'quantitative',
-    scale: { domain: [1, Math.max(2, epochs)], nice: false, zero: false },
-    axis: {
-      title: bottom ? 'epoch' : null,
-      values: [...ticks(epochs)],
-      format: 'd',
-      labelFlush: false,
-      labelOverlap: false,
-      grid: false,
-      labels: bottom,
-      ticks: bottom,
-    },
-  } as const
-  const y = {
-    field: 'value',
-    type: 'quantitative',
-    scale: { domain: [...domain], nice: false },
-    axis: { title: null, values: [...at], labelExpr: tick, domain: false, ticks: false },
-  } as const
-  return {
-    width: WIDTH,
-    height,
-    layer: [
-      {
-        data: { values: points },
-        mark: { type: 'line', strokeWidth: 2.25, strokeCap: 'round', strokeJoin: 'round' },
-        encoding: { x, y, color: colour, strokeDash: dash },
-      },
-      ...(epochs <= 40
-        ? [
-            {
-              data: { values: points },
-              mark: { type: 'point', filled: true, size: epochs <= 12 ? 34 : 18, opacity: 1 },
-              encoding: { x, y, color: colour },
-            } as const,
-          ]
-        : []),
-      {
-        data: { values: labels },
-        mark: { type: 'text', align: 'left', baseline: 'middle', dx: 10, fontSize: 12, fontWeight: 'bold' },
-        encoding: {
-          x,
-          y: { ...y, field: 'place' },
-          text: { field: 'text', type: 'nominal' },
-          color: colour,
-        },
-      },
-    ],
-  }
+  const dot = epochs <= 12 ? 2.9 : 2.1
+  return [
+    ...at.flatMap((value) => [
+      // Half a pixel down, so that a line one wide covers one row of pixels.
+      line(LEFT, y(value) + 0.5, LEFT + WIDTH, y(value) + 0.5, value === 0 ? FAINT : GRID),
+      text(LEFT - 6, y(value) + 4, 11, FAINT, tick(value), { 'text-anchor': 'end' }),
+    ]),
+    ...drawn.map((s) =>
+      element('path', {
+        d: `M${s.points.map((p) => `${p.x},${p.y}`).join('L')}`,
+        fill: 'none',
+        stroke: s.colour,
+        'stroke-width': 2.25,
+        'stroke-linecap': 'round',
+        'stroke-linejoin': 'round',
+        'stroke-dasharray': s.dashed === true ? '5,4' : undefined,
+      }),
+    ),
+    ...drawn.flatMap((s) =>
+      epochs <= 40 ? s.points.map((p) => element('circle', { cx: p.x, cy: p.y, r: dot, fill: s.colour })) : [],
+    ),
+    ...drawn.map((s, i) => text(LEFT + WIDTH + 10, labels[i] + 4, 12, s.colour, s.label, { 'font-weight': 'bold' })),
+  ]
 }
 
-const percent = (x: number | null): number | null => (x === null ? null : 100 * x)
-const short = (x: number): string => String(Number(x.toPrecision(3)))
-const shown = (x: number | null | undefined): string =>
-  x === null || x === undefined ? '' : `${(100 * x).toFixed(1)} %`
+/** The axis of epochs, below the lower panel. */
+const epochAxis = (epochs: number, top: number): readonly Markup[] => [
+  ...ticks(epochs).flatMap((epoch) => {
+    const x = LEFT + (WIDTH * (epoch - 1)) / Math.max(1, epochs - 1)
+    return [
+      line(x + 0.5, top, x + 0.5, top + 5, FAINT),
+      text(x, top + 21, 11, FAINT, String(epoch), { 'text-anchor': 'middle' }),
+    ]
+  }),
+  text(LEFT + WIDTH / 2, top + 36, 12, FAINT, 'epoch', { 'text-anchor': 'middle' }),
+]
 
-/** The chart as a Vega-Lite specification: accuracies above, and below them what training asked for. */
-export const curves = ({ history, settings }: Curves): TopLevelSpec => {
+const short = (x: number): string => String(Number(x.toPrecision(3)))
+
+/** `ACC 97.1 % correct`, by the last epoch that was measured. */
+const labelOf = (name: string, values: readonly (number | null)[], what: string): string =>
+  `${name} ${(100 * (values.filter((v) => v !== null).at(-1) ?? 0)).toFixed(1)} % ${what}`
+
+/** Usual widths of the fonts' characters in units of their size, so that the picture is the same on every machine. */
+const WIDE = 0.6
+const widthOf = (said: string, size: number): number => WIDE * size * said.length
+
+/** Accuracies above, and below them what training asked for, as an SVG document. The same run gives the same bytes. */
+export const drawCurves = ({ history, settings }: Curves): string => {
   const { network, loss, epsilon, data, seed } = settings
-  const last = history.at(-1)
   const source = data.split(/[/\\]/).at(-1) ?? data
   const epochs = Math.max(1, history.length)
-  return {
-    $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
-    background: 'white',
-    padding: { left: 14, top: 14, right: 14, bottom: 12 },
-    title: {
-      text: `How robust ${/^[aeiou]/.test(network) ? 'an' : 'a'} ${network} network became: ${loss}, epsilon ${short(epsilon)}`,
-      subtitle: [
-        `Held-out training images after each epoch: correct, unbroken by PGD, verified. Data: ${source}, seed ${seed}.`,
-        'Below, what training used: epsilon as a share of the full one, and balance, the weight of the robust term.',
-      ],
-      anchor: 'start',
-      offset: 16,
+  const last = history.at(-1)
+  const measured = (['acc', 'era', 'vra'] as const).map((k) => history.map((r) => r[k]))
+  const accuracies: readonly Series[] = [
+    { colour: '#0072B2', label: labelOf('ACC', measured[0], 'correct'), values: measured[0] },
+    { colour: '#B35900', label: labelOf('ERA', measured[1], 'unbroken'), values: measured[1] },
+    { colour: '#007A5A', label: labelOf('VRA', measured[2], 'verified'), values: measured[2] },
+  ]
+  const used: readonly Series[] = [
+    {
+      colour: '#444444',
+      label: `epsilon ${short(last?.epsilon ?? epsilon)}`,
+      values: history.map((r) => (epsilon === 0 ? 1 : r.epsilon / epsilon)),
     },
-    vconcat: [
-      panel({
-        series: [
-          {
-            name: 'ACC',
-            colour: '#0072B2',
-            dash: [],
-            last: `${shown(last?.acc)} correct`,
-            values: history.map((r) => percent(r.acc)),
-          },
-          {
-            name: 'ERA',
-            colour: '#B35900',
-            dash: [],
-            last: `${shown(last?.era)} unbroken`,
-            values: history.map((r) => percent(r.era)),
-          },
-          {
-            name: 'VRA',
-            colour: '#007A5A',
-            dash: [],
-            last: `${shown(last?.vra)} verified`,
-            values: history.map((r) => percent(r.vra)),
-          },
-        ],
-        height: HEIGHT,
-        domain: [0, 100],
-        at: [0, 20, 40, 60, 80, 100],
-        epochs,
-        bottom: false,
-        tick: "datum.value + ' %'",
-      }),
-      panel({
-        series: [
-          {
-            name: 'epsilon',
-            colour: '#444444',
-            dash: [],
-            last: `${short(last?.epsilon ?? epsilon)}`,
-            values: history.map((r) => (epsilon === 0 ? 1 : r.epsilon / epsilon)),
-          },
-          {
-            name: 'balance',
-            colour: '#9B4F96',
-            dash: [5, 4],
-            last: `${short(last?.balance ?? 0)}`,
-            values: history.map((r) => r.balance),
-          },
-        ],
-        height: LOW,
-        domain: [0, 1],
-        at: [0, 0.5, 1],
-        epochs,
-        bottom: true,
-        tick: "format(datum.value, '.1f')",
-      }),
-    ],
-    spacing: 18,
-    resolve: { scale: { color: 'independent', strokeDash: 'independent' } },
-    config: {
-      font: FONT,
-      view: { stroke: null },
-      title: { fontSize: 16, color: INK, subtitleColor: FAINT, subtitleFontSize: 12, subtitlePadding: 5 },
-      axis: {
-        labelColor: FAINT,
-        titleColor: FAINT,
-        titleFontWeight: 'normal',
-        titleFontSize: 12,
-        labelFontSize: 11,
-        gridColor: GRID,
-        domainColor: FAINT,
-        tickColor: FAINT,
-        labelPadding: 6,
-      },
+    {
+      colour: '#9B4F96',
+      dashed: true,
+      label: `balance ${short(last?.balance ?? 0)}`,
+      values: history.map((r) => r.balance),
     },
-  } as TopLevelSpec
-}
-
-/** Vega's hook for the width of a text: a usual width per character, the same whether or not a canvas is installed. */
-interface TextMetrics {
-  width: (item: { readonly text?: unknown; readonly fontSize?: number }, text?: unknown) => number
-}
-
-/** Draws the chart as SVG, without a browser. Vega is loaded only here. */
-export const drawCurves = async (run: Curves): Promise<string> => {
-  const [vega, { compile }] = await Promise.all([import('vega'), import('vega-lite')])
-  const { textMetrics } = vega as unknown as { readonly textMetrics: TextMetrics }
-  textMetrics.width = (item, text = item.text) =>
-    Math.max(0, ...[text].flat().map((line) => 0.6 * (item.fontSize ?? 11) * String(line ?? '').length))
-  const view = new vega.View(vega.parse(compile(curves(run)).spec), { renderer: 'none', logLevel: vega.Warn })
-  try {
-    return `${await view.toSVG()}\n`
-  } finally {
-    view.finalize()
-  }
+  ]
+  const title = `How robust ${/^[aeiou]/.test(network) ? 'an' : 'a'} ${network} network became: ${loss}, epsilon ${short(epsilon)}`
+  const subtitle = [
+    `Held-out training images after each epoch: correct, unbroken by PGD, verified. Data: ${source}, seed ${seed}.`,
+    'Below, what training used: epsilon as a share of the full one, and balance, the weight of the robust term.',
+  ]
+  const low = TOP + HEIGHT + BETWEEN
+  const height = low + LOW + BELOW
+  const width = Math.ceil(
+    MARGIN +
+      Math.max(
+        widthOf(title, 16),
+        ...subtitle.map((s) => widthOf(s, 12)),
+        ...[...accuracies, ...used].map((s) => LEFT - MARGIN + WIDTH + 10 + widthOf(s.label, 12)),
+      ),
+  )
+  const picture = element(
+    'svg',
+    {
+      xmlns: 'http://www.w3.org/2000/svg',
+      width,
+      height,
+      viewBox: `0 0 ${width} ${height}`,
+      'font-family': FONT,
+      role: 'img',
+    },
+    element(
+      'title',
+      {},
+      [title, ...accuracies.filter((s) => s.values.some((v) => v !== null)).map((s) => s.label)].join('; '),
+    ),
+    element('rect', { width, height, fill: 'white' }),
+    text(MARGIN, 27, 16, INK, title, { 'font-weight': 'bold' }),
+    ...subtitle.map((s, i) => text(MARGIN, 44 + 14 * i, 12, FAINT, s)),
+    ...panel({
+      series: accuracies,
+      top: TOP,
+      height: HEIGHT,
+      at: [0, 0.2, 0.4, 0.6, 0.8, 1],
+      tick: (v) => `${Math.round(100 * v)} %`,
+      epochs,
+    }),
+    ...panel({ series: used, top: low, height: LOW, at: [0, 0.5, 1], tick: (v) => v.toFixed(1), epochs }),
+    ...epochAxis(epochs, low + LOW),
+  )
+  return `${picture.markup}\n`
 }

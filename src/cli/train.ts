@@ -132,7 +132,7 @@ const conclude = async (run: Run, { state, history }: Checkpoint, shell: Shell):
     verified,
   )
   await get(save(FILES.report, `${json({ ...report, settings })}\n`))
-  await get(save(FILES.curves, await drawCurves({ history, settings })))
+  await get(save(FILES.curves, drawCurves({ history, settings })))
   shell.print(
     run.json
       ? json({ ...report, settings, output: folder.path })

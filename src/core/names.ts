@@ -1,4 +1,15 @@
-import { distance } from 'fastest-levenshtein'
+/** Levenshtein distance of two texts: the least number of UTF-16 units inserted, removed or replaced that makes one of the other. */
+export const distance = (a: string, b: string): number => {
+  // By rows of the usual table: row i holds the distances from the first i units of a to each beginning of b.
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
+  for (let i = 1; i <= a.length; i++) {
+    const above = row
+    row = [i]
+    for (let j = 1; j <= b.length; j++)
+      row.push(Math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1)))
+  }
+  return row[b.length]
+}
 
 /** The known name with the smallest Levenshtein distance to what was written; the first of several. */
 export const nearest = (name: string, known: readonly string[]): string | undefined =>

@@ -13,8 +13,23 @@ const START = MAGIC.length + DIGEST
 
 const count = z.int().nonnegative()
 const channels = z.array(z.number())
-const Header = z.strictObject({
+
+/** What a cache is about: everything but labels and pixels. */
+export interface About {
   /** What the images were decoded from: another source makes a cache stale. */
+  readonly source: string
+  readonly name: string
+  readonly licence?: string | undefined
+  /** Channels, height, width. */
+  readonly shape: [number, number, number]
+  readonly classes: number
+  readonly normalisation: { readonly mean: number[]; readonly std: number[] }
+  readonly variants: { readonly crop: number; readonly mirror: boolean }
+  readonly train: number
+  readonly test: number
+}
+
+const Header: z.ZodType<About> = z.strictObject({
   source: z.string(),
   name: z.string(),
   licence: z.string().optional(),
@@ -25,9 +40,6 @@ const Header = z.strictObject({
   train: count,
   test: count,
 })
-
-/** What a cache is about: everything but labels and pixels. */
-export type About = z.infer<typeof Header>
 
 /** SHA-256 of texts in hexadecimal digits. */
 export const fingerprint = (texts: readonly string[]): Promise<string> =>

@@ -1,6 +1,8 @@
 import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
 import { fileError, type MixtrainError } from '../core/error.ts'
-import { nodeModule } from '../core/runtime.ts'
+import { optionalPackage } from './optional.ts'
 
 /** An image: for each pixel, row by row, red, green, blue and 255. */
 export interface Picture {
@@ -10,12 +12,18 @@ export interface Picture {
 }
 
 /** libjpeg-turbo as WASM: its pixels are those of every tool that stands on libjpeg, and it reads files where a page cannot. */
-const turbo = () => nodeModule<{ readonly decode: (bytes: Uint8Array) => Picture }>('@cwasm/jpeg-turbo')
+const turbo = optionalPackage<{ readonly decode: (bytes: Uint8Array) => Picture }>('@cwasm/jpeg-turbo', 'reading JPEG')
 
-/** A decoder of JPEG files (Node and Deno); greyscale becomes red = green = blue. Errors: damaged or truncated data. */
-export const jpegDecoder = async (): Promise<(bytes: Uint8Array, path: string) => E.Either<MixtrainError, Picture>> => {
-  const { decode } = await turbo()
-  return (bytes, path) => {
+/**
+ * A decoder of JPEG files (Node and Deno); greyscale becomes red = green = blue. Errors: the package that decodes is not installed; damaged or
+ * truncated data.
+ */
+export const jpegDecoder: TE.TaskEither<
+  MixtrainError,
+  (bytes: Uint8Array, path: string) => E.Either<MixtrainError, Picture>
+> = pipe(
+  turbo,
+  TE.map(({ decode }) => (bytes, path) => {
     const damaged = (place: string) =>
       E.left(fileError(path, 'expected a JPEG image: damaged or truncated data', place))
     // Start and end of image; the decoder would leave its memory in disorder without the first.
@@ -25,5 +33,5 @@ export const jpegDecoder = async (): Promise<(bytes: Uint8Array, path: string) =
     } catch {
       return damaged(`${bytes.length} bytes`)
     }
-  }
-}
+  }),
+)

@@ -127,7 +127,9 @@ const decoded =
   (reader: FileReader, cache: string) =>
   ({ classes, train, test, source }: Listing): TE.TaskEither<MixtrainError, Data> =>
   async () => {
-    const decode = await jpegDecoder()
+    const decoder = await jpegDecoder()
+    if (E.isLeft(decoder)) return decoder
+    const decode = decoder.right
     const space = room({ ...ABOUT, source, classes, train: train.length, test: test.length })
     const [, height, width] = SHAPE
     const plane = height * width

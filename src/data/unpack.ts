@@ -4,6 +4,7 @@ import { fileError, type MixtrainError, MixtrainException, raise } from '../core
 import { nodeModule } from '../core/runtime.ts'
 import { type BytesDone, piecesOf } from './download.ts'
 import { reasonOf } from './files.ts'
+import { optionalPackage } from './optional.ts'
 
 const fs = () => nodeModule<typeof import('node:fs/promises')>('node:fs/promises')
 
@@ -83,8 +84,14 @@ const streamOf = (
   )
 }
 
+/** The package, or its error raised: `unpack` makes a value of it again. */
+const needed = async <M>(name: string, what: string): Promise<M> => {
+  const found = await optionalPackage<M>(name, what)()
+  return E.isRight(found) ? found.right : raise(found.left)
+}
+
 async function* tarEntries(archive: string, progress: (piece: number) => Promise<void>): AsyncGenerator<Entry> {
-  const { createTarDecoder } = await nodeModule<Tar>('modern-tar')
+  const { createTarDecoder } = await needed<Tar>('modern-tar', 'unpacking tar')
   const reader = streamOf(archive, progress)
     .pipeThrough(new DecompressionStream('gzip') as unknown as ReadableWritablePair<Uint8Array, Uint8Array>)
     .pipeThrough(createTarDecoder({ strict: true }))
@@ -107,7 +114,7 @@ async function* tarEntries(archive: string, progress: (piece: number) => Promise
 }
 
 async function* zipEntries(archive: string, progress: (piece: number) => Promise<void>): AsyncGenerator<Entry> {
-  const { Unzip, UnzipInflate } = await nodeModule<Zip>('fflate')
+  const { Unzip, UnzipInflate } = await needed<Zip>('fflate', 'unpacking ZIP')
   let ready: Entry[] = []
   let open: string | undefined
   const unzip = new Unzip((file) => {
