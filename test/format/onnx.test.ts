@@ -21,6 +21,7 @@ import {
   clip,
   constant,
   conv2d,
+  convTranspose2d,
   cos,
   div,
   elu,
@@ -33,6 +34,7 @@ import {
   input,
   leakyRelu,
   log,
+  logSoftmax,
   matmul,
   max,
   maximum,
@@ -54,6 +56,7 @@ import {
   sign,
   silu,
   sin,
+  softmax,
   softplus,
   softsign,
   sqrt,
@@ -579,6 +582,25 @@ test('export: every op that has a rule', async () => {
     },
     ['LeakyRelu', 'Sigmoid', 'Expand', 'Pad', 'Transpose', 'ReduceMax', 'Identity', 'Clip', 'PRelu', 'Erf', 'Floor'],
   )
+})
+
+test('export: transposed and grouped convolutions, softmax, pools that leave the padding out', async () => {
+  await roundTrip(
+    [4, 5, 6],
+    (x, p) => {
+      const a = conv2d(x, p('a', [6, 2, 3, 3]), { groups: 2, padding: 1 }) as Tensor
+      const pooled = averagePool2d(a, 3, { stride: 2, padding: 1, countPadding: false })
+      const larger = convTranspose2d(pooled, p('b', [6, 1, 3, 2]), {
+        stride: 2,
+        padding: 1,
+        outputPadding: 1,
+        groups: 3,
+      })
+      return add(softmax(larger, 1), logSoftmax(larger, 3)) as Tensor
+    },
+    ['Conv', 'ConvTranspose', 'AveragePool', 'Softmax', 'LogSoftmax'],
+  )
+  await roundTrip([2, 7, 6], (x) => maxPool2d(x, 3, { stride: 2, ceil: true }), ['MaxPool'])
 })
 
 test('export: an op without a rule of its own is written as what it is made of', async () => {

@@ -78,6 +78,20 @@ function smooth(name: 'exp' | 'tanh' | 'sigmoid'): Lemma {
   }
 }
 
+/** Weights and operands of every element of a transposed convolution of 2 channels of 2 x 3 to 3 of 3 x 5, windows of 2 x 3, stride [1, 2], padding [0, 1]. */
+const transposedTerms = (w: Float32Array): readonly (readonly (readonly [number, number])[])[] =>
+  Array.from({ length: 3 * 3 * 5 }, (_, e) => {
+    const [o, row, col] = [Math.floor(e / 15), Math.floor(e / 5) % 3, e % 5]
+    const terms: (readonly [number, number])[] = []
+    for (let c = 0; c < 2; c++)
+      for (let i = 0; i < 2; i++)
+        for (let j = 0; j < 3; j++) {
+          const [p, q] = [row - i, col + 1 - 2 * j]
+          if (p >= 0 && p < 2 && q >= 0 && q < 3) terms.push([w[((c * 3 + o) * 2 + p) * 3 + q], (c * 2 + i) * 3 + j])
+        }
+    return terms
+  })
+
 const LEMMAS: Readonly<Record<string, Lemma>> = {
   'product, many to one': product(12, 1),
   'product, few to many': product(2, 12),
@@ -196,6 +210,15 @@ const LEMMAS: Readonly<Record<string, Lemma>> = {
     node: (z, [b]) => O.div(b, O.add(O.abs(z), 1) as Tensor) as Tensor,
     exact: (z, [b]) => z.map((v, i) => quotient(exactly(b[i]), plus(sign(v) < 0 ? minus(v) : v, exactly(1)))),
     execute: (z, [b]) => z.map((v, i) => Math.fround(b[i] / Math.fround(Math.abs(v) + 1))),
+  },
+  'transposed convolution': {
+    z: [2, 2, 3],
+    points: [[2, 3, 2, 3]],
+    node: (z, [w]) => O.convTranspose2d(z, w, { stride: [1, 2], padding: [0, 1] }),
+    exact: (z, [w]) =>
+      transposedTerms(w).map((terms) => terms.reduce((s, [a, k]) => plus(s, times(exactly(a), z[k])), exactly(0))),
+    execute: (z, [w], next) =>
+      float32Run([{ outputs: transposedTerms(w).map((terms) => ({ terms, bias: 0 })) }], z, next),
   },
   clip: {
     z: [7],

@@ -39,6 +39,10 @@ export const imports: Readonly<Record<string, Import>> = { AveragePool: averageP
 /** Ops of a pool below its result, more than any way of building one has. */
 const DEPTH = 8
 
+/** How often nodes have y as an operand: a count of elements that is only a part of a pool goes with it. */
+const usesWithin = (nodes: readonly Tensor[], y: Tensor): number =>
+  nodes.reduce((n, x) => n + x.inputs.filter((i) => i === y).length, 0)
+
 /** The windows that x is made of by steps on a first operand. */
 const windowsBelow = (x: Tensor): Tensor | undefined => {
   let at: Tensor | undefined = x
@@ -72,7 +76,7 @@ const fusePool: Fuse = (x, { moving, uses }) => {
     const inside = between(x, build(), image)
     if (inside === undefined || inside.some((y) => moving(y) && uses(y) !== 1)) continue
     return {
-      absorbs: inside.filter((y) => moving(y)),
+      absorbs: inside.filter((y) => moving(y) || usesWithin([x, ...inside], y) === uses(y)),
       write: (w) =>
         w.emit(x, op, [w.ref(image)], {
           ...more,
