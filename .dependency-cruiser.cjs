@@ -1,4 +1,4 @@
-// The house: imports go down only, no cycles, backends never see ops (README, "Rooms").
+// The house: imports go down only, no cycles, backends never see ops (ARCHITECTURE.md, "Rooms").
 const floors = [
   ['core', 'proof'],
   ['ops'],
