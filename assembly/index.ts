@@ -1,2 +1,2 @@
 export { heapBase, isWide, park, run, scratchOf, sharedOf } from './machine'
-export { setup, stop } from './threads'
+export { setup, stop, waits } from './threads'

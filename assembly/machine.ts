@@ -17,6 +17,7 @@ import {
   SLOTS,
   threadCount,
   threadId,
+  threadsOf,
 } from './threads'
 import { fold, unfold } from './window'
 
@@ -173,9 +174,8 @@ function walk(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shar
   }
 }
 
-/** Runs the program at `code`; `wide` (see `isWide`) says whether to wake the other threads. */
-export function run(code: usize, slots: usize, scratch: usize, scratchBytes: i32, wide: bool): void {
-  const count = wide ? threadCount() : 1
+/** Runs the program at `code` on the first `count` threads; one of which no instruction is shared (`isWide`) wants one. */
+export function run(code: usize, slots: usize, scratch: usize, scratchBytes: i32, count: i32): void {
   const shared = scratch + <usize>threadCount() * <usize>scratchBytes
   if (count > 1) {
     const control = block()
@@ -183,19 +183,20 @@ export function run(code: usize, slots: usize, scratch: usize, scratchBytes: i32
     store<usize>(control + SLOTS, slots)
     store<usize>(control + SCRATCH, scratch)
     store<i32>(control + SCRATCH_BYTES, scratchBytes)
-    post()
+    post(count)
   }
   walk(code, slots, 0, count, scratch, shared)
   barrier(count)
 }
 
-/** The life of a worker: takes part in one program after the other until it is told to stop. */
+/** The life of a worker: takes part in the programs that want it until it is told to stop. */
 export function park(): void {
   const id = threadId()
-  const count = threadCount()
-  let last = 0
-  while (nextJob(last)) {
-    last++
+  const total = threadCount()
+  let job = 0
+  while ((job = nextJob(job)) != 0) {
+    const count = threadsOf(job)
+    if (id >= count) continue
     const control = block()
     const scratch = load<usize>(control + SCRATCH)
     const bytes = <usize>load<i32>(control + SCRATCH_BYTES)
@@ -205,7 +206,7 @@ export function park(): void {
       id,
       count,
       scratch + <usize>id * bytes,
-      scratch + <usize>count * bytes,
+      scratch + <usize>total * bytes,
     )
     barrier(count)
   }

@@ -12,8 +12,10 @@ export type DeviceName = (typeof deviceNames)[number]
 
 export interface DeviceOptions {
   readonly device?: DeviceName
-  /** Threads of the WASM backend. Default: the machine's, at most 8. */
+  /** The most threads of the WASM backend. Default: what the machine and the quota of the process give, at most 8. */
   readonly threads?: number | undefined
+  /** Told in a sentence when the WASM backend changes the number of its threads in mid-work. */
+  readonly told?: ((text: string) => void) | undefined
   /** Fused multiply-adds where the engine has them: faster, and the bits then depend on the engine. */
   readonly fastMath?: boolean | undefined
   /** Whether WASM takes over when a GPU fails in mid-training. Default: on `auto`. */
@@ -80,14 +82,15 @@ export const openDevice = ({
   device = 'auto',
   threads,
   fastMath,
+  told,
   fallback = device === 'auto',
 }: DeviceOptions = {}): TE.TaskEither<MixtrainError, Device> => {
-  const guarded = (gpu: Backend): Backend => (fallback ? withFallback(gpu, wasm({ threads, fastMath })) : gpu)
+  const guarded = (gpu: Backend): Backend => (fallback ? withFallback(gpu, wasm({ threads, fastMath, told })) : gpu)
   switch (device) {
     case 'reference':
       return TE.right(named(reference()))
     case 'wasm':
-      return TE.map(named)(wasm({ threads, fastMath }))
+      return TE.map(named)(wasm({ threads, fastMath, told }))
     case 'webgpu':
       return TE.map((gpu: Backend) => named(guarded(gpu)))(checkedGpu('any'))
     case 'auto':
@@ -96,7 +99,7 @@ export const openDevice = ({
         if (E.isRight(gpu))
           return E.right({ backend: guarded(gpu.right), reason: 'a GPU answers and computes a known result correctly' })
         const reason = `no WebGPU: ${message(gpu.left)}; WebAssembly SIMD works here`
-        return TE.map((backend: Backend): Device => ({ backend, reason }))(wasm({ threads, fastMath }))()
+        return TE.map((backend: Backend): Device => ({ backend, reason }))(wasm({ threads, fastMath, told }))()
       }
     default:
       return device satisfies never

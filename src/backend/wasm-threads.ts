@@ -1,4 +1,5 @@
 import { nodeModule } from '../core/runtime.ts'
+import { quota, type Reader, threadsOf } from './quota.ts'
 
 /** What a worker needs to become thread `id` of `count`. */
 export interface Seat {
@@ -32,7 +33,9 @@ onmessage = e => work(e.data, postMessage)`
 
 const runtime = globalThis as unknown as {
   readonly process?: { readonly versions?: { readonly node?: string } }
-  readonly Deno?: unknown
+  readonly Deno?: {
+    readonly permissions?: { readonly querySync?: (of: { name: 'read'; path: string }) => { readonly state: string } }
+  }
   readonly document?: unknown
 }
 
@@ -50,11 +53,29 @@ export const canShare =
   (isNode || typeof Worker !== 'undefined') &&
   (globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated !== false
 
-/** How many threads this machine runs at once. */
-export const concurrency = async (): Promise<number> =>
-  isNode
-    ? (await nodeModule<typeof import('node:os')>('node:os')).availableParallelism()
-    : (globalThis.navigator?.hardwareConcurrency ?? 1)
+/** Whether a file may be read without a question to the user, which Deno asks otherwise. */
+const isReadable = (path: string): boolean =>
+  (runtime.Deno?.permissions?.querySync?.({ name: 'read', path }).state ?? 'granted') === 'granted'
+
+const read: Reader = async (path) => {
+  try {
+    if (!isReadable(path)) return undefined
+    const { readFile } = await nodeModule<typeof import('node:fs/promises')>('node:fs/promises')
+    return await readFile(path, 'utf8')
+  } catch {
+    return undefined
+  }
+}
+
+let granted: Promise<number> | undefined
+
+/** How many threads this machine, and the quota of the process in it, run at once. The quota is read once. */
+export const concurrency = async (): Promise<number> => {
+  if (!isNode) return globalThis.navigator?.hardwareConcurrency ?? 1
+  const { availableParallelism, platform } = await nodeModule<typeof import('node:os')>('node:os')
+  granted ??= platform() === 'linux' ? quota(read) : Promise.resolve(Number.POSITIVE_INFINITY)
+  return Math.min(availableParallelism(), threadsOf(await granted))
+}
 
 const startNode = async (seats: readonly Seat[]): Promise<Workers> => {
   const { Worker } = await nodeModule<typeof import('node:worker_threads')>('node:worker_threads')

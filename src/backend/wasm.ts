@@ -4,12 +4,17 @@ import { deviceError, type MixtrainError, MixtrainException, raise, usage } from
 import type { Plan } from '../tape/plan.ts'
 import type { Backend, Buffer, Executable } from './backend.ts'
 import { allocator, roundUp } from './wasm-memory.ts'
+import { adaptive, type Pacing } from './wasm-pace.ts'
 import { prepare } from './wasm-program.ts'
 import { canShare, concurrency, mayWait, type Seat, startWorkers, type Workers } from './wasm-threads.ts'
 
 export interface WasmOptions {
-  /** Threads, this one included. Default: the machine's, at most 8. */
+  /** The most threads, this one included. Default: what the machine and the quota of the process give, at most 8. */
   readonly threads?: number | undefined
+  /** How many of them each run takes. Default: `adaptive`, fewer while they wait for processors that other programs have. */
+  readonly pace?: Pacing | undefined
+  /** Told in a sentence when it computes on fewer threads, or on more again, because other programs have the processors. */
+  readonly told?: ((text: string) => void) | undefined
   /** Allows fused multiply-adds where the engine has them (relaxed SIMD): faster, but bits then depend on the engine. */
   readonly fastMath?: boolean | undefined
   /** Limit of linear memory in bytes. Default: what the engine grants, at most 4 GiB. */
@@ -19,10 +24,11 @@ export interface WasmOptions {
 /** The exports of assembly/index.ts. */
 interface Machine {
   readonly setup: (control: number, id: number, count: number, wait: number) => void
-  readonly run: (code: number, slots: number, scratch: number, scratchBytes: number, wide: number) => void
+  readonly run: (code: number, slots: number, scratch: number, scratchBytes: number, count: number) => void
   readonly isWide: (code: number) => number
   readonly scratchOf: (code: number) => number
   readonly sharedOf: (code: number) => number
+  readonly waits: () => number
   readonly stop: () => void
   readonly heapBase: () => number
 }
@@ -150,12 +156,20 @@ export const wasm = (options: WasmOptions = {}): TE.TaskEither<MixtrainError, Ba
     return TE.left(usage(`threads must be a positive integer, not ${threads}`))
   if (maxBytes !== undefined && !(maxBytes > 0)) return TE.left(usage(`maxBytes must be positive, not ${maxBytes}`))
   return TE.tryCatch(
-    async () => backendOf(await start(options)),
+    async () => backendOf(await start(options), options),
     (e) => deviceError('wasm', e instanceof Error ? e.message : String(e)),
   )
 }
 
-const backendOf = (started: Started): Backend => {
+const count = (threads: number): string => `${threads} thread${threads === 1 ? '' : 's'}`
+
+/** Why the number of threads changed. */
+const changeOf = (threads: number, before: number): string =>
+  threads < before
+    ? `threads wait for processors that other programs have: on with ${count(threads)} of ${before} (results do not depend on it)`
+    : `the processors are free again: on with ${count(threads)}`
+
+const backendOf = (started: Started, { pace = adaptive, told }: WasmOptions): Backend => {
   const { machine, memory, pages, threads, relaxed, workers } = started
   const budget = pages * PAGE
   let i32 = new Int32Array(memory.buffer)
@@ -179,6 +193,7 @@ const backendOf = (started: Started): Backend => {
     }
     return undefined
   }
+  const pacing = pace(threads, (now, before) => told?.(changeOf(now, before)))
   const heap = allocator(roundUp(machine.heapBase(), 256), memory.buffer.byteLength, grow)
 
   const live = new Set<Block>()
@@ -323,7 +338,7 @@ const backendOf = (started: Started): Backend => {
   return {
     name: 'wasm',
     dtype: 'f32',
-    description: `WebAssembly SIMD, ${threads} thread${threads === 1 ? '' : 's'}${relaxed ? ', fast math' : ''}`,
+    description: `WebAssembly SIMD, ${count(threads)}${relaxed ? ', fast math' : ''}`,
     threads,
     epilogue: true,
     results: true,
@@ -368,7 +383,13 @@ const backendOf = (started: Started): Backend => {
       checkArguments(p, args)
       const { entries } = p
       for (let i = 0; i < entries.length; i += 2) i32[entries[i]] = (args[entries[i + 1]] as Block).address
-      machine.run(p.code, p.slots, scratch.address, scratch.perThread, p.wide)
+      if (threads === 1 || p.wide === 0) {
+        machine.run(p.code, p.slots, scratch.address, scratch.perThread, 1)
+        return
+      }
+      const [from, waits] = [performance.now(), machine.waits()]
+      machine.run(p.code, p.slots, scratch.address, scratch.perThread, pacing.threadsFor(p.id))
+      pacing.ran(p.id, performance.now() - from, machine.waits() - waits)
     },
     sync: async () => undefined,
     stats: () => ({ live: live.size, bytes, peak }),

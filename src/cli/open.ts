@@ -1,4 +1,5 @@
 import { resolve } from 'node:path'
+import process from 'node:process'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
@@ -65,12 +66,17 @@ export interface Machine {
 
 const isAvailable = (name: string): name is DeviceName => (deviceNames as readonly string[]).includes(name)
 
+/** A note of the device; it takes the line of a progress bar, which is drawn again below. */
+const told = (text: string): void => {
+  process.stderr.write(`${process.stderr.isTTY ? '\r\x1b[2K' : ''}${text}\n`)
+}
+
 /** Opens the device for `use` and closes it, however that ends. */
 export const withDevice =
   ({ device = 'auto', threads, fastMath, fallback }: Machine) =>
   <A>(use: (device: Device) => TE.TaskEither<MixtrainError, A>): TE.TaskEither<MixtrainError, A> =>
     isAvailable(device)
-      ? using(openDevice({ device, threads, fastMath, fallback }), use, ({ backend }) => backend.dispose())
+      ? using(openDevice({ device, threads, fastMath, fallback, told }), use, ({ backend }) => backend.dispose())
       : TE.left(deviceError(device, 'this version has no such device'))
 
 /** A budget in bytes from megabytes. */

@@ -127,7 +127,8 @@ export const common = {
   },
   threads: {
     flags: '--threads <N>',
-    about: "threads of the wasm device; results do not depend on it (default: the machine's, at most 8)",
+    about:
+      'most threads of the wasm device, fewer while other programs have the processors; results do not depend on it (default: what machine and quota give, at most 8)',
     read: numberIn('a whole number from 1 to 64', (x) => Number.isInteger(x) && x >= 1 && x <= 64),
   },
   memory: {

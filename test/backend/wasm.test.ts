@@ -9,6 +9,7 @@ import * as assert from 'uvu/assert'
 import { openRegion, withRegion } from '../../src/backend/region.ts'
 import { wasm } from '../../src/backend/wasm.ts'
 import { allocator } from '../../src/backend/wasm-memory.ts'
+import { type Pacing, steady } from '../../src/backend/wasm-pace.ts'
 import { MixtrainException } from '../../src/core/error.ts'
 import { Combine, LoopMode, Micro, Opcode } from '../../src/core/lowering.ts'
 import {
@@ -336,11 +337,38 @@ test('small and shared instructions alternate without a race, on more threads th
   const one = await open({ threads: 1 })
   const [want] = await runPlan(one, plan, [x])
   one.dispose()
-  for (const threads of [2, 5]) {
-    const b = await open({ threads })
-    for (let i = 0; i < 20; i++) assert.ok(sameBits((await runPlan(b, plan, [x]))[0], want))
+  // Threads stay away from some runs and take part in the next, in any order.
+  const draw = random(9)
+  const changing: Pacing = (most) => ({ threadsFor: () => 1 + Math.floor(draw() * most), ran: () => undefined })
+  for (const [threads, pace] of [
+    [2, steady],
+    [5, steady],
+    [5, changing],
+  ] as const) {
+    const b = await open({ threads, pace })
+    for (let i = 0; i < (pace === changing ? 60 : 20); i++) assert.ok(sameBits((await runPlan(b, plan, [x]))[0], want))
     b.dispose()
   }
+})
+
+test('a pace is told of the waits at barriers, and of shared programs only', async () => {
+  const n = 5000
+  const told: number[] = []
+  const watching: Pacing = (most) => ({
+    threadsFor: () => most,
+    ran: (_, milliseconds, waits) => {
+      assert.ok(milliseconds >= 0 && Number.isInteger(waits) && waits >= 0)
+      told.push(waits)
+    },
+  })
+  const b = await open({ threads: 9, pace: watching })
+  const alone = planOf([encodeLoop(binary(n, Micro.add), 100)], [n, n], [n])
+  await runPlan(b, alone, [randomArray(n, 1), randomArray(n, 2)])
+  assert.is(told.length, 0)
+  const shared = planOf([encodeLoop(binary(n, Micro.add), 1 << 20)], [n, n], [n])
+  for (let i = 0; i < 20; i++) await runPlan(b, shared, [randomArray(n, 1), randomArray(n, 2)])
+  assert.is(told.length, 20)
+  b.dispose()
 })
 
 test('fast math is close', async () => {
