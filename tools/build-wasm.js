@@ -1,13 +1,22 @@
 // Compiles assembly/ to four modules (one thread or many, plain or relaxed SIMD) and embeds each in a TypeScript module as
-// base64, so that one file loads in Node, Deno and a browser without fetch or bundler configuration.
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+// base64, so that one file loads in Node, Deno and a browser without fetch or bundler configuration. With --if-older only if one of
+// them is older than what it is made of: kernels that the planner no longer means trap, and nothing says why.
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import asc from 'assemblyscript/asc'
 
 const root = new URL('..', import.meta.url)
 const generated = new URL('src/backend/generated/', root)
 const build = new URL('build/wasm/', root)
 const variants = ['single', 'single-relaxed', 'threads', 'threads-relaxed']
+
+const changed = (url) => statSync(url).mtimeMs
+const sources = [new URL(import.meta.url), new URL('asconfig.json', root)].concat(
+  readdirSync(new URL('assembly/', root)).map((name) => new URL(`assembly/${name}`, root)),
+)
+const modules = variants.map((variant) => new URL(`wasm-${variant}.ts`, generated))
+if (process.argv.includes('--if-older') && modules.every((m) => existsSync(m)))
+  if (Math.min(...modules.map(changed)) >= Math.max(...sources.map(changed))) process.exit(0)
+const { default: asc } = await import('assemblyscript/asc')
 
 rmSync(build, { recursive: true, force: true })
 mkdirSync(build, { recursive: true })

@@ -68,7 +68,8 @@ const options = {
   },
   proof: {
     flags: '--proof <FILE>',
-    about: 'write a proof of the verdict that mixtrain check replays in exact arithmetic (docs/proof.md)',
+    about:
+      'after the verdict, and beside the time limit, write a proof of it that mixtrain check replays in exact arithmetic (docs/proof.md)',
     read: text,
   },
   rounding: { ...roundingOption, about: roundingOption.about.replace('default: none', 'default: outward') },
@@ -249,6 +250,8 @@ const proofOf = (
         TE.tryCatch(
           async () => {
             const lines = verdict === 'sat' ? point() : prove(query, { leaves: LEAVES, trees })
+            if (verdict === 'sat' && query.semantics !== 'real')
+              return refuse('a point says nothing about executions in exact arithmetic (--semantics real)')
             if (verdict === 'sat' && !isCounterexample(query, (counterexample?.decimals.x ?? []).map(decimal)))
               return refuse('the point is none in exact arithmetic')
             return proofFile(header, lines)

@@ -106,12 +106,6 @@ export const nearest = (a: Rational): number => {
   return (double.getUint32(4) & 1) === 0 ? low : high
 }
 
-/** floor(a 2^-exponent): how many steps of 2^exponent lie below a. */
-export const floorTo = ({ numerator, denominator }: Rational, exponent: number): bigint =>
-  exponent < 0
-    ? floorDiv(numerator << BigInt(-exponent), denominator)
-    : floorDiv(numerator, denominator << BigInt(exponent))
-
 // ---- decimals --------------------------------------------------------------------------------------------------------
 
 const DECIMAL = /^([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,6}))?$/

@@ -62,7 +62,7 @@ const TERMS = 80_000
  * gamma_n = n U / (1 - n U) as a float32 not below it, for n <= 80,000: 1.02 n U, since n U <= 0.0048.
  *
  * A sum of n products a_i b_i, in any order and with any of the steps fused, is sum of a_i b_i (1 + t_i) + e with |t_i| <= gamma_n and
- * |e| <= n ETA: no product meets more than n roundings, and each underflow costs at most ETA / 2 (docs/method.md, section 6).
+ * |e| <= n ETA: no product meets more than n roundings, and each underflow costs at most ETA / 2 (docs/method.md, section 6; proofs/Sum.v: sum_gamma).
  * @throws unsupported for longer sums.
  */
 export const gamma = (n: number): number =>

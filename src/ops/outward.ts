@@ -30,20 +30,14 @@ export const notFaint = (x: Tensor): Tensor => maximum(x, FAINT) as Tensor
 
 /**
  * At least gamma_n x + N ETA for x >= 0 and N <= 2^40: max(up(x gamma(n)), FAINT). gamma(n) is by 1.5 % more than gamma_n, which is worth 2^-87 once the product is
- * FAINT or more; below it, FAINT itself is as much more.
+ * FAINT or more; below it, FAINT itself is as much more (proofs/Bounds.v: errorOfSum_above).
  */
 export const errorOfSum = (x: Tensor, n: number, times = 1): Tensor => notFaint(mulUp(x, roundUp(times * gamma(n))))
-
-/** gamma(1), and by 2^-24 more: gamma(n) is n times 1.02 U. */
-const GAMMA = gamma(1)
-
-/** `errorOfSum` where the number of roundings, a whole number <= 80,000, is itself a tensor. */
-export const errorOfCounted = (x: Tensor, n: Tensor): Tensor => notFaint(mulUp(x, mulUp(n, GAMMA)))
 
 /**
  * At least the sum M of N <= 2^20 products of non-negative numbers that was computed as m, none of them through more than n roundings, and by
  * 2^22 ETA more: max(up(m growth(n)), FAINT). |m - M| <= gamma_n M + N ETA gives M <= (m + N ETA) / (1 - gamma_n), and growth(n) is by 2^-24 more
- * than that quotient, which is worth 2^-104 once the product is FAINT or more; below it, FAINT itself is as much more.
+ * than that quotient, which is worth 2^-104 once the product is FAINT or more; below it, FAINT itself is as much more (proofs/Bounds.v: majorant_above).
  */
 export const majorant = (m: Tensor, n: number): Tensor => notFaint(mulUp(m, growth(n)))
 
@@ -67,7 +61,7 @@ export const LARGE = 2 ** 124
  * room for each ETA.
  *
  * R >= k (|c| + r)(|C| + Q) and k > 2^-24, so where R <= 2^100 the terms of any of these sums add up to at most 2^124, and nothing overflowed.
- * Elsewhere the result is NaN.
+ * Elsewhere the result is NaN. For a point W: proofs/Bounds.v, product_real and product_deployed; proofs/Sum.v, no_overflow.
  */
 const product = <A>(op: Op<A>, [a, b]: readonly Operand[], attrs: A, n: number, semantics: Semantics): Interval => {
   const [x, w] = isInterval(a) || !isInterval(b) ? [a, b] : [b, a]

@@ -33,7 +33,10 @@ export interface Network {
   readonly output: number
   /** The node that an ONNX node's first output became, by its place in the file, where there is one. */
   readonly places: ReadonlyMap<number, number>
-  /** Why float32 executions of this network are not covered; absent where they are. */
+  /**
+   * Why float32 executions of this network are not covered; absent where they are: in layers of a product and its bias, with what is exact or a maximum in between.
+   * Other constants an implementation may fold into a product, and sums of products it may merge, so that more terms are rounded together.
+   */
   readonly realOnly?: string
 }
 
@@ -41,8 +44,11 @@ type Value = { readonly shape: readonly number[] } & ({ readonly constant: Vecto
 
 const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1)
 const stridesOf = (shape: readonly number[]): readonly number[] => shape.map((_, k) => sizeOf(shape.slice(k + 1)))
-const MOST = 2 ** 26
+/** Elements of the largest value, and products of the largest layer: a few bytes of a file may ask for any number. */
+const [LARGEST, MOST] = [2 ** 22, 2 ** 25]
 
+const isExtent = (shape: readonly number[]): boolean =>
+  shape.every((d) => Number.isSafeInteger(d) && d >= 0) && sizeOf(shape) <= LARGEST
 /** Every index of a shape, in order: the same array each time, to be read at once. */
 function* places(shape: readonly number[]): Generator<readonly number[]> {
   const at = shape.map(() => 0)
@@ -53,7 +59,7 @@ function* places(shape: readonly number[]): Generator<readonly number[]> {
 }
 /** Where each element of a shape lies, given the offset of an index. */
 const indexed = (shape: readonly number[], of: (place: readonly number[]) => number): Int32Array => {
-  if (sizeOf(shape) > MOST) refuse('a value of the network is too large')
+  if (!isExtent(shape)) refuse(`a value of shape [${shape}]`)
   const found = new Int32Array(sizeOf(shape))
   let k = 0
   for (const place of places(shape)) found[k++] = of(place)
@@ -101,9 +107,11 @@ class Builder {
   realOnly: string | undefined
 
   push(shape: readonly number[], node: Node): Value {
+    if (!isExtent(shape)) refuse(`a value of shape [${shape}]`)
     return { shape, node: this.nodes.push(node) - 1 }
   }
-  value(name: string): Value {
+  value(name: string | undefined): Value {
+    if (name === undefined) return refuse('a node lacks an operand')
     return this.values.get(name) ?? refuse(`the value "${name.slice(0, 60)}" is not defined before it is used`)
   }
   /** Integers known from the file. */
@@ -136,7 +144,10 @@ class Builder {
     return n.kind === 'pick' && n.from.length === 1 ? this.termsOf(n.from[0]) : undefined
   }
   shifted(v: Value & { node: number }, by: Vector): Value {
+    // x + 0 is exact.
+    if (by.n.every((n) => n === 0n)) return v
     const terms = this.termsOf(v.node)
+    if (terms === undefined) this.only('it adds a constant that is no bias of a product')
     return this.push(v.shape, {
       kind: 'shift',
       size: sizeOf(v.shape),
@@ -146,6 +157,7 @@ class Builder {
     })
   }
   scaled(v: Value & { node: number }, factor: Vector, error?: Rational): Value {
+    this.only('it multiplies by constants')
     return this.push(v.shape, {
       kind: 'scale',
       size: sizeOf(v.shape),
@@ -172,11 +184,14 @@ const needsNode = (v: Value): Value & { node: number } => (isNode(v) ? v : refus
 const added =
   (sign: 1n | -1n): Rule =>
   (b, { inputs }) => {
-    const [x, y] = inputs.slice(0, 2).map((name) => b.value(name))
+    const [x, y] = [0, 1].map((k) => b.value(inputs[k]))
     const shape = common(x.shape, y.shape)
     const [p, q] = [b.spread(x, shape), b.spread(y, shape)]
     const signed = (v: Vector): Vector => ({ n: v.n.map((c) => sign * c), d: v.d })
-    if (isNode(p) && isNode(q)) return b.push(shape, { kind: 'sum', size: sizeOf(shape), from: [p.node, q.node], sign })
+    if (isNode(p) && isNode(q)) {
+      b.only('it adds computed values')
+      return b.push(shape, { kind: 'sum', size: sizeOf(shape), from: [p.node, q.node], sign })
+    }
     if (isNode(p)) return b.shifted(p, signed((q as { constant: Vector }).constant))
     if (isNode(q))
       return b.shifted(
@@ -191,7 +206,7 @@ const added =
 const multiplied =
   (inverse: boolean): Rule =>
   (b, { inputs }) => {
-    const [x, y] = inputs.slice(0, 2).map((name) => b.value(name))
+    const [x, y] = [0, 1].map((k) => b.value(inputs[k]))
     const shape = common(x.shape, y.shape)
     const [p, q] = [b.spread(x, shape), b.spread(y, shape)]
     if (isNode(p) && isNode(q)) return refuse('a product of two computed values')
@@ -254,6 +269,8 @@ const windowsOf = (
   const shape = map.map(
     (d, k) => Math.floor((d + pads[k] + pads[rank + k] - dilations[k] * (kernel[k] - 1) - 1) / strides[k]) + 1,
   )
+  if (!isExtent(shape) || !isExtent(kernel) || sizeOf(shape) * sizeOf(kernel) > MOST)
+    refuse('windows that are too many')
   const within = stridesOf(map)
   const taps = Array.from(places(shape), (p) => {
     const found: (readonly [number, number])[] = []
@@ -331,7 +348,7 @@ const gemm: Rule = (b, { inputs }, attribute) => {
 }
 
 const matmul: Rule = (b, { inputs }) => {
-  const [x, y] = inputs.slice(0, 2).map((name) => b.value(name))
+  const [x, y] = [0, 1].map((k) => b.value(inputs[k]))
   if (isNode(x) && isNode(y)) return refuse('a product of two computed values')
   if (isNode(x)) return product(b, x, b.constant(inputs[1]), true)
   return product(b, needsNode(y), b.constant(inputs[0]), false)
@@ -397,7 +414,6 @@ const batchNorm: Rule = (b, { inputs, outputs }, attribute) => {
   const x = needsNode(b.value(inputs[0]))
   const [scale, bias, mean, variance] = inputs.slice(1, 5).map((name) => b.constant(name))
   const epsilon = single(attribute('epsilon'), at(ieee32(1e-5), 0))
-  b.only('a BatchNormalization has a factor that float32 rounds')
   const factors = scale.n.map((s, c) => {
     const v = rational(variance.n[c] * epsilon.d + epsilon.n * variance.d, variance.d * epsilon.d)
     if (v.n <= 0n) refuse('a BatchNormalization with a variance that is not positive')
@@ -435,7 +451,8 @@ const rearranged =
     return index === undefined ? { ...x, shape } : b.picked(shape, [x], index)
   }
 
-const reshape = rearranged((b, { shape }, { inputs }) => {
+const reshape = rearranged((b, { shape }, { inputs }, attribute) => {
+  if (int(attribute('allowzero'), 0) !== 0) refuse('allowzero')
   const wanted = b.integers(inputs[1])
   const filled = wanted.map((d, k) => (d === 0 ? shape[k] : d))
   const rest = sizeOf(shape) / sizeOf(filled.filter((d) => d >= 0))
@@ -450,6 +467,7 @@ const transpose = rearranged((_, { shape }, __, attribute) => {
     attribute('perm'),
     shape.map((___, k) => shape.length - 1 - k),
   )
+  if (`${[...order].sort((p, q) => p - q)}` !== `${shape.map((_, k) => k)}`) refuse(`the permutation [${order}]`)
   const strides = stridesOf(shape)
   const out = order.map((k) => shape[k])
   return [out, indexed(out, (p) => order.reduce((o, k, j) => o + strides[k] * p[j], 0))]
@@ -504,7 +522,11 @@ const pad = rearranged((b, { shape }, node, attribute) => {
 })
 const concat: Rule = (b, { inputs }, attribute) => {
   const parts = inputs.map((name) => b.value(name))
+  if (parts.length === 0) return refuse('a Concat of nothing')
   const axis = axisOf(int(attribute('axis'), 0), parts[0].shape.length)
+  const others = ({ shape }: Value) => `${shape.map((d, k) => (k === axis ? 0 : d))}`
+  if (!(axis in parts[0].shape) || parts.some((p) => others(p) !== others(parts[0])))
+    return refuse('a Concat of values that do not fit')
   const shape = parts[0].shape.map((d, k) => (k === axis ? parts.reduce((n, p) => n + p.shape[k], 0) : d))
   const offsets = parts.map((_, k) => parts.slice(0, k).reduce((n, p) => n + sizeOf(p.shape), 0))
   const index = indexed(shape, (place) => {
@@ -543,12 +565,14 @@ const RULES: Readonly<Record<string, Rule>> = {
   Concat: concat,
   Constant: constantNode, // biome-ignore format: a table
   Identity: rearranged((_, { shape }) => [shape]),
-  Dropout: rearranged((_, { shape }) => [shape]),
+  Dropout: rearranged((_, { shape }, { inputs }) => (inputs[2] ? refuse('a Dropout that may train') : [shape])),
 }
 
 /** The network of an ONNX file, exactly, for one input. A free or batch first axis of the input is 1. */
 export const networkOf = (bytes: Uint8Array): Network => {
   const graph = readOnnx(bytes)
+  // Before, sums broadcast otherwise, and a batch normalization trained unless it was told not to.
+  if (graph.opset < 7) refuse(`version ${graph.opset} of the operators`)
   const b = new Builder()
   for (const [name, t] of graph.constants) b.values.set(name, { shape: t.shape, constant: t })
   if (graph.inputs.length !== 1 || graph.outputs.length !== 1) refuse('a network with several inputs or outputs')
@@ -563,6 +587,8 @@ export const networkOf = (bytes: Uint8Array): Network => {
       ? RULES[node.type]
       : refuse(`the op ${node.type} is not among those that are checked`)
     const value = rule(b, node, (attribute) => node.attributes.get(attribute) ?? {})
+    if (node.outputs[0] === undefined || b.values.has(node.outputs[0]))
+      refuse('a node whose output has no name of its own')
     b.values.set(node.outputs[0], value)
     if (isNode(value)) placed.set(k, value.node)
   }

@@ -67,7 +67,13 @@ const fields = (bytes: Uint8Array): ReadonlyMap<number, readonly Field[]> => {
 }
 type Message = ReadonlyMap<number, readonly Field[]>
 
-const text = (bytes: Uint8Array): string => new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+const text = (bytes: Uint8Array): string => {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch {
+    return refuse('the network file is damaged: a name is no text')
+  }
+}
 const bytesOf = (m: Message, field: number): readonly Uint8Array[] =>
   (m.get(field) ?? []).map((f) => ('bytes' in f ? f.bytes : refuse('the network file is damaged: bytes expected')))
 const stringOf = (m: Message, field: number): string => text(bytesOf(m, field).at(-1) ?? new Uint8Array())

@@ -2,6 +2,7 @@ import type { Backend } from '../backend/backend.ts'
 import { openRegion, type Region } from '../backend/region.ts'
 import { type MixtrainException, raise, show, usage } from '../core/error.ts'
 import { fold, key as keyOf } from '../core/key.ts'
+import { lazily } from '../core/lazily.ts'
 import { type Rounding, requireIeee } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { input } from '../ops/index.ts'
@@ -9,10 +10,18 @@ import { workOf } from '../tape/keep.ts'
 import { order } from '../tape/tape.ts'
 import { type Budget, budgetOf, OutOfTime } from './budget.ts'
 import { outputOf, type Subject, type UnsafeProperty } from './counterexample.ts'
+import { type Counterexample, type CounterexampleCheck, counterexampleCheck } from './counterexample-check.ts'
 import { type Box, type Goal, goalExtent, goalsOf, requireFloat32, SAFETY } from './goals.ts'
-import { type Aim, type Caught, corner, type Hunter, hunter, middle, scattered } from './hunt.ts'
 import { type Cell, freeInputs, inputBrancher, inputWays, rootCell, splitCell } from './input-splits.ts'
-import { type Counterexample, type Judge, judge } from './judge.ts'
+import {
+  type AttackResult,
+  type AttackTarget,
+  corner,
+  middle,
+  type PropertyAttack,
+  propertyAttack,
+  scattered,
+} from './property-attack.ts'
 import { queue } from './queue.ts'
 import { type Branch, branchBytes, hasRelus, reluBrancher, splitBranch } from './relu-splits.ts'
 import { another, firstOf, type Root, refusedBy, rootOf } from './root-bounds.ts'
@@ -113,8 +122,8 @@ class Ended {
 }
 
 /** One decision: a property of a network, within a budget. */
-interface Session {
-  readonly bench: Bench
+interface Decision {
+  readonly prepared: Prepared
   readonly budget: Budget
   readonly goals: readonly Goal[]
   readonly note: (p: Pick<Progress, 'phase' | 'at' | 'open' | 'lower'>) => Promise<void>
@@ -122,22 +131,22 @@ interface Session {
 }
 
 /** What all properties of a network share: the device, and plans made once. */
-interface Bench {
+interface Prepared {
   readonly subject: Subject
   readonly options: Required<DecisionOptions>
-  readonly hunter: Hunter
+  readonly propertyAttack: PropertyAttack
   readonly root: Root
   readonly inputs: Pool<Cell, Sized<Cell>>
   readonly relus: Pool<Branch, Sized<Branch> & Pick<Awaited<ReturnType<ReturnType<typeof reluBrancher>>>, 'root'>>
-  readonly referee: Referee
+  readonly pointCheck: PointCheck
 }
 
 // ---- exact looks -----------------------------------------------------------------------------------------------------
 
-/** Judges points on the reference backend. */
-interface Referee {
+/** Exact looks at points, within the budget. */
+interface PointCheck {
   /** @throws OutOfTime where time does not suffice for a look. */
-  readonly check: Judge['check']
+  readonly check: CounterexampleCheck['check']
   /** Why the last point that looked like a counterexample was not confirmed, if there was one since this was asked last. */
   readonly doubt: () => Promise<string | undefined>
   readonly close: () => void
@@ -146,8 +155,8 @@ interface Referee {
 /** Multiply-adds a second of the reference backend, until it was seen at work. */
 const REFERENCE = 1e8
 
-const refereeOf = (region: Region, budget: Budget, subject: Subject, rounding: Rounding): Referee => {
-  const made = lazily(() => judge(subject, rounding, region.backend))
+const pointCheckOf = (region: Region, budget: Budget, subject: Subject, rounding: Rounding): PointCheck => {
+  const made = lazily(() => counterexampleCheck(subject, rounding, region.backend))
   let took: number | undefined
   const estimate = () => {
     if (took !== undefined) return took
@@ -165,17 +174,6 @@ const refereeOf = (region: Region, budget: Budget, subject: Subject, rounding: R
     },
     doubt: async () => (await made.known())?.doubt(),
     close: () => made.known()?.then(({ close }) => close()),
-  }
-}
-
-const lazily = <A>(make: () => Promise<A>) => {
-  let made: Promise<A> | undefined
-  return {
-    known: () => made,
-    get: () => {
-      made ??= make()
-      return made
-    },
   }
 }
 
@@ -234,38 +232,42 @@ const LOOK_NUMBERS = 2 ** 14
 /** Share of the time that attacks may take while branching: at first, and where bounds have not moved. */
 const [SHARE, STALLED_SHARE] = [0.15, 0.4]
 
-/** Judges the most promising points exactly. Throws the first that is a counterexample. */
-const confirm = async ({ bench }: Session, caught: readonly Caught[]): Promise<void> => {
-  const near = caught
-    .filter(({ aim: { goal, conjunction }, violation }) => violation <= goal.conjunctions[conjunction].near)
+/** Checks the most promising points exactly. Throws the first that is a counterexample. */
+const confirm = async ({ prepared }: Decision, results: readonly AttackResult[]): Promise<void> => {
+  const near = results
+    .filter(({ target: { goal, conjunction }, violation }) => violation <= goal.conjunctions[conjunction].near)
     .sort((p, q) => p.violation - q.violation)
-  for (const { aim, x } of near.slice(0, 8)) await confirmPoint(bench, aim.goal, x)
+  for (const { target, x } of near.slice(0, 8)) await confirmPoint(prepared, target.goal, x)
 }
 
-const confirmPoint = async ({ referee }: Pick<Bench, 'referee'>, goal: Goal, x: ArrayLike<number>): Promise<void> => {
-  const found = await referee.check(goal.of, x)
+const confirmPoint = async (
+  { pointCheck }: Pick<Prepared, 'pointCheck'>,
+  goal: Goal,
+  x: ArrayLike<number>,
+): Promise<void> => {
+  const found = await pointCheck.check(goal.of, x)
   if (found !== undefined) throw new Ended('sat', Number.NEGATIVE_INFINITY, found)
 }
 
 /** Ascends, and tries the corners next to where that led. */
-const attack = async (session: Session, aims: readonly Aim[], until: number): Promise<void> => {
-  const { hunter } = session.bench
-  const caught = await hunter.ascend(aims, until)
-  await confirm(session, caught)
-  const best = [...caught].sort((p, q) => p.violation - q.violation).slice(0, 64)
-  const corners = best.map(({ aim, x }) => ({ ...aim, start: corner(aim.box, x) }))
-  await confirm(session, await hunter.look(corners, until))
+const attack = async (decision: Decision, targets: readonly AttackTarget[], until: number): Promise<void> => {
+  const { propertyAttack } = decision.prepared
+  const results = await propertyAttack.ascend(targets, until)
+  await confirm(decision, results)
+  const best = [...results].sort((p, q) => p.violation - q.violation).slice(0, 64)
+  const corners = best.map(({ target, x }) => ({ ...target, start: corner(target.box, x) }))
+  await confirm(decision, await propertyAttack.look(corners, until))
 }
 
-const targets = (goals: readonly Goal[]) =>
+const targetsOf = (goals: readonly Goal[]) =>
   goals.flatMap((goal) => goal.conjunctions.map((_, conjunction) => ({ goal, conjunction, box: goal.box })))
 
 /** Every conjunction attacked from many starts: those of many random points that come nearest to a violation. */
-const attackAll = async (session: Session): Promise<void> => {
-  const { bench, budget, goals, note } = session
-  const { restarts, seed } = bench.options
+const attackAll = async (decision: Decision): Promise<void> => {
+  const { prepared, budget, goals, note } = decision
+  const { restarts, seed } = prepared.options
   if (restarts === 0) return
-  const all = targets(goals)
+  const all = targetsOf(goals)
   const until = Math.max(budget.seconds(), FIRST_SHARE * (budget.seconds() + budget.left()))
   const done = () => budget.seconds() > until
   const shown = (open: number) => note({ phase: 'attack', at: 0, open, lower: Number.NEGATIVE_INFINITY })
@@ -278,7 +280,7 @@ const attackAll = async (session: Session): Promise<void> => {
     if (from > 0 && done()) return
     await shown(all.length - from)
     const some = all.slice(from, from + group)
-    const starts: Aim[] = []
+    const starts: AttackTarget[] = []
     for (const [i, target] of some.entries()) {
       const key = fold(keyOf(seed), from + i)
       const centre = { ...target, start: middle(target.box) }
@@ -287,20 +289,23 @@ const attackAll = async (session: Session): Promise<void> => {
         starts.push(centre, ...points.slice(0, each - 1))
         continue
       }
-      const seen = await bench.hunter.look([centre, ...points], budget.seconds() + LOOK_SHARE * budget.left())
-      await confirm(session, seen)
+      const seen = await prepared.propertyAttack.look(
+        [centre, ...points],
+        budget.seconds() + LOOK_SHARE * budget.left(),
+      )
+      await confirm(decision, seen)
       // Half of the starts are the best of those seen, half random: the best may lie in one hollow.
       const best = [...seen].sort((p, q) => p.violation - q.violation).slice(0, each >> 1)
-      starts.push(centre, ...best.map(({ aim }) => aim), ...points.slice(0, each - 1 - best.length))
+      starts.push(centre, ...best.map(({ target }) => target), ...points.slice(0, each - 1 - best.length))
     }
-    await attack(session, starts, until)
+    await attack(decision, starts, until)
   }
 }
 
 // ---- branch and bound ------------------------------------------------------------------------------------------------
 
 /** A subproblem as the search sees it, whatever is split. */
-interface Part extends Placed {
+interface Subproblem extends Placed {
   readonly goal: Goal
   readonly conjunction: number
   readonly box: Box
@@ -313,7 +318,7 @@ interface Part extends Placed {
 const FORGOTTEN = new Float32Array(0)
 
 /** How parts of one kind are made, bounded and split. */
-interface Brancher<P extends Part> {
+interface Brancher<P extends Subproblem> {
   readonly name: string
   readonly pool: Pool<P, Sized<P>>
   /** The parts that cover a goal but for what is refuted at once, and the least bound of that. */
@@ -351,9 +356,9 @@ const NEAR = 4
  * Best-first branch and bound (arXiv:1711.00455) of all goals in one queue: the parts of the least bounds are split, a batch of halves is bounded at once, and a part
  * above 0 is done. When the queue is nearly full, parts of large bounds go first: they need the fewest splits.
  */
-const searcher = <P extends Part>(session: Session, brancher: Brancher<P>): Searcher => {
-  const { bench, budget, goals, count } = session
-  const { memory, restarts } = bench.options
+const searcher = <P extends Subproblem>(decision: Decision, brancher: Brancher<P>): Searcher => {
+  const { prepared, budget, goals, count } = decision
+  const { memory, restarts } = prepared.options
   const open = queue<P>()
   const fresh: P[] = []
   let next = 0
@@ -381,12 +386,12 @@ const searcher = <P extends Part>(session: Session, brancher: Brancher<P>): Sear
     if (begun === 0) begun = now
     const share = steps - moved > 8 ? STALLED_SHARE : SHARE
     if (attacking > share * (now - begun)) return
-    const aims = parts
+    const targets = parts
       .filter((p) => !(p.lower > 0))
       .sort((p, q) => p.violation - q.violation)
       .slice(0, 64)
       .map(({ goal, conjunction, box, point }) => ({ goal, conjunction, box, start: point }))
-    if (aims.length > 0) await attack(session, aims, now + 0.1 * budget.left())
+    if (targets.length > 0) await attack(decision, targets, now + 0.1 * budget.left())
     attacking += budget.seconds() - now
   }
   const take = async (parts: readonly P[], plan: Sized<P>): Promise<void> => {
@@ -400,7 +405,7 @@ const searcher = <P extends Part>(session: Session, brancher: Brancher<P>): Sear
           if (p.node !== undefined) p.node.refuted = brancher.refuted(p)
           continue
         }
-        if (p.violation <= p.goal.conjunctions[p.conjunction].near) await confirmPoint(bench, p.goal, p.point)
+        if (p.violation <= p.goal.conjunctions[p.conjunction].near) await confirmPoint(prepared, p.goal, p.point)
         open.push(p.lower, { ...p, point: FORGOTTEN }, p.violation)
         bytes += brancher.bytes(p)
       }
@@ -450,13 +455,13 @@ const searcher = <P extends Part>(session: Session, brancher: Brancher<P>): Sear
 }
 
 /** Branch and bound over the inputs. */
-const overInputs = ({ bench }: Session): Brancher<Cell> => {
+const overInputs = ({ prepared }: Decision): Brancher<Cell> => {
   const trees: SearchTree[] = []
   return {
     name: 'inputs',
-    pool: bench.inputs,
+    pool: prepared.inputs,
     roots: async (goal) => ({
-      parts: [{ ...rootCell(goal), ...planted(bench, trees, goal.at) }],
+      parts: [{ ...rootCell(goal), ...planted(prepared, trees, goal.at) }],
       proved: Number.POSITIVE_INFINITY,
     }),
     bytes: ({ goal, box }) => 16 * box.lower.length + 16 * goal.conjunctions.length + 300,
@@ -470,7 +475,7 @@ const overInputs = ({ bench }: Session): Brancher<Cell> => {
 }
 
 /** The root of a new tree, where trees are kept. */
-const planted = ({ options }: Bench, trees: SearchTree[], at: number, conjunction?: number): Placed => {
+const planted = ({ options }: Prepared, trees: SearchTree[], at: number, conjunction?: number): Placed => {
   if (!options.trace) return {}
   const root = {}
   trees.push({ at, root, ...(conjunction === undefined ? {} : { conjunction }) })
@@ -478,8 +483,8 @@ const planted = ({ options }: Bench, trees: SearchTree[], at: number, conjunctio
 }
 
 /** CROWN of the whole box, alpha-CROWN of the rows that it leaves open, and branch and bound over ReLUs for the conjunctions that are still. */
-const overRelus = (session: Session): Brancher<Branch> => {
-  const { bench, note, count } = session
+const overRelus = (decision: Decision): Brancher<Branch> => {
+  const { prepared, note, count } = decision
   const trees: SearchTree[] = []
   const roots = async (goal: Goal) => {
     const { conjunctions } = goal
@@ -496,14 +501,14 @@ const overRelus = (session: Session): Brancher<Branch> => {
         if (e > margins[g] && e < Number.POSITIVE_INFINITY) margins[g] = e
       })
     const all = rowsOf(conjunctions.map((_, g) => g))
-    let found = await bench.root.crown(goal.box, wanted(all))
+    let found = await prepared.root.crown(goal.box, wanted(all))
     count(1)
     judged(all, found.lower)
     let rows = all
     let open = conjunctions.map((_, g) => g).filter((g) => !(margins[g] > 0))
     if (open.length > 0) {
       const some = rowsOf(open)
-      const raised = await bench.root.alpha(
+      const raised = await prepared.root.alpha(
         goal.box,
         wanted(some),
         {
@@ -523,27 +528,27 @@ const overRelus = (session: Session): Brancher<Branch> => {
     }
     const proved = Math.min(Number.POSITIVE_INFINITY, ...margins.filter((m) => m > 0))
     for (const g of conjunctions.keys()) {
-      const { node } = open.includes(g) ? { node: undefined } : planted(bench, trees, goal.at, g)
+      const { node } = open.includes(g) ? { node: undefined } : planted(prepared, trees, goal.at, g)
       if (node === undefined) continue
       const own = rows.map((r, i) => ({ ...r, i })).filter((r) => r.g === g)
       const best = own.reduce((a, b) => (found.lower[b.i] > found.lower[a.i] ? b : a), own[0])
       node.refuted = best === undefined ? {} : { slopes: joined(found.slopes(best.i)) }
     }
     if (open.length === 0) return { parts: [], proved }
-    const brancher = await bench.relus.pick(1)
+    const brancher = await prepared.relus.pick(1)
     const parts = open.map((g) => {
       const own = rows.map((r, i) => ({ ...r, i })).filter((r) => r.g === g)
       const best = own.reduce((a, b) => (found.lower[b.i] > found.lower[a.i] ? b : a))
       // Weights begin with half on the best row.
       const weights = Float64Array.from(own, (r) => 0.5 / own.length + (r === best ? 0.5 : 0))
       const root = brancher.root(goal, g, found.hidden, found.slopes(best.i), weights)
-      return { ...root, lower: margins[g], ...planted(bench, trees, goal.at, g) }
+      return { ...root, lower: margins[g], ...planted(prepared, trees, goal.at, g) }
     })
     return { parts, proved }
   }
   return {
     name: 'relus',
-    pool: bench.relus,
+    pool: prepared.relus,
     roots,
     bytes: branchBytes,
     split: (branch) => {
@@ -571,9 +576,9 @@ const joined = (parts: readonly Float32Array[]): Float32Array => Float32Array.fr
 const [FEW_INPUTS, MANY_INPUTS] = [20, 128]
 
 /** Which kinds of split are tried: the first begins. */
-const kinds = ({ bench, goals }: Session): readonly ('inputs' | 'relus')[] => {
-  const { split } = bench.options
-  if (!hasRelus(bench.subject)) return ['inputs']
+const kinds = ({ prepared, goals }: Decision): readonly ('inputs' | 'relus')[] => {
+  const { split } = prepared.options
+  if (!hasRelus(prepared.subject)) return ['inputs']
   if (split !== 'auto') return [split]
   const free = Math.max(0, ...goals.map(({ box }) => freeInputs(box)))
   return free <= FEW_INPUTS ? ['inputs'] : free <= MANY_INPUTS ? ['relus', 'inputs'] : ['relus']
@@ -586,11 +591,11 @@ const HEAD_START = 5e9
 type Proved = Pick<Verification, 'lower' | 'trees'>
 
 /** Searches, by turns where there are several, each with as much work as the others. Throws any end but a proof. */
-const searched = async (session: Session): Promise<Proved> => {
-  const { budget, note, goals, bench } = session
-  if (bench.options.rounding !== 'none') for (const { of } of goals) requireFloat32(of)
-  const searchers = kinds(session).map((kind) =>
-    kind === 'inputs' ? searcher(session, overInputs(session)) : searcher(session, overRelus(session)),
+const searched = async (decision: Decision): Promise<Proved> => {
+  const { budget, note, goals, prepared } = decision
+  if (prepared.options.rounding !== 'none') for (const { of } of goals) requireFloat32(of)
+  const searchers = kinds(decision).map((kind) =>
+    kind === 'inputs' ? searcher(decision, overInputs(decision)) : searcher(decision, overRelus(decision)),
   )
   const lower = () => Math.max(...searchers.map((s) => s.lower()))
   const stuck = new Set<Searcher>()
@@ -609,7 +614,7 @@ const searched = async (session: Session): Promise<Proved> => {
       // The other kind of split may do.
       state = 'stuck'
     }
-    if (state === 'proved') return { lower: turn.proved(), trees: bench.options.trace ? turn.trees : undefined }
+    if (state === 'proved') return { lower: turn.proved(), trees: prepared.options.trace ? turn.trees : undefined }
     if (state === 'stuck') stuck.add(turn)
     if (stuck.size === searchers.length)
       throw new Ended('unknown', lower(), undefined, 'a part is undecided whose inputs have no float32 between them')
@@ -638,8 +643,8 @@ export const extentOf = ({ cases }: UnsafeProperty): PropertyExtent => ({
 })
 
 /** What a refusal says, and whether bounds that round to nearest would go on. */
-const reasonOf = ({ bench }: Session, e: MixtrainException): string => {
-  const { subject, options } = bench
+const reasonOf = ({ prepared }: Decision, e: MixtrainException): string => {
+  const { subject, options } = prepared
   const own = show(e.error)
   return e.error.kind === 'unsupported' && options.rounding !== 'none' && !refusedBy(subject, 'none')
     ? `${own}; bounds that round to nearest (--rounding none) may decide it, without a proof`
@@ -648,26 +653,28 @@ const reasonOf = ({ bench }: Session, e: MixtrainException): string => {
 
 /** The goals of all cases: what is near 0 depends on the outputs at the centres of their boxes. */
 const goalsFor = async (
-  { options, hunter }: Bench,
+  { options, propertyAttack }: Prepared,
   { cases }: UnsafeProperty,
   { constraints, conjunctions }: PropertyExtent,
 ): Promise<readonly Goal[]> => {
-  const centres = await hunter.outputs(cases.map((c) => Float32Array.from(c.lower, (l, i) => 0.5 * (l + c.upper[i]))))
+  const centres = await propertyAttack.outputs(
+    cases.map((c) => Float32Array.from(c.lower, (l, i) => 0.5 * (l + c.upper[i]))),
+  )
   const extent = goalExtent(constraints, conjunctions)
   return cases.flatMap((c, at) => goalsOf(c, at, extent, centres[at], options.rounding))
 }
 
 /** Attacks, then searches. Throws an end other than unsat. */
-const decided = async (start: Session, property: UnsafeProperty, extent: PropertyExtent): Promise<Proved> => {
+const decided = async (start: Decision, property: UnsafeProperty, extent: PropertyExtent): Promise<Proved> => {
   try {
-    const session = { ...start, goals: await goalsFor(start.bench, property, extent) }
+    const decision = { ...start, goals: await goalsFor(start.prepared, property, extent) }
     try {
-      await attackAll(session)
+      await attackAll(decision)
     } catch (e) {
       // What cannot be attacked may be bounded yet.
       if (!another(e) && !(e instanceof OutOfTime)) throw e
     }
-    return await searched(session)
+    return await searched(decision)
   } catch (e) {
     if (e instanceof OutOfTime) throw new Ended('timeout', Number.NEGATIVE_INFINITY, undefined, e.message)
     if (another(e)) throw new Ended('unknown', Number.NEGATIVE_INFINITY, undefined, reasonOf(start, e))
@@ -682,13 +689,13 @@ export interface Decider {
   readonly close: () => void
 }
 
-const benchOf = async (
+const prepare = async (
   region: Region,
   budget: Budget,
   subject: Subject,
   { constraints, conjunctions }: PropertyExtent,
   options: Required<DecisionOptions>,
-): Promise<Bench> => {
+): Promise<Prepared> => {
   const { rounding, batchSize } = options
   const extent = goalExtent(constraints, conjunctions)
   const width = region.backend.dtype === 'f32' ? 4 : 8
@@ -696,7 +703,7 @@ const benchOf = async (
   return {
     subject,
     options,
-    hunter: hunter(region, budget, subject, constraints),
+    propertyAttack: propertyAttack(region, budget, subject, constraints),
     root: rootOf(region, budget, subject, rounding),
     inputs: pool(budget, batchSize, (batch) =>
       firstOf(way === undefined ? inputWays(budget.memory, width) : [way], async (w, isLast) => {
@@ -708,7 +715,7 @@ const benchOf = async (
       }),
     ),
     relus: pool(budget, batchSize, (batch) => reluBrancher(region, budget)(subject, { batch, rounding, ...BRANCH })),
-    referee: refereeOf(region, budget, subject, rounding),
+    pointCheck: pointCheckOf(region, budget, subject, rounding),
   }
 }
 
@@ -725,7 +732,7 @@ export const ADDRESSABLE = 65535 * 65536 - 2 ** 24
  *   split are tried by turns.
  * - All cases share one queue. Plans are made for 1, 8, 64 subproblems as there are so many. What does not fit the memory is bounded in parts, then by CROWN-IBP, then by intervals.
  *
- * `sat` comes with a point that lies in the box and satisfies the constraints, as they were meant and in the arithmetic that `rounding` names (robust/judge.ts).
+ * `sat` comes with a point that lies in the box and satisfies the constraints, as they were meant and in the arithmetic that `rounding` names (robust/counterexample-check.ts).
  * `unsat` means that every part of the box was closed by a bound that rounds outward, optimized slopes and multipliers included, since any of them are sound: a
  * theorem about what `rounding` names (core/rounding.ts). With `rounding: 'none'` bounds round to nearest and count above `SAFETY`, which is no proof. A
  * bound that is NaN or infinite never counts. What is neither is `unknown` or, where the time left does not suffice for what comes next, `timeout`; a network whose bounds are
@@ -740,31 +747,31 @@ export const decider =
     requireIeee(backend.name, rounding)
     const { region, close } = openRegion(backend)
     const budget = budgetOf(region, backend.name === 'wasm' ? Math.min(options.memory, ADDRESSABLE) : options.memory)
-    const bench = await benchOf(region, budget, subject, extent, options)
+    const prepared = await prepare(region, budget, subject, extent, options)
     return {
       decide: async (property, { timeout = TIMEOUT, progress = () => undefined } = {}) => {
         checked(subject, extent, property)
         let bounded = 0
-        let last: Parameters<Session['note']>[0] = { phase: 'attack', at: 0, open: 0, lower: Number.NEGATIVE_INFINITY }
+        let last: Parameters<Decision['note']>[0] = { phase: 'attack', at: 0, open: 0, lower: Number.NEGATIVE_INFINITY }
         const shown = async () => progress({ ...last, bounded, seconds: budget.seconds() })
         budget.start(timeout, shown)
         const end = await (async () => {
           try {
-            const note: Session['note'] = (p) => {
+            const note: Decision['note'] = (p) => {
               last = p
               return shown()
             }
             const count = (n: number) => {
               bounded += n
             }
-            return await decided({ bench, budget, goals: [], note, count }, property, extent)
+            return await decided({ prepared, budget, goals: [], note, count }, property, extent)
           } catch (e) {
             if (e instanceof Ended) return e
             throw e
           }
         })()
         const common = { bounded, seconds: budget.seconds() }
-        const doubt = await bench.referee.doubt()
+        const doubt = await prepared.pointCheck.doubt()
         return end instanceof Ended
           ? {
               verdict: end.verdict,
@@ -779,7 +786,7 @@ export const decider =
           : { verdict: 'unsat', counterexample: undefined, reason: undefined, ...end, ...common }
       },
       close: () => {
-        bench.referee.close()
+        prepared.pointCheck.close()
         close()
       },
     }

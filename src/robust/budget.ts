@@ -68,7 +68,7 @@ const FIRST = 1.5
 const MARGIN = 1.2
 
 /** Multiply-adds of a plan, and its instructions; what is repeated counts as often as it may be. */
-export const workOf = ({ code }: Pick<Plan, 'code'>): { readonly work: number; readonly instructions: number } => {
+export const costOf = ({ code }: Pick<Plan, 'code'>): { readonly work: number; readonly instructions: number } => {
   let [work, instructions, times] = [0, 0, 1]
   for (let at = 0; at < code.length && code[at] !== Opcode.halt; at += code[at + 1]) {
     if (code[at] === Opcode.repeat) times = Math.max(1, code[at + 5])
@@ -127,7 +127,7 @@ export const budgetOf = (region: Region, memory: number): Budget => {
       node = Math.min(8 * NODE, Math.max(NODE, (performance.now() - from) / 1000 / (count + (numbers * NUMBER) / NODE)))
       const release = once(program.release)
       region.defer(release)
-      const { work, instructions } = workOf(plan)
+      const { work, instructions } = costOf(plan)
       let seen: number | undefined
       const estimate = () => seen ?? FIRST * (INSTRUCTION * instructions + work / rate)
       return {

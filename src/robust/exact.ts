@@ -273,7 +273,7 @@ export const evaluateExactly = (
 ): ExactTensor => finite(evaluateGraph(output, given, pause))
 
 /** Multiplications that one pass over digits of a graph takes, about. */
-export const workOf = (output: Tensor): number =>
+export const multiplicationsOf = (output: Tensor): number =>
   order([output]).reduce((n, x) => {
     const op = x.op as AnyOp
     const terms =

@@ -19,7 +19,6 @@ import {
   subRounded,
   sum,
 } from '../ops/index.ts'
-import { anatomy } from '../tape/anatomy.ts'
 import type { Boxes } from '../tape/ibp.ts'
 import { linearBounds } from '../tape/linear-bounds.ts'
 import { substitute } from '../tape/tape.ts'
@@ -274,10 +273,3 @@ export const violationOf = ({ conjunctions }: Pick<Goal, 'conjunctions'>, y: Arr
 
 /** Free inputs of a box. */
 export const freeInputs = ({ lower, upper }: Box): number => lower.reduce((n, l, i) => n + Number(upper[i] > l), 0)
-
-/** Hidden neurons of a network. */
-export const neuronsOf = (subject: Subject): number => {
-  const x = input('x', [1, ...subject.input])
-  const y = outputOf(subject, x)
-  return anatomy(y, new Map([[x, interval(x, x)]])).hidden.reduce((n, h) => n + S.size(h.shape), 0)
-}

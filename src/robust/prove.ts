@@ -173,7 +173,7 @@ const refuted = (
   return undefined
 }
 
-interface Part {
+interface Subproblem {
   readonly group: Group
   readonly region: Region
   readonly hint?: SearchNode | undefined
@@ -191,7 +191,7 @@ export async function* prove(query: Query, { leaves, inputs = 10, trees = [] }: 
     const own = trees.filter(({ at: where }) => where === g)
     const each = own.length === group.cases.length && own.every(({ conjunction }) => conjunction !== undefined)
     const start = whole(query, group)
-    const stack: Part[] = []
+    const stack: Subproblem[] = []
     if (each && group.cases.length > 0) {
       // Splits of ReLUs inherit what backward passes found over the whole box.
       const region = known(query.network, query.semantics, start, 'crown')
@@ -205,7 +205,6 @@ export async function* prove(query: Query, { leaves, inputs = 10, trees = [] }: 
         })
     } else stack.push({ group, region: start, hint: own[0]?.conjunction === undefined ? own[0]?.root : undefined })
     for (let part = stack.pop(); part !== undefined; part = stack.pop()) {
-      await Promise.resolve()
       const { hint } = part
       const line = hint === undefined ? undefined : lineOf(neurons, hint)
       const followed = line === undefined ? undefined : followedBy(query, part.region, line)

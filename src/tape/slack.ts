@@ -50,7 +50,7 @@ import { atPlaces } from './patches.ts'
 import { type Context, type Covering, describe, type Ends, type Gathered, type Rows } from './rows.ts'
 
 /**
- * Backward walks that hold in spite of rounding.
+ * Backward walks that hold in spite of rounding (proofs/Walk.v, for points that are known exactly).
  *
  * What a walk keeps true, for the lower bound of a functional (the upper one likewise), in exact arithmetic and for every execution that the
  * semantics names, v_x being its value of node x:

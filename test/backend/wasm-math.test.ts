@@ -1,8 +1,8 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Backend } from '../../src/backend/backend.ts'
-import { Combine, LoopMode, Micro } from '../../src/core/lowering.ts'
-import { encodeLoop, micro, open, planOf, random, runPlan } from './wasm-programs.ts'
+import { Micro } from '../../src/core/lowering.ts'
+import { micro, open, random, runPlan, unaryPlan } from './wasm-programs.ts'
 
 let b: Backend
 test.before(async () => {
@@ -10,19 +10,8 @@ test.before(async () => {
 })
 test.after(() => b.dispose())
 
-const evaluate = async (m: Micro, x: Float32Array): Promise<Float32Array> => {
-  const spec = {
-    dims: [x.length],
-    mode: LoopMode.map,
-    combine: Combine.sum,
-    kept: 1,
-    out: { offset: 0, strides: [1] },
-    inputs: [{ offset: 0, strides: [1] }],
-    temporaries: 1,
-    ops: [[m, 1, 0, 0, 0]] as const,
-  }
-  return (await runPlan(b, planOf([encodeLoop(spec)], [x.length], [x.length]), [x]))[0]
-}
+const evaluate = async (m: Micro, x: Float32Array): Promise<Float32Array> =>
+  (await runPlan(b, unaryPlan(m, x.length), [x]))[0]
 
 /** The distance from f32 `got` to f64 `exact` in units of the last place of `exact` (the subnormal spacing at least). */
 const ulps = (got: number, exact: number): number => {

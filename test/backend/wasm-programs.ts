@@ -105,6 +105,25 @@ export const encodeLoop = (l: LoopSpec, work = WIDE): readonly number[] => {
 const f = Math.fround
 const nan = Number.NaN
 
+/** A plan of one function on n numbers. */
+export const unaryPlan = (m: Micro, n: number): ReturnType<typeof planOf> =>
+  planOf(
+    [
+      encodeLoop({
+        dims: [n],
+        mode: LoopMode.map,
+        combine: Combine.sum,
+        kept: 1,
+        out: { offset: 0, strides: [1] },
+        inputs: [{ offset: 0, strides: [1] }],
+        temporaries: 1,
+        ops: [[m, 1, 0, 0, 0]] as const,
+      }),
+    ],
+    [n],
+    [n],
+  )
+
 /** The exact scalar semantics of every micro-operation but those that `inexact` lists, which are given in f64. */
 export const inexact: readonly Micro[] = [
   ...[Micro.exp, Micro.log, Micro.tanh, Micro.sigmoid],

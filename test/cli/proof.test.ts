@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync, gzipSync } from 'node:zlib'
 import { test } from 'uvu'
@@ -59,6 +59,20 @@ test(
     const { out } = await mixtrain(['verify', network, fails, '--proof', proof])
     assert.match(out, /^sat\n/)
     assert.is((await json(['check', proof, '--model', network, '--property', fails])).verdict, 'sat')
+    // The verdict is there all the same.
+    const executed = await mixtrain([
+      'verify',
+      network,
+      fails,
+      '--semantics',
+      'deployed',
+      '--proof',
+      join(folder, 'none'),
+    ])
+    assert.is(executed.code, 2)
+    assert.match(executed.out, /^sat\n/)
+    assert.match(executed.err, /no proof of the verdict sat was found: .*--semantics real/)
+    assert.not(existsSync(join(folder, 'none')))
   }),
 )
 

@@ -33,12 +33,12 @@ const lines = (
 
 // ---- bounds --------------------------------------------------------------------------------------------------------
 
-/** What no method can bound as yet, by what its message says. */
-const LIMITS = /matmul|0\.333|maximum/
+/** What is refused: a product of two stacks that both depend on the input, under outward rounding. */
+const LIMITS = /outward rounding of .*matmul\(\[[\d,]+\], \[[\d,]+\]\) is not supported/
 
 test('every method bounds what is taken apart and put together, outward too', async () => {
   const margin = 0.25
-  let bounded = 0
+  let [bounded, refusals] = [0, 0]
   for (const [name, c] of Object.entries(STRUCTURE)) {
     const model = right(decode(c))
     const x = input('x', [2, ...model.input.shape])
@@ -55,6 +55,8 @@ test('every method bounds what is taken apart and put together, outward too', as
         const result = await E.tryCatch(values, (cause) => cause as Error)
         if (E.isLeft(result)) {
           assert.match(result.left.message, LIMITS, `${name}: ${result.left.message}`)
+          assert.ok(rounding !== 'none' && name.startsWith('MatMul of two values'), name)
+          refusals++
           continue
         }
         const [lower, upper] = await result.right
@@ -68,7 +70,7 @@ test('every method bounds what is taken apart and put together, outward too', as
         bounded++
       }
   }
-  assert.ok(bounded > 550, `${bounded}`)
+  assert.ok(bounded > 550 && refusals <= 12, `${bounded} bounded, ${refusals} refused`)
 })
 
 test('choices of elements are bounded by what they choose, exactly', async () => {

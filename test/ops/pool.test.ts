@@ -63,7 +63,7 @@ test.after(() => simd.dispose())
 test('max pooling with any padding, stride and dilation: values and gradients are those of the elements inside', () =>
   check(60, fc.tuple(pools, numbers(25, -9, -1)), async ([pool, data]) => {
     const windows = windowsOf(pool)
-    if (windows === undefined || windows.some((w) => w.length === 0)) return
+    if (windows === undefined || windows.some((w) => w.length === 0)) return fc.pre(false)
     const [h, w] = pool.map
     // Distinct, all below 0, some of them huge: no padding may win.
     const values = Float32Array.from({ length: h * w }, (_, i) => (data[i] - i / 64) * (i % 4 === 0 ? 2 ** 120 : 1))
@@ -86,7 +86,7 @@ test('max pooling with any padding, stride and dilation: values and gradients ar
 test('a window in the padding alone is refused by name', () =>
   check(60, pools, (pool) => {
     const windows = windowsOf(pool)
-    if (windows === undefined || windows.every((w) => w.length > 0)) return
+    if (windows === undefined || windows.every((w) => w.length > 0)) return fc.pre(false)
     const x: Tensor = O.input('x', [2, 3, ...pool.map])
     let message = ''
     try {
@@ -103,7 +103,7 @@ test('a window in the padding alone is refused by name', () =>
 test('bounds of padded pools by every method and rounding are finite, hold, and are the box of the maxima where nothing precedes', () =>
   check(12, fc.tuple(pools, numbers(25, -3, 3), numbers(25, 0, 2)), async ([pool, data, widths]) => {
     const windows = windowsOf(pool)
-    if (windows === undefined || windows.some((w) => w.length === 0)) return
+    if (windows === undefined || windows.some((w) => w.length === 0)) return fc.pre(false)
     const [h, w] = pool.map
     const n = h * w
     const lower = Float32Array.from({ length: n }, (_, i) => Math.fround(data[i] - 4))

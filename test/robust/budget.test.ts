@@ -4,7 +4,7 @@ import { openRegion } from '../../src/backend/region.ts'
 import { wasm } from '../../src/backend/wasm.ts'
 import { MixtrainException } from '../../src/core/error.ts'
 import * as O from '../../src/ops/index.ts'
-import { argumentsOf, budgetOf, OutOfTime, workOf } from '../../src/robust/budget.ts'
+import { argumentsOf, budgetOf, costOf, OutOfTime } from '../../src/robust/budget.ts'
 import { plan } from '../../src/tape/plan.ts'
 import { right } from '../shared.ts'
 
@@ -26,7 +26,7 @@ const product = () => {
 
 test('the work of a plan counts multiply-adds', () => {
   const { inputs, outputs } = product()
-  assert.is(workOf(plan(outputs, inputs)).work, 8 * 16 * 4)
+  assert.is(costOf(plan(outputs, inputs)).work, 8 * 16 * 4)
 })
 
 test('what would end too late is not begun', async () => {

@@ -2,6 +2,7 @@ import type { Backend } from '../backend/backend.ts'
 import { openDevice } from '../backend/device.ts'
 import { reference } from '../backend/reference.ts'
 import { MixtrainException } from '../core/error.ts'
+import { lazily } from '../core/lazily.ts'
 import { interval } from '../core/op.ts'
 import {
   above,
@@ -21,7 +22,7 @@ import { dependents } from '../tape/anatomy.ts'
 import { ibp } from '../tape/linear-bounds.ts'
 import { compile } from '../tape/run.ts'
 import { type Constraint, type ExactConstraint, outputOf, type Subject, type UnsafeCase } from './counterexample.ts'
-import { type ExactTensor, evaluateExactly, exactDoubles, exactTensor, Inexact, workOf } from './exact.ts'
+import { type ExactTensor, evaluateExactly, exactDoubles, exactTensor, Inexact, multiplicationsOf } from './exact.ts'
 
 // ---- exact checks ----------------------------------------------------------------------------------------------------
 
@@ -84,8 +85,8 @@ export interface Counterexample {
   readonly decimals: { readonly x: readonly string[]; readonly y: readonly string[] }
 }
 
-/** Judges points by what the bounds of the search are about, whatever its device is. */
-export interface Judge {
+/** Checks points by what the bounds of the search are about, whatever its device is. */
+export interface CounterexampleCheck {
   /** Outputs at a point, in doubles. */
   readonly outputs: (x: Float64Array) => Promise<Float64Array>
   /** The point, moved into the box where rounding left it outside, if it is a counterexample of its case. */
@@ -109,14 +110,6 @@ const isNear = ({ coefficients, bound }: Constraint, y: Float64Array): boolean =
     size += Math.abs(coefficients[i] * y[i])
   }
   return !(value > NEAR * size)
-}
-
-const lazily = <A>(make: () => Promise<A>): (() => Promise<A>) => {
-  let made: Promise<A> | undefined
-  return () => {
-    made ??= make()
-    return made
-  }
 }
 
 /** Decimals of outputs such that constraints hold of the decimals; as few digits as do. */
@@ -143,15 +136,19 @@ const decimalOf = (text: string): Rational => {
 }
 
 /**
- * A judge of counterexamples.
+ * Whether points are counterexamples.
  *
  * - `real`, or bounds that round to nearest: a point counts if exact rational arithmetic says so (robust/exact.ts), for networks that it can evaluate, or if bounds of the point itself do that round outward,
- *   which come first for large networks. With `rounding: 'none'` float64 decides for networks that neither can judge.
+ *   which come first for large networks. With `rounding: 'none'` float64 decides for networks that neither can decide.
  * - `deployed`: a point of float32 numbers counts if a float32 execution of the network, whose outputs are exact numbers then, says so.
  *
  * The box and the constraints are those that were meant: exact, strict where they are. A point that is not confirmed is tried again a little further inside its box.
  */
-export const judge = async (subject: Subject, rounding: Rounding = 'none', device?: Backend): Promise<Judge> => {
+export const counterexampleCheck = async (
+  subject: Subject,
+  rounding: Rounding = 'none',
+  device?: Backend,
+): Promise<CounterexampleCheck> => {
   const backend = reference()
   const x = input('x', [1, ...subject.input])
   const y = outputOf(subject, x)
@@ -178,7 +175,7 @@ export const judge = async (subject: Subject, rounding: Rounding = 'none', devic
 
   /** The network as it is executed in float32. */
   const execution = lazily(async () => {
-    const on = await float32()
+    const on = await float32.get()
     const { run, release } = await compile(on)([y], [x])
     const [a, b] = [on.alloc(size), on.alloc(subject.outputs)]
     released.push(() => {
@@ -195,7 +192,7 @@ export const judge = async (subject: Subject, rounding: Rounding = 'none', devic
 
   /** Outward bounds of the outputs over a box of float32 numbers round the point. */
   const enclosure = lazily(async () => {
-    const on = await float32()
+    const on = await float32.get()
     const ends = [input('lower', x.shape), input('upper', x.shape)]
     const boxes = new Map([[x, interval(ends[0], ends[1])]])
     if (!dependents([y], boxes).has(y)) throw new Inexact('its output does not depend on the input')
@@ -220,14 +217,14 @@ export const judge = async (subject: Subject, rounding: Rounding = 'none', devic
     }
   })
 
-  const work = workOf(y)
+  const work = multiplicationsOf(y)
 
   type Verdict =
     | { readonly kind: 'yes'; readonly y: ExactTensor }
     | { readonly kind: 'no' }
     | { readonly kind: 'unknown'; readonly reason: string }
 
-  const judged = ({ unsafe }: UnsafeCase, exact: ExactTensor): Verdict =>
+  const decided = ({ unsafe }: UnsafeCase, exact: ExactTensor): Verdict =>
     unsafe.some((u) => u.every((c) => meetsExactly(c, exact))) ? { kind: 'yes', y: exact } : { kind: 'no' }
 
   const byExactArithmetic = (c: UnsafeCase, point: readonly Rational[], late: () => boolean): Verdict => {
@@ -235,7 +232,7 @@ export const judge = async (subject: Subject, rounding: Rounding = 'none', devic
       const value = evaluateExactly(y, new Map([[x, exactTensor(point)]]), () => {
         if (late()) throw new Inexact('the time is up')
       })
-      return judged(c, value)
+      return decided(c, value)
     } catch (e) {
       if (!(e instanceof Inexact)) throw e
       return { kind: 'unknown', reason: e.reason }
@@ -244,7 +241,7 @@ export const judge = async (subject: Subject, rounding: Rounding = 'none', devic
 
   const byBounds = async (c: UnsafeCase, point: readonly Rational[], near: Float64Array): Promise<Verdict> => {
     try {
-      const [l, u] = await (await enclosure())(point)
+      const [l, u] = await (await enclosure.get())(point)
       if (![...l, ...u].every(Number.isFinite)) return { kind: 'unknown', reason: 'bounds of the point are not finite' }
       const both = exactDoubles([...l, ...u])
       const half = (start: number): ExactTensor => ({
@@ -346,7 +343,7 @@ export const judge = async (subject: Subject, rounding: Rounding = 'none', devic
         const moved = at[i] + share * (0.5 * (l + upper[i]) - at[i])
         return Math.min(Math.max(Math.fround(moved), l), upper[i])
       })
-      const value = await (await execution())(point)
+      const value = await (await execution.get())(point)
       if (c.unsafe.some((u) => u.every((k) => meets(k, value)))) {
         const exact = exactDoubles(value.map((v) => (Number.isFinite(v) ? v : 0)))
         return found(c, Array.from(point, fromDouble), exact)

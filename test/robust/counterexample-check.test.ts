@@ -9,7 +9,7 @@ import { decodeVnnlib, type ExactConstraint, type Property } from '../../src/for
 import * as O from '../../src/ops/index.ts'
 import { type PropertyOptions, verifyProperty } from '../../src/robust/branch-and-bound.ts'
 import { type Subject, watching } from '../../src/robust/counterexample.ts'
-import { judge } from '../../src/robust/judge.ts'
+import { counterexampleCheck } from '../../src/robust/counterexample-check.ts'
 import { SEED } from '../ops/property.ts'
 import { right } from '../shared.ts'
 
@@ -111,7 +111,7 @@ test('where float32 has no number of the box, deployed says why', async () => {
   assert.match(reason as string, /input 0 has no float32 number/)
 })
 
-test('sums that cancel: real arithmetic and executions are different judges', async () => {
+test('sums that cancel: real arithmetic and executions are different', async () => {
   // relu(2^60 x + 1) - relu(2^60 x) is 1 in real arithmetic, 0 in float32 and float64.
   const net = dense(
     1,
@@ -127,12 +127,12 @@ test('sums that cancel: real arithmetic and executions are different judges', as
   const { verdict, counterexample } = await verdictOf(net, low, { rounding: DEPLOYED })
   assert.equal([verdict, counterexample?.decimals.y], ['sat', ['0']])
   assert.is.not((await verdictOf(net, high, { rounding: DEPLOYED })).verdict, 'sat')
-  const referee = await judge(net, REAL)
+  const points = await counterexampleCheck(net, REAL)
   const [c] = propertyOf(low).cases
-  assert.is(await referee.check(c, [1.5]), undefined)
-  assert.match(referee.doubt() as string, /a counterexample in float64, but not in real arithmetic/)
-  assert.is(referee.doubt(), undefined)
-  referee.close()
+  assert.is(await points.check(c, [1.5]), undefined)
+  assert.match(points.doubt() as string, /a counterexample in float64, but not in real arithmetic/)
+  assert.is(points.doubt(), undefined)
+  points.close()
 })
 
 test('an output just at its bound is judged exactly, on networks of any weights', async () => {
@@ -147,7 +147,7 @@ test('an output just at its bound is judged exactly, on networks of any weights'
         const z = [...pair(j).map((a, i) => times(exact(a), exact(x[i]))), exact(b[j])].reduce(plus)
         return z.numerator > 0n ? times(z, exact(v[j])) : exact(0)
       }).reduce(plus, exact(c[0]))
-      const referee = await judge(net, REAL)
+      const points = await counterexampleCheck(net, REAL)
       try {
         const at = async (strict: boolean, by: bigint) => {
           const bound = value.numerator * 2n ** 400n + by * value.denominator
@@ -158,7 +158,7 @@ test('an output just at its bound is judged exactly, on networks of any weights'
             exact: { indices: [0], coefficients: [value.denominator * 2n ** 400n], bound, strict },
           }
           const ends = Float64Array.from(x)
-          const found = await referee.check(
+          const found = await points.check(
             { lower: ends, upper: ends, outward: { lower: ends, upper: ends }, unsafe: [[constraint]] },
             x,
           )
@@ -169,7 +169,7 @@ test('an output just at its bound is judged exactly, on networks of any weights'
           [true, false, true, false],
         )
       } finally {
-        referee.close()
+        points.close()
       }
     }),
     { seed: SEED, numRuns: 40 },

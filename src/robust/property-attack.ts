@@ -11,7 +11,7 @@ import { outputOf, type Subject, violation } from './counterexample.ts'
 import type { Box, Goal } from './goals.ts'
 
 /** Where an attack starts: a box, one of the goal's conjunctions, and a point of the box. */
-export interface Aim {
+export interface AttackTarget {
   readonly goal: Goal
   readonly conjunction: number
   readonly box: Box
@@ -19,17 +19,17 @@ export interface Aim {
 }
 
 /** The point of the least violation on the way from a start; at most 0: it looks like a counterexample. */
-export interface Caught {
-  readonly aim: Aim
+export interface AttackResult {
+  readonly target: AttackTarget
   readonly x: Float32Array
   readonly violation: number
 }
 
-export interface Hunter {
+export interface PropertyAttack {
   /** Ascends from each start, until so many seconds of the budget are over: then with fewer steps or from fewer starts. */
-  readonly ascend: (aims: readonly Aim[], until?: number) => Promise<readonly Caught[]>
+  readonly ascend: (targets: readonly AttackTarget[], until?: number) => Promise<readonly AttackResult[]>
   /** Violations of the starts themselves. */
-  readonly look: (aims: readonly Aim[], until?: number) => Promise<readonly Caught[]>
+  readonly look: (targets: readonly AttackTarget[], until?: number) => Promise<readonly AttackResult[]>
   /** Outputs at points, `[outputs]` each. */
   readonly outputs: (points: readonly Float32Array[]) => Promise<readonly Float32Array[]>
 }
@@ -86,12 +86,12 @@ const lookOf = (subject: Subject, rows: number, images: number): Graph => {
   return { inputs: [x, spec, bound], outputs: [violation(y, spec, bound), y] }
 }
 
-/** Rows of the aims' conjunctions, `[rows, images, outputs]` and `[rows, images]`; a short conjunction repeats its rows, missing aims the first ones. */
-const specified = (aims: readonly Aim[], rows: number, images: number, outputs: number) => {
+/** Rows of the targets' conjunctions, `[rows, images, outputs]` and `[rows, images]`; a short conjunction repeats its rows, missing targets the first ones. */
+const specified = (targets: readonly AttackTarget[], rows: number, images: number, outputs: number) => {
   const spec = new Float32Array(rows * images * outputs)
   const bound = new Float32Array(rows * images)
   for (let i = 0; i < images; i++) {
-    const { goal, conjunction } = aims[i % aims.length]
+    const { goal, conjunction } = targets[i % targets.length]
     const c = goal.conjunctions[conjunction]
     for (let k = 0; k < rows; k++) {
       const r = k % c.rows.length
@@ -102,9 +102,14 @@ const specified = (aims: readonly Aim[], rows: number, images: number, outputs: 
   return { spec, bound }
 }
 
-const columns = (aims: readonly Aim[], images: number, size: number, of: (a: Aim) => Float32Array): Float32Array => {
+const columns = (
+  targets: readonly AttackTarget[],
+  images: number,
+  size: number,
+  of: (a: AttackTarget) => Float32Array,
+): Float32Array => {
   const out = new Float32Array(images * size)
-  for (let i = 0; i < images; i++) out.set(of(aims[i % aims.length]), i * size)
+  for (let i = 0; i < images; i++) out.set(of(targets[i % targets.length]), i * size)
   return out
 }
 
@@ -115,7 +120,7 @@ interface Ready {
 }
 
 /** Attacks of a network by gradient on a device, planned when first used. */
-export const hunter = (region: Region, budget: Budget, subject: Subject, rows: number): Hunter => {
+export const propertyAttack = (region: Region, budget: Budget, subject: Subject, rows: number): PropertyAttack => {
   const { backend } = region
   const size = S.size(subject.input)
   const forward = order([outputOf(subject, input('x', [1, ...subject.input]))]).length
@@ -150,25 +155,29 @@ export const hunter = (region: Region, budget: Budget, subject: Subject, rows: n
       return 1
     }
   }
-  /** The largest batch worth its while for so many aims, given what a run of a smaller one takes. */
-  const imagesFor = async (kind: 'step' | 'look', most: number, aims: number): Promise<number> => {
+  /** The largest batch worth its while for so many targets, given what a run of a smaller one takes. */
+  const imagesFor = async (kind: 'step' | 'look', most: number, targets: number): Promise<number> => {
     const few = await smallest(kind)
-    if (aims <= few || few < FEW) return few
+    if (targets <= few || few < FEW) return few
     const { plan } = await ready(kind, few)
     if (plan.seconds() * (most / few) > SLOW || plan.bytes * (most / few) > budget.memory) return few
     return most
   }
 
-  const ascendSome = async (aims: readonly Aim[], images: number, until: number): Promise<readonly Caught[]> => {
+  const ascendSome = async (
+    targets: readonly AttackTarget[],
+    images: number,
+    until: number,
+  ): Promise<readonly AttackResult[]> => {
     const { plan, given, results } = await ready('step', images)
-    const { spec, bound } = specified(aims, rows, images, subject.outputs)
+    const { spec, bound } = specified(targets, rows, images, subject.outputs)
     given.write(
       1,
-      columns(aims, images, size, (a) => a.box.lower),
+      columns(targets, images, size, (a) => a.box.lower),
     )
     given.write(
       2,
-      columns(aims, images, size, (a) => a.box.upper),
+      columns(targets, images, size, (a) => a.box.upper),
     )
     given.write(3, spec)
     given.write(4, bound)
@@ -180,11 +189,11 @@ export const hunter = (region: Region, budget: Budget, subject: Subject, rows: n
     const [x, kept, best] = [0, 6, 7]
     given.write(
       x,
-      columns(aims, images, size, (a) => a.start),
+      columns(targets, images, size, (a) => a.start),
     )
     given.write(
       kept,
-      columns(aims, images, size, (a) => a.start),
+      columns(targets, images, size, (a) => a.start),
     )
     given.write(best, new Float32Array(images).fill(3e38))
     // Points and best points take turns: no output is an input.
@@ -200,49 +209,49 @@ export const hunter = (region: Region, budget: Budget, subject: Subject, rows: n
     }
     const [points, values] = [await backend.read(front[1]), await backend.read(front[2])]
     // The buffers of arguments keep their order for the next call, whichever bank is in front.
-    return aims.slice(0, images).map((aim, i) => ({
-      aim,
+    return targets.slice(0, images).map((target, i) => ({
+      target,
       x: Float32Array.from(points.slice(i * size, (i + 1) * size)),
       violation: values[i],
     }))
   }
 
-  const lookSome = async (aims: readonly Aim[], images: number): Promise<readonly Caught[]> => {
+  const lookSome = async (targets: readonly AttackTarget[], images: number): Promise<readonly AttackResult[]> => {
     const { plan, given, results } = await ready('look', images)
-    const { spec, bound } = specified(aims, rows, images, subject.outputs)
+    const { spec, bound } = specified(targets, rows, images, subject.outputs)
     given.write(
       0,
-      columns(aims, images, size, (a) => a.start),
+      columns(targets, images, size, (a) => a.start),
     )
     given.write(1, spec)
     given.write(2, bound)
     await plan.run([...given.all, ...results.all])
     const values = await results.read(0)
-    return aims.map((aim, i) => ({ aim, x: aim.start, violation: values[i] }))
+    return targets.map((target, i) => ({ target, x: target.start, violation: values[i] }))
   }
 
   const inParts = async (
     kind: 'step' | 'look',
     most: number,
-    aims: readonly Aim[],
+    targets: readonly AttackTarget[],
     until: number,
-    some: (part: readonly Aim[], images: number) => Promise<readonly Caught[]>,
+    some: (part: readonly AttackTarget[], images: number) => Promise<readonly AttackResult[]>,
   ) => {
-    if (aims.length === 0) return []
-    const all: Caught[] = []
+    if (targets.length === 0) return []
+    const all: AttackResult[] = []
     let images = await smallest(kind)
     // The first run tells what more of them would cost.
-    for (let at = 0; at < aims.length && (at === 0 || (!budget.late() && budget.seconds() <= until)); ) {
-      if (at > 0 || planned.has(`${kind} ${most}`)) images = await imagesFor(kind, most, aims.length - at)
-      all.push(...(await some(aims.slice(at, at + images), images)))
+    for (let at = 0; at < targets.length && (at === 0 || (!budget.late() && budget.seconds() <= until)); ) {
+      if (at > 0 || planned.has(`${kind} ${most}`)) images = await imagesFor(kind, most, targets.length - at)
+      all.push(...(await some(targets.slice(at, at + images), images)))
       at += images
     }
     return all
   }
   return {
-    ascend: (aims, until = Number.POSITIVE_INFINITY) =>
-      inParts('step', MANY, aims, until, (part, images) => ascendSome(part, images, until)),
-    look: (aims, until = Number.POSITIVE_INFINITY) => inParts('look', LOOK, aims, until, lookSome),
+    ascend: (targets, until = Number.POSITIVE_INFINITY) =>
+      inParts('step', MANY, targets, until, (part, images) => ascendSome(part, images, until)),
+    look: (targets, until = Number.POSITIVE_INFINITY) => inParts('look', LOOK, targets, until, lookSome),
     outputs: async (points) => {
       const all: Float32Array[] = []
       for (let at = 0; at < points.length; ) {
