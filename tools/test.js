@@ -31,8 +31,10 @@ const under = (folder, suffix, without) =>
     if (f.isDirectory()) return without.includes(f.name) ? [] : under(path, suffix, without)
     return f.name.endsWith(suffix) ? [path] : []
   })
+/** What is left in dist of a test that was renamed or removed is none. */
+const hasSource = (path) => existsSync(join(root, 'test', relative(tests, path).replace(/\.js$/, '.ts')))
 const files = (values.slow ? under(join(tests, 'slow'), '.slow.js', []) : under(tests, '.test.js', elsewhere))
-  .filter((path) => pattern.test(relative(tests, path)))
+  .filter((path) => pattern.test(relative(tests, path)) && hasSource(path))
   .sort()
 
 /** What a file printed, in order, and how it ended. */
