@@ -1,10 +1,18 @@
 // The house: imports go down only, no cycles, backends never see ops (ARCHITECTURE.md, "Rooms").
 const floors = [
-  ['core', 'proof'],
+  ['proof'],
+  ['core'],
   ['ops'],
-  ['tape', 'backend'],
-  ['robust', 'loss', 'nn'],
-  ['train', 'data', 'format'],
+  ['compile'],
+  ['bounds'],
+  ['backend'],
+  ['nn'],
+  ['robust'],
+  ['verify'],
+  ['loss'],
+  ['data'],
+  ['format'],
+  ['train'],
   ['cli'],
 ]
 const up = floors.flatMap((rooms, floor) => {

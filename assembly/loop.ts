@@ -11,7 +11,7 @@ import { barrier } from './threads'
  * any other is expanded into a strip once and kept while its address stays the same. Outer dims vary fastest, so that
  * what is broadcast over them is expanded once a tile.
  *
- * The host hands loops over in normal form (src/backend/wasm-program.ts): D >= 2, neighbouring dims merged where all
+ * The host hands loops over in normal form (src/backend/wasm/program.ts): D >= 2, neighbouring dims merged where all
  * strides allow it, at least one dim reduced in the modes inner and keep.
  *
  * Reductions with fewer than 16 results are cut into at most 16 segments by the instruction alone, so bits do not

@@ -1,5 +1,5 @@
 /**
- * The instruction set of the WASM machine, shared verbatim by the compiler that emits it (src/tape/plan.ts) and the
+ * The instruction set of the WASM machine, shared verbatim by the compiler that emits it (src/compile/plan.ts) and the
  * interpreter that runs it (assembly/machine.ts). A program is a flat sequence of i32 words; every instruction begins with
  *
  *   word 0  opcode

@@ -1,6 +1,6 @@
 import asc from 'assemblyscript/asc'
 import { Bench } from 'tinybench'
-import type { Backend } from '../src/backend/backend.ts'
+import type { Backend } from '../src/compile/backend.ts'
 import { Combine, LoopMode, Micro, Opcode } from '../src/core/lowering.ts'
 import { encodeLoop, type LoopSpec, open, planOf, randomArray, right } from '../test/backend/wasm-programs.ts'
 

@@ -1,8 +1,8 @@
 import * as E from 'fp-ts/lib/Either.js'
-import type { Backend, Buffer, Executable } from '../src/backend/backend.ts'
+import type { Backend, Buffer, Executable } from '../src/compile/backend.ts'
+import type { Plan } from '../src/compile/plan.ts'
 import { raise } from '../src/core/error.ts'
 import { LoopMode, Micro, Opcode } from '../src/core/lowering.ts'
-import type { Plan } from '../src/tape/plan.ts'
 import { median } from './statistics.ts'
 
 /** One instruction of a plan, timed alone. */

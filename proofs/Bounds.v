@@ -194,7 +194,7 @@ Qed.
 
 (** **`product` with a bias, semantics `deployed`**: every execution of the layer at every float point of the box, its products and the bias in
     any order, fused or not, lies between the ends, to which the bias is added outward and which the bias's share of the error widens
-    (the case of one product and its bias of the blocks in src/tape/executions.ts). *)
+    (the case of one product and its bias of the blocks in src/bounds/executions.ts). *)
 Variable bias biasError : R.
 Hypothesis biasError_above : k * Rabs bias <= biasError.
 

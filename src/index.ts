@@ -1,7 +1,5 @@
 // The public names, by hand. Ops and combinators are plain functions; everything below is tree-shakeable.
 
-// ---- devices, and running graphs on them ------------------------------------------------------------------------------------
-export type { Backend, Buffer, Data as BufferData, Stats } from './backend/backend.ts'
 export {
   type Device,
   type DeviceName,
@@ -12,8 +10,29 @@ export {
   withFallback,
 } from './backend/device.ts'
 export { reference } from './backend/reference.ts'
-export { openRegion, type Region, withRegion } from './backend/region.ts'
-export { type WasmOptions, wasm } from './backend/wasm.ts'
+export { type WasmOptions, wasm } from './backend/wasm/wasm.ts'
+export { type Bounded, linearBounds } from './bounds/linear-bounds.ts'
+export { accumulate, rematerialise } from './compile/accumulate.ts'
+// ---- devices, and running graphs on them ------------------------------------------------------------------------------------
+export type { Backend, Buffer, Data as BufferData, Stats } from './compile/backend.ts'
+// ---- transforms of graphs: differentiate, bound, print, plan --------------------------------------------------------------
+export { type Plan, plan } from './compile/plan.ts'
+export {
+  fitted,
+  type Graphs,
+  type Inputs as ProgramInputs,
+  type Program,
+  program,
+  type Results,
+  type Running,
+  type Shapes,
+  type Value,
+  type Values,
+} from './compile/program.ts'
+export { openRegion, type Region, withRegion } from './compile/region.ts'
+export { type Compiled, compile, compileIn, evaluate } from './compile/run.ts'
+export { print, type Tape, tape } from './compile/tape.ts'
+export { grad, vjp } from './compile/vjp.ts'
 // ---- errors: values, and the one exception that carries one -----------------------------------------------------------------------
 export { type MixtrainError, MixtrainException, show } from './core/error.ts'
 // ---- randomness: keys are values, the same numbers on every engine ----------------------------------------------------------------
@@ -57,8 +76,6 @@ export {
   type Safetensors,
 } from './format/safetensors.ts'
 export { controlled, hardest, importance, type Scores, scored, stratified } from './loss/choice.ts'
-// ---- losses: an algebra (arXiv:1811.02625 and its field) ----------------------------------------------------------------------
-export { boostedCrossEntropy, type Criterion, correct, crossEntropy, divergence, marginLoss } from './loss/criterion.ts'
 export { fusedCrossEntropy } from './loss/fusion.ts'
 export { type Latent, latentLogits } from './loss/latent.ts'
 export {
@@ -128,6 +145,8 @@ export { at, bounded, clean, hidden, perturbed, smallBox, wholeBall } from './lo
 export * as regularizers from './loss/regularizer.ts'
 export * as schedules from './loss/schedule.ts'
 export { smoothed } from './loss/smoothing.ts'
+// ---- losses: an algebra (arXiv:1811.02625 and its field) ----------------------------------------------------------------------
+export { boostedCrossEntropy, type Criterion, correct, crossEntropy, divergence, marginLoss } from './nn/criterion.ts'
 export type { Initialiser, Layer, Named, Normalisation, Parameter } from './nn/layers.ts'
 // ---- networks: layers.conv, layers.dense, ... and networks.small, networks.cnn7, ... -------------------------------------------
 export * as layers from './nn/layers.ts'
@@ -235,14 +254,6 @@ export {
   symbolic,
 } from './robust/bounds.ts'
 export {
-  type Decider,
-  type DecisionOptions,
-  decider,
-  type PropertyOptions,
-  type Verification,
-  verifyProperty,
-} from './robust/branch-and-bound.ts'
-export {
   type Certificate,
   type Claim,
   claimsOf,
@@ -262,27 +273,8 @@ export {
   search,
   type TargetLoss,
 } from './robust/search.ts'
-export { margins, rivals, robustness, type Specification } from './robust/specification.ts'
+export { margins, rivals, type Specification } from './robust/specification.ts'
 export { dual, type Projected } from './robust/wong-kolter.ts'
-export { accumulate, rematerialise } from './tape/accumulate.ts'
-export { type Bounded, linearBounds } from './tape/linear-bounds.ts'
-// ---- transforms of graphs: differentiate, bound, print, plan --------------------------------------------------------------
-export { type Plan, plan } from './tape/plan.ts'
-export {
-  fitted,
-  type Graphs,
-  type Inputs as ProgramInputs,
-  type Program,
-  program,
-  type Results,
-  type Running,
-  type Shapes,
-  type Value,
-  type Values,
-} from './tape/program.ts'
-export { type Compiled, compile, compileIn, evaluate } from './tape/run.ts'
-export { print, type Tape, tape } from './tape/tape.ts'
-export { grad, vjp } from './tape/vjp.ts'
 // ---- training: `for await (const epoch of fit({ loss, data, epsilon: 0.1 })(await device()))` ----------------------------------
 export { averaged } from './train/average.ts'
 export { adaptive as adaptiveBalance, type Balance, fixed as fixedBalance, tightShare } from './train/balance.ts'
@@ -298,3 +290,12 @@ export { type Adam, adam, clipGradients, type Optimizer, radam, sgd } from './tr
 export { fit, holdOut, type QuickOptions } from './train/quick.ts'
 export { pgdAttack, type Recipe, type RecipeOptions, recipe } from './train/recipe.ts'
 export { type Verified, type VerifyOptions, verify } from './train/verify.ts'
+export {
+  type Decider,
+  type DecisionOptions,
+  decider,
+  type PropertyOptions,
+  type Verification,
+  verifyProperty,
+} from './verify/branch-and-bound.ts'
+export { robustness } from './verify/robustness.ts'

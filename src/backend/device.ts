@@ -1,11 +1,11 @@
 import * as E from 'fp-ts/lib/Either.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
+import type { Backend } from '../compile/backend.ts'
 import { deviceError, type MixtrainError, MixtrainException, show } from '../core/error.ts'
-import type { Backend } from './backend.ts'
 import { reference } from './reference.ts'
-import { wasm } from './wasm.ts'
-import { webgpu } from './webgpu.ts'
-import { wrongResult } from './webgpu-check.ts'
+import { wasm } from './wasm/wasm.ts'
+import { wrongResult } from './webgpu/check.ts'
+import { webgpu } from './webgpu/webgpu.ts'
 
 export const deviceNames = ['auto', 'wasm', 'webgpu', 'reference'] as const
 export type DeviceName = (typeof deviceNames)[number]

@@ -1,8 +1,8 @@
 import * as TE from 'fp-ts/lib/TaskEither.js'
+import type { Backend, Buffer, Executable } from '../compile/backend.ts'
+import type { Plan } from '../compile/plan.ts'
 import { deviceError, MixtrainException } from '../core/error.ts'
 import * as S from '../core/shape.ts'
-import type { Plan } from '../tape/plan.ts'
-import type { Backend, Buffer, Executable } from './backend.ts'
 
 /**
  * f64, op by op, no fusion, no tricks: the oracle of every other backend, and the arithmetic that re-checks certificates.

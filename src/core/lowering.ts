@@ -5,7 +5,7 @@ export { Combine, LoopMode, Micro, Opcode } from '../../assembly/opcode.ts'
 
 /**
  * What an op asks of a fast backend, in terms that fuse: most ops are a scalar function, a strided view or a reduction, and a
- * chain of those is one loop (tape/plan.ts); the rest name a kernel.
+ * chain of those is one loop (compile/plan.ts); the rest name a kernel.
  */
 export type Lowering =
   /** The output has the bytes of input 0 under another shape. */

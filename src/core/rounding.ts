@@ -5,7 +5,7 @@ import { raise } from './error.ts'
  *
  * - `real`: the network in real arithmetic, at every real point of the box.
  * - `deployed`: also every float32 execution of it, round to nearest (IEEE 754), in which each layer, a product with the scales, shifts and biases round it
- *   (batch norm, alpha and beta of Gemm), is summed in any order, fused or not, its constants folded or not (tape/executions.ts), and every other op is rounded once, but for
+ *   (batch norm, alpha and beta of Gemm), is summed in any order, fused or not, its constants folded or not (bounds/executions.ts), and every other op is rounded once, but for
  *   exp, log, tanh and sigmoid, which are within 8 units in the last place.
  *   Not covered: Winograd or FFT convolutions, TF32, f16 and bf16 arithmetic, subnormals flushed to zero, constants folded to subnormal numbers.
  */

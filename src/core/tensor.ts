@@ -105,7 +105,7 @@ export interface Definition<A> {
 }
 
 /**
- * A sub-graph that is run round after round (tape/accumulate.ts). It refers to what surrounds it through placeholders only, so it is
+ * A sub-graph that is run round after round (compile/accumulate.ts). It refers to what surrounds it through placeholders only, so it is
  * planned on its own.
  */
 export interface Rounds {
@@ -119,7 +119,7 @@ export interface Rounds {
   readonly outputs: readonly Tensor[]
   /** Whether another sum over the same rounds may read values that this one had, where memory allows, instead of computing them again. */
   readonly keeps: boolean
-  /** Values of the body that are left behind for every round, behind the sums (tape/keep.ts). */
+  /** Values of the body that are left behind for every round, behind the sums (compile/keep.ts). */
   readonly kept?: readonly Tensor[]
   /** Placeholders of values that the last operand, a sum with the same rounds, has kept, and where the first round's begins. */
   readonly stored?: readonly { readonly placeholder: Tensor; readonly at: number }[]
@@ -155,7 +155,7 @@ export interface Outward<A> {
   /**
    * How an op that is linear in each operand makes its terms of those of its operands, when sums are multiplied out: it leaves them (but for their
    * signs), rearranges them, adds two sums, multiplies two, divides the first by the value of the second, adds elements up, or sums products. An implementation may
-   * run it in one kernel with neighbours of its kind (tape/executions.ts). Absent: a value of its own.
+   * run it in one kernel with neighbours of its kind (bounds/executions.ts). Absent: a value of its own.
    */
   readonly expands?: 'same' | 'moves' | 'adds' | 'multiplies' | 'divides' | 'sums' | 'products'
 }

@@ -1,5 +1,6 @@
 import { fold, integers, uniform } from '../core/key.ts'
 import type { Tensor } from '../core/tensor.ts'
+import type { Criterion } from '../nn/criterion.ts'
 import {
   add as addNodes,
   constant,
@@ -17,7 +18,6 @@ import {
   stopGradient,
   sum,
 } from '../ops/index.ts'
-import type { Criterion } from './criterion.ts'
 import { add, type Logits, type Loss, type Model, picked, type Step, sampled, scale } from './loss.ts'
 
 /**

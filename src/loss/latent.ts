@@ -1,6 +1,10 @@
+import { dependents, isNonlinear } from '../bounds/anatomy.ts'
+import { order, substitute } from '../compile/tape.ts'
+import { grad } from '../compile/vjp.ts'
 import { raise, usage } from '../core/error.ts'
 import { interval } from '../core/op.ts'
 import type { Apply, Interval, Tensor } from '../core/tensor.ts'
+import { crossEntropy } from '../nn/criterion.ts'
 import {
   add,
   broadcastTo,
@@ -23,10 +27,6 @@ import {
 import { margin, noise, slopeOf } from '../robust/attack.ts'
 import { type Bounder, ibp } from '../robust/bounds.ts'
 import { rivals, worstCaseLogits } from '../robust/specification.ts'
-import { dependents, isNonlinear } from '../tape/anatomy.ts'
-import { order, substitute } from '../tape/tape.ts'
-import { grad } from '../tape/vjp.ts'
-import { crossEntropy } from './criterion.ts'
 import { boundedLogits, type Logits, type Region } from './loss.ts'
 
 /** A network in two parts: `output` depends on its input through `latent` alone. */

@@ -1,6 +1,6 @@
+import { accumulate } from '../compile/accumulate.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { add, chooseOp, greater, type InputAttrs, inputOp, iota, mean, mul, select, sum } from '../ops/index.ts'
-import { accumulate } from '../tape/accumulate.ts'
 import { picked, type Step } from './loss.ts'
 
 /** The mean over the images of a step of a value for each, `[n]`, under the step's weights. */

@@ -1,8 +1,8 @@
+import { anatomy } from '../bounds/anatomy.ts'
 import { add, input, maximum, minimum, mul, sub } from '../ops/index.ts'
 import type { Attack } from '../robust/attack.ts'
 import { type Bounder, boundsOf } from '../robust/bounds.ts'
 import { ball } from '../robust/perturbation.ts'
-import { anatomy } from '../tape/anatomy.ts'
 import { type Bounds, boundedLogits, type Hidden, type Inputs, type Logits, type Region } from './loss.ts'
 
 /** The images of the step. */

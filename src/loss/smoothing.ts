@@ -1,7 +1,7 @@
+import { substitute } from '../compile/tape.ts'
 import { fold, normal } from '../core/key.ts'
 import * as S from '../core/shape.ts'
 import { add as addNodes, feed, mul, neg } from '../ops/index.ts'
-import { substitute } from '../tape/tape.ts'
 import type { Loss, Weight } from './loss.ts'
 
 /**

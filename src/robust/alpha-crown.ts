@@ -1,5 +1,10 @@
-import type { Buffer, Data } from '../backend/backend.ts'
-import type { Region } from '../backend/region.ts'
+import { anatomy } from '../bounds/anatomy.ts'
+import type { Boxes } from '../bounds/ibp.ts'
+import { type Bounded, type Bounder, linearBounds } from '../bounds/linear-bounds.ts'
+import type { Buffer, Data } from '../compile/backend.ts'
+import type { Region } from '../compile/region.ts'
+import { order } from '../compile/tape.ts'
+import { grad } from '../compile/vjp.ts'
 import { power } from '../core/number.ts'
 import { interval } from '../core/op.ts'
 import type { Rounding } from '../core/rounding.ts'
@@ -25,11 +30,6 @@ import {
   sum,
   transpose,
 } from '../ops/index.ts'
-import { anatomy } from '../tape/anatomy.ts'
-import type { Boxes } from '../tape/ibp.ts'
-import { type Bounded, type Bounder, linearBounds } from '../tape/linear-bounds.ts'
-import { order } from '../tape/tape.ts'
-import { grad } from '../tape/vjp.ts'
 import type { Budget } from './budget.ts'
 
 /**

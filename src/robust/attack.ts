@@ -1,7 +1,8 @@
+import { grad, vjp } from '../compile/vjp.ts'
 import { fold, uniform } from '../core/key.ts'
 import * as S from '../core/shape.ts'
 import type { Apply, Norm, Tensor } from '../core/tensor.ts'
-import { marginLoss } from '../loss/criterion.ts'
+import { marginLoss } from '../nn/criterion.ts'
 import {
   abs,
   add,
@@ -24,7 +25,6 @@ import {
   sum,
   zeros,
 } from '../ops/index.ts'
-import { grad, vjp } from '../tape/vjp.ts'
 import type { Range } from './perturbation.ts'
 
 /** What an attack raises: one number per image from logits `[n, k]` and labels `[n]`. */

@@ -1,12 +1,12 @@
+import { anatomy } from '../bounds/anatomy.ts'
+import type { Boxes } from '../bounds/ibp.ts'
+import { type Bounded, type Bounder, ibp, linearBounds } from '../bounds/linear-bounds.ts'
+import { order } from '../compile/tape.ts'
 import { raise } from '../core/error.ts'
 import { interval } from '../core/op.ts'
 import type { Rounding } from '../core/rounding.ts'
 import type { Apply, Interval, Tensor } from '../core/tensor.ts'
 import { add, input, intersection, mul, sub } from '../ops/index.ts'
-import { anatomy } from '../tape/anatomy.ts'
-import type { Boxes } from '../tape/ibp.ts'
-import { type Bounded, type Bounder, ibp, linearBounds } from '../tape/linear-bounds.ts'
-import { order } from '../tape/tape.ts'
 import { alphaCrown } from './alpha-crown.ts'
 
 export type { Bounder }

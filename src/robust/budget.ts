@@ -1,13 +1,13 @@
-import type { Backend, Buffer } from '../backend/backend.ts'
-import type { Region } from '../backend/region.ts'
+import type { Backend, Buffer } from '../compile/backend.ts'
+import type { Plan } from '../compile/plan.ts'
+import type { Region } from '../compile/region.ts'
+import { compilePlan, planBytes, planFor } from '../compile/run.ts'
+import { order } from '../compile/tape.ts'
 import { raise } from '../core/error.ts'
 import { Opcode } from '../core/lowering.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { constantOp } from '../ops/index.ts'
-import type { Plan } from '../tape/plan.ts'
-import { compilePlan, planBytes, planFor } from '../tape/run.ts'
-import { order } from '../tape/tape.ts'
 
 /** What is to be done next would end after the time limit, by what it is estimated to cost. */
 export class OutOfTime extends Error {

@@ -1,10 +1,10 @@
+import { outwardBox } from '../bounds/executions.ts'
 import { type Epsilon, epsilonFor } from '../core/epsilon.ts'
 import { raise, usage } from '../core/error.ts'
 import { interval } from '../core/op.ts'
 import type { Rounding } from '../core/rounding.ts'
 import type { Interval, Norm, Tensor } from '../core/tensor.ts'
 import { add, down, maximum, minimum, scalar, sub, up } from '../ops/index.ts'
-import { outwardBox } from '../tape/executions.ts'
 
 /** Range of valid inputs, [lowest, highest]; pixels are [0, 1]. */
 export type Range = readonly [number, number]

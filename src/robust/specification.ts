@@ -1,9 +1,5 @@
-import { doublesOf, type Epsilon } from '../core/epsilon.ts'
-import { nextDouble } from '../core/rounding.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { equal, greater, greaterEqual, iota, neg, oneHot, pad, reshape, select, transpose } from '../ops/index.ts'
-import type { Constraint, UnsafeProperty } from './counterexample.ts'
-import type { Range } from './perturbation.ts'
 
 /**
  * Rows of linear functionals of the logits, `[rows, n, classes]`: what a bound is asked about. Rows are merged into the last layer
@@ -48,46 +44,4 @@ export const worstCaseLogits = (lower: Tensor, labels: Tensor): Tensor => {
   const y = reshape(labels, [n, 1])
   const [before, after] = [pad(m, [0, 0], [0, 1]), pad(m, [0, 1], [0, 0])]
   return select(greater(y, j), before, select(greater(j, y), after, 0))
-}
-
-/** a + b rounded towards infinity: the rounding error of a double sum is a double (TwoSum, Knuth). */
-const sumUp = (a: number, b: number): number => {
-  const s = a + b
-  const other = s - a
-  const error = a - (s - other) + (b - other)
-  return error > 0 ? nextDouble(s) : s
-}
-
-/**
- * That an image keeps its label in the l-inf ball of radius epsilon, cut to the range, as a property: unsafe is z_y - z_j <= 0 for some j != y, the
- * opposite of what every verifier of margins claims. The ends of the box are rounded inward, its `outward` ones outward.
- */
-export const robustness = (
-  pixels: ArrayLike<number>,
-  label: number,
-  classes: number,
-  epsilon: Epsilon | number,
-  [low, high]: Range,
-): UnsafeProperty => {
-  const { below, above } = doublesOf(epsilon)
-  const ends = (end: (p: number) => number) => Float64Array.from(pixels, (p) => Math.min(high, Math.max(low, end(p))))
-  const margin = (rival: number): Constraint => {
-    const coefficients = new Float64Array(classes)
-    coefficients[label] = 1
-    coefficients[rival] = -1
-    return { coefficients, bound: 0, outward: 0 }
-  }
-  const others = Array.from({ length: classes }, (_, j) => j).filter((j) => j !== label)
-  return {
-    inputs: pixels.length,
-    outputs: classes,
-    cases: [
-      {
-        lower: ends((p) => sumUp(p, -below)),
-        upper: ends((p) => -sumUp(-p, -below)),
-        outward: { lower: ends((p) => -sumUp(-p, above)), upper: ends((p) => sumUp(p, above)) },
-        unsafe: others.map((j) => [margin(j)]),
-      },
-    ],
-  }
 }

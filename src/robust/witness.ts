@@ -1,11 +1,11 @@
 import { reference } from '../backend/reference.ts'
+import { compile } from '../compile/run.ts'
 import * as S from '../core/shape.ts'
 import type { Norm } from '../core/tensor.ts'
-import { correct } from '../loss/criterion.ts'
+import { correct } from '../nn/criterion.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import { input } from '../ops/index.ts'
-import { compile } from '../tape/run.ts'
 import type { Range } from './perturbation.ts'
 
 /** A ball of doubles round an image. */

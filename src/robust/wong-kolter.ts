@@ -1,3 +1,7 @@
+import { dependents, isNonlinear } from '../bounds/anatomy.ts'
+import type { Bounder } from '../bounds/linear-bounds.ts'
+import { order } from '../compile/tape.ts'
+import { grad } from '../compile/vjp.ts'
 import { raise, usage } from '../core/error.ts'
 import { fold, type Key, normal } from '../core/key.ts'
 import { power } from '../core/number.ts'
@@ -28,10 +32,6 @@ import {
   sum,
   zeros,
 } from '../ops/index.ts'
-import { dependents, isNonlinear } from '../tape/anatomy.ts'
-import type { Bounder } from '../tape/linear-bounds.ts'
-import { order } from '../tape/tape.ts'
-import { grad } from '../tape/vjp.ts'
 import { isRelu, leak } from './alpha-crown.ts'
 
 /**

@@ -1,6 +1,6 @@
-import type { Backend } from '../backend/backend.ts'
 import { failureOf, successor } from '../backend/device.ts'
-import { openRegion } from '../backend/region.ts'
+import type { Backend } from '../compile/backend.ts'
+import { openRegion } from '../compile/region.ts'
 import { type MixtrainError, raise, usage } from '../core/error.ts'
 import { fold, key as keyOf } from '../core/key.ts'
 import type { Augment } from '../data/augment.ts'

@@ -1,5 +1,9 @@
-import type { Buffer, Data } from '../backend/backend.ts'
-import type { Region } from '../backend/region.ts'
+import { settled } from '../compile/accumulate.ts'
+import type { Buffer, Data } from '../compile/backend.ts'
+import type { Region } from '../compile/region.ts'
+import { type Compiled, compileIn, compilePlanIn, planBytes, planFor } from '../compile/run.ts'
+import { order, stage } from '../compile/tape.ts'
+import { grad } from '../compile/vjp.ts'
 import { raise, usage } from '../core/error.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
@@ -20,10 +24,6 @@ import {
   scalar,
 } from '../ops/index.ts'
 import type { Range } from '../robust/perturbation.ts'
-import { settled } from '../tape/accumulate.ts'
-import { type Compiled, compileIn, compilePlanIn, planBytes, planFor } from '../tape/run.ts'
-import { order, stage } from '../tape/tape.ts'
-import { grad } from '../tape/vjp.ts'
 import type { Optimizer, Slots } from './optimizer.ts'
 
 /** Everything that training changes, as plain data: what a checkpoint holds. */

@@ -1,8 +1,8 @@
 import * as fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { quota, threadsOf } from '../../src/backend/quota.ts'
-import { concurrency } from '../../src/backend/wasm-threads.ts'
+import { quota, threadsOf } from '../../src/backend/wasm/quota.ts'
+import { concurrency } from '../../src/backend/wasm/threads.ts'
 
 const cores = (files: Readonly<Record<string, string>>): Promise<number> => quota(async (path) => files[path])
 

@@ -1,12 +1,12 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import type { Backend } from '../../src/backend/backend.ts'
+import type { Backend } from '../../src/compile/backend.ts'
+import { plan } from '../../src/compile/plan.ts'
+import { grad } from '../../src/compile/vjp.ts'
 import { Opcode } from '../../src/core/lowering.ts'
 import * as S from '../../src/core/shape.ts'
 import type { Tensor } from '../../src/core/tensor.ts'
 import { add, conv2d, conv2dInput, input, matmul, mul, relu, reshape, step, sum } from '../../src/ops/index.ts'
-import { plan } from '../../src/tape/plan.ts'
-import { grad } from '../../src/tape/vjp.ts'
 import { open, randomArray, right } from './wasm-programs.ts'
 
 const test = suite('biases and relu by the kernel itself')

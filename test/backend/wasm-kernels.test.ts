@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import type { Backend } from '../../src/backend/backend.ts'
+import type { Backend } from '../../src/compile/backend.ts'
 import { Opcode } from '../../src/core/lowering.ts'
 import { firstFar, open, planOf, random, randomArray, runPlan, sameBits, WIDE } from './wasm-programs.ts'
 

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import type { Backend } from '../../src/backend/backend.ts'
+import type { Backend } from '../../src/compile/backend.ts'
 import { show } from '../../src/core/error.ts'
 import { Combine, LoopMode, Micro, Opcode } from '../../src/core/lowering.ts'
 import {

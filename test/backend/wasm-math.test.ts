@@ -1,6 +1,6 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import type { Backend } from '../../src/backend/backend.ts'
+import type { Backend } from '../../src/compile/backend.ts'
 import { Micro } from '../../src/core/lowering.ts'
 import { micro, open, random, runPlan, unaryPlan } from './wasm-programs.ts'
 

@@ -1,6 +1,6 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { adaptive, type Pace, steady } from '../../src/backend/wasm-pace.ts'
+import { adaptive, type Pace, steady } from '../../src/backend/wasm/pace.ts'
 
 /** Milliseconds of a run, and how often its threads waited, by the number of threads. */
 type Machine = (threads: number) => { readonly ms: number; readonly waits: number }

@@ -1,9 +1,9 @@
 import * as E from 'fp-ts/lib/Either.js'
-import type { Backend } from '../../src/backend/backend.ts'
-import { type WasmOptions, wasm } from '../../src/backend/wasm.ts'
+import { type WasmOptions, wasm } from '../../src/backend/wasm/wasm.ts'
+import type { Backend } from '../../src/compile/backend.ts'
+import type { Plan, Slot } from '../../src/compile/plan.ts'
 import { show } from '../../src/core/error.ts'
 import { Combine, LoopMode, Micro, Opcode } from '../../src/core/lowering.ts'
-import type { Plan, Slot } from '../../src/tape/plan.ts'
 
 /** Hand-encoded programs for the machine, and straightforward models of what they mean. */
 

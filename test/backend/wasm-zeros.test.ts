@@ -1,6 +1,6 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import type { Backend } from '../../src/backend/backend.ts'
+import type { Backend } from '../../src/compile/backend.ts'
 import { Opcode } from '../../src/core/lowering.ts'
 import { open, planOf, random, runPlan, WIDE } from './wasm-programs.ts'
 

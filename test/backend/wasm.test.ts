@@ -6,10 +6,10 @@ import * as E from 'fp-ts/lib/Either.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { openRegion, withRegion } from '../../src/backend/region.ts'
-import { wasm } from '../../src/backend/wasm.ts'
-import { allocator } from '../../src/backend/wasm-memory.ts'
-import { type Pacing, steady } from '../../src/backend/wasm-pace.ts'
+import { allocator } from '../../src/backend/wasm/memory.ts'
+import { type Pacing, steady } from '../../src/backend/wasm/pace.ts'
+import { wasm } from '../../src/backend/wasm/wasm.ts'
+import { openRegion, withRegion } from '../../src/compile/region.ts'
 import { MixtrainException } from '../../src/core/error.ts'
 import { Combine, LoopMode, Micro, Opcode } from '../../src/core/lowering.ts'
 import {
@@ -385,7 +385,7 @@ test('a process with parked workers ends by itself', () => {
   // Beside this file, where the runtimes find the packages.
   const folder = mkdtempSync(fileURLToPath(new URL('park-', import.meta.url)))
   const file = join(folder, 'park.mjs')
-  const source = new URL('../../src/backend/wasm.js', import.meta.url).href
+  const source = new URL('../../src/backend/wasm/wasm.js', import.meta.url).href
   writeFileSync(
     file,
     `import { wasm } from '${source}'\nconst e = await wasm({ threads: 3 })()\nconsole.log(String(e.right.threads))\n`,

@@ -1,14 +1,14 @@
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import type { Backend } from '../../src/backend/backend.ts'
 import { reference } from '../../src/backend/reference.ts'
+import type { Backend } from '../../src/compile/backend.ts'
+import { plan } from '../../src/compile/plan.ts'
 import { Combine, LoopMode, Micro, Opcode } from '../../src/core/lowering.ts'
 import * as S from '../../src/core/shape.ts'
-import { plan } from '../../src/tape/plan.ts'
+import { dags, JUMPS, runPlan as runGraph } from '../compile/dag.ts'
 import { entries } from '../ops/examples.ts'
 import { check, numbers } from '../ops/property.ts'
-import { dags, JUMPS, runPlan as runGraph } from '../tape/dag.ts'
 import { gradientsOf, valuesOf } from './portable.ts'
 import {
   arity,

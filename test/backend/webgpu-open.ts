@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
-import type { Backend } from '../../src/backend/backend.ts'
-import { type WebGpuOptions, webgpu } from '../../src/backend/webgpu.ts'
+import { type WebGpuOptions, webgpu } from '../../src/backend/webgpu/webgpu.ts'
+import type { Backend } from '../../src/compile/backend.ts'
 import { show } from '../../src/core/error.ts'
 import { skipped } from '../shared.ts'
 

@@ -1,5 +1,6 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { evaluate } from '../../src/compile/run.ts'
 import { take } from '../../src/data/dataset.ts'
 import {
   ball,
@@ -20,7 +21,6 @@ import {
   wasm,
   worstCase,
 } from '../../src/index.ts'
-import { evaluate } from '../../src/tape/run.ts'
 import { right } from '../shared.ts'
 
 test('the example of the design: a network on tensors and on interval tensors', async () => {

@@ -6,8 +6,8 @@ import { key } from '../../src/core/key.ts'
 import { encodeModel } from '../../src/format/model.ts'
 import { decodeVnnlib } from '../../src/format/vnnlib.ts'
 import { networks } from '../../src/nn/networks.ts'
-import { propertyOf } from '../robust/verify-help.ts'
 import { right, shared, skipped } from '../shared.ts'
+import { propertyOf } from '../verify/verify-help.ts'
 import { inFolder, json, mixtrain, refused } from './run.ts'
 
 const model = shared('models/mnistfc_256x2.onnx')

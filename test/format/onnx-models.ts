@@ -1,6 +1,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
+import { evaluate } from '../../src/compile/run.ts'
 import { key, uniform } from '../../src/core/key.ts'
 import { type Shape, size } from '../../src/core/shape.ts'
 import { decodeOnnx, type OnnxModel, parameterConstants } from '../../src/format/onnx/index.ts'
@@ -12,7 +13,6 @@ import {
   writeModel,
 } from '../../src/format/onnx/proto.ts'
 import { input } from '../../src/ops/index.ts'
-import { evaluate } from '../../src/tape/run.ts'
 import { right, skipped } from '../shared.ts'
 
 /** Models made of lines of nodes, and what the reference backend and onnxruntime make of them. */

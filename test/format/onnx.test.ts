@@ -4,7 +4,8 @@ import * as E from 'fp-ts/lib/Either.js'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
-import { wasm } from '../../src/backend/wasm.ts'
+import { wasm } from '../../src/backend/wasm/wasm.ts'
+import { evaluate } from '../../src/compile/run.ts'
 import { bits, key } from '../../src/core/key.ts'
 import { interval } from '../../src/core/op.ts'
 import { type Shape, size } from '../../src/core/shape.ts'
@@ -66,7 +67,6 @@ import {
   tanh,
   transpose,
 } from '../../src/ops/index.ts'
-import { evaluate } from '../../src/tape/run.ts'
 import { mnistTest, networks, weights } from '../golden.ts'
 import { left, right, shared, skipped } from '../shared.ts'
 import { OPS } from './onnx-cases.ts'

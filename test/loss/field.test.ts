@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { boostedCrossEntropy, crossEntropy, divergence } from '../../src/loss/criterion.ts'
+import { order, stage } from '../../src/compile/tape.ts'
 import { fusedCrossEntropy } from '../../src/loss/fusion.ts'
 import { add, bernoulli, geometric, type Logits, type Loss, product, type Schedule } from '../../src/loss/loss.ts'
 import {
@@ -33,10 +33,10 @@ import {
 import { bounded, hidden, perturbed, smallBox, wholeBall } from '../../src/loss/region.ts'
 import { reluBalance, tightness } from '../../src/loss/regularizer.ts'
 import { hydraWeight } from '../../src/loss/schedule.ts'
+import { boostedCrossEntropy, crossEntropy, divergence } from '../../src/nn/criterion.ts'
 import { constant, type InputAttrs, probeOp } from '../../src/ops/index.ts'
 import * as B from '../../src/robust/bounds.ts'
 import { dual } from '../../src/robust/wong-kolter.ts'
-import { order, stage } from '../../src/tape/tape.ts'
 import { fedLeaves, host, printed, run } from './harness.ts'
 import { attack, CLASSES, checkGradients, h, images, model, N, numbers, step, value, values, valuesAt } from './tiny.ts'
 

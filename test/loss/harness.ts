@@ -1,6 +1,9 @@
 import * as assert from 'uvu/assert'
-import type { Backend, Data } from '../../src/backend/backend.ts'
 import { reference } from '../../src/backend/reference.ts'
+import type { Backend, Data } from '../../src/compile/backend.ts'
+import { compile, evaluate } from '../../src/compile/run.ts'
+import { order, print, stage, tape } from '../../src/compile/tape.ts'
+import { grad } from '../../src/compile/vjp.ts'
 import { key } from '../../src/core/key.ts'
 import * as S from '../../src/core/shape.ts'
 import type { Tensor } from '../../src/core/tensor.ts'
@@ -8,9 +11,6 @@ import type { Loss, Model, Step } from '../../src/loss/loss.ts'
 import { type Named, trainedOf } from '../../src/nn/layers.ts'
 import type { Network } from '../../src/nn/networks.ts'
 import { type Host, type InputAttrs, input, inputOp } from '../../src/ops/index.ts'
-import { compile, evaluate } from '../../src/tape/run.ts'
-import { order, print, stage, tape } from '../../src/tape/tape.ts'
-import { grad } from '../../src/tape/vjp.ts'
 
 export const host = (over: Partial<Host> = {}): Host => ({
   count: 0,

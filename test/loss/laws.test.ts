@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { stage } from '../../src/compile/tape.ts'
 import { fold, key } from '../../src/core/key.ts'
 import type { Tensor } from '../../src/core/tensor.ts'
 import {
@@ -24,7 +25,6 @@ import {
   zero,
 } from '../../src/loss/loss.ts'
 import { constant, type Host, type InputAttrs, mean, mul, sum } from '../../src/ops/index.ts'
-import { stage } from '../../src/tape/tape.ts'
 import { bindings, fedLeaves, host, printed, run, stepOf } from './harness.ts'
 
 const N = 4

@@ -1,7 +1,6 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { key } from '../../src/core/key.ts'
-import { crossEntropy } from '../../src/loss/criterion.ts'
 import { complement, type Loss, mix, mixLogits, scale, scheduled } from '../../src/loss/loss.ts'
 import {
   attacked,
@@ -23,6 +22,7 @@ import {
   worstLogits,
 } from '../../src/loss/objective.ts'
 import { bounded } from '../../src/loss/region.ts'
+import { crossEntropy } from '../../src/nn/criterion.ts'
 import { constant } from '../../src/ops/index.ts'
 import { pgd } from '../../src/robust/attack.ts'
 import { type Bounder, blend, boundsOf, crown, crownIbp, ibp, intersect, symbolic } from '../../src/robust/bounds.ts'

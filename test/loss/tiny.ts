@@ -1,7 +1,7 @@
 import { fold, key, uniform } from '../../src/core/key.ts'
 import type { Tensor } from '../../src/core/tensor.ts'
-import { crossEntropy } from '../../src/loss/criterion.ts'
 import type { Loss } from '../../src/loss/loss.ts'
+import { crossEntropy } from '../../src/nn/criterion.ts'
 import { conv, dense, flatten, relu, sequential } from '../../src/nn/layers.ts'
 import { network } from '../../src/nn/networks.ts'
 import type { Host } from '../../src/ops/index.ts'

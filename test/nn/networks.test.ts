@@ -1,6 +1,8 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
+import { evaluate } from '../../src/compile/run.ts'
+import { order } from '../../src/compile/tape.ts'
 import { MixtrainException } from '../../src/core/error.ts'
 import { fold, key, uniform } from '../../src/core/key.ts'
 import * as S from '../../src/core/shape.ts'
@@ -25,8 +27,6 @@ import { cnn7, large, type Network, network, networks, resnet, small, type Task 
 import { add, constant, input, mean as meanOf, radius, reluOp } from '../../src/ops/index.ts'
 import { ibp } from '../../src/robust/bounds.ts'
 import { ball } from '../../src/robust/perturbation.ts'
-import { evaluate } from '../../src/tape/run.ts'
-import { order } from '../../src/tape/tape.ts'
 
 const mnist: Task = { input: [1, 28, 28], classes: 10 }
 const cifar: Task = { input: [3, 32, 32], classes: 10 }

@@ -1,11 +1,11 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
+import { linearBounds } from '../../src/bounds/linear-bounds.ts'
+import { evaluate } from '../../src/compile/run.ts'
 import { apply, interval, node, type Op, type Relax, type Slope } from '../../src/core/op.ts'
 import type { Interval, Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
-import { linearBounds } from '../../src/tape/linear-bounds.ts'
-import { evaluate } from '../../src/tape/run.ts'
 import { random } from '../backend/wasm-programs.ts'
 
 const oracle = reference()

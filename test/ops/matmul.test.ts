@@ -1,17 +1,17 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import type { Backend } from '../../src/backend/backend.ts'
 import { reference } from '../../src/backend/reference.ts'
-import { wasm } from '../../src/backend/wasm.ts'
+import { wasm } from '../../src/backend/wasm/wasm.ts'
+import type { Backend } from '../../src/compile/backend.ts'
+import { evaluate } from '../../src/compile/run.ts'
 import { MixtrainException } from '../../src/core/error.ts'
 import { interval } from '../../src/core/op.ts'
 import * as S from '../../src/core/shape.ts'
 import type { Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
 import { methods } from '../../src/robust/bounds.ts'
-import { evaluate } from '../../src/tape/run.ts'
+import { generic } from '../bounds/networks.ts'
 import { right } from '../shared.ts'
-import { generic } from '../tape/networks.ts'
 
 let simd: Backend
 const doubles = reference()

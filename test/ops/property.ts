@@ -1,8 +1,8 @@
 import fc from 'fast-check'
-import type { Backend, Data } from '../../src/backend/backend.ts'
+import type { Backend, Data } from '../../src/compile/backend.ts'
+import { compile } from '../../src/compile/run.ts'
 import * as S from '../../src/core/shape.ts'
 import type { Tensor } from '../../src/core/tensor.ts'
-import { compile } from '../../src/tape/run.ts'
 
 /** Runs are the same every time; MIXTRAIN_SEED varies them. */
 export const SEED = Number(process.env.MIXTRAIN_SEED ?? 20181102)

@@ -10,7 +10,7 @@ import { at, compare, ieee, type Rational, Refused, rational, vector } from '../
 import { check, type Header } from '../../src/proof/file.ts'
 import { evaluate, networkOf } from '../../src/proof/network.ts'
 import { isCounterexample, type Line, type Outcome, type Query, query, replay } from '../../src/proof/proof.ts'
-import { prove } from '../../src/robust/prove.ts'
+import { prove } from '../../src/verify/prove.ts'
 import { deviation, draw, int64, modelOf, type Line as Op, run, runtime, tensor } from '../format/onnx-models.ts'
 
 const number = ({ n, d }: Rational): number => Number((n << 60n) / d) / 2 ** 60

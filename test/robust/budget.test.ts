@@ -1,11 +1,11 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { openRegion } from '../../src/backend/region.ts'
-import { wasm } from '../../src/backend/wasm.ts'
+import { wasm } from '../../src/backend/wasm/wasm.ts'
+import { plan } from '../../src/compile/plan.ts'
+import { openRegion } from '../../src/compile/region.ts'
 import { MixtrainException } from '../../src/core/error.ts'
 import * as O from '../../src/ops/index.ts'
 import { argumentsOf, budgetOf, costOf, OutOfTime } from '../../src/robust/budget.ts'
-import { plan } from '../../src/tape/plan.ts'
 import { right } from '../shared.ts'
 
 const simd = right(await wasm({ threads: 1 })())

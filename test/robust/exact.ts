@@ -1,4 +1,4 @@
-import { generic } from '../tape/networks.ts'
+import { generic } from '../bounds/networks.ts'
 
 /** A fully connected network as plain arrays, weights `[out][in]`, a leaky ReLU behind every layer but the last. */
 export interface Dense {

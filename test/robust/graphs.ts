@@ -1,7 +1,7 @@
+import { order } from '../../src/compile/tape.ts'
 import * as S from '../../src/core/shape.ts'
 import type { Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
-import { order } from '../../src/tape/tape.ts'
 import { type Dyadic, exactly, minus, plus, sign, times, toFloat32 } from './dyadic.ts'
 
 /**

@@ -1,6 +1,8 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
+import { evaluate } from '../../src/compile/run.ts'
+import { grad } from '../../src/compile/vjp.ts'
 import type { Apply, Norm, Operand, Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
 import { alphaCrown } from '../../src/robust/alpha-crown.ts'
@@ -17,10 +19,8 @@ import {
 } from '../../src/robust/bounds.ts'
 import { ball } from '../../src/robust/perturbation.ts'
 import { margins } from '../../src/robust/specification.ts'
-import { evaluate } from '../../src/tape/run.ts'
-import { grad } from '../../src/tape/vjp.ts'
+import { chain, conv, fc, flatten, generic, type Parameters, parameters, relu } from '../bounds/networks.ts'
 import { differences, SEED, using } from '../ops/property.ts'
-import { chain, conv, fc, flatten, generic, type Parameters, parameters, relu } from '../tape/networks.ts'
 
 const METHODS: Readonly<Record<string, Bounder>> = {
   ibp,

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import type { Data } from '../../src/backend/backend.ts'
+import type { Data } from '../../src/compile/backend.ts'
 import { readIdx } from '../../src/data/idx.ts'
 import { decode } from '../../src/format/safetensors.ts'
 import type { Named } from '../../src/nn/layers.ts'

@@ -1,17 +1,17 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
+import { anatomy } from '../../src/bounds/anatomy.ts'
+import { evaluate } from '../../src/compile/run.ts'
+import { grad } from '../../src/compile/vjp.ts'
 import { fold, key } from '../../src/core/key.ts'
 import type { Apply, Operand, Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
 import { ibp, intersect, layerBounds, symbolic } from '../../src/robust/bounds.ts'
 import { margins } from '../../src/robust/specification.ts'
 import { dual } from '../../src/robust/wong-kolter.ts'
-import { anatomy } from '../../src/tape/anatomy.ts'
-import { evaluate } from '../../src/tape/run.ts'
-import { grad } from '../../src/tape/vjp.ts'
+import { boxAround, chain, conv, fc, flatten, type Parameters, parameters, relu } from '../bounds/networks.ts'
 import { differences, SEED, using } from '../ops/property.ts'
-import { boxAround, chain, conv, fc, flatten, type Parameters, parameters, relu } from '../tape/networks.ts'
 
 const backend = reference()
 const evaluated = (outputs: readonly Tensor[], feeds: ReadonlyMap<Tensor, Float64Array>) =>

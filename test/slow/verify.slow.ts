@@ -1,11 +1,11 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { wasm } from '../../src/backend/wasm.ts'
-import { verifyProperty } from '../../src/robust/branch-and-bound.ts'
+import { wasm } from '../../src/backend/wasm/wasm.ts'
+import { verifyProperty } from '../../src/verify/branch-and-bound.ts'
 import { json } from '../cli/run.ts'
 import { dense, exactMinimum } from '../robust/exact.ts'
-import { boxed, constraint, instances, judged, mnistfc, propertyOf } from '../robust/verify-help.ts'
 import { right, shared, skipped } from '../shared.ts'
+import { boxed, constraint, instances, judged, mnistfc, propertyOf } from '../verify/verify-help.ts'
 
 const simd = right(await wasm({ threads: 2 })())
 

@@ -1,6 +1,6 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { openRegion } from '../../src/backend/region.ts'
+import { openRegion } from '../../src/compile/region.ts'
 import { fold, key } from '../../src/core/key.ts'
 import { labelsOf, pixels } from '../../src/data/dataset.ts'
 import { digits } from '../../src/data/digits.ts'

@@ -1,6 +1,6 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { wasm } from '../../src/backend/wasm.ts'
+import { wasm } from '../../src/backend/wasm/wasm.ts'
 import { key } from '../../src/core/key.ts'
 import { slice, take } from '../../src/data/dataset.ts'
 import { digits } from '../../src/data/digits.ts'

@@ -1,7 +1,8 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
-import { wasm } from '../../src/backend/wasm.ts'
+import { wasm } from '../../src/backend/wasm/wasm.ts'
+import { evaluate } from '../../src/compile/run.ts'
 import { MixtrainException } from '../../src/core/error.ts'
 import { bits, key, uniform } from '../../src/core/key.ts'
 import { dataset, pixels, take } from '../../src/data/dataset.ts'
@@ -9,9 +10,8 @@ import { conv, dense, flatten, type Named, relu, sequential } from '../../src/nn
 import { network } from '../../src/nn/networks.ts'
 import { constant, input } from '../../src/ops/index.ts'
 import { ibp } from '../../src/robust/bounds.ts'
-import { robustness } from '../../src/robust/specification.ts'
-import { evaluate } from '../../src/tape/run.ts'
 import { type Verified, type VerifyOptions, verify } from '../../src/train/verify.ts'
+import { robustness } from '../../src/verify/robustness.ts'
 import { right } from '../shared.ts'
 
 const simd = right(await wasm({ threads: 1 })())

@@ -3,7 +3,7 @@ import { fileError, type MixtrainError } from '../../core/error.ts'
 import * as S from '../../core/shape.ts'
 import type { Apply, Operand } from '../../core/tensor.ts'
 import { concat, reshape, slice } from '../../ops/index.ts'
-import { type Subject, watching } from '../../robust/counterexample.ts'
+import { type Subject, watching } from '../../verify/counterexample.ts'
 import type { Declared, NetworkInterface, Property } from './property.ts'
 
 const ofKind = (network: NetworkInterface, kind: Declared['kind']): readonly Declared[] =>

@@ -1,0 +1,350 @@
+import { order } from '../compile/tape.ts'
+import { raise } from '../core/error.ts'
+import { type Affine, interval, node, type Reduction, type Relax } from '../core/op.ts'
+import * as S from '../core/shape.ts'
+import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
+import {
+  type Axes,
+  absMul,
+  add,
+  addOp,
+  broadcastOp,
+  broadcastTo,
+  centre,
+  conv2dOp,
+  div,
+  divOp,
+  full,
+  isStacked,
+  type Matmul,
+  matmulOp,
+  mul,
+  mulOp,
+  neg,
+  negOp,
+  radius,
+  reshape,
+  reshapeOp,
+  splitMul,
+  sub,
+  subOp,
+  sumTail,
+  sumTailInStages,
+  transposeOp,
+  zeros,
+} from '../ops/index.ts'
+import { isNonlinear, SCALE } from './anatomy.ts'
+import { concretize } from './concretize.ts'
+import { both, type Context, describe, type Ends, type Gathered, plus, type Rows } from './rows.ts'
+import {
+  addSlack,
+  type Covered,
+  concretizeCovered,
+  errorOf,
+  executionSlack,
+  gather,
+  linearSlack,
+  mergeSlack,
+  pointCovered,
+  relaxationSlack,
+  type Slack,
+  settled,
+} from './slack.ts'
+import { meeting, mergePatches, patchThroughConv } from './windows.ts'
+
+const sumRows = (rows: Rows, x: Tensor, ctx: Context): Tensor => {
+  const tail = rows.patch === undefined ? 2 : 3
+  return ctx.outward === undefined ? sumTail(x, tail) : sumTailInStages(x, tail).value
+}
+
+/** What lower and upper rows contribute where the node's value is the point v. */
+const pointEnds = (rows: Rows, node: Tensor, v: Tensor, ctx: Context): Ends => {
+  const met = meeting(rows, node, v, ctx)
+  const at = (a: Tensor) => sumRows(rows, mul(a, met), ctx)
+  const lower = at(rows.lower)
+  return { lower, upper: rows.upper === rows.lower ? lower : at(rows.upper) }
+}
+
+/** What a step of the walk gives: rows for each boxed operand, its share of the offset and, under outward rounding, its slack. */
+interface Through {
+  readonly to: readonly (Rows | undefined)[]
+  readonly ends: Ends | undefined
+  readonly slack: Slack | undefined
+  /** What operands that are points contribute by themselves. */
+  readonly points?: readonly Covered[]
+}
+
+const broadcastBox = ({ lower, upper }: Interval, shape: S.Shape): Interval =>
+  interval(broadcastTo(lower, shape), broadcastTo(upper, shape))
+
+/** Rows carried through a relaxation, one set for each boxed operand, and the intercepts' share of the offset. */
+const throughRelaxation = (rows: Rows, x: Tensor, ctx: Context): Through => {
+  const { relax: rule, outward } = x.op
+  if (rule === 'linear' || 'unsupported' in rule)
+    return raise({
+      kind: 'unsupported',
+      what: `linear bounds of ${x.op.name}`,
+      reason: rule === 'linear' ? '' : rule.unsupported,
+    })
+  const reduction = typeof rule === 'object' && 'lift' in rule ? (rule as Reduction<unknown>) : undefined
+  const made =
+    typeof rule === 'object' && 'bilinear' in rule ? rule.bilinear : (reduction?.relax ?? (rule as Relax<unknown>))
+  if (typeof made === 'object')
+    return raise({ kind: 'unsupported', what: `linear bounds of ${describe(x)}`, reason: made.unsupported })
+  if (ctx.outward !== undefined && outward?.relax === undefined)
+    return raise({
+      kind: 'unsupported',
+      what: `outward rounding of linear bounds of ${describe(x)}`,
+      reason: 'no lines of it are proved',
+    })
+  requireImages(x, ctx)
+  if (made === 'centred') return throughCentres(rows, x, ctx)
+  const operands: readonly Operand[] = x.inputs.map((i) =>
+    ctx.boxed.has(i) ? ctx.bounds(i) : (ctx.outward?.point(i) ?? i),
+  )
+  const lines = typeof outward?.relax === 'function' && ctx.outward !== undefined ? outward.relax : made
+  const { lower, upper } = lines(operands, x.attrs, ctx.slope(x))
+  const lifted =
+    reduction === undefined ? rows : both(rows, (a) => reduction.lift(perImage(a, x, ctx), x.inputs, x.attrs))
+  const place = (v: Tensor) => meeting(rows, x, v, ctx)
+  const carried = (k: number, narrow: (a: Tensor) => Tensor): Rows => {
+    const [p, q] = [place(lower.slopes[k]), place(upper.slopes[k])]
+    const same = lower.slopes[k] === upper.slopes[k]
+    const l = splitMul(lifted.lower, p, same ? p : q)
+    const u = same && rows.upper === rows.lower ? l : splitMul(lifted.upper, same ? p : q, p)
+    return {
+      lower: narrow(l),
+      upper: l === u ? narrow(l) : narrow(u),
+      ...(rows.patch && { patch: { ...rows.patch, masked: true } }),
+    }
+  }
+  const to = x.inputs.map((i, k) =>
+    ctx.boxed.has(i) ? carried(k, (a) => (reduction === undefined ? unbroadcastRows(a, x, i) : a)) : undefined,
+  )
+  // A point that is off is an operand like the others, and ends here.
+  const points = operands.flatMap((box, k) =>
+    isInterval(box) && !ctx.boxed.has(x.inputs[k])
+      ? [
+          concretizeCovered(
+            carried(k, (a) => a),
+            x,
+            broadcastBox(box, x.shape),
+          ),
+        ]
+      : [],
+  )
+  const line = ({ intercept }: Affine) => (intercept === undefined ? full([], 0) : place(intercept))
+  const zero = lower.intercept === undefined && upper.intercept === undefined
+  const share = (a: Tensor, p: Affine, q: Affine) =>
+    sumRows(rows, p === q ? mul(a, line(p)) : splitMul(a, line(p), line(q)), ctx)
+  return {
+    to,
+    ends: zero ? undefined : { lower: share(rows.lower, lower, upper), upper: share(rows.upper, upper, lower) },
+    slack: ctx.outward && relaxationSlack(rows, x, { lower, upper }, ctx, ctx.outward),
+    points,
+  }
+}
+
+/** Rows of a product of two boxes: those of either factor at the centre of the other, and a radius. */
+const throughCentres = (rows: Rows, x: Tensor, ctx: Context): Through => {
+  const boxes = x.inputs.map(ctx.bounds)
+  const [centres, radii] = [boxes.map(centre), boxes.map(radius)]
+  const ct = (a: Tensor) => x.op.vjp(perImage(a, x, ctx), centres, x, x.attrs)
+  const lower = ct(rows.lower)
+  const upper = rows.upper === rows.lower ? lower : ct(rows.upper)
+  const [value, spread] = [centres, radii].map((v) => meeting(rows, x, node(x.op, v, x.attrs), ctx))
+  const end = (a: Tensor, part: (a: Tensor, b: Tensor) => Tensor): Tensor =>
+    part(neg(sumRows(rows, mul(a, value), ctx)), sumRows(rows, absMul(a, spread), ctx))
+  return {
+    to: x.inputs.map((_, k) => {
+      const [l, u] = [lower[k], upper[k]]
+      return l === undefined || u === undefined ? cannotWalk(x, k) : { ...rows, lower: l, upper: u }
+    }),
+    ends: { lower: end(rows.lower, sub), upper: end(rows.upper, add) },
+    slack: undefined,
+  }
+}
+
+const cannotWalk = (x: Tensor, operand: number): never =>
+  raise({
+    kind: 'unsupported',
+    what: `linear bounds of ${describe(x)}`,
+    reason: `operand ${operand} is an interval, and its rule has no rows of coefficients for that operand`,
+  })
+
+/** Sums row coefficients over what operand i was repeated to, leaving rows and images alone. */
+export const unbroadcastRows = (a: Tensor, x: Tensor, i: Tensor): Tensor => {
+  if (S.equals(x.shape, i.shape)) return a
+  return raise({
+    kind: 'unsupported',
+    what: `linear bounds of ${describe(x)}`,
+    reason: 'an interval operand is broadcast; broadcast it explicitly with broadcastTo',
+  }) as Tensor
+}
+
+const merge = (a: Rows | undefined, b: Rows): Rows => {
+  if (a === undefined) return b
+  if (a.patch !== undefined) return mergePatches(a, b)
+  const lower = add(a.lower, b.lower)
+  return { lower, upper: a.upper === a.lower && b.upper === b.lower ? lower : add(a.upper, b.upper) }
+}
+
+/** One step of the walk, from a node to its boxed operands. */
+export const through = (rows: Rows, x: Tensor, ctx: Context): Through =>
+  isNonlinear(x, ctx.boxed) ? throughRelaxation(rows, x, ctx) : linear(rows, x, ctx)
+
+/**
+ * Bounds of rows of `root` by the walk; it ends at nodes whose box `terminal` knows. Where executions are covered, those of the root are unless it is no
+ * value: `isValue` false bounds its exact results.
+ */
+export const walk = (
+  root: Tensor,
+  start: Rows,
+  ctx: Context,
+  terminal: (x: Tensor) => Interval | undefined,
+  isValue = true,
+): Ends => {
+  const cover = ctx.outward
+  const nodes = order([root])
+  const rowsOf = new Map<Tensor, Rows>([[root, start]])
+  const owed = new Map<Tensor, Slack>()
+  let [offset, error]: Gathered[] = [{}, {}]
+  const collect = (value: Ends | undefined, lost?: Gathered) => {
+    if (cover === undefined) offset = plusEnds(offset, value)
+    else [offset, error] = [gather(offset, value, 'offset'), gather(error, lost, 'error')]
+  }
+  for (const x of [...nodes].reverse()) {
+    const rows = rowsOf.get(x)
+    if (rows === undefined) continue
+    const box = terminal(x)
+    if (box !== undefined || !ctx.boxed.has(x)) {
+      if (cover === undefined) collect(box === undefined ? pointEnds(rows, x, x, ctx) : concretize(rows, x, box, ctx))
+      else {
+        const end = box === undefined ? pointCovered(rows, x, cover) : concretizeCovered(rows, x, box, owed.get(x))
+        collect(end.value, end.error)
+      }
+      continue
+    }
+    const { to, ends, slack, points = [] } = through(rows, x, ctx)
+    collect(ends)
+    for (const { value, error } of points) collect(value, error)
+    if (cover !== undefined) {
+      const executed = x === root && !isValue ? undefined : executionSlack(x, cover)
+      const due = addSlack(addSlack(slack, executed), owed.get(x))
+      const heir = heirOf(x, nodes, ctx)
+      if (heir === undefined) collect(undefined, errorOf(rows, x, due))
+      else owed.set(heir, due)
+    }
+    x.inputs.forEach((i, k) => {
+      const r = to[k]
+      if (r === undefined) return
+      const before = rowsOf.get(i)
+      const merged = merge(before, r)
+      rowsOf.set(i, merged)
+      if (before !== undefined && cover !== undefined && ctx.boxed.has(i))
+        collect(undefined, errorOf(merged, i, mergeSlack(i, cover)))
+    })
+  }
+  if (cover !== undefined) return settled(offset, error)
+  const zero = full([1, 1], 0)
+  return { lower: offset.lower ?? zero, upper: offset.upper ?? zero }
+}
+
+const plusEnds = (a: Gathered, b: Ends | undefined): Gathered => ({
+  lower: plus(a.lower, b?.lower),
+  upper: plus(a.upper, b?.upper),
+})
+
+/** The operand that has exactly the rows of x: that of an addition of a point, if nothing else uses it. It takes on the slack of x. */
+const heirOf = (x: Tensor, nodes: readonly Tensor[], ctx: Context): Tensor | undefined => {
+  if (x.op !== addOp && x.op !== subOp) return undefined
+  const [z, another] = x.inputs.filter((i) => ctx.boxed.has(i))
+  return another === undefined && nodes.every((y) => y === x || !y.inputs.includes(z)) ? z : undefined
+}
+
+/** Rows are per image, so each image of a node must depend on the same image of its boxed operands alone. */
+const requireImages = (x: Tensor, ctx: Context): void => {
+  const { axes, permutation, transA } = (x.attrs ?? {}) as Partial<Axes & Matmul & { permutation: readonly number[] }>
+  // Of matrices only the rows of the left one may be images, of stacks the members.
+  const isMixed = (i: Tensor, k: number) =>
+    ctx.boxed.has(i) && i.shape.length === 2 && (k > 0 || transA || x.shape.length > 2)
+  const kept = [x, ...x.inputs.filter((i) => ctx.boxed.has(i))].every((i) => i.shape[0] === ctx.images)
+  const moved =
+    axes?.includes(0) ||
+    (permutation !== undefined && permutation[0] !== 0) ||
+    (x.op === matmulOp && x.inputs.some(isMixed)) ||
+    (x.op === broadcastOp && x.shape.length !== x.inputs[0].shape.length)
+  if (!kept || moved)
+    raise({
+      kind: 'unsupported',
+      what: `linear bounds of ${describe(x)}`,
+      reason: 'it mixes or moves the images of a batch, and bounds are taken per image',
+    })
+}
+
+/** Rows through an op that is linear in its boxed operands; point operands go into the offset. */
+const linear = (rows: Rows, x: Tensor, ctx: Context): Through => {
+  requireImages(x, ctx)
+  const isBoxed = x.inputs.map((i) => ctx.boxed.has(i))
+  // The value of the op with its boxed operands at 0.
+  const point =
+    x.op.relax === 'linear' && isBoxed.includes(false)
+      ? x.op === addOp || x.op === subOp
+        ? pointTerm(x, isBoxed)
+        : rebuilt(x, isBoxed)
+      : undefined
+  return {
+    to: linearRows(rows, x, isBoxed, ctx),
+    ends: point && pointEnds(rows, x, point, ctx),
+    slack: ctx.outward && linearSlack(rows, x, point, ctx, ctx.outward),
+  }
+}
+
+const linearRows = (
+  rows: Rows,
+  x: Tensor,
+  isBoxed: readonly boolean[],
+  ctx: Context,
+): readonly (Rows | undefined)[] => {
+  if (rows.patch !== undefined && x.op === conv2dOp) return [patchThroughConv(rows, x, x.inputs[0], ctx), undefined]
+  if ((rows.patch !== undefined || ctx.list !== undefined) && (x.op === mulOp || x.op === divOp)) {
+    const k = isBoxed.indexOf(true)
+    unbroadcastRows(rows.lower, x, x.inputs[k])
+    const other = x.inputs[1 - k]
+    const factor = meeting(rows, x, x.op === mulOp ? other : div(1, other), ctx)
+    const scaled = both(rows, (a) => mul(a, factor))
+    const out: Rows = rows.patch === undefined ? scaled : { ...scaled, patch: { ...rows.patch, masked: true } }
+    return k === 0 ? [out, undefined] : [undefined, out]
+  }
+  if (x.op === reshapeOp)
+    return [both(rows, (a) => reshape(a, [...a.shape.slice(0, 2), ...x.inputs[0].shape.slice(1)]))]
+  if (SCALE.has(x.op)) x.inputs.forEach((i, k) => isBoxed[k] && unbroadcastRows(rows.lower, x, i))
+  if (x.op === addOp || x.op === subOp)
+    return isBoxed.map((is, k) => (is ? (x.op === subOp && k === 1 ? both(rows, neg) : rows) : undefined))
+  const ct = (a: Tensor) => x.op.vjp(perImage(a, x, ctx), x.inputs, x, x.attrs)
+  const lower = ct(rows.lower)
+  const upper = rows.upper === rows.lower ? lower : ct(rows.upper)
+  return x.inputs.map((_, k) => {
+    const [l, u] = [lower[k], upper[k]]
+    if (!isBoxed[k]) return undefined
+    return l !== undefined && u !== undefined ? { ...rows, lower: l, upper: u } : cannotWalk(x, k)
+  })
+}
+
+/** Ops whose vjp takes coefficients with one image in place of n (a product of stacks does not). */
+const IMAGE_FREE = new Set<unknown>([addOp, subOp, negOp, mulOp, matmulOp, conv2dOp, transposeOp])
+
+const perImage = (a: Tensor, x: Tensor, ctx: Context): Tensor =>
+  IMAGE_FREE.has(x.op) && !isStacked(x)
+    ? a
+    : broadcastTo(a, [a.shape[0], ctx.list?.length ?? ctx.images, ...a.shape.slice(2)])
+
+const pointTerm = (x: Tensor, isBoxed: readonly boolean[]): Tensor => {
+  const k = isBoxed.indexOf(false)
+  return x.op === subOp && k === 1 ? sub(0, x.inputs[1]) : x.inputs[k]
+}
+
+const rebuilt = (x: Tensor, isBoxed: readonly boolean[]): Tensor => ({
+  ...x,
+  inputs: x.inputs.map((i, k) => (isBoxed[k] ? zeros(i.shape) : i)),
+})

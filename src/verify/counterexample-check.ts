@@ -1,0 +1,376 @@
+import { openDevice } from '../backend/device.ts'
+import { reference } from '../backend/reference.ts'
+import { dependents } from '../bounds/anatomy.ts'
+import { ibp } from '../bounds/linear-bounds.ts'
+import type { Backend } from '../compile/backend.ts'
+import { compile } from '../compile/run.ts'
+import { MixtrainException } from '../core/error.ts'
+import { lazily } from '../core/lazily.ts'
+import { interval } from '../core/op.ts'
+import {
+  above,
+  below,
+  exactly,
+  fromDouble,
+  nearest,
+  type Rational,
+  ratio,
+  showExactly,
+  showRounded,
+} from '../core/rational.ts'
+import { type Rounding, roundDown, roundUp } from '../core/rounding.ts'
+import * as S from '../core/shape.ts'
+import { input } from '../ops/index.ts'
+import { type Constraint, type ExactConstraint, outputOf, type Subject, type UnsafeCase } from './counterexample.ts'
+import { type ExactTensor, evaluateExactly, exactDoubles, exactTensor, Inexact, multiplicationsOf } from './exact.ts'
+
+// ---- exact checks ----------------------------------------------------------------------------------------------------
+
+/** The constraint that was meant, in whole numbers. Undefined where a double is not finite. */
+const exactOf = ({ coefficients, bound, exact }: Constraint): ExactConstraint | undefined => {
+  if (exact !== undefined) return exact
+  const indices = [...coefficients.keys()].filter((i) => coefficients[i] !== 0)
+  if (!Number.isFinite(bound) || !indices.every((i) => Number.isFinite(coefficients[i]))) return undefined
+  const parts = [...indices.map((i) => exactly(coefficients[i])), exactly(bound)]
+  const least = Math.min(...parts.map(([, e]) => e))
+  const whole = parts.map(([m, e]) => m << BigInt(e - least))
+  return { indices, coefficients: whole.slice(0, -1), bound: whole[whole.length - 1], strict: false }
+}
+
+/** The sign of coefficients . y - bound. */
+const sideOf = (
+  { indices, coefficients, bound }: ExactConstraint,
+  { numerators, denominator }: ExactTensor,
+): number => {
+  const total = indices.reduce((sum, i, k) => sum + coefficients[k] * numerators[i], -bound * denominator)
+  return total < 0n ? -1 : total > 0n ? 1 : 0
+}
+
+/** True iff the constraint that was meant holds of these numbers, in exact arithmetic. */
+export const meetsExactly = (c: Constraint, y: ExactTensor): boolean => {
+  const exact = exactOf(c)
+  if (exact === undefined) return c.bound === Number.POSITIVE_INFINITY
+  const side = sideOf(exact, y)
+  return side < 0 || (side === 0 && !exact.strict)
+}
+
+/** `meetsExactly` for doubles; false for what is not finite. */
+export const meets = (c: Constraint, y: ArrayLike<number>): boolean => {
+  const used = exactOf(c)?.indices ?? []
+  if (!used.every((i) => Number.isFinite(y[i]))) return false
+  return meetsExactly(c, exactDoubles(Array.from(y, (v) => (Number.isFinite(v) ? v : 0))))
+}
+
+/** What a constraint can be at most, and at least, where each y lies between two doubles: whether it holds, or fails, for all of them. */
+const decidedBy = (c: Constraint, lower: ExactTensor, upper: ExactTensor): boolean | undefined => {
+  const exact = exactOf(c)
+  if (exact === undefined) return undefined
+  const { indices, coefficients, bound, strict } = exact
+  const end = (high: boolean): bigint =>
+    indices.reduce(
+      (sum, i, k) => sum + coefficients[k] * (coefficients[k] > 0n === high ? upper : lower).numerators[i],
+      -bound * lower.denominator,
+    )
+  const [most, least] = [end(true), end(false)]
+  if (most < 0n || (most === 0n && !strict)) return true
+  return least > 0n || (least === 0n && strict) ? false : undefined
+}
+
+/** An input of a box whose output satisfies all constraints of a conjunction. */
+export interface Counterexample {
+  /** The doubles nearest to the point and to its output. */
+  readonly x: Float64Array
+  readonly y: Float64Array
+  /** The point exactly, and its output: exactly where that is short, else rounded so that the constraints hold of what is printed, too. */
+  readonly decimals: { readonly x: readonly string[]; readonly y: readonly string[] }
+}
+
+/** Checks points by what the bounds of the search are about, whatever its device is. */
+export interface CounterexampleCheck {
+  /** Outputs at a point, in doubles. */
+  readonly outputs: (x: Float64Array) => Promise<Float64Array>
+  /** The point, moved into the box where rounding left it outside, if it is a counterexample of its case. */
+  readonly check: (c: UnsafeCase, x: ArrayLike<number>, late?: () => boolean) => Promise<Counterexample | undefined>
+  /** Why the last point that looked like a counterexample in float64 was not confirmed, if there was one since this was asked last. */
+  readonly doubt: () => string | undefined
+  readonly close: () => void
+}
+
+/** Multiplications for which exact arithmetic comes first. */
+const SMALL = 3e6
+/** Share of |bound| + sum |c_i y_i| that float64 may be wrong by where a point is still looked at closely. */
+const NEAR = 1e-5
+/** Shares of the way to the centre of the box that a point is moved by where it was not confirmed. */
+const MOVES = [0, 2 ** -20, 2 ** -10, 2 ** -5]
+
+const isNear = ({ coefficients, bound }: Constraint, y: Float64Array): boolean => {
+  let [value, size] = [-bound, Math.abs(bound)]
+  for (let i = 0; i < coefficients.length; i++) {
+    value += coefficients[i] * y[i]
+    size += Math.abs(coefficients[i] * y[i])
+  }
+  return !(value > NEAR * size)
+}
+
+/** Decimals of outputs such that constraints hold of the decimals; as few digits as do. */
+const spelled = (y: ExactTensor, holds: (y: ExactTensor) => boolean): readonly string[] => {
+  const values = y.numerators.map((n) => ratio(n, y.denominator))
+  const rounded = (digits: number) => values.map((v) => roundedTo(v, digits))
+  for (const digits of [17, 30, 60, 200]) {
+    const some = rounded(digits)
+    if (holds(exactTensor(some.map(([, v]) => v)))) return some.map(([text]) => text)
+  }
+  return values.map((v) => showExactly(v, 5000) ?? showRounded(v, 60, 'down'))
+}
+/** Digits up to which an output is printed exactly, whatever it is rounded to otherwise. */
+const SHORT = 100
+/** A number exactly if that is short, else rounded to so many significant digits. */
+const roundedTo = (v: Rational, digits: number): readonly [string, Rational] => {
+  const own = showExactly(v, SHORT)
+  return own === undefined ? withValue(showRounded(v, digits, 'down')) : [own, v]
+}
+const withValue = (text: string): readonly [string, Rational] => [text, decimalOf(text)]
+const decimalOf = (text: string): Rational => {
+  const [whole, part = ''] = text.split('.')
+  return ratio(BigInt(whole + part), 10n ** BigInt(part.length))
+}
+
+/**
+ * Whether points are counterexamples.
+ *
+ * - `real`, or bounds that round to nearest: a point counts if exact rational arithmetic says so (verify/exact.ts), for networks that it can evaluate, or if bounds of the point itself do that round outward,
+ *   which come first for large networks. With `rounding: 'none'` float64 decides for networks that neither can decide.
+ * - `deployed`: a point of float32 numbers counts if a float32 execution of the network, whose outputs are exact numbers then, says so.
+ *
+ * The box and the constraints are those that were meant: exact, strict where they are. A point that is not confirmed is tried again a little further inside its box.
+ */
+export const counterexampleCheck = async (
+  subject: Subject,
+  rounding: Rounding = 'none',
+  device?: Backend,
+): Promise<CounterexampleCheck> => {
+  const backend = reference()
+  const x = input('x', [1, ...subject.input])
+  const y = outputOf(subject, x)
+  const size = S.size(subject.input)
+  const opened: Backend[] = []
+  const released: (() => void)[] = []
+  const f = await compile(backend)([y], [x])
+  const [from, to] = [backend.alloc(size), backend.alloc(subject.outputs)]
+  const outputs = async (at: Float64Array): Promise<Float64Array> => {
+    backend.write(from, at)
+    f.run([from, to])
+    return Float64Array.from(await backend.read(to))
+  }
+  let doubt: string | undefined
+
+  /** A device of float32 arithmetic as IEEE 754 has it. */
+  const float32 = lazily(async (): Promise<Backend> => {
+    if (device !== undefined && device.dtype === 'f32' && device.name !== 'webgpu') return device
+    const wasm = await openDevice({ device: 'wasm', threads: 1 })()
+    if (wasm._tag === 'Left') throw new MixtrainException(wasm.left)
+    opened.push(wasm.right.backend)
+    return wasm.right.backend
+  })
+
+  /** The network as it is executed in float32. */
+  const execution = lazily(async () => {
+    const on = await float32.get()
+    const { run, release } = await compile(on)([y], [x])
+    const [a, b] = [on.alloc(size), on.alloc(subject.outputs)]
+    released.push(() => {
+      on.free(a)
+      on.free(b)
+      release()
+    })
+    return async (at: Float64Array): Promise<Float64Array> => {
+      on.write(a, Float32Array.from(at))
+      run([a, b])
+      return Float64Array.from(await on.read(b))
+    }
+  })
+
+  /** Outward bounds of the outputs over a box of float32 numbers round the point. */
+  const enclosure = lazily(async () => {
+    const on = await float32.get()
+    const ends = [input('lower', x.shape), input('upper', x.shape)]
+    const boxes = new Map([[x, interval(ends[0], ends[1])]])
+    if (!dependents([y], boxes).has(y)) throw new Inexact('its output does not depend on the input')
+    const box = ibp(y, boxes, undefined, { outward: 'real' }).output()
+    const { run, release } = await compile(on)([box.lower, box.upper], ends)
+    const buffers = [size, size, subject.outputs, subject.outputs].map((n) => on.alloc(n))
+    released.push(() => {
+      for (const b of buffers) on.free(b)
+      release()
+    })
+    return async (point: readonly Rational[]): Promise<readonly [Float64Array, Float64Array]> => {
+      on.write(
+        buffers[0],
+        Float32Array.from(point, (v) => roundDown(below(v))),
+      )
+      on.write(
+        buffers[1],
+        Float32Array.from(point, (v) => roundUp(above(v))),
+      )
+      run(buffers)
+      return [Float64Array.from(await on.read(buffers[2])), Float64Array.from(await on.read(buffers[3]))]
+    }
+  })
+
+  const work = multiplicationsOf(y)
+
+  type Verdict =
+    | { readonly kind: 'yes'; readonly y: ExactTensor }
+    | { readonly kind: 'no' }
+    | { readonly kind: 'unknown'; readonly reason: string }
+
+  const decided = ({ unsafe }: UnsafeCase, exact: ExactTensor): Verdict =>
+    unsafe.some((u) => u.every((c) => meetsExactly(c, exact))) ? { kind: 'yes', y: exact } : { kind: 'no' }
+
+  const byExactArithmetic = (c: UnsafeCase, point: readonly Rational[], late: () => boolean): Verdict => {
+    try {
+      const value = evaluateExactly(y, new Map([[x, exactTensor(point)]]), () => {
+        if (late()) throw new Inexact('the time is up')
+      })
+      return decided(c, value)
+    } catch (e) {
+      if (!(e instanceof Inexact)) throw e
+      return { kind: 'unknown', reason: e.reason }
+    }
+  }
+
+  const byBounds = async (c: UnsafeCase, point: readonly Rational[], near: Float64Array): Promise<Verdict> => {
+    try {
+      const [l, u] = await (await enclosure.get())(point)
+      if (![...l, ...u].every(Number.isFinite)) return { kind: 'unknown', reason: 'bounds of the point are not finite' }
+      const both = exactDoubles([...l, ...u])
+      const half = (start: number): ExactTensor => ({
+        numerators: both.numerators.slice(start, start + l.length),
+        denominator: both.denominator,
+      })
+      const [lower, upper] = [half(0), half(l.length)]
+      const sides = c.unsafe.map((u) => u.map((k) => decidedBy(k, lower, upper)))
+      if (sides.some((u) => u.every((s) => s === true))) {
+        // Any number between the bounds tells what the output is, about; float64 knows it best.
+        return { kind: 'yes', y: exactDoubles(near.map((v, i) => Math.min(Math.max(v, l[i]), u[i]))) }
+      }
+      return sides.every((u) => u.some((s) => s === false))
+        ? { kind: 'no' }
+        : { kind: 'unknown', reason: 'bounds of the point do not decide it' }
+    } catch (e) {
+      if (e instanceof Inexact) return { kind: 'unknown', reason: e.reason }
+      if (e instanceof MixtrainException && (e.error.kind === 'unsupported' || e.error.kind === 'memory'))
+        return { kind: 'unknown', reason: e.message }
+      throw e
+    }
+  }
+
+  /** In real arithmetic: exactly where that is quick or nothing else decides, by bounds of the point otherwise. */
+  const inReals = async (
+    c: UnsafeCase,
+    point: readonly Rational[],
+    near: Float64Array,
+    late: () => boolean,
+  ): Promise<Verdict> => {
+    if (work <= SMALL) {
+      const exact = byExactArithmetic(c, point, late)
+      return exact.kind === 'unknown' ? orBounds(exact, await byBounds(c, point, near)) : exact
+    }
+    const bounds = await byBounds(c, point, near)
+    return bounds.kind === 'unknown' ? orBounds(byExactArithmetic(c, point, late), bounds) : bounds
+  }
+  const orBounds = (exact: Verdict, bounds: Verdict): Verdict =>
+    exact.kind !== 'unknown'
+      ? exact
+      : bounds.kind !== 'unknown'
+        ? bounds
+        : { kind: 'unknown', reason: `${exact.reason}; ${bounds.reason}` }
+
+  /** The point in the box, as exact numbers that have decimals. */
+  const placed = (c: UnsafeCase, at: (i: number) => number): readonly Rational[] | string => {
+    const point: Rational[] = []
+    for (let i = 0; i < size; i++) {
+      const own = c.between?.get(i)
+      if (own === undefined) point.push(fromDouble(Math.min(Math.max(at(i), c.lower[i]), c.upper[i])))
+      else if (showExactly(own) === undefined)
+        return `input ${i} can only be ${own.numerator}/${own.denominator}, which has no decimal`
+      else point.push(own)
+    }
+    return point
+  }
+
+  const found = (c: UnsafeCase, point: readonly Rational[], exact: ExactTensor): Counterexample => ({
+    x: Float64Array.from(point, nearest),
+    y: Float64Array.from(exact.numerators, (n) => nearest(ratio(n, exact.denominator))),
+    decimals: {
+      x: point.map((v) => showExactly(v) as string),
+      y: spelled(exact, (some) => c.unsafe.some((u) => u.every((k) => meetsExactly(k, some)))),
+    },
+  })
+
+  const checkReal = async (c: UnsafeCase, at: ArrayLike<number>, late: () => boolean) => {
+    for (const share of MOVES) {
+      const moved = (i: number) => at[i] + share * (0.5 * (c.lower[i] + c.upper[i]) - at[i])
+      const point = placed(c, moved)
+      if (typeof point === 'string') {
+        doubt = point
+        return undefined
+      }
+      const near = await outputs(Float64Array.from(point, nearest))
+      if (!c.unsafe.some((u) => u.every((k) => isNear(k, near)))) return undefined
+      const verdict = await inReals(c, point, near, late)
+      if (verdict.kind === 'yes') return found(c, point, verdict.y)
+      const looks = c.unsafe.some((u) => u.every((k) => meets(k, near)))
+      if (verdict.kind === 'unknown' && rounding === 'none' && looks) return found(c, point, exactDoubles(near))
+      // What was found out in time says more than what was not.
+      if (looks && verdict.kind === 'no') doubt = 'a point is a counterexample in float64, but not in real arithmetic'
+      else if (looks && verdict.kind === 'unknown')
+        doubt ??= `a point is a counterexample in float64, which could not be confirmed in real arithmetic: ${verdict.reason}`
+      if (late()) return undefined
+    }
+    return undefined
+  }
+
+  const checkDeployed = async (c: UnsafeCase, at: ArrayLike<number>, late: () => boolean) => {
+    const [lower, upper] = [Float64Array.from(c.lower, roundUp), Float64Array.from(c.upper, roundDown)]
+    const empty = lower.findIndex((l, i) => !(l <= upper[i]))
+    if (empty >= 0) {
+      doubt = `the box of input ${empty} has no float32 number, so there is no execution to confirm a counterexample by`
+      return undefined
+    }
+    for (const share of MOVES) {
+      const point = Float64Array.from(lower, (l, i) => {
+        const moved = at[i] + share * (0.5 * (l + upper[i]) - at[i])
+        return Math.min(Math.max(Math.fround(moved), l), upper[i])
+      })
+      const value = await (await execution.get())(point)
+      if (c.unsafe.some((u) => u.every((k) => meets(k, value)))) {
+        const exact = exactDoubles(value.map((v) => (Number.isFinite(v) ? v : 0)))
+        return found(c, Array.from(point, fromDouble), exact)
+      }
+      const near = await outputs(point)
+      if (!c.unsafe.some((u) => u.every((k) => isNear(k, near)))) return undefined
+      if (c.unsafe.some((u) => u.every((k) => meets(k, near))))
+        doubt = 'a point is a counterexample in float64, but not in a float32 execution'
+      if (late()) return undefined
+    }
+    return undefined
+  }
+
+  return {
+    outputs,
+    check: (c, at, late = () => false) =>
+      rounding !== 'none' && rounding.outward === 'deployed' ? checkDeployed(c, at, late) : checkReal(c, at, late),
+    doubt: () => {
+      const said = doubt
+      doubt = undefined
+      return said
+    },
+    close: () => {
+      for (const release of released) release()
+      f.release()
+      backend.dispose()
+      for (const b of opened) b.dispose()
+    },
+  }
+}

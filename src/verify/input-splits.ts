@@ -1,0 +1,275 @@
+import type { Boxes } from '../bounds/ibp.ts'
+import { linearBounds } from '../bounds/linear-bounds.ts'
+import type { Region } from '../compile/region.ts'
+import { substitute } from '../compile/tape.ts'
+import { grad } from '../compile/vjp.ts'
+import { interval } from '../core/op.ts'
+import type { Rounding } from '../core/rounding.ts'
+import * as S from '../core/shape.ts'
+import type { Interval, Tensor } from '../core/tensor.ts'
+import {
+  add,
+  greater,
+  input,
+  max,
+  maximum,
+  mul,
+  neg,
+  probe,
+  reshape,
+  select,
+  stopGradient,
+  sub,
+  subRounded,
+  sum,
+} from '../ops/index.ts'
+import { crown, ibp, intersected } from '../robust/bounds.ts'
+import { argumentsOf, type Budget, type Graph } from '../robust/budget.ts'
+import { outputOf, type Subject } from './counterexample.ts'
+import { type Box, type Conjunction, type Extent, type Goal, grained, mixed, raised } from './goals.ts'
+import { type Way, walkNodes, ways } from './root-bounds.ts'
+import type { Placed } from './trace.ts'
+
+/** A box of inputs, part of a goal's box. */
+export interface Cell extends Placed {
+  readonly goal: Goal
+  readonly box: Box
+  /** Lower bound of the largest row of each conjunction, less its tolerance: above 0 it is refuted. */
+  readonly margins: Float64Array
+  /** The least of them. */
+  readonly lower: number
+  /** The conjunction of that. */
+  readonly conjunction: number
+  /** Weights of the rows of each conjunction, for a row that is their mean. */
+  readonly weights: readonly Float64Array[]
+  /** Inputs to halve, the best first. */
+  readonly next: readonly number[]
+  /** Where the bound is least, and how far that is from a counterexample. */
+  readonly point: Float32Array
+  readonly violation: number
+  readonly depth: number
+}
+
+export interface InputOptions {
+  readonly extent: Extent
+  /** Of the bounds. */
+  readonly rounding: Rounding
+}
+
+/** Rows of a conjunction in a plan: its own and, if it has several, their weighted mean. */
+const rowsOf = ({ rows }: Extent): number => (rows > 1 ? rows + 1 : 1)
+/** How fast weights move. */
+const RATE = 1.5
+
+/**
+ * Bounds of a batch of boxes: `margin` of every row, where the least of them is, the output there, and what halving an input would gain. Hidden boxes by CROWN, each
+ * intersected with interval propagation from those before it; the better of two slopes at the end.
+ */
+const graphOf = (subject: Subject, { extent, rounding }: InputOptions, way: Way, batch: number): Graph => {
+  const x = input('x', [batch, ...subject.input])
+  const y = outputOf(subject, x)
+  const [lower, upper] = [input('lower', x.shape), input('upper', x.shape)]
+  const boxes: Boxes = new Map([[x, interval(lower, upper)]])
+  const each = rowsOf(extent)
+  const rows = each * extent.conjunctions
+  const [spec, bound] = [input('spec', [rows, batch, subject.outputs]), input('bound', [rows, batch])]
+  const made = way.hidden(y, boxes, rounding)
+  const given: Boxes =
+    way.share <= 1
+      ? made
+      : new Map(
+          [...made].map(([h, b]): [Tensor, Interval] => [h, interval(stopGradient(b.lower), stopGradient(b.upper))]),
+        )
+  // The last walk meets the box under other names: what moving both its ends together would change is its coefficient of the input.
+  const renamed = interval(probe('lower', lower), probe('upper', upper))
+  const moved: Boxes = new Map([[x, renamed]])
+  const ends =
+    way.name === 'intervals'
+      ? [way.rows(y, moved, given, rounding).rows(spec).lower]
+      : (['adaptive', 'same'] as const).map(
+          (slope) => linearBounds({ slope, hidden: 'own' })(y, moved, given, rounding).rows(spec).lower,
+        )
+  const margin = subRounded(
+    ends.reduce((a, b) => maximum(a, b) as Tensor),
+    bound,
+    rounding,
+  )
+  // The conjunction that is farthest from being refuted, by its best row.
+  const best = max(reshape(margin, [extent.conjunctions, each, batch]), 1)
+  const least = neg(max(neg(best) as Tensor, 0)) as Tensor
+  const [below, above, l, u] = grad(sum(least), [renamed.lower, renamed.upper, lower, upper])
+  const coefficient = add(below, above)
+  const point = select(greater(coefficient, 0), lower, upper) as Tensor
+  const [there] = substitute([y], new Map([[x, point]]))
+  // First-order gain of halving an input, through hidden boxes, too (without, the bounds of a batch take two thirds of the time, but up to 60 times as many are needed): the
+  // lower half loses the upper end, and the other way round. In parts, hidden boxes are taken as they are: all walks at once would not fit.
+  const gain = mul(sub(upper, lower), add(maximum(l, 0), maximum(neg(u), 0))) as Tensor
+  return {
+    inputs: [lower, upper, spec, bound],
+    outputs: [margin, point, there, gain, ...(each > 1 ? grad(sum(margin), [spec]) : [])],
+  }
+}
+
+export const inputWays = (memory: number, width: number): readonly Way[] => {
+  const [, ...others] = ways(memory, width)
+  const both: Way['hidden'] = (output, boxes, rounding) => intersected(crown, ibp)(output, boxes, undefined, rounding)
+  return [{ name: 'CROWN', share: 1, hidden: both, rows: crown }, ...others]
+}
+
+export interface InputBrancher {
+  readonly root: (goal: Goal) => Cell
+  readonly bound: (cells: readonly Cell[]) => Promise<readonly Cell[]>
+  /** Cells of one run, its multiply-adds and an estimate of its seconds. */
+  readonly batch: number
+  readonly work: number
+  readonly seconds: () => number
+  readonly way: string
+}
+
+/** A conjunction that is not there is one that a cell has refuted. */
+const NOTHING = Number.POSITIVE_INFINITY
+
+const specOf = (c: Conjunction, weights: Float64Array, each: number) =>
+  Array.from({ length: each }, (_, k) =>
+    each > 1 && k === each - 1 && c.dyadic && c.rows.length > 1
+      ? mixed(c, weights)
+      : { row: c.rows[k % c.rows.length], bound: c.bounds[k % c.rows.length] },
+  )
+
+/** The first cell of a goal. */
+export const rootCell = (goal: Goal): Cell => ({
+  goal,
+  box: goal.box,
+  margins: new Float64Array(goal.conjunctions.length).fill(Number.NEGATIVE_INFINITY),
+  lower: Number.NEGATIVE_INFINITY,
+  conjunction: 0,
+  weights: goal.conjunctions.map(({ rows }) => grained(rows.map(() => 1 / rows.length))),
+  next: [],
+  point: new Float32Array(goal.box.lower.length),
+  violation: NOTHING,
+  depth: 0,
+})
+
+const halves = (cell: Cell, i: number): readonly Cell[] => {
+  const { lower, upper } = cell.box
+  const middle = Math.fround(0.5 * (lower[i] + upper[i]))
+  if (!(middle > lower[i] && middle < upper[i])) return []
+  const [left, right] = [upper.slice(), lower.slice()]
+  left[i] = middle
+  right[i] = middle
+  const depth = cell.depth + 1
+  return [
+    { ...cell, depth, box: { lower, upper: left } },
+    { ...cell, depth, box: { lower: right, upper } },
+  ]
+}
+
+/** Two halves of a cell, across the input where that raises the bound most (ReluVal, arXiv:1804.10829); none where float32 has no number between any ends. */
+export const splitCell = (cell: Cell): readonly Cell[] => {
+  for (const i of cell.next) {
+    const parts = halves(cell, i)
+    if (parts.length > 0) return parts
+  }
+  return []
+}
+
+/** Bisection of the inputs, `batch` cells at a time. @throws memory and unsupported errors where this way is not open. */
+export const inputBrancher =
+  (region: Region, budget: Budget) =>
+  async (subject: Subject, options: InputOptions, way: Way, batch: number): Promise<InputBrancher> => {
+    const { extent } = options
+    let graph: Graph | undefined
+    const what = batch === 1 ? 'bounding one box' : `bounding ${batch} boxes`
+    const plan = await budget.plan(what, 2 * way.share * walkNodes(subject), () => {
+      graph = graphOf(subject, options, way, batch)
+      return graph
+    })
+    const { inputs, outputs } = graph as Graph
+    const [given, results] = [argumentsOf(region, inputs), argumentsOf(region, outputs)]
+    const size = S.size(subject.input)
+    const each = rowsOf(extent)
+    const filled = given.all.map(({ length }) => new Float32Array(length))
+    const put = ({ goal, box, weights }: Cell, b: number): void => {
+      filled[0].set(box.lower, b * size)
+      filled[1].set(box.upper, b * size)
+      for (let g = 0; g < extent.conjunctions; g++) {
+        const own = g % goal.conjunctions.length
+        specOf(goal.conjunctions[own], weights[own], each).forEach(({ row, bound }, k) => {
+          const r = (g * each + k) * batch + b
+          filled[2].set(row, r * subject.outputs)
+          filled[3][r] = bound
+        })
+      }
+    }
+    return {
+      batch,
+      work: plan.work,
+      seconds: plan.seconds,
+      way: way.name,
+      root: rootCell,
+      bound: async (cells) => {
+        for (let b = 0; b < batch; b++) put(cells[b % cells.length], b)
+        filled.forEach((data, i) => given.write(i, data))
+        await plan.run([...given.all, ...results.all])
+        const seen: ArrayLike<number>[] = []
+        for (let i = 0; i < results.all.length; i++) seen.push(await results.read(i))
+        const [margin, point, output, gain, slope] = seen
+        return cells.map((cell, b): Cell => {
+          const { goal } = cell
+          const row = (g: number, k: number) => (g * each + k) * batch + b
+          const y = Float64Array.from({ length: subject.outputs }, (_, j) => output[b * subject.outputs + j])
+          const margins = cell.margins.map((before, g) =>
+            Math.max(
+              before,
+              marginOf(goal.conjunctions[g], (k) => margin[row(g, k)], each),
+            ),
+          )
+          let conjunction = 0
+          margins.forEach((m, g) => {
+            if (m < margins[conjunction]) conjunction = g
+          })
+          const width = (i: number) => cell.box.upper[i] - cell.box.lower[i]
+          const score = (i: number) => (gain[b * size + i] > 0 ? gain[b * size + i] : 0)
+          const order = Array.from({ length: size }, (_, i) => i).filter((i) => width(i) > 0)
+          return {
+            ...cell,
+            margins,
+            lower: margins[conjunction],
+            conjunction,
+            weights: cell.weights.map((w, g) => {
+              const c = goal.conjunctions[g]
+              if (!c.dyadic || c.rows.length === 1 || margins[g] > 0) return w
+              const at = row(g, each - 1) * subject.outputs
+              const gains = c.rows.map((r, k) => r.reduce((s, a, j) => s + a * slope[at + j], -c.bounds[k]))
+              return grained(raised(w, gains, RATE))
+            }),
+            next: order.sort((i, j) => score(j) - score(i) || width(j) - width(i)),
+            point: Float32Array.from({ length: size }, (_, i) => point[b * size + i]),
+            violation: violationOf(goal, y),
+          }
+        })
+      },
+    }
+  }
+
+/** The largest excess of a conjunction's rows, or of their mean; NaN and infinity prove nothing. */
+const marginOf = ({ rows, tolerance }: Conjunction, margin: (k: number) => number, each: number): number => {
+  let most = Number.NEGATIVE_INFINITY
+  for (let k = 0; k < each; k++) {
+    const isMean = each > 1 && k === each - 1
+    const e = margin(k) - (isMean ? Math.max(...tolerance) : tolerance[k % rows.length])
+    if (e > most && e < Number.POSITIVE_INFINITY) most = e
+  }
+  return most
+}
+
+/** How far an output is from a counterexample: the least over conjunctions of the largest c . y - b. */
+export const violationOf = ({ conjunctions }: Pick<Goal, 'conjunctions'>, y: ArrayLike<number>): number =>
+  Math.min(
+    ...conjunctions.map(({ rows, bounds }) =>
+      Math.max(...rows.map((r, k) => r.reduce((s, a, j) => s + a * y[j], -bounds[k]))),
+    ),
+  )
+
+/** Free inputs of a box. */
+export const freeInputs = ({ lower, upper }: Box): number => lower.reduce((n, l, i) => n + Number(upper[i] > l), 0)

@@ -1,0 +1,346 @@
+import { anatomy } from '../bounds/anatomy.ts'
+import type { Boxes } from '../bounds/ibp.ts'
+import type { Region } from '../compile/region.ts'
+import { order } from '../compile/tape.ts'
+import { MixtrainException } from '../core/error.ts'
+import { power } from '../core/number.ts'
+import { interval } from '../core/op.ts'
+import type { Rounding } from '../core/rounding.ts'
+import * as S from '../core/shape.ts'
+import type { Interval, Tensor } from '../core/tensor.ts'
+import { concat, constant, input, mul, pad, reshape, subRounded, transpose } from '../ops/index.ts'
+import { ascending, isRelu, leak, relaxation } from '../robust/alpha-crown.ts'
+import { type Bounder, crown, crownIbp, ibp } from '../robust/bounds.ts'
+import { argumentsOf, type Budget, type Graph, OutOfTime } from '../robust/budget.ts'
+import { outputOf, type Subject } from './counterexample.ts'
+import type { Box } from './goals.ts'
+
+/** Boxes of the hidden nodes of one region of inputs, in the order of the graph. */
+export interface HiddenBoxes {
+  readonly lower: readonly Float32Array[]
+  readonly upper: readonly Float32Array[]
+}
+
+/** Bounds of rows over a box, and of what is hidden. */
+export interface Bounds {
+  /** Lower bounds of the rows. */
+  readonly lower: Float32Array
+  readonly hidden: HiddenBoxes
+  /** Slopes of the ReLUs, in the order of the graph, for one row. */
+  readonly slopes: (row: number) => readonly Float32Array[]
+}
+
+/** Rows `spec . y - bound` of which lower bounds are wanted: coefficients `[rows, outputs]` one after the other. */
+export interface Wanted {
+  readonly spec: readonly Float32Array[]
+  readonly bound: readonly number[]
+}
+
+/** Updates of the slopes, and their step size. */
+const ROOT = { steps: 24, lr: 0.25 }
+
+// ---- ways to bound, the best first -----------------------------------------------------------------------------------
+
+/** The box of a node from the bounds of its elements, so many at a time: what one walk holds is shared by no other. */
+const inParts = (method: Bounder, per: number, x: Tensor, boxes: Boxes, known: Boxes, rounding: Rounding): Interval => {
+  const shape = x.shape.slice(1)
+  const count = S.size(shape)
+  const bounded = method(x, boxes, known, rounding)
+  const part = (from: number): Interval => {
+    const rows = Math.min(per, count - from)
+    const eye = constant(
+      Float32Array.from({ length: rows * rows }, (_, i) => Number(i % (rows + 1) === 0)),
+      [rows, rows],
+    )
+    const spread = pad(eye, [0, from], [0, count - from - rows])
+    return bounded.rows(reshape(spread, [rows, 1, ...shape]))
+  }
+  const all = Array.from({ length: Math.ceil(count / per) }, (_, i) => part(i * per))
+  const back = (ends: readonly Tensor[]) =>
+    reshape(transpose(ends.length === 1 ? ends[0] : concat(ends, 0), [1, 0]) as Tensor, x.shape)
+  return interval(back(all.map((i) => i.lower)), back(all.map((i) => i.upper)))
+}
+
+/** How hidden boxes and rows are bounded. */
+export interface Way {
+  readonly name: string
+  /** Its graph's nodes, as a share of those of walks from every hidden node. */
+  readonly share: number
+  readonly hidden: (output: Tensor, boxes: Boxes, rounding: Rounding) => Boxes
+  readonly rows: Bounder
+}
+
+/** Values that walks of so many elements of rows may hold at once, as a share of the memory. */
+const SHARE = 1 / 96
+
+/**
+ * From the tightest to the cheapest: CROWN with all rows of a layer at once; with few rows at once; hidden boxes by interval propagation (CROWN-IBP); and interval
+ * propagation alone, for what has no lines.
+ */
+export const ways = (memory: number, width: number): readonly Way[] => {
+  const own = (method: Bounder) => (output: Tensor, boxes: Boxes, rounding: Rounding) => {
+    const bounded = method(output, boxes, undefined, rounding)
+    return new Map(anatomy(output, boxes).hidden.map((h) => [h, bounded.node(h)]))
+  }
+  const parts = (output: Tensor, boxes: Boxes, rounding: Rounding): Boxes => {
+    const { hidden, boxed } = anatomy(output, boxes)
+    const largest = Math.max(...[...boxed].map((x) => S.size(x.shape)))
+    const per = Math.max(1, Math.floor((memory * SHARE) / (width * largest)))
+    return hidden.reduce<Boxes>(
+      (known, h) => new Map(known).set(h, inParts(crown, per, h, boxes, known, rounding)),
+      new Map(),
+    )
+  }
+  return [
+    { name: 'CROWN', share: 1, hidden: own(crown), rows: crown },
+    { name: 'CROWN in parts', share: 3, hidden: parts, rows: crown },
+    { name: 'CROWN-IBP', share: 0.2, hidden: own(crownIbp), rows: crown },
+    { name: 'intervals', share: 0.05, hidden: own(ibp), rows: ibp },
+  ]
+}
+
+/** Rough number of nodes of the graph of a walk from every hidden node. */
+export const walkNodes = (subject: Subject): number => {
+  const x = input('x', [1, ...subject.input])
+  const y = outputOf(subject, x)
+  const { hidden } = anatomy(y, new Map([[x, interval(x, x)]]))
+  return 12 * order([y]).length * (hidden.length + 2)
+}
+
+/** Whether bounds of a network that round so are refused, whatever the way. */
+export const refusedBy = (subject: Subject, rounding: Rounding): boolean => {
+  const { y, boxes, spec } = argumentsFor(subject, 1)
+  try {
+    crown(y, boxes, undefined, rounding).rows(spec)
+    return false
+  } catch {
+    return true
+  }
+}
+
+/** Whether an error says that another way may do. */
+export const another = (e: unknown): e is MixtrainException =>
+  e instanceof MixtrainException && (e.error.kind === 'memory' || e.error.kind === 'unsupported')
+
+/** The first of some ways that memory and time suffice for; the error of the first that was refused where none is. */
+export const firstOf = async <A, B>(
+  ways: readonly A[],
+  attempt: (way: A, isLast: boolean) => Promise<B>,
+): Promise<B> => {
+  let refused: unknown
+  for (const [i, way] of ways.entries()) {
+    try {
+      return await attempt(way, i === ways.length - 1)
+    } catch (e) {
+      if (!another(e) && !(e instanceof OutOfTime)) throw e
+      refused ??= e
+    }
+  }
+  throw refused
+}
+
+// ---- the whole box ---------------------------------------------------------------------------------------------------
+
+/** Bounds of a whole box. */
+export interface Root {
+  /** By CROWN or, where memory does not suffice or a line is missing, by what is cheaper. */
+  readonly crown: (box: Box, wanted: Wanted) => Promise<Bounds>
+  /** By alpha-CROWN, from CROWN's; `proved` says which rows need no more. Undefined where memory or time do not suffice. */
+  readonly alpha: (
+    box: Box,
+    wanted: Wanted,
+    from: Bounds,
+    proved: (lower: Float32Array) => readonly boolean[],
+  ) => Promise<Bounds | undefined>
+}
+
+const argumentsFor = (subject: Subject, rows: number) => {
+  const x = input('x', [1, ...subject.input])
+  const [lower, upper] = [input('lower', x.shape), input('upper', x.shape)]
+  const boxes: Boxes = new Map([[x, interval(lower, upper)]])
+  const y = outputOf(subject, x)
+  const [spec, bound] = [input('spec', [rows, 1, subject.outputs]), input('bound', [rows, 1])]
+  return { y, lower, upper, boxes, spec, bound }
+}
+
+const endsOf = (hidden: readonly Tensor[], boxes: Boxes): readonly Tensor[] =>
+  hidden.flatMap((h) => {
+    const { lower, upper } = boxes.get(h) as Interval
+    return [lower, upper]
+  })
+
+/** Coefficients and bounds of `rows` rows, the wanted ones repeated. */
+const filled = ({ spec, bound }: Wanted, rows: number, outputs: number) => {
+  const coefficients = new Float32Array(rows * outputs)
+  for (let r = 0; r < rows; r++) coefficients.set(spec[r % spec.length], r * outputs)
+  return { coefficients, offsets: Float32Array.from({ length: rows }, (_, r) => bound[r % bound.length]) }
+}
+
+const hiddenOf = (ends: readonly Float32Array[]): HiddenBoxes => ({
+  lower: ends.filter((_, i) => i % 2 === 0),
+  upper: ends.filter((_, i) => i % 2 === 1),
+})
+
+/** The ReLUs of a graph, where their operands' boxes are among the hidden ones, and CROWN's slopes of their lower lines. */
+const adaptive = (y: Tensor, boxes: Boxes) => {
+  const { boxed, hidden } = anatomy(y, boxes)
+  const relus = order([y]).filter((r) => isRelu(r) && boxed.has(r))
+  return (boxes: HiddenBoxes): readonly Float32Array[] =>
+    relus.map((r) => {
+      const [h, low] = [hidden.indexOf(r.inputs[0]), leak(r)]
+      const [l, u] = [boxes.lower[h], boxes.upper[h]]
+      return l.map((v, j) => (v + u[j] > 0 ? 1 : low))
+    })
+}
+
+/** Plans for a number of rows, made when first asked for. */
+const byRows = <A>(make: (rows: number) => Promise<A>) => {
+  const made = new Map<number, Promise<A>>()
+  return (rows: number): Promise<A> => {
+    const known = made.get(rows) ?? make(rows)
+    made.set(rows, known)
+    known.catch(() => made.delete(rows))
+    return known
+  }
+}
+
+/** 1, 2, 4, ...: so many rows of plan for so many that are wanted. */
+const rounded = (rows: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, rows)))
+
+export const rootOf = (region: Region, budget: Budget, subject: Subject, rounding: Rounding): Root => {
+  const { backend } = region
+  const width = backend.dtype === 'f32' ? 4 : 8
+  const nodes = walkNodes(subject)
+
+  const crownGraph = (way: Way, rows: number): Graph => {
+    const { y, lower, upper, boxes, spec, bound } = argumentsFor(subject, rows)
+    const hidden = way.hidden(y, boxes, rounding)
+    const own = way.rows(y, boxes, hidden, rounding).rows(spec).lower
+    return {
+      inputs: [lower, upper, spec, bound],
+      outputs: [subRounded(own, bound, rounding), ...endsOf(anatomy(y, boxes).hidden, hidden)],
+    }
+  }
+  const crownFor = byRows((rows) =>
+    // All rows at once, or one after the other.
+    firstOf(
+      ways(budget.memory, width).flatMap((way) => [rows, ...(rows > 1 ? [1] : [])].map((r) => [way, r] as const)),
+      async ([way, r], isLast) => {
+        let graph: Graph | undefined
+        const plan = await budget.plan('bounding one box', nodes, () => {
+          graph = crownGraph(way, r)
+          return graph
+        })
+        if (!isLast && plan.seconds() * Math.ceil(rows / r) > 0.5 * budget.left())
+          throw new OutOfTime('bounding one box')
+        const { inputs, outputs } = graph as Graph
+        return { rows: r, plan, given: argumentsOf(region, inputs), results: argumentsOf(region, outputs) }
+      },
+    ),
+  )
+
+  const alphaFor = byRows(async (rows) => {
+    let parts: { readonly relaxed: ReturnType<typeof relaxation> } | undefined
+    const optimizer = await ascending(region, budget)('bounding one box by alpha-CROWN', 6 * nodes, () => {
+      const { y, lower, upper, boxes, spec, bound } = argumentsFor(subject, rows)
+      const weight = input('weight', [rows, 1])
+      const relaxed = relaxation(y, boxes, spec, undefined, rounding)
+      parts = { relaxed }
+      return {
+        free: relaxed.slopes.map((s) => ({ ...s, high: 1 })),
+        inputs: [lower, upper, spec, bound, weight],
+        graph: (values) => {
+          const bounds = relaxed.bound(values)
+          const own = subRounded(bounds.lower, bound, rounding)
+          // Rows that are proved need not be raised further.
+          return { objective: mul(own, weight) as Tensor, outputs: [own, ...endsOf(relaxed.hidden, bounds.hidden)] }
+        },
+      }
+    })
+    return { optimizer, relaxed: (parts as NonNullable<typeof parts>).relaxed }
+  })
+  const slopesOf = (() => {
+    const { y, boxes } = argumentsFor(subject, 1)
+    return adaptive(y, boxes)
+  })()
+
+  return {
+    crown: async (box, wanted) => {
+      const { rows, plan, given, results } = await crownFor(rounded(wanted.spec.length))
+      const lower = new Float32Array(wanted.spec.length)
+      let ends: Float32Array[] = []
+      given.write(0, box.lower)
+      given.write(1, box.upper)
+      for (let at = 0; at < wanted.spec.length; at += rows) {
+        const some = { spec: wanted.spec.slice(at, at + rows), bound: wanted.bound.slice(at, at + rows) }
+        const { coefficients, offsets } = filled(some, rows, subject.outputs)
+        given.write(2, coefficients)
+        given.write(3, offsets)
+        await plan.run([...given.all, ...results.all])
+        lower.set(Array.from(await results.read(0)).slice(0, some.spec.length), at)
+        if (at > 0) continue
+        ends = []
+        for (let i = 1; i < results.all.length; i++) ends.push(Float32Array.from(await results.read(i)))
+      }
+      const hidden = hiddenOf(ends)
+      const slopes = slopesOf(hidden)
+      return { lower, hidden, slopes: () => slopes }
+    },
+    alpha: async (box, wanted, from, proved) => {
+      const rows = rounded(wanted.spec.length)
+      let made: Awaited<ReturnType<typeof alphaFor>>
+      try {
+        made = await alphaFor(rows)
+      } catch (e) {
+        if (another(e)) return undefined
+        throw e
+      }
+      const { optimizer, relaxed } = made
+      const own = relaxed.relus.length
+      const { coefficients, offsets } = filled(wanted, rows, subject.outputs)
+      const write = (i: number, data: Float32Array) => backend.write(optimizer.inputs[i], data)
+      for (const [i, data] of [box.lower, box.upper, coefficients, offsets].entries()) write(i, data)
+      const weights = (lower: Float32Array) => {
+        const done = proved(lower.subarray(0, wanted.spec.length))
+        return Float32Array.from({ length: rows }, (_, r) => Number(r < done.length && !done[r]))
+      }
+      const best = Float32Array.from({ length: rows }, (_, r) => from.lower[r] ?? Number.NEGATIVE_INFINITY)
+      const boxes = from.hidden.lower.flatMap((l, h) => [l.slice(), from.hidden.upper[h].slice()])
+      write(4, weights(best))
+      const start = slopesOf(from.hidden)
+      // Slopes of every walk, repeated for its rows and images, begin at CROWN's.
+      optimizer.start(
+        relaxed.slopes.map(({ shape, relu }) => {
+          const a = start[relaxed.order.indexOf(relu)]
+          const data = new Float32Array(S.size(shape))
+          for (let at = 0; at < data.length; at += a.length) data.set(a, at)
+          return data
+        }),
+      )
+      for (let t = 0; t <= ROOT.steps; t++) {
+        if (t > 0 && optimizer.seconds() > 0.5 * budget.left()) break
+        await optimizer.run(ROOT.lr * power(0.98, t))
+        const [now, ...ends] = await Promise.all(optimizer.outputs.map((b) => backend.read(b)))
+        for (let k = 0; k < rows; k++) if (now[k] > best[k]) best[k] = now[k]
+        // Each iterate is sound, so a box is the intersection of all. A NaN stays: it says that nothing is known.
+        ends.forEach((end, i) => {
+          for (let j = 0; j < end.length; j++)
+            if (i % 2 === 0 ? end[j] > boxes[i][j] : end[j] < boxes[i][j]) boxes[i][j] = end[j]
+        })
+        const open = weights(best)
+        if (open.every((w) => w === 0)) break
+        write(4, open)
+      }
+      const values = (await optimizer.values()).slice(-own)
+      return {
+        lower: best.slice(0, wanted.spec.length),
+        hidden: hiddenOf(boxes),
+        slopes: (row) =>
+          values.map((v) => {
+            const n = v.length / rows
+            return Float32Array.from(v.slice(row * n, (row + 1) * n))
+          }),
+      }
+    },
+  }
+}

@@ -1,0 +1,106 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { reference } from '../../src/backend/reference.ts'
+import { evaluate } from '../../src/compile/run.ts'
+import { type Domain, node, type Op } from '../../src/core/op.ts'
+import type { Operand, Tensor } from '../../src/core/tensor.ts'
+import * as O from '../../src/ops/index.ts'
+import { methods } from '../../src/robust/bounds.ts'
+import { using } from '../ops/property.ts'
+import { boxAround, fc, generic, parameters } from './networks.ts'
+
+const backend = reference()
+
+/** Ops with a domain, and the operand that has one. */
+const cases = O.registry.flatMap((op) =>
+  (op.domain ?? []).flatMap((domain, k) => (domain === undefined ? [] : [{ op, k, domain }])),
+) as readonly { readonly op: Op<unknown>; readonly k: number; readonly domain: Domain }[]
+
+/** The op with x as operand k; other operands are points. */
+const at = (op: Op<unknown>, k: number, x: Tensor): Tensor => {
+  const point = O.constant([0.7, -1.2, 2.1, 0.4], [1, 4]) as Tensor
+  return node(op, op.domain?.map((_, i) => (i === k ? x : point)) ?? [], undefined)
+}
+
+/** Values in (0, inf) for every input, which a line below a ReLU or a product does not know. */
+const POSITIVE: Readonly<Record<string, (h: Tensor, p: ReturnType<typeof parameters>) => Tensor>> = {
+  'a ReLU and a number': (h) => O.add(O.relu(h), 0.05) as Tensor,
+  'a maximum with a number': (h) => O.maximum(h, 0.02) as Tensor,
+  'magnitudes and a number': (h) => O.add(O.abs(h), 0.01) as Tensor,
+  'a square and a number': (h) => O.add(O.mul(h, h), 0.01) as Tensor,
+  'an exponential': (h) => O.exp(h),
+  'a sigmoid, scaled': (h) => O.mul(O.sigmoid(h), 0.5) as Tensor,
+  'positive sums of ReLUs': (h, p) => O.add(O.matmul(O.relu(h), O.abs(p.get('v', [4, 4]))), 0.03) as Tensor,
+  'another root': (h) => O.add(O.sqrt(O.relu(h)), 0.1) as Tensor,
+  'two layers': (h, p) => O.add(O.relu(fc(p, 'm', 4)(O.relu(h))), 0.05) as Tensor,
+}
+
+const SHAPE = [2, 3]
+const drawn = boxAround(SHAPE, 0.8, 5)
+const network = (inner: (h: Tensor, p: ReturnType<typeof parameters>) => Tensor, op: Op<unknown>, k: number) => {
+  const p = parameters(19)
+  const x: Tensor = O.input('x', SHAPE)
+  const inside = inner(fc(p, '1', 4)(x), p)
+  const y = fc(p, '2', 3)(at(op, k, inside))
+  return { p, x, inside, y }
+}
+
+for (const { op, k, domain } of cases) {
+  for (const [name, inner] of Object.entries(POSITIVE))
+    test(`${op.name}, operand ${k}, of ${name}: every method has finite bounds, and they hold`, async () => {
+      const { p, x, y } = network(inner, op, k)
+      for (const [method, bound] of Object.entries(methods)) {
+        const out = bound(y, new Map([[x, drawn.box]])).output()
+        const [l, u] = await evaluate(backend)([out.lower, out.upper], new Map([...drawn.feeds, ...p.all()]))
+        assert.ok([...l, ...u].every(Number.isFinite), `${method}: [${l}], [${u}]`)
+        await using(backend, [y], [x, ...p.all().keys()], async (run) => {
+          for (const point of drawn.points(12)) {
+            const [v] = await run([point, ...p.all().values()])
+            v.forEach((w, i) => {
+              assert.ok(l[i] <= w + 1e-9 && w - 1e-9 <= u[i], `${method}: ${w} is not in [${l[i]}, ${u[i]}]`)
+            })
+          }
+        })
+      }
+    })
+
+  test(`${op.name}, operand ${k}: no bound is finite where the interval leaves the domain`, async () => {
+    const { p, x, y } = network((h) => O.sub(O.relu(h), 0.2) as Tensor, op, k)
+    for (const [method, bound] of Object.entries(methods)) {
+      const out = bound(y, new Map([[x, drawn.box]])).output()
+      const [l, u] = await evaluate(backend)([out.lower, out.upper], new Map([...drawn.feeds, ...p.all()]))
+      assert.ok(![...l, ...u].some(Number.isFinite), `${method}: [${l}], [${u}]`)
+    }
+  })
+
+  test(`${op.name}, operand ${k}: a number inside its domain, none outside`, async () => {
+    const values = [...generic(40, 3, 20), 0]
+    const x = O.constant(values, [values.length, 1]) as Tensor
+    const [y] = await evaluate(backend)([at(op, k, O.broadcastTo(x, [values.length, 4]))])
+    values.forEach((v, i) => {
+      const inside = domain === 'nonnegative' ? v > 0 : v !== 0
+      for (let j = 0; j < 4; j++)
+        assert.is(Number.isFinite(y[4 * i + j]), inside || (v === 0 && op.name === 'sqrt'), `${v}`)
+    })
+  })
+}
+
+test('roots and logarithms at the end of their domain: a root of [0, 0] is a number, a logarithm has its upper bound', async () => {
+  const x: Tensor = O.input('x', [1, 2])
+  // The second is never active.
+  const h = O.relu(O.add(x, O.constant([0, -5], [2])) as Operand) as Tensor
+  const boxes = (l: Tensor, u: Tensor) =>
+    new Map([[x, { _tag: 'Interval', lower: l, upper: u, shape: [1, 2] } as const]])
+  const [l, u] = [O.constant([-1, -1], [1, 2]), O.constant([1, 1], [1, 2])]
+  for (const [method, bound] of Object.entries(methods)) {
+    const root = bound(O.sqrt(h), boxes(l, u)).output()
+    const [a, b] = await evaluate(backend)([root.lower, root.upper])
+    assert.ok([...a, ...b].every(Number.isFinite), `${method}: [${a}], [${b}]`)
+    assert.ok(a[0] <= 0 && b[0] >= 1 && a[1] <= 0 && b[1] >= 0, method)
+    const log = bound(O.log(h), boxes(l, u)).output()
+    const [c, d] = await evaluate(backend)([log.lower, log.upper])
+    assert.ok(!(c[0] > Number.NEGATIVE_INFINITY) && !(d[0] < 0), `${method}: log [${c}], [${d}]`)
+  }
+})
+
+test.run()
