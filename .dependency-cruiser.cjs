@@ -13,6 +13,7 @@ const floors = [
   ['data'],
   ['format'],
   ['train'],
+  ['doors'],
   ['cli'],
 ]
 const up = floors.flatMap((rooms, floor) => {

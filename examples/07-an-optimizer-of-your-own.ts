@@ -1,20 +1,8 @@
 // An optimizer of your own: Lion (arXiv:2302.06675), which moves each weight by the sign of a mixture of momentum and gradient.
-import {
-  add,
-  crossEntropy,
-  device,
-  digits,
-  fit,
-  layers,
-  mul,
-  natural,
-  network,
-  type Optimizer,
-  sign,
-  sub,
-  type Tensor,
-  take,
-} from 'mixtrain'
+import { add, device, fit, mul, type Optimizer, sign, sub, type Tensor } from 'mixtrain'
+import * as data from 'mixtrain/data'
+import * as losses from 'mixtrain/losses'
+import * as nn from 'mixtrain/nn'
 
 const lion = (rate: number, beta1 = 0.9, beta2 = 0.99): Optimizer => ({
   slots: ['momentum'],
@@ -30,15 +18,15 @@ const lion = (rate: number, beta1 = 0.9, beta2 = 0.99): Optimizer => ({
   },
 })
 
-const { train } = await digits()
-const mlp = network('mlp', layers.sequential(layers.flatten, layers.dense(20), layers.relu, layers.dense(10)), {
+const { train } = await data.digits()
+const mlp = nn.network('mlp', nn.sequential(nn.flatten, nn.dense(20), nn.relu, nn.dense(10)), {
   input: [1, 28, 28],
   classes: 10,
 })
 const options = {
   network: mlp,
-  data: { train: take(1000)(train) },
-  loss: natural(crossEntropy),
+  data: { train: data.take(1000)(train) },
+  loss: losses.natural(losses.crossEntropy),
   optimizer: lion(0.001),
   epsilon: 0.01,
   epochs: 3,

@@ -34,7 +34,7 @@ export { type Compiled, compile, compileIn, evaluate } from './compile/run.ts'
 export { print, type Tape, tape } from './compile/tape.ts'
 export { grad, vjp } from './compile/vjp.ts'
 // ---- errors: values, and the one exception that carries one -----------------------------------------------------------------------
-export { type MixtrainError, MixtrainException, show } from './core/error.ts'
+export { type MixtrainError, MixtrainException, orThrow, show } from './core/error.ts'
 // ---- randomness: keys are values, the same numbers on every engine ----------------------------------------------------------------
 export { fold as foldKey, type Key, key, split as splitKey } from './core/key.ts'
 // ---- tensors, interval tensors and ops: each takes tensors or interval tensors and returns the same kind ---------------

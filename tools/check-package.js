@@ -1,9 +1,27 @@
-// Packs the package, installs it into an empty project as a user would, and uses it there: import, types, command line.
+// Packs the package, installs it into an empty project as a user would, and uses it there: every door, types under each resolution, command line, bundlers.
+// What it weighs is printed and has limits, a fifth above what it was when they were set.
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { gzipSync } from 'node:zlib'
+import nodeResolve from '@rollup/plugin-node-resolve'
+import { build } from 'esbuild'
+import { rollup } from 'rollup'
+
+/** kB of 1,000 bytes; CPU milliseconds of a process that imports the root door, less those of one that does nothing
+ * (a limit of three times that, for busy machines). */
+const LIMITS = {
+  'packed kB': 2800,
+  'unpacked kB': 5700,
+  'installed packages': 20,
+  'installed kB': 23000,
+  'bundle of a bound, kB': 84,
+  'bundle of a bound, gzip kB': 30,
+  'bundle of a training, gzip kB': 106,
+  'import, CPU ms': 600,
+}
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'mixtrain-package-'))
@@ -12,16 +30,87 @@ const run = (command, args, cwd = folder) => {
   if (status !== 0) throw new Error(`${command} ${args.join(' ')} exited with ${status}\n${stdout}${stderr}`)
   return stdout
 }
+const bytesUnder = (path) =>
+  readdirSync(path, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0)
+const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1]
+
+/** CPU milliseconds of a process that runs a line of code. */
+const cpu = (code) =>
+  median(
+    Array.from({ length: 5 }, () =>
+      Number(
+        run(process.execPath, [
+          '--input-type=module',
+          '--eval',
+          `${code}; const { user, system } = process.cpuUsage(); console.log((user + system) / 1000)`,
+        ]),
+      ),
+    ),
+  )
+
+const BOUND = `import { ball, constant, evaluate, matmul, reference, relu } from 'mixtrain'
+const { lower } = relu(matmul(ball(constant([0.5, 0.05], [1, 2]), 0.1), constant([1, 0, 0, 1], [2, 2])))
+console.log((await evaluate(reference())([lower]))[0].join(' '))
+`
+const TRAINING = `import { device, fit } from 'mixtrain'
+import * as losses from 'mixtrain/losses'
+import * as nn from 'mixtrain/nn'
+globalThis.train = async (train) => {
+  const network = nn.network('mlp', nn.sequential(nn.flatten, nn.dense(10)), { input: [1, 28, 28], classes: 10 })
+  for await (const epoch of fit({ network, data: { train }, loss: losses.mixTrain({ k: 5 }), epsilon: 0.1 })(await device())) console.log(epoch.vra)
+}
+`
+
+/** The entry of a bundle for the browser, in bytes: chunks that it loads when it needs them (WASM, the digits) are not part of it. */
+const bundled = async (name) => {
+  const { outputFiles, metafile } = await build({
+    entryPoints: [join(folder, name)],
+    bundle: true,
+    splitting: true,
+    minify: true,
+    format: 'esm',
+    platform: 'browser',
+    outdir: join(folder, 'out'),
+    write: false,
+    metafile: true,
+    external: ['node:*'],
+    absWorkingDir: folder,
+  })
+  const reached = new Set()
+  const follow = (file) => {
+    if (reached.has(file)) return
+    reached.add(file)
+    for (const { path, kind } of metafile.outputs[file].imports)
+      if (kind === 'import-statement' && path in metafile.outputs) follow(path)
+  }
+  follow(Object.keys(metafile.outputs).find((file) => metafile.outputs[file].entryPoint !== undefined))
+  const contents = outputFiles.filter(({ path }) => [...reached].some((file) => path.endsWith(file)))
+  return {
+    plain: contents.reduce((sum, { contents: c }) => sum + c.length, 0),
+    packed: contents.reduce((sum, { contents: c }) => sum + gzipSync(c, { level: 9 }).length, 0),
+  }
+}
 
 try {
-  const [{ filename }] = JSON.parse(
+  const [{ filename, size, unpackedSize }] = JSON.parse(
     run('npm', ['pack', '--ignore-scripts', '--json', '--pack-destination', folder], root),
   )
+  run(join(root, 'node_modules/.bin/publint'), ['run', '--strict', join(folder, filename)])
+  // CommonJS gets the ES modules by require(esm), which Node 20.19 and newer have.
+  run(join(root, 'node_modules/.bin/attw'), [join(folder, filename), '--ignore-rules', 'cjs-resolves-to-esm'], root)
+
   writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'empty', private: true, type: 'module' }))
   run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', join(folder, filename)])
+  const modules = join(folder, 'node_modules')
+  const { exports } = JSON.parse(readFileSync(join(modules, 'mixtrain/package.json'), 'utf8'))
+  const doors = Object.keys(exports).filter((door) => door !== './package.json')
   writeFileSync(
     join(folder, 'use.js'),
     `import { ball, constant, device, evaluate, relu } from 'mixtrain'
+const doors = await Promise.all(${JSON.stringify(doors)}.map((door) => import(door.replace('.', 'mixtrain'))))
+for (const door of doors) if (Object.keys(door).length < 3) throw new Error('a door is empty')
 const backend = await device({ threads: 1 })
 const { lower, upper } = relu(ball(constant([0.5, 0.05], [2]), 0.1))
 const [l, u] = await evaluate(backend)([lower, upper])
@@ -31,9 +120,38 @@ if (!near(l[0], 0.4) || !near(l[1], 0) || !near(u[0], 0.6) || !near(u[1], 0.15))
 `,
   )
   run(process.execPath, ['use.js'])
-  const devices = JSON.parse(run(join(folder, 'node_modules/.bin/mixtrain'), ['devices', '--json']))
+  const devices = JSON.parse(run(join(modules, '.bin/mixtrain'), ['devices', '--json']))
   if (devices === null) throw new Error('mixtrain devices --json printed nothing')
-  console.log('package: packs, installs into an empty project, imports and runs')
+
+  writeFileSync(join(folder, 'bound.js'), BOUND)
+  writeFileSync(join(folder, 'training.js'), TRAINING)
+  const bundle = await rollup({
+    input: join(folder, 'bound.js'),
+    plugins: [nodeResolve()],
+    external: [/^node:/],
+    logLevel: 'silent',
+  })
+  await bundle.write({ file: join(folder, 'rolled.js'), format: 'es', inlineDynamicImports: true })
+  const [direct, rolled] = ['bound.js', 'rolled.js'].map((file) => run(process.execPath, [file]))
+  if (direct !== rolled) throw new Error(`bundled by rollup the program prints ${rolled}, not ${direct}`)
+
+  const lock = JSON.parse(readFileSync(join(folder, 'package-lock.json'), 'utf8'))
+  const [bound, training] = [await bundled('bound.js'), await bundled('training.js')]
+  const found = {
+    'packed kB': size / 1000,
+    'unpacked kB': unpackedSize / 1000,
+    'installed packages': Object.keys(lock.packages).filter((name) => name !== '').length,
+    'installed kB': bytesUnder(modules) / 1000,
+    'bundle of a bound, kB': bound.plain / 1000,
+    'bundle of a bound, gzip kB': bound.packed / 1000,
+    'bundle of a training, gzip kB': training.packed / 1000,
+    'import, CPU ms': cpu("await import('mixtrain')") - cpu(''),
+  }
+  for (const [what, value] of Object.entries(found))
+    console.log(`  ${what}: ${Math.round(value)} (limit ${LIMITS[what]})`)
+  const above = Object.keys(found).filter((what) => found[what] > LIMITS[what])
+  if (above.length > 0) throw new Error(`above its limit: ${above.join(', ')}`)
+  console.log('package: packs, its types resolve, installs into an empty project, imports, bundles and runs')
 } finally {
   rmSync(folder, { recursive: true, force: true })
 }

@@ -41,6 +41,23 @@ export const raise = (error: MixtrainError): never => {
   throw new MixtrainException(error)
 }
 
+/**
+ * The value of what may have failed, or the error as an exception: `orThrow(decodeModel(bytes, path))`, `await orThrow(loadFolder(files)(path))`. For programs
+ * that have no use for `Either` (a result with a `_tag`) and `TaskEither` (a function to a promise of one).
+ * @throws MixtrainException with the error.
+ */
+export function orThrow<A>(result: Outcome<A>): A
+export function orThrow<A>(task: () => Promise<Outcome<A>>): Promise<A>
+export function orThrow<A>(result: Outcome<A> | (() => Promise<Outcome<A>>)): A | Promise<A> {
+  if (typeof result === 'function') return result().then((r) => orThrow(r))
+  return result._tag === 'Right' ? result.right : raise(result.left)
+}
+
+/** An `Either` of fp-ts, by its structure. */
+type Outcome<A> =
+  | { readonly _tag: 'Left'; readonly left: MixtrainError }
+  | { readonly _tag: 'Right'; readonly right: A }
+
 export const usage = (message: string): MixtrainError => ({ kind: 'usage', message })
 export const fileError = (path: string, message: string, place?: string): MixtrainError => ({
   kind: 'file',

@@ -15,30 +15,68 @@ const natural = z.int().nonnegative()
 const positive = z.int().min(1)
 
 /** Everything that decides the bits of a run: a run goes on only under the settings that it began with. */
-export const Settings = z.strictObject({
+export interface Settings {
   /** Version of this package. */
-  mixtrain: z.string(),
+  readonly mixtrain: string
   /** `digits`, or the absolute path of a folder. */
-  data: z.string(),
+  readonly data: string
   /** `fingerprintOf` the images, as far as they are used: a path may hold others tomorrow. */
+  readonly dataSha256: string
+  readonly network: string
+  readonly loss: string
+  /** l-inf radius in pixel units. */
+  readonly epsilon: number
+  readonly epochs: number
+  readonly batchSize: number
+  /** Images per batch that the robust term is computed for. */
+  readonly k: number
+  /** Weight of the robust term. */
+  readonly balance: number | 'adaptive'
+  /** Highest learning rate. */
+  readonly lr: number
+  /** Factor of the sum of all |w|; Adam's weight decay; averaged weights. Absent: as the recipe has them. */
+  readonly l1?: number | undefined
+  readonly weightDecay?: number | undefined
+  readonly swa?: boolean | undefined
+  /** Which images MixTrain bounds, the optimizer, epochs of milestones, and factors of training attacks, regularizers and noise. Absent: as the recipe has them. */
+  readonly choice?: 'random' | 'stratified' | 'hardest' | 'importance' | undefined
+  readonly optimizer?: 'adam' | 'radam' | undefined
+  readonly milestones?: readonly number[] | undefined
+  readonly attackRadius?: number | undefined
+  readonly regularizer?: number | undefined
+  readonly smooth?: number | undefined
+  readonly smoothSamples?: number | undefined
+  readonly population?: boolean | undefined
+  /** The model that the loss `distilled` learns from, by path and SHA-256. */
+  readonly teacher?: { readonly file: string; readonly sha256: string } | undefined
+  readonly seed: number
+  /** Only so many of the first images; null is all. */
+  readonly trainLimit: number | null
+  readonly testLimit: number | null
+  readonly device: string
+  readonly arithmetic: 'exact' | 'fast-math'
+  /** The device that takes over when this one fails; present where `--device auto` took a GPU. */
+  readonly fallback?: 'wasm' | undefined
+  /** The devices that did the first steps of the run, if another one went on. */
+  readonly moved?: readonly { readonly device: string; readonly steps: number; readonly reason: string }[] | undefined
+}
+
+/** What a file has to hold to be such settings. Private, and the type written out: declarations that need zod would bring its types to every user. */
+const settingsSchema = z.strictObject({
+  mixtrain: z.string(),
+  data: z.string(),
   dataSha256: z.string().regex(/^[0-9a-f]{64}$/, 'expected a SHA-256 in hexadecimal'),
   network: z.string(),
   loss: z.string(),
-  /** l-inf radius in pixel units. */
   epsilon: fraction,
   epochs: positive,
   batchSize: positive,
-  /** Images per batch that the robust term is computed for. */
   k: positive,
-  /** Weight of the robust term. */
   balance: z.union([fraction, z.literal('adaptive')]),
-  /** Highest learning rate. */
   lr: z.number().positive(),
-  /** Factor of the sum of all |w|; Adam's weight decay; averaged weights. Absent: as the recipe has them. */
   l1: z.number().min(0).optional(),
   weightDecay: z.number().min(0).optional(),
   swa: z.boolean().optional(),
-  /** Which images MixTrain bounds, the optimizer, epochs of milestones, and factors of training attacks, regularizers and noise. Absent: as the recipe has them. */
   choice: z.enum(['random', 'stratified', 'hardest', 'importance']).optional(),
   optimizer: z.enum(['adam', 'radam']).optional(),
   milestones: z.array(positive).optional(),
@@ -47,20 +85,15 @@ export const Settings = z.strictObject({
   smooth: z.number().min(0).optional(),
   smoothSamples: positive.optional(),
   population: z.boolean().optional(),
-  /** SHA-256 of the model that the loss `distilled` learns from. */
   teacher: z.strictObject({ file: z.string(), sha256: z.string() }).optional(),
   seed: z.int(),
-  /** Only so many of the first images; null is all. */
   trainLimit: positive.nullable(),
   testLimit: positive.nullable(),
   device: z.string(),
   arithmetic: z.enum(['exact', 'fast-math']),
-  /** The device that takes over when this one fails; present where `--device auto` took a GPU. */
   fallback: z.literal('wasm').optional(),
-  /** The devices that did the first steps of the run, if another one went on. */
   moved: z.array(z.strictObject({ device: z.string(), steps: natural, reason: z.string() })).optional(),
-})
-export type Settings = z.infer<typeof Settings>
+}) satisfies z.ZodType<Settings>
 
 const loss = z.number().nullable()
 const Epoch = z.strictObject({
@@ -82,8 +115,16 @@ const History = z
   .refine((history) => history.every(({ epoch }, i) => epoch === i), 'expected the epochs 0, 1, 2, ...')
 
 /** A checkpoint within an epoch: `Within`, with the names of its tensors instead of their content. */
-const Part = z.strictObject({ steps: natural, seconds: z.number().min(0), terms: z.array(z.string()) })
-type Part = z.infer<typeof Part>
+export interface Part {
+  readonly steps: number
+  readonly seconds: number
+  readonly terms: readonly string[]
+}
+const partSchema = z.strictObject({
+  steps: natural,
+  seconds: z.number().min(0),
+  terms: z.array(z.string()),
+}) satisfies z.ZodType<Part>
 
 /** A decoded checkpoint whose tensors still have to be matched with a network. */
 export interface StoredRun {
@@ -211,10 +252,12 @@ export const decodeCheckpoint = (bytes: Uint8Array, path: string): TE.TaskEither
   const understood = (file: Safetensors): E.Either<MixtrainError, StoredRun> =>
     pipe(
       E.Do,
-      E.bind('settings', () => parse(Settings, 'settings', file.metadata.settings)),
+      E.bind('settings', () => parse<Settings>(settingsSchema, 'settings', file.metadata.settings)),
       E.bind('history', () => parse(History, 'history', file.metadata.history)),
       E.bind('part', () =>
-        file.metadata.within === undefined ? E.right(undefined) : parse(Part, 'within', file.metadata.within),
+        file.metadata.within === undefined
+          ? E.right(undefined)
+          : parse<Part>(partSchema, 'within', file.metadata.within),
       ),
       E.bind('file', () => E.right(file)),
     )
