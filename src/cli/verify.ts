@@ -3,15 +3,17 @@ import process from 'node:process'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
+import { reference } from '../backend/reference.ts'
+import { evaluate } from '../compile/run.ts'
 import { fileError, type MixtrainError, usage } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
-import { fromDouble, showRounded } from '../core/rational.ts'
+import { fromDouble, showExactly, showRounded } from '../core/rational.ts'
 import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { files, makeDirectory } from '../data/files.ts'
 import { unpacked } from '../data/gzip.ts'
 import { decodeModel } from '../format/model.ts'
-import { decodeOnnx, parameterConstants } from '../format/onnx/index.ts'
+import { decodeOnnx, type OnnxModel, parameterConstants } from '../format/onnx/index.ts'
 import { isSafetensors } from '../format/safetensors.ts'
 import {
   decodeVnnlib,
@@ -23,11 +25,13 @@ import {
   tensorProto,
   valuesOf,
 } from '../format/vnnlib.ts'
-import { constant } from '../ops/index.ts'
+import { constant, input } from '../ops/index.ts'
 import { decimal, refuse } from '../proof/exact.ts'
 import { type Header, queryOf } from '../proof/file.ts'
 import { isCounterexample, type Line, type Query } from '../proof/proof.ts'
 import { ADDRESSABLE, type Progress, SAFETY, type Verification, verifyProperty } from '../verify/branch-and-bound.ts'
+import { outputOf, type Subject } from '../verify/counterexample.ts'
+import type { Counterexample } from '../verify/counterexample-check.ts'
 import { proofFile, prove } from '../verify/prove.ts'
 import type { Command } from './command.ts'
 import { bytesOf, withDevice } from './open.ts'
@@ -76,17 +80,15 @@ const options = {
   semantics: semanticsOption,
 }
 
+const asSubject = (model: OnnxModel): Subject => ({
+  network: model.network(parameterConstants(model)),
+  input: model.input.shape,
+  outputs: S.size(model.output.shape),
+})
+
 /** A saved model is safetensors, or ONNX with any shape of output. */
 const modelOf = (bytes: Uint8Array, path: string): E.Either<MixtrainError, Model> => {
-  const decoded = (output: string | undefined) =>
-    pipe(
-      decodeOnnx(bytes, path, { output }),
-      E.map((model) => ({
-        network: model.network(parameterConstants(model)),
-        input: model.input.shape,
-        outputs: S.size(model.output.shape),
-      })),
-    )
+  const decoded = (output: string) => pipe(decodeOnnx(bytes, path, { output }), E.map(asSubject))
   return isSafetensors(bytes)
     ? pipe(
         decodeModel(bytes, path),
@@ -102,8 +104,15 @@ const modelOf = (bytes: Uint8Array, path: string): E.Either<MixtrainError, Model
         })),
       )
     : pipe(
-        decoded(undefined),
-        E.map((subject) => ({ ...subject, hidden: decoded })),
+        decodeOnnx(bytes, path),
+        E.map((model) => {
+          const { logits } = model
+          return {
+            ...asSubject(model),
+            hidden: decoded,
+            ...(logits === undefined ? {} : { logits: () => decoded(logits.name) }),
+          }
+        }),
       )
 }
 /** A file, unpacked if it is gzipped. */
@@ -172,6 +181,19 @@ const resources = (): { readonly cpu: number | null; readonly peak: number | nul
     return { cpu: (userCPUTime + systemCPUTime) / 1e6, peak: maxRSS > 0 ? maxRSS / 1024 : null }
   } catch {
     return { cpu: null, peak: null }
+  }
+}
+
+/** A counterexample with the outputs of another network, of the same order: in doubles. */
+const reported = async (whole: Subject, found: Counterexample): Promise<Counterexample> => {
+  const backend = reference()
+  const x = input('x', [1, ...whole.input])
+  const [y] = await evaluate(backend)([outputOf(whole, x)], new Map([[x, found.x]]))
+  backend.dispose()
+  return {
+    ...found,
+    y: Float64Array.from(y),
+    decimals: { x: found.decimals.x, y: Array.from(y, (v) => showExactly(fromDouble(v)) as string) },
   }
 }
 
@@ -299,14 +321,18 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
         ),
       ),
       TE.bind('models', ({ property }) => TE.fromEither(filesOf(property, MODEL, network))),
-      TE.bind('subject', ({ property, models }) =>
+      TE.bind('rounding', ({ property }) => TE.fromEither(roundingFor(property, o))),
+      TE.bind('question', ({ property, models, rounding }) =>
         pipe(
           [...models],
           TE.traverseArray(([name, file]) => TE.map((m: Model) => [name, m] as const)(loadNetwork(file))),
-          TE.chainEitherK((loaded) => subjectOf(property, new Map(loaded), PROPERTY)),
+          TE.chainEitherK((loaded) =>
+            subjectOf(property, new Map(loaded), PROPERTY, {
+              inReals: rounding === 'none' || rounding.outward === 'real',
+            }),
+          ),
         ),
       ),
-      TE.bind('rounding', ({ property }) => TE.fromEither(roundingFor(property, o))),
       TE.bind('claim', ({ models, rounding }) =>
         o.proof === undefined
           ? TE.right(undefined)
@@ -314,7 +340,7 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
             ? TE.left(usage('--proof is about one network'))
             : claimed([...models.values()][0], PROPERTY, rounding),
       ),
-      TE.bind('result', ({ subject, property, rounding }) =>
+      TE.bind('result', ({ question: { whole, ...subject }, property, rounding }) =>
         withDevice({ ...o, device: o.device === undefined || o.device === 'auto' ? 'wasm' : o.device })(({ backend }) =>
           attempt(() =>
             shell.interruptible(async () => {
@@ -335,7 +361,15 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
                 ...bytesOf(o.memory),
               })(backend)
               shell.clear()
-              return { ...result, device: backend.name, threads: backend.threads }
+              const { counterexample } = result
+              return {
+                ...result,
+                ...(counterexample === undefined || whole.network === subject.network
+                  ? {}
+                  : { counterexample: await reported(whole, counterexample) }),
+                device: backend.name,
+                threads: backend.threads,
+              }
             }),
           ),
         ),

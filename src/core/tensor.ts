@@ -150,6 +150,8 @@ export interface Outward<A> {
   readonly steep?: boolean
   /** By how many units in the last place an execution may differ from the exact result; absent: it is rounded correctly. */
   readonly ulps?: number
+  /** `unknown`: no bound of what executions are off is assumed, so that `deployed` refuses the op. */
+  readonly executions?: 'unknown'
   /** Of a product: how many products each element of the result sums, and each element of its adjoint to operand 0. */
   readonly terms?: (inputs: readonly Shape[], attrs: A) => { readonly result: number; readonly adjoint: number }
   /**

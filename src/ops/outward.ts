@@ -96,7 +96,14 @@ export const roundingError = (size: Tensor): Tensor => errorOfSum(size, 1)
 /**
  * What executions of an op differ from its exact results, up to `size`: a unit in the last place of y is at most max(2 U |y|, ETA).
  */
-export const executionOf = <A>(op: Op<A>, size: Tensor): Tensor => errorOfSum(size, 2 * (op.outward?.ulps ?? 0.5))
+export const executionOf = <A>(op: Op<A>, size: Tensor): Tensor =>
+  op.outward?.executions === 'unknown'
+    ? raise({
+        kind: 'unsupported',
+        what: `outward rounding of executions of ${op.name}`,
+        reason: 'nothing is assumed of how others compute it (--semantics real is proved)',
+      })
+    : errorOfSum(size, 2 * (op.outward?.ulps ?? 0.5))
 
 /**
  * What lies within so many units in the last place of v, that is the exact value y that v was computed for: |v - y| <= 2 N U |y| + N ETA, so

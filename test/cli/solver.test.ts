@@ -35,6 +35,41 @@ const inputs = (body: (at: (name: string, content: string | Uint8Array) => strin
   )
 
 test(
+  'a property that compares probabilities is decided of the logits, in real arithmetic; what is printed are probabilities',
+  inputs(async (at) => {
+    const classifier = modelOf(
+      ['N', 1],
+      [
+        ['MatMul', 'x w', 'p'],
+        ['Add', 'p b', 'h'],
+        ['Softmax', 'h', 'y'],
+      ],
+      [
+        { name: 'w', shape: [1, 2], data: Float32Array.of(64, -64) },
+        { name: 'b', shape: [2], data: Float32Array.of(0, 64) },
+      ],
+    )
+    const f = at('f.onnx', classifier)
+    const head = (type: string) =>
+      `${HEAD}(declare-network f (declare-input X ${type} [1,1]) (declare-output Y ${type} [1,2]))`
+    const verify = async (assertion: string, type = 'real') => {
+      const q = at('q.vnnlib', `${head(type)}${between('X')}(assert ${assertion})`)
+      return json(['verify', q, '--network', `f=${f}`, '--threads', '1', '--timeout', '20'])
+    }
+    // Logits 64 x and 64 - 64 x are equal at x = 1/2; probabilities of float32 differ by nothing beyond.
+    const below = '(<= X[0,0] 0.4999)'
+    const half = await verify(`(and ${below} (>= Y[0,0] Y[0,1]))`)
+    assert.is(half.verdict, 'unsat')
+    const sat = await verify('(>= Y[0,0] Y[0,1])')
+    assert.is(sat.verdict, 'sat')
+    const { y } = sat.counterexample as { y: readonly number[] }
+    assert.ok(Math.abs(y[0] + y[1] - 1) < 1e-9 && y[0] >= y[1])
+    // Executions may round probabilities to one number: nothing is said about them.
+    assert.is((await verify(`(and ${below} (>= Y[0,0] Y[0,1]))`, 'float32')).verdict, 'unknown')
+  }),
+)
+
+test(
   'the interface of the standard: one network by its name, verdict and assignment',
   inputs(async (at) => {
     const f = at('f.onnx', model(2, -1))

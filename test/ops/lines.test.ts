@@ -133,6 +133,63 @@ for (const name of Object.keys(OPS) as Real[])
     }
   })
 
+for (const [name, op, f] of [
+  ['sin', O.sinOp, Math.sin],
+  ['cos', O.cosOp, Math.cos],
+] as const)
+  test(`${name}: lines and intervals hold on every box where it is known, and are near`, async () => {
+    const next = random(41)
+    const { lower, upper } = boxes(4 * COUNT, next, -8192, 8192)
+    // Boxes that end next to a crest, a trough or a zero, far out too.
+    for (let i = 0; i < COUNT; i++) {
+      const at = Math.round((i % 2 === 0 ? 10 : 5000) * unit(next)) * (Math.PI / 2)
+      const end = Math.fround(at + (i % 3) * unit(next) * 2 ** -18 * Math.max(1, Math.abs(at)))
+      const other = Math.fround(end - next() * [2 ** -10, 0.5, 3][i % 3])
+      ;[lower[4 * i], upper[4 * i]] = i % 4 < 2 ? [other, end] : [-end, -other]
+    }
+    const [l, u] = [O.input('l', [4 * COUNT]), O.input('u', [4 * COUNT])] as readonly Tensor[]
+    const box = interval(l, u)
+    const enclosed = O.enclose(op, [box], undefined, 'real')
+    const slopes = ['same', 'adaptive'] as const
+    const lines = slopes.map((s) => linesOf(op as Op<unknown>, [box], s))
+    const outputs = [
+      enclosed.lower,
+      enclosed.upper,
+      ...lines.flatMap((line) => [line.lower, line.upper].flatMap((g) => [g.slopes[0], g.intercept as Tensor])),
+    ]
+    const feeds = new Map([
+      [l, lower],
+      [u, upper],
+    ])
+    for (const backend of backends) {
+      const got = await evaluate(backend)(outputs, feeds)
+      for (let i = 0; i < 4 * COUNT; i++) {
+        const [a, b] = [lower[i], upper[i]]
+        const crests = [...Array(8).keys()].map((k) => Math.fround((Math.ceil(a / (Math.PI / 2)) + k) * (Math.PI / 2)))
+        const points = [...inside(a, b, next), ...crests.filter((x) => x >= a && x <= b)]
+        const where = `${name} on [${a}, ${b}], ${backend.dtype}`
+        let [over, below] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]
+        // Doubles are wrong by less than the bounds leave.
+        for (const x of points) {
+          const v = f(x)
+          assert.ok(got[0][i] <= v && v <= got[1][i], `${where}: interval at ${x}`)
+          slopes.forEach((slope, s) => {
+            const [p, t, q, r] = [0, 1, 2, 3].map((k) => got[2 + 4 * s + k][i])
+            assert.ok(p * x + t <= v, `${where}, ${slope}: below at ${x}`)
+            assert.ok(v <= q * x + r, `${where}, ${slope}: above at ${x}`)
+            over = Math.min(over, q * x + r - v)
+            below = Math.min(below, v - p * x - t)
+          })
+        }
+        const size = Math.max(Math.abs(a), Math.abs(b), 1)
+        const wide = Math.min(1, (b - a) ** 2)
+        assert.ok(got[1][i] - got[0][i] <= b - a + 2 ** -17, `${where}: ${got[1][i] - got[0][i]} wide`)
+        assert.ok(Math.min(over, below) <= wide / 128 + 2 ** -20 * size, `${where}: ${over} and ${below} away`)
+      }
+    }
+    assert.throws(() => O.enclose(op, [box], undefined, 'deployed'), /nothing is assumed/)
+  })
+
 // ---- exact functions of one and of two operands ---------------------------------------------------------------------
 
 const larger = (a: Dyadic, b: Dyadic): Dyadic => (sign(plus(a, minus(b))) >= 0 ? a : b)

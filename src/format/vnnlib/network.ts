@@ -30,17 +30,37 @@ const misfit = (network: NetworkInterface, subject: Subject): string | undefined
 export interface Model extends Subject {
   /** What a node of the file computes, by the name of its output; a Left where there is none, or none that is supported. */
   readonly hidden: (node: string) => E.Either<MixtrainError, Subject>
+  /** The same without a softmax at its end, if it ends in one. */
+  readonly logits?: () => E.Either<MixtrainError, Subject>
 }
+
+/** What is decided, and what the outputs of a counterexample are those of. */
+export interface Question extends Subject {
+  readonly whole: Subject
+}
+
+/** Whether all that constraints say is which of two outputs is the larger: a softmax, or a logarithm of one, keeps that in real arithmetic. */
+const isOrder = ({ cases, watched }: Property): boolean =>
+  watched.length === 0 &&
+  cases.every(({ unsafe }) =>
+    unsafe.every((u) =>
+      u.every(
+        ({ exact: { indices, coefficients: c, bound } }) => bound === 0n && indices.length === 2 && c[0] === -c[1],
+      ),
+    ),
+  )
 
 /**
  * What a property is about, as one network: several side by side, each on its part of the inputs, their hidden values and outputs one after the other, and then what is
- * `watched`. `models` are the networks by name; one that is equal to another is that one.
+ * `watched`. `models` are the networks by name; one that is equal to another is that one. In real arithmetic a property that compares outputs of a network that ends in a softmax
+ * is decided of its logits.
  */
 export const subjectOf = (
   property: Property,
   models: ReadonlyMap<string, Model>,
   path: string,
-): E.Either<MixtrainError, Subject> => {
+  { inReals }: { readonly inReals: boolean },
+): E.Either<MixtrainError, Question> => {
   const left = (message: string) => E.left(fileError(path, message))
   /** Each hidden tensor and each output, with the input that it is a function of. */
   const parts: { readonly input: Declared; readonly subject: Subject }[] = []
@@ -62,7 +82,16 @@ export const subjectOf = (
       parts.push({ input, subject: found.right })
     }
   }
-  if (parts.length === 1) return E.right(watching(parts[0].subject, property.watched))
+  const decided = (whole: Subject): Question => ({ ...whole, whole })
+  if (parts.length === 1) {
+    const whole = watching(parts[0].subject, property.watched)
+    const [network] = property.networks
+    const { logits } = models.get(network.name) ?? {}
+    const isOutput = network.tensors.every((t) => t.kind !== 'hidden')
+    return logits !== undefined && inReals && isOutput && isOrder(property)
+      ? E.map((subject: Subject): Question => ({ ...subject, whole }))(logits())
+      : E.right(decided(whole))
+  }
   const whole = property.networks.length === 1 ? parts[0].subject.input : [property.inputs]
   const network: Apply = (x) => {
     const n = x.shape[0]
@@ -76,5 +105,5 @@ export const subjectOf = (
     return concat(outputs, 1) as typeof x
   }
   const outputs = parts.reduce((n, { subject }) => n + subject.outputs, 0)
-  return E.right(watching({ network, input: whole, outputs }, property.watched))
+  return E.right(decided(watching({ network, input: whole, outputs }, property.watched)))
 }
