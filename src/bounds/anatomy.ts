@@ -1,6 +1,5 @@
 import { order } from '../compile/tape.ts'
-import type { Tensor } from '../core/tensor.ts'
-import { addOp, concatOp, divOp, mulOp, negOp, padOp, reshapeOp, sliceOp, subOp, transposeOp } from '../ops/index.ts'
+import type { Linear, Tensor } from '../core/tensor.ts'
 import type { Boxes } from './ibp.ts'
 
 /** True for a relaxation that is not linear given which operands are boxed. */
@@ -8,7 +7,7 @@ export const isNonlinear = (x: Tensor, boxed: ReadonlySet<Tensor>): boolean => {
   const { relax } = x.op
   if (relax === 'linear') return false
   if (typeof relax === 'object' && 'bilinear' in relax) return x.inputs.filter((i) => boxed.has(i)).length > 1
-  return !(x.op === divOp && !boxed.has(x.inputs[1]))
+  return !(x.op.linear === 'divides' && !boxed.has(x.inputs[1]))
 }
 
 export const dependents = (outputs: readonly Tensor[], boxes: Boxes): ReadonlySet<Tensor> => {
@@ -36,10 +35,31 @@ export const anatomy = (output: Tensor, boxes: Boxes): Anatomy => {
 
 /** Products of what a box has with points: convolutions and matrix products, which mix elements. */
 export const mixes = ({ op }: Tensor): boolean =>
-  typeof op.relax === 'object' && 'bilinear' in op.relax && !SCALE.has(op)
+  typeof op.relax === 'object' && 'bilinear' in op.relax && op.linear !== 'multiplies'
 
-const REARRANGE = new Set<unknown>([reshapeOp, transposeOp, sliceOp, padOp, concatOp])
-export const SCALE = new Set<unknown>([addOp, subOp, negOp, mulOp, divOp])
+/** What works element by element, and so leaves an element where it is. */
+const TERMWISE: readonly Linear[] = ['same', 'adds', 'subtracts', 'multiplies', 'divides']
+export const isTermwise = ({ op: { linear } }: Tensor): boolean => linear !== undefined && TERMWISE.includes(linear)
+
+/** What puts each element in one place at most: it rearranges rows without adding any up. */
+export const isRearrangement = ({ op: { linear } }: Tensor): boolean =>
+  linear === 'same' || linear === 'reshapes' || linear === 'moves'
+
+/** The sum or difference of two. */
+export const isSum = ({ op: { linear } }: Tensor): boolean => linear === 'adds' || linear === 'subtracts'
+
+/** How many products an element of a node and of its adjoint sums, for an op that says so. */
+export const countsOf = (x: Tensor): { readonly result: number; readonly adjoint: number } | undefined =>
+  x.op.outward?.terms?.(
+    x.inputs.map((i) => i.shape),
+    x.attrs,
+  )
+
+/** The slope a of x -> max(x, a x); undefined for another op. */
+export const leakOf = (x: Tensor): number | undefined => x.op.leak?.(x.attrs)
+
+/** Whether the vjp takes coefficients of one image for all. */
+export const sharesImages = (x: Tensor): boolean => x.op.sharesImages?.(x.inputs.map((i) => i.shape)) ?? false
 
 /**
  * Nodes whose interval-propagated box is exact: each element is a linear function of inputs that are combined once. A walk would
@@ -52,7 +72,7 @@ export const exactNodes = (nodes: readonly Tensor[], boxes: Boxes, boxed: Readon
     const from = x.inputs.filter((i) => boxed.has(i))
     const l = level.get(from[0])
     if (from.length !== 1 || l === undefined || isNonlinear(x, boxed)) continue
-    if (REARRANGE.has(x.op) || SCALE.has(x.op)) level.set(x, l)
+    if (isRearrangement(x) || isTermwise(x)) level.set(x, l)
     else if (l === 0) level.set(x, 1)
   }
   return new Set(level.keys())

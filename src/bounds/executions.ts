@@ -6,32 +6,26 @@ import { type Interval, isInterval, type Operand, type Tensor } from '../core/te
 import {
   addUp,
   type ConstantAttrs,
-  type Conv,
   constant,
   constantOp,
-  conv2dOp,
   divOp,
   enclose,
   errorOfSum,
   executionOf,
-  full,
   greater,
   LARGE,
-  type Matmul,
   magnitude,
   majorant,
-  matmulOp,
   maximum,
   mulUp,
   notFaint,
-  reshape,
   scalar,
   subDown,
   subUp,
-  sum,
   within,
   zeros,
 } from '../ops/index.ts'
+import { countsOf } from './anatomy.ts'
 import type { Covering } from './rows.ts'
 
 /**
@@ -42,7 +36,7 @@ import type { Covering } from './rows.ts'
  * implementation may use in its place, each op rounded as its record says, or not at all (folded in higher precision). So has a constant that
  * float32 does not hold: it lies between its neighbours. Ops whose rule is `exact` lose nothing: a transposed weight is a point.
  *
- * *Executions.* Ops that are linear in each operand (`Outward.expands`) make up *blocks*: a node belongs to the block of the op that uses it if that
+ * *Executions.* Ops that are linear in each operand (`Op.linear`) make up *blocks*: a node belongs to the block of the op that uses it if that
  * is the only one, both are of this kind with at most one operand of each product boxed, and no product or sum is below another one. What is below a
  * block are its heads: values that are computed as such, once. Multiplied out, the top of a block is a sum of terms, each a product of a head with
  * constants or of constants alone. `deployed` covers every execution of the block that computes this sum:
@@ -84,7 +78,7 @@ interface Terms {
 
 /** Whether a node is a sum of terms of its operands: products of two boxed operands are values of their own. */
 export const expands = (x: Tensor, boxed: ReadonlySet<Tensor>): boolean => {
-  switch (x.op.outward?.expands) {
+  switch (x.op.linear) {
     case undefined:
       return false
     case 'multiplies':
@@ -97,7 +91,7 @@ export const expands = (x: Tensor, boxed: ReadonlySet<Tensor>): boolean => {
   }
 }
 
-const isSum = ({ op }: Tensor): boolean => op.outward?.expands === 'sums' || op.outward?.expands === 'products'
+const sumsUp = ({ op }: Tensor): boolean => op.linear === 'sums' || op.linear === 'products'
 
 /** Enclosures of points: the node itself where it is exact. */
 const enclosures = (semantics: Semantics): ((x: Tensor) => Operand) => {
@@ -149,9 +143,9 @@ const partsOf = (
   for (const x of nodes) {
     if (!boxed.has(x) || !expands(x, boxed)) continue
     for (const i of x.inputs)
-      if (boxed.has(i) && !isHead(i) && users.get(i) === 1 && expands(i, boxed) && !(isSum(x) && summing.has(i)))
+      if (boxed.has(i) && !isHead(i) && users.get(i) === 1 && expands(i, boxed) && !(sumsUp(x) && summing.has(i)))
         parts.add(i)
-    if (isSum(x) || x.inputs.some((i) => parts.has(i) && summing.has(i))) summing.add(x)
+    if (sumsUp(x) || x.inputs.some((i) => parts.has(i) && summing.has(i))) summing.add(x)
   }
   return parts
 }
@@ -169,23 +163,12 @@ export const widened = ({ lower, upper }: Interval, error: Tensor | undefined): 
  * How many terms of each sum of a product of two operands of these sizes are not 0 in some execution, `[n, 1]` or `[n, 1, h, w]`; at most n. Of what z
  * is multiplied with, all are counted.
  */
-const liveTerms = (x: Tensor, [z, w]: readonly Tensor[], n: number): Tensor => {
-  const live = () => greater(z, 0) as Tensor
-  // Without groups every output channel counts the same terms.
-  if (x.op === conv2dOp) {
-    const outs = (x.attrs as Conv).groups === undefined ? 1 : w.shape[0]
-    return node(x.op, [live(), full([outs, ...w.shape.slice(1)], 1)], x.attrs)
-  }
-  const each = x.op === matmulOp && x.shape.length === 2 && !(x.attrs as Matmul).transA
-  return each ? reshape(sum(live(), [1]), [z.shape[0], 1]) : scalar(n)
-}
-
-/** How many products an element of a node and of its adjoint sums. */
-export const countsOf = (x: Tensor): { readonly result: number; readonly adjoint: number } | undefined =>
-  x.op.outward?.terms?.(
-    x.inputs.map((i) => i.shape),
+const liveTerms = (x: Tensor, sizes: readonly Tensor[], n: number): Tensor =>
+  x.op.outward?.live?.(
+    greater(sizes[0], 0),
+    sizes.map((s) => s.shape),
     x.attrs,
-  )
+  ) ?? scalar(n)
 
 /**
  * What covers the points and the executions of a graph.
@@ -206,13 +189,13 @@ export const covering = (
 
   const summing = new Map<Tensor, boolean>()
   const hasSum = (x: Tensor): boolean => {
-    const found = summing.get(x) ?? (isSum(x) || (expands(x, boxed) && x.inputs.some(hasSum)))
+    const found = summing.get(x) ?? (sumsUp(x) || (expands(x, boxed) && x.inputs.some(hasSum)))
     summing.set(x, found)
     return found
   }
   /** What operand i brings into x. Constants may be computed anew wherever they are used. */
   const operandOf = (x: Tensor, i: Tensor): Terms => {
-    const joins = boxed.has(i) ? parts.has(i) : isInterval(point(i)) && expands(i, boxed) && !(isSum(x) && hasSum(i))
+    const joins = boxed.has(i) ? parts.has(i) : isInterval(point(i)) && expands(i, boxed) && !(sumsUp(x) && hasSum(i))
     return joins ? termsOf(i) : head(i)
   }
   const known = new Map<Tensor, Terms>()
@@ -225,10 +208,12 @@ export const covering = (
     const own = x.inputs.map((i) => operandOf(x, i))
     const [a, b] = own
     const sizes = own.map((t) => t.size)
-    switch (x.op.outward?.expands) {
+    switch (x.op.linear) {
       case 'same':
         return a
-      case 'moves': {
+      case 'reshapes':
+      case 'moves':
+      case 'repeats': {
         const moved = (ts: readonly Tensor[]) => node(x.op, ts, x.attrs)
         return {
           size: moved(sizes),
@@ -238,6 +223,7 @@ export const covering = (
         }
       }
       case 'adds':
+      case 'subtracts':
         return {
           size: addUp(a.size, b.size),
           weighted: more(more(a.weighted, times(a.size, b.count)), more(b.weighted, times(b.size, a.count))),

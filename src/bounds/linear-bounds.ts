@@ -6,12 +6,12 @@ import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import { addUp, broadcastTo, intersection, scalar, select, subDown } from '../ops/index.ts'
-import { dependents, exactNodes, isNonlinear, mixes } from './anatomy.ts'
+import { dependents, exactNodes, isNonlinear, leakOf, mixes } from './anatomy.ts'
 import { covering, outwardBox } from './executions.ts'
 import { type Boxes, propagate, resultOf } from './ibp.ts'
 import { boundListed, elementsOf, listable, roundOf } from './lists.ts'
 import type { Context, Covering, Ends, Rows } from './rows.ts'
-import { PIECEWISE, screener, unstable } from './screen.ts'
+import { screener, unstable } from './screen.ts'
 import { specificationError } from './slack.ts'
 import { boundNode, peel, startOf } from './starts.ts'
 import { walk } from './walk.ts'
@@ -226,9 +226,9 @@ export const linearBounds = (method: Method): Bounder =>
       given.size === 0 &&
       confined.size === 0 &&
       [...boxes.values()].every((b) => b.ball === undefined)
-    /** Where only unstable neurons need rows: the screen, and their own bounds where it leaves them open. */
+    /** Where only unstable neurons need rows (the lines of a leak are the same for every box on which it is stable): the screen, and their own bounds where it leaves them open. */
     const needed = (x: Tensor): Interval | undefined => {
-      const only = users.filter((y) => y.inputs.includes(x)).every((y) => PIECEWISE.has(y.op))
+      const only = users.filter((y) => y.inputs.includes(x)).every((y) => leakOf(y) !== undefined)
       const box = screens && only ? screen(x) : undefined
       if (box === undefined) return undefined
       const open = unstable(box)

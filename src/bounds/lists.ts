@@ -4,29 +4,19 @@ import * as S from '../core/shape.ts'
 import type { Interval, Tensor } from '../core/tensor.ts'
 import {
   add,
-  addOp,
   broadcastTo,
   compact,
-  conv2dOp,
-  divOp,
   gather,
   greater,
   iota,
-  isStacked,
-  matmulOp,
   mul,
-  mulOp,
-  negOp,
   reshape,
-  reshapeOp,
   scatterAdd,
   select,
   slice,
-  subOp,
   sum,
-  transposeOp,
 } from '../ops/index.ts'
-import { isNonlinear } from './anatomy.ts'
+import { isNonlinear, sharesImages } from './anatomy.ts'
 import type { Context, Rows } from './rows.ts'
 import { finished, type Peeled, type Start, type Terminal } from './starts.ts'
 import { walk } from './walk.ts'
@@ -36,15 +26,13 @@ import { walk } from './walk.ts'
  * (compile/accumulate.ts). Work follows the number of rows listed, memory the length of a round.
  */
 
-/** Linear ops that carry rows of a list, whose axis of images is not that of the graph. */
-const LISTABLE = new Set<unknown>([addOp, subOp, negOp, mulOp, divOp, reshapeOp, transposeOp, matmulOp, conv2dOp])
-
+/** Whether rows of a list, whose axis of images is not that of the graph, can be carried from where it starts. */
 export const listable = ({ root }: Start, ctx: Context, terminal: Terminal): boolean =>
   order([root]).every(
     (x) =>
       !ctx.boxed.has(x) ||
       terminal(x) !== undefined ||
-      (isNonlinear(x, ctx.boxed) ? typeof x.op.relax === 'function' : LISTABLE.has(x.op) && !isStacked(x)),
+      (isNonlinear(x, ctx.boxed) ? typeof x.op.relax === 'function' : sharesImages(x)),
   )
 
 /** Coefficients of one node that a round has: enough for large products, few enough to stay near the processor. */

@@ -1,6 +1,6 @@
 import { interval, type Relax } from '../core/op.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
-import { add, full, greater, leakyReluOp, maximum, minimum, mul, reluOp, select } from '../ops/index.ts'
+import { add, full, greater, maximum, minimum, mul, select } from '../ops/index.ts'
 import { isNonlinear } from './anatomy.ts'
 import type { Boxes } from './ibp.ts'
 import type { Context } from './rows.ts'
@@ -51,9 +51,6 @@ const betweenLines = (x: Tensor, ctx: Context): Interval | undefined => {
     )
   return interval(end(lower, minimum), end(upper, maximum))
 }
-
-/** Whether a relaxation is the same for every box on which the neuron is stable. */
-export const PIECEWISE = new Set<unknown>([reluOp, leakyReluOp])
 
 /** 1 where l < 0 < u, else 0; 0 where either is NaN, which stays what it is. */
 export const unstable = ({ lower, upper }: Interval): Tensor => select(greater(0, lower), greater(upper, 0), 0)

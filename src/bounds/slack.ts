@@ -7,13 +7,9 @@ import {
   abs,
   absMul,
   addDown,
-  addOp,
   addUp,
-  broadcastOp,
   broadcastTo,
-  type Conv,
   centreAndReach,
-  concatOp,
   divOp,
   enclose,
   errorOfSum,
@@ -23,29 +19,19 @@ import {
   majorant,
   maximum,
   mul,
-  mulOp,
   mulUp,
-  negOp,
-  padOp,
-  probeOp,
   reshape,
-  reshapeOp,
   roundingError,
   scalar,
-  sliceOp,
   stopGradient,
   subDown,
-  subOp,
   subUp,
   sum,
-  sumOp,
   sumTailInStages,
-  transposeOp,
-  unfoldOp,
   within,
   zeros,
 } from '../ops/index.ts'
-import { countsOf } from './executions.ts'
+import { countsOf, isRearrangement, isSum } from './anatomy.ts'
 import { type Context, type Covering, describe, type Ends, type Gathered, type Rows } from './rows.ts'
 import { atPlaces } from './windows.ts'
 
@@ -137,7 +123,7 @@ const pointSlack = (rows: Rows, v: Tensor, off?: Tensor): Slack => {
 const pointOff = (x: Tensor, ctx: Context, cover: Covering): Tensor | undefined => {
   const offs = x.inputs.map((i) => (ctx.boxed.has(i) ? undefined : cover.off(i)))
   if (offs.every((off) => off === undefined)) return undefined
-  return x.op === addOp || x.op === subOp
+  return isSum(x)
     ? offs.find((off) => off !== undefined)
     : node(
         x.op,
@@ -166,25 +152,24 @@ const factorError = (x: Tensor, z: Tensor, p: Tensor, cover: Covering): Tensor |
   const off = cover.off(p)
   if (off === undefined) return undefined
   const size = magnitude(cover.box(z))
-  if (x.op === mulOp) return mulUp(size, off)
+  if (x.op.linear === 'multiplies') return mulUp(size, off)
   const near = hull(p, cover.point(p))
   const { lower, upper } = enclose(divOp, [scalar(1), near], undefined, 'real')
   return mulUp(size, subUp(upper, lower))
 }
-
-const REARRANGE = new Set<unknown>([negOp, reshapeOp, transposeOp, sliceOp, padOp, concatOp, probeOp])
 
 /** The slack of an op that is linear in its boxed operands; `point` is what the offset gains from the others. */
 export const linearSlack = (rows: Rows, x: Tensor, point: Tensor | undefined, ctx: Context, cover: Covering): Slack => {
   const gained = point === undefined ? NONE : pointSlack(rows, point, pointOff(x, ctx, cover))
   const z = x.inputs.find((i) => ctx.boxed.has(i)) as Tensor
   const terms = countsOf(x)
-  if (terms !== undefined) {
+  const { linear } = x.op
+  if (terms !== undefined && linear !== 'repeats') {
     const lost = vectorOf(errorOfSum(reachOf(x, z, cover, terms.result), terms.adjoint))
     return both(both(lost, vectorOf(weightError(x, z, cover))), faint(magnitude(cover.box(z)), terms.adjoint))
   }
-  if (REARRANGE.has(x.op) || x.op === addOp || x.op === subOp) return gained
-  if (x.op === mulOp || x.op === divOp) {
+  if (isRearrangement(x) || isSum(x)) return gained
+  if (linear === 'multiplies' || linear === 'divides') {
     const p = x.inputs[1 - x.inputs.indexOf(z)]
     const off = factorError(x, z, p, cover)
     // |z||p| for the point as it is computed, which the box of x does not know if it is off.
@@ -193,20 +178,14 @@ export const linearSlack = (rows: Rows, x: Tensor, point: Tensor | undefined, ct
     const scaled = addUp(errorOfSum(size, 2), mulUp(magnitude(cover.box(z)), 2 ** -120))
     return both(both(vectorOf(scaled), vectorOf(off)), faint(magnitude(cover.box(z)), 1))
   }
-  if (x.op === sumOp) return NONE
-  const repeats =
-    x.op === broadcastOp
-      ? S.size(x.shape) / S.size(z.shape)
-      : x.op === unfoldOp
-        ? S.size((x.attrs as Conv).w)
-        : undefined
-  if (repeats === undefined)
+  if (linear === 'sums') return NONE
+  if (terms === undefined)
     return raise({
       kind: 'unsupported',
       what: `outward rounding of linear bounds of ${describe(x)}`,
       reason: 'no error bound of it is proved',
     })
-  return vectorOf(errorOfSum(magnitude(cover.box(x)), repeats))
+  return vectorOf(errorOfSum(magnitude(cover.box(x)), terms.adjoint))
 }
 
 /** The slack of a relaxation. */

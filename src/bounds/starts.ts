@@ -1,26 +1,8 @@
 import { order } from '../compile/tape.ts'
 import { interval } from '../core/op.ts'
 import * as S from '../core/shape.ts'
-import type { Interval, Tensor } from '../core/tensor.ts'
-import {
-  add,
-  addOp,
-  broadcastTo,
-  type Conv,
-  conv2dOp,
-  equal,
-  gather,
-  iota,
-  type Matmul,
-  matmulOp,
-  reshape,
-  reshapeOp,
-  sub,
-  subOp,
-  transpose,
-  transposeLast,
-  ungrouped,
-} from '../ops/index.ts'
+import type { Conv, Interval, Tensor } from '../core/tensor.ts'
+import { add, broadcastTo, equal, gather, iota, reshape, sub, transpose, transposeLast } from '../ops/index.ts'
 import { widened } from './executions.ts'
 import { propagate } from './ibp.ts'
 import { type Context, plus, type Rows } from './rows.ts'
@@ -44,17 +26,17 @@ export const peel = (node: Tensor, ctx: Context, terminal: Terminal): Peeled => 
     const k = base.inputs.findIndex((i) => ctx.boxed.has(i))
     const other = base.inputs[1 - k]
     const peels =
-      (base.op === addOp || (base.op === subOp && k === 0)) &&
+      (base.op.linear === 'adds' || (base.op.linear === 'subtracts' && k === 0)) &&
       other !== undefined &&
       !ctx.boxed.has(other) &&
       S.equals(base.inputs[k].shape, base.shape)
     if (peels) {
-      const term = broadcastTo(base.op === addOp ? other : sub(0, other), [
+      const term = broadcastTo(base.op.linear === 'adds' ? other : sub(0, other), [
         other.shape.length === base.shape.length ? other.shape[0] : 1,
         ...base.shape.slice(1),
       ])
       shift = plus(shift, reshape(term, [term.shape[0], ...node.shape.slice(1)]))
-    } else if (!(base.op === reshapeOp && base.inputs[0].shape[0] === base.shape[0])) break
+    } else if (!(base.op.linear === 'reshapes' && base.inputs[0].shape[0] === base.shape[0])) break
     base = base.inputs[peels ? k : 0]
   }
   return { base, shift }
@@ -73,6 +55,10 @@ export interface Start {
   /** The most coefficients of one row on the way. */
   readonly largest: number
 }
+
+/** The weights of a product with points, as rows over its operand 0. */
+const weightsOf = (x: Tensor, ctx: Context): Tensor | undefined =>
+  x.inputs.slice(1).some((w) => ctx.boxed.has(w)) ? undefined : x.op.rows?.(x.inputs, x.shape, x.attrs)
 
 const oneHot = (index: Tensor, count: number): Tensor =>
   equal(reshape(index, [index.shape[0], 1]), iota(count)) as Tensor
@@ -93,11 +79,11 @@ export const startOf = (base: Tensor, ctx: Context): Start => {
       const all: Rows = { lower: a, upper: a, patch }
       return { root, extents: [o, places], all, some, patch: g, largest: cost.largest }
     }
-    const [input, w] = base.inputs
-    if (base.op === conv2dOp && !ctx.boxed.has(w)) {
-      const { groups: _, ...g } = base.attrs as Conv
-      const all = ungrouped(w, base.attrs as Conv)
-      return patched(input, g, all, (k) => gather(all, k))
+    const { windowed } = base.op
+    const all = windowed && weightsOf(base, ctx)
+    if (windowed !== undefined && all !== undefined) {
+      const { groups: _, ...g } = windowed.geometry(base.attrs)
+      return patched(base.inputs[0], g, all, (k) => gather(all, k))
     }
     const map = base.shape.slice(2) as [number, number]
     const g: Conv = { stride: [1, 1], pad: [0, 0], dilation: [1, 1], x: map, w: [1, 1], y: map }
@@ -117,12 +103,9 @@ export const startOf = (base: Tensor, ctx: Context): Start => {
         .map((x) => S.size(x.shape.slice(1))),
     ),
   })
-  const [input, w] = base.inputs
-  const attrs = base.attrs as Matmul
-  if (base.op === matmulOp && base.shape.length === 2 && !ctx.boxed.has(w) && !attrs.transA) {
-    const rows = attrs.transB ? w : transposeLast(w)
-    return whole(input, reshape(rows, [count, 1, rows.shape[1]]), (k) => gather(rows, k))
-  }
+  const rows = base.op.windowed === undefined ? weightsOf(base, ctx) : undefined
+  if (rows !== undefined)
+    return whole(base.inputs[0], reshape(rows, [count, 1, ...rows.shape.slice(1)]), (k) => gather(rows, k))
   const shape = base.shape.slice(1)
   const eye = (k: Tensor) => reshape(oneHot(k, count), [k.shape[0], ...shape])
   return whole(base, reshape(eye(iota(count)), [count, 1, ...shape]), eye)

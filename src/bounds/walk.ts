@@ -4,36 +4,22 @@ import { type Affine, interval, node, type Reduction, type Relax } from '../core
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import {
-  type Axes,
   absMul,
   add,
-  addOp,
-  broadcastOp,
   broadcastTo,
   centre,
-  conv2dOp,
   div,
-  divOp,
   full,
-  isStacked,
-  type Matmul,
-  matmulOp,
   mul,
-  mulOp,
   neg,
-  negOp,
   radius,
-  reshape,
-  reshapeOp,
   splitMul,
   sub,
-  subOp,
   sumTail,
   sumTailInStages,
-  transposeOp,
   zeros,
 } from '../ops/index.ts'
-import { isNonlinear, SCALE } from './anatomy.ts'
+import { isNonlinear, isSum, isTermwise, sharesImages } from './anatomy.ts'
 import { concretize } from './concretize.ts'
 import { both, type Context, describe, type Ends, type Gathered, plus, type Rows } from './rows.ts'
 import {
@@ -50,7 +36,7 @@ import {
   type Slack,
   settled,
 } from './slack.ts'
-import { meeting, mergePatches, patchThroughConv } from './windows.ts'
+import { meeting, mergePatches, patchThrough } from './windows.ts'
 
 const sumRows = (rows: Rows, x: Tensor, ctx: Context): Tensor => {
   const tail = rows.patch === undefined ? 2 : 3
@@ -257,23 +243,23 @@ const plusEnds = (a: Gathered, b: Ends | undefined): Gathered => ({
 
 /** The operand that has exactly the rows of x: that of an addition of a point, if nothing else uses it. It takes on the slack of x. */
 const heirOf = (x: Tensor, nodes: readonly Tensor[], ctx: Context): Tensor | undefined => {
-  if (x.op !== addOp && x.op !== subOp) return undefined
+  if (!isSum(x)) return undefined
   const [z, another] = x.inputs.filter((i) => ctx.boxed.has(i))
   return another === undefined && nodes.every((y) => y === x || !y.inputs.includes(z)) ? z : undefined
 }
 
 /** Rows are per image, so each image of a node must depend on the same image of its boxed operands alone. */
 const requireImages = (x: Tensor, ctx: Context): void => {
-  const { axes, permutation, transA } = (x.attrs ?? {}) as Partial<Axes & Matmul & { permutation: readonly number[] }>
-  // Of matrices only the rows of the left one may be images, of stacks the members.
-  const isMixed = (i: Tensor, k: number) =>
-    ctx.boxed.has(i) && i.shape.length === 2 && (k > 0 || transA || x.shape.length > 2)
-  const kept = [x, ...x.inputs.filter((i) => ctx.boxed.has(i))].every((i) => i.shape[0] === ctx.images)
+  const { inputs, shape, attrs } = x
+  const isBoxed = inputs.map((i) => ctx.boxed.has(i))
+  const kept = [x, ...inputs.filter((_, k) => isBoxed[k])].every((i) => i.shape[0] === ctx.images)
   const moved =
-    axes?.includes(0) ||
-    (permutation !== undefined && permutation[0] !== 0) ||
-    (x.op === matmulOp && x.inputs.some(isMixed)) ||
-    (x.op === broadcastOp && x.shape.length !== x.inputs[0].shape.length)
+    x.op.keepsImages?.(
+      inputs.map((i) => i.shape),
+      shape,
+      attrs,
+      isBoxed,
+    ) === false
   if (!kept || moved)
     raise({
       kind: 'unsupported',
@@ -289,7 +275,7 @@ const linear = (rows: Rows, x: Tensor, ctx: Context): Through => {
   // The value of the op with its boxed operands at 0.
   const point =
     x.op.relax === 'linear' && isBoxed.includes(false)
-      ? x.op === addOp || x.op === subOp
+      ? isSum(x)
         ? pointTerm(x, isBoxed)
         : rebuilt(x, isBoxed)
       : undefined
@@ -306,21 +292,21 @@ const linearRows = (
   isBoxed: readonly boolean[],
   ctx: Context,
 ): readonly (Rows | undefined)[] => {
-  if (rows.patch !== undefined && x.op === conv2dOp) return [patchThroughConv(rows, x, x.inputs[0], ctx), undefined]
-  if ((rows.patch !== undefined || ctx.list !== undefined) && (x.op === mulOp || x.op === divOp)) {
+  const { linear: kind, windowed } = x.op
+  if (rows.patch !== undefined && windowed !== undefined) return [patchThrough(rows, x, windowed, ctx), undefined]
+  if ((rows.patch !== undefined || ctx.list !== undefined) && (kind === 'multiplies' || kind === 'divides')) {
     const k = isBoxed.indexOf(true)
     unbroadcastRows(rows.lower, x, x.inputs[k])
     const other = x.inputs[1 - k]
-    const factor = meeting(rows, x, x.op === mulOp ? other : div(1, other), ctx)
+    const factor = meeting(rows, x, kind === 'multiplies' ? other : div(1, other), ctx)
     const scaled = both(rows, (a) => mul(a, factor))
     const out: Rows = rows.patch === undefined ? scaled : { ...scaled, patch: { ...rows.patch, masked: true } }
     return k === 0 ? [out, undefined] : [undefined, out]
   }
-  if (x.op === reshapeOp)
-    return [both(rows, (a) => reshape(a, [...a.shape.slice(0, 2), ...x.inputs[0].shape.slice(1)]))]
-  if (SCALE.has(x.op)) x.inputs.forEach((i, k) => isBoxed[k] && unbroadcastRows(rows.lower, x, i))
-  if (x.op === addOp || x.op === subOp)
-    return isBoxed.map((is, k) => (is ? (x.op === subOp && k === 1 ? both(rows, neg) : rows) : undefined))
+  if (isTermwise(x)) x.inputs.forEach((i, k) => isBoxed[k] && unbroadcastRows(rows.lower, x, i))
+  // A vjp would sum over windows what the point's cotangent is, which nobody asks for.
+  if (isSum(x))
+    return isBoxed.map((is, k) => (is ? (kind === 'subtracts' && k === 1 ? both(rows, neg) : rows) : undefined))
   const ct = (a: Tensor) => x.op.vjp(perImage(a, x, ctx), x.inputs, x, x.attrs)
   const lower = ct(rows.lower)
   const upper = rows.upper === rows.lower ? lower : ct(rows.upper)
@@ -331,17 +317,13 @@ const linearRows = (
   })
 }
 
-/** Ops whose vjp takes coefficients with one image in place of n (a product of stacks does not). */
-const IMAGE_FREE = new Set<unknown>([addOp, subOp, negOp, mulOp, matmulOp, conv2dOp, transposeOp])
-
+/** Coefficients for every image or item, where the vjp does not take those of one for all. */
 const perImage = (a: Tensor, x: Tensor, ctx: Context): Tensor =>
-  IMAGE_FREE.has(x.op) && !isStacked(x)
-    ? a
-    : broadcastTo(a, [a.shape[0], ctx.list?.length ?? ctx.images, ...a.shape.slice(2)])
+  sharesImages(x) ? a : broadcastTo(a, [a.shape[0], ctx.list?.length ?? ctx.images, ...a.shape.slice(2)])
 
 const pointTerm = (x: Tensor, isBoxed: readonly boolean[]): Tensor => {
   const k = isBoxed.indexOf(false)
-  return x.op === subOp && k === 1 ? sub(0, x.inputs[1]) : x.inputs[k]
+  return x.op.linear === 'subtracts' && k === 1 ? sub(0, x.inputs[1]) : x.inputs[k]
 }
 
 const rebuilt = (x: Tensor, isBoxed: readonly boolean[]): Tensor => ({

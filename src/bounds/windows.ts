@@ -1,23 +1,8 @@
 import { order } from '../compile/tape.ts'
 import * as S from '../core/shape.ts'
-import type { Tensor } from '../core/tensor.ts'
-import {
-  add,
-  addOp,
-  broadcastTo,
-  type Conv,
-  conv2dInput,
-  conv2dOp,
-  full,
-  gather,
-  mul,
-  mulOp,
-  negOp,
-  pad,
-  reshape,
-  subOp,
-  unfoldBy,
-} from '../ops/index.ts'
+import type { Conv, Tensor, Windowed } from '../core/tensor.ts'
+import { add, broadcastTo, full, gather, mul, pad, reshape, unfoldBy } from '../ops/index.ts'
+import { isTermwise } from './anatomy.ts'
 import { both, type Context, type Patch, type Rows } from './rows.ts'
 
 /** A value of the node at every place's window: `[n or 1, P, c, p, q]`, zero outside the map. */
@@ -52,13 +37,14 @@ const mask = (rows: Rows, node: Tensor, ctx: Context): Rows => {
   return { ...(inside ? rows : both(rows, (a) => mul(a, ones()))), patch: { g, masked: true } }
 }
 
-/** Rows of a convolution's output patches carried to its input. */
-export const patchThroughConv = (rows: Rows, conv: Tensor, input: Tensor, ctx: Context): Rows => {
+/** Rows of windows of the result of a windowed op carried to its operand 0. */
+export const patchThrough = (rows: Rows, x: Tensor, { geometry, adjoint }: Windowed<unknown>, ctx: Context): Rows => {
   const { g } = rows.patch as Patch
-  const k = conv.attrs as Conv
+  const k = geometry(x.attrs)
+  const [input, weights] = x.inputs
   const grow = (i: 0 | 1) => (g.w[i] - 1) * k.stride[i] + k.w[i]
   const local: Conv = { ...k, pad: [0, 0], dilation: [1, 1], x: [grow(0), grow(1)], y: g.w }
-  const through = both(mask(rows, conv, ctx), (a) => conv2dInput(a, conv.inputs[1], local))
+  const through = both(mask(rows, x, ctx), (a) => adjoint(a, weights, local))
   const wider: Conv = {
     ...g,
     stride: [g.stride[0] * k.stride[0], g.stride[1] * k.stride[1]],
@@ -90,7 +76,8 @@ export const mergePatches = (a: Rows, b: Rows): Rows => {
   }
 }
 
-const SAME_MAP = new Set<unknown>([addOp, subOp, negOp, mulOp])
+/** Ops that keep a map as it is, element by element. */
+const keepsMap = (x: Tensor): boolean => isTermwise(x) || typeof x.op.relax === 'function'
 
 /** What rows of a map cost, in multiply-adds for each of its channels, and the most coefficients of one row. */
 export interface PatchCost {
@@ -113,8 +100,9 @@ export const patchCost = (root: Tensor, boxed: ReadonlySet<Tensor>): PatchCost |
     largest = Math.max(largest, x.shape[1] * w[0] * w[1])
     if (x.inputs.length === 0) continue
     let next = w
-    if (x.op === conv2dOp) {
-      const k = x.attrs as Conv
+    const { windowed } = x.op
+    if (windowed !== undefined) {
+      const k = windowed.geometry(x.attrs)
       if (boxed.has(x.inputs[1]) || k.dilation.some((d) => d !== 1)) return undefined
       next = [
         (w[0] - 1) * k.stride[0] + k.w[0],
@@ -125,10 +113,10 @@ export const patchCost = (root: Tensor, boxed: ReadonlySet<Tensor>): PatchCost |
       const taps = S.size(x.inputs[1].shape)
       patches += x === root ? 0 : places * w[0] * w[1] * taps
       dense += places * S.size(k.y) * taps
-    } else if (!SAME_MAP.has(x.op) && typeof x.op.relax !== 'function') return undefined
+    } else if (!keepsMap(x)) return undefined
     for (const i of x.inputs) {
       if (!boxed.has(i)) continue
-      if (x.op !== conv2dOp && !S.equals(i.shape, x.shape)) return undefined
+      if (windowed === undefined && !S.equals(i.shape, x.shape)) return undefined
       const old = windows.get(i)
       // Windows that move at different steps cannot be added.
       if (old !== undefined && (old[2] !== next[2] || old[3] !== next[3])) return undefined

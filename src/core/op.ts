@@ -6,8 +6,10 @@ import { type Interval, isInterval, type Op, type Operand, type Tensor, type Uns
 export type {
   Affine,
   Bilinear,
+  Conv,
   Domain,
   Kernel,
+  Linear,
   Op,
   Outward,
   Reduction,

@@ -155,11 +155,56 @@ export interface Outward<A> {
   /** Of a product: how many products each element of the result sums, and each element of its adjoint to operand 0. */
   readonly terms?: (inputs: readonly Shape[], attrs: A) => { readonly result: number; readonly adjoint: number }
   /**
-   * How an op that is linear in each operand makes its terms of those of its operands, when sums are multiplied out: it leaves them (but for their
-   * signs), rearranges them, adds two sums, multiplies two, divides the first by the value of the second, adds elements up, or sums products. An implementation may
-   * run it in one kernel with neighbours of its kind (bounds/executions.ts). Absent: a value of its own.
+   * Of an op that sums products of two operands: how many products of each sum are not 0 in some execution, `[n, 1, ...]`, given where operand 0 may differ from 0
+   * (ones and zeros, `[n, ...]`); absent or undefined: all.
    */
-  readonly expands?: 'same' | 'moves' | 'adds' | 'multiplies' | 'divides' | 'sums' | 'products'
+  readonly live?: (where: Tensor, inputs: readonly Shape[], attrs: A) => Tensor | undefined
+}
+
+export type Pair = readonly [number, number]
+
+/** How a window slides over a map: [vertical, horizontal] steps, zeros in front and distance of taps. */
+export interface Window {
+  readonly stride: Pair
+  readonly pad: Pair
+  readonly dilation: Pair
+}
+
+/** Geometry of a convolution: the window, and the extents that its adjoints cannot derive. */
+export interface Conv extends Window {
+  /** [height, width] of x, of w and of y. */
+  readonly x: Pair
+  readonly w: Pair
+  readonly y: Pair
+  /** Channels in so many groups, each of which meets its own share of the output channels alone; 1 where it is not said. */
+  readonly groups?: number
+}
+
+/**
+ * What an op that is linear in each operand (a quotient in its dividend alone) does with elements: leaves them in place but for their signs, keeps their order under another
+ * shape, puts each in one place at most, in several, adds or subtracts two, multiplies two, divides one by another, adds elements up, or sums products.
+ * An implementation may run it in one kernel with neighbours of its kind (bounds/executions.ts).
+ */
+export type Linear =
+  | 'same'
+  | 'reshapes'
+  | 'moves'
+  | 'repeats'
+  | 'adds'
+  | 'subtracts'
+  | 'multiplies'
+  | 'divides'
+  | 'sums'
+  | 'products'
+
+/**
+ * An op that sums products of operand 0 with weights, operand 1, over windows of a map, `[n, c, h, w]` with `[o, ...]`: rows of coefficients over its result may be
+ * kept as one window for each place (bounds/windows.ts).
+ */
+export interface Windowed<A> {
+  readonly geometry: (attrs: A) => Conv
+  /** Coefficients of windows of the result carried to windows of operand 0, for the geometry of one window. */
+  readonly adjoint: (coefficients: Tensor, weights: Tensor, local: Conv) => Tensor
 }
 
 /**
@@ -203,4 +248,18 @@ export interface Op<A> {
    * quotient of its two operands.
    */
   readonly exact?: 'elements' | 'decisions' | 'quotient'
+  /** Absent: not linear in any operand, or a value of its own whatever its neighbours are. */
+  readonly linear?: Linear
+  /** Whether an image of its result depends on the same image alone of the operands that have a box; absent: it does. */
+  readonly keepsImages?: (inputs: readonly Shape[], out: Shape, attrs: A, boxed: readonly boolean[]) => boolean
+  /** Whether the vjp takes coefficients `[rows, 1, ...]`, one image in place of n, where all images have the same; absent: it does not. */
+  readonly sharesImages?: (inputs: readonly Shape[]) => boolean
+  /**
+   * Of a product of operand 0 with weights that are points: its coefficients over an image of operand 0, a row for each element of the result (for each channel, where it is
+   * `windowed`), `[rows, ...]`; undefined where they differ from image to image.
+   */
+  readonly rows?: (inputs: readonly Tensor[], out: Shape, attrs: A) => Tensor | undefined
+  readonly windowed?: Windowed<A>
+  /** Of x -> max(x, a x), 0 <= a < 1: the slope a. Its lower line where it is open is a choice in [a, 1], and it may be split at 0. */
+  readonly leak?: (attrs: A) => number
 }

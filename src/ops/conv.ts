@@ -3,7 +3,7 @@ import { raise } from '../core/error.ts'
 import { Opcode } from '../core/lowering.ts'
 import { apply, node, type Op, unsupported } from '../core/op.ts'
 import * as S from '../core/shape.ts'
-import type { Join, Operand, Tensor } from '../core/tensor.ts'
+import type { Conv, Join, Operand, Pair, Tensor, Window } from '../core/tensor.ts'
 import { div, equal, mul, select } from './elementwise.ts'
 import { bilinearInterval } from './linear.ts'
 import { largestLines, max } from './reduce.ts'
@@ -20,24 +20,7 @@ import {
 } from './shape.ts'
 import { constant, iota } from './source.ts'
 
-type Pair = readonly [number, number]
-
-/** Where a window slides, as [vertical, horizontal]: step, zeros before the first row and column, distance of its taps. */
-export interface Window {
-  readonly stride: Pair
-  readonly pad: Pair
-  readonly dilation: Pair
-}
-
-/** Geometry of a convolution: the window, and the extents that its adjoints cannot derive. */
-export interface Conv extends Window {
-  /** [height, width] of x, of w and of y. */
-  readonly x: Pair
-  readonly w: Pair
-  readonly y: Pair
-  /** Channels in so many groups, each of which meets its own share of the output channels alone; 1 where it is not said. */
-  readonly groups?: number
-}
+export type { Conv } from '../core/tensor.ts'
 
 const groupsOf = ({ groups = 1 }: Conv): number => groups
 
@@ -139,9 +122,14 @@ export const conv2dOp: Op<Conv> = {
       : [conv2dInput(ct, w, g), node(conv2dWeightOp, [x, ct], g)],
   interval: ([x, w], g) => bilinearInterval((a, b) => node(conv2dOp, [a, b], g))(x, w),
   relax: { bilinear: unsupported('both operands are intervals, and their product has no linear bounds here') },
+  linear: 'products',
+  sharesImages: () => true,
+  rows: ([, w], _, g) => ungrouped(w, g),
+  windowed: { geometry: (g) => g, adjoint: (a, w, local) => conv2dInput(a, w, local) },
   outward: {
     interval: 'product',
-    expands: 'products',
+    // Without groups every output channel counts the same terms.
+    live: (where, [, w], g) => node(conv2dOp, [where, full([groupsOf(g) === 1 ? 1 : w[0], ...w.slice(1)], 1)], g),
     // With groups an element of the result sums the channels of its group, and one of x meets the output channels of its group.
     terms: ([, [o, c, p, q]], g) => {
       // Windows that reach one element of x: along an axis every stride-th tap, where taps are neighbours.
@@ -361,7 +349,8 @@ export const unfoldOp: Op<Conv> = {
   },
   interval: increasing(() => unfoldOp),
   relax: 'linear',
-  outward: { interval: 'exact', expands: 'moves' },
+  linear: 'repeats',
+  outward: { interval: 'exact', terms: (_, g) => ({ result: 1, adjoint: S.size(g.w) }) },
   kernel: {
     reference: (out, [x], [[n, c]], _, g) => {
       out.fill(0)

@@ -6,13 +6,14 @@ import { input } from './source.ts'
 /**
  * An op with a gradient of one's own (straight-through estimators, clipped or linked gradients, implicit functions): the value is
  * that of `forward`, in terms of other ops; the vjp is taken as given and is, by this declaration, exempt from the test against
- * differences. `interval` and `relax` are rules of an op record, or `unsupported('reason')`.
+ * differences. `interval` and `relax` are rules of an op record, or `unsupported('reason')`; what else a record says of an op (outward rules, domains, linearity, a leak) may be
+ * said, too, and then its bounds are those of any op: by every method, outward, in lists, with slopes to choose and neurons to split.
  *
  * @example round-to-step with a straight-through gradient
  *   custom({ name: 'heaviside', forward: ([x]) => step(x), vjp: (ct) => [ct], interval: unsupported('...'), relax: unsupported('...') })
  */
 export const custom = (
-  rules: Pick<Op<undefined>, 'name' | 'vjp' | 'interval' | 'relax'> & {
+  rules: Omit<Op<undefined>, 'shape' | 'kernel'> & {
     readonly forward: (inputs: readonly Tensor[]) => Tensor
   },
 ) => {

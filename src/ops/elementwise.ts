@@ -54,7 +54,9 @@ export const addOp: Op<undefined> = elementwise(
     vjp: (ct, xs, out) => sides(xs, out, ct, ct),
     interval: increasing(() => addOp),
     relax: 'linear',
-    outward: { interval: 'rounded', expands: 'adds' },
+    linear: 'adds',
+    sharesImages: () => true,
+    outward: { interval: 'rounded' },
   },
   Micro.add,
   (a, b) => a + b,
@@ -67,7 +69,9 @@ export const subOp: Op<undefined> = elementwise(
     vjp: (ct, xs, out) => sides(xs, out, ct, neg(ct)),
     interval: ([a, b]) => interval(sub(lowerOf(a), upperOf(b)), sub(upperOf(a), lowerOf(b))),
     relax: 'linear',
-    outward: { interval: 'rounded', expands: 'adds' },
+    linear: 'subtracts',
+    sharesImages: () => true,
+    outward: { interval: 'rounded' },
   },
   Micro.sub,
   (a, b) => a - b,
@@ -80,7 +84,9 @@ export const negOp: Op<undefined> = elementwise(
     vjp: (ct) => [neg(ct)],
     interval: ([x]) => interval(neg(upperOf(x)), neg(lowerOf(x))),
     relax: 'linear',
-    outward: { interval: 'exact', expands: 'same' },
+    linear: 'same',
+    sharesImages: () => true,
+    outward: { interval: 'exact' },
   },
   Micro.neg,
   (a) => -a,
@@ -122,9 +128,10 @@ export const mulOp: Op<undefined> = elementwise(
         return { lower: plane(lowerOf(a), lowerOf(b)), upper: plane(upperOf(a), lowerOf(b)) }
       },
     },
+    linear: 'multiplies',
+    sharesImages: () => true,
     outward: {
       interval: 'rounded',
-      expands: 'multiplies',
       // McCormick's planes hold whatever the ends are; of their intercepts -x y one is taken downward, one upward.
       relax: ([a, b]) => {
         const plane = (x: Tensor, y: Tensor, round: (z: Tensor) => Tensor) => ({
@@ -172,7 +179,9 @@ export const divOp: Op<undefined> = elementwise(
       return { lower: line, upper: line }
     },
     domain: [undefined, 'nonzero'],
-    outward: { interval: (xs) => quotients(xs), expands: 'divides', relax: (xs) => flatLines(xs, quotients(xs)) },
+    linear: 'divides',
+    sharesImages: () => true,
+    outward: { interval: (xs) => quotients(xs), relax: (xs) => flatLines(xs, quotients(xs)) },
   },
   Micro.div,
   (a, b) => a / b,
@@ -429,6 +438,7 @@ export const reluOp: Op<undefined> = elementwise(
     vjp: (ct, [x]) => [mul(ct, step(x))],
     interval: increasing(() => reluOp),
     relax: ([x], _, slope) => reluLines(lowerOf(x), upperOf(x), 0, slope),
+    leak: () => 0,
     outward: {
       interval: 'exact',
       relax: ([x], _, slope) => reluOutward(lowerOf(x), upperOf(x), 0, slope),
@@ -520,6 +530,7 @@ export const leakyReluOp: Op<{ readonly slope: number }> = {
   vjp: (ct, [x], _, { slope }) => [mul(ct, add(slope, mul(1 - slope, step(x))))],
   interval: increasing(() => leakyReluOp),
   relax: ([x], { slope: a }, slope) => reluLines(lowerOf(x), upperOf(x), a, slope),
+  leak: ({ slope }) => slope,
   outward: {
     interval: 'rounded',
     relax: ([x], { slope: a }, slope) => reluOutward(lowerOf(x), upperOf(x), a, slope),

@@ -61,9 +61,16 @@ export const matmulOp: Op<Matmul> = {
   },
   interval: ([a, b], attrs) => bilinearInterval((x, y) => node(matmulOp, [x, y], attrs))(a, b),
   relax: { bilinear: 'centred' },
+  linear: 'products',
+  // Of matrices only the rows of the left one may be images, of stacks the members.
+  keepsImages: (inputs, out, { transA }, boxed) =>
+    inputs.every((s, k) => !boxed[k] || s.length > 2 || (k === 0 && !transA && out.length === 2)),
+  sharesImages: (inputs) => inputs.some((s) => s.length === 2),
+  rows: ([, w], out, { transA, transB }) => (out.length === 2 && !transA ? (transB ? w : transposeLast(w)) : undefined),
   outward: {
     interval: 'product',
-    expands: 'products',
+    live: (where, _, { transA }) =>
+      where.shape.length === 2 && !transA ? reshape(sum(where, [1]), [where.shape[0], 1]) : undefined,
     terms: ([a, b], { transA, transB }) => {
       const [[m, k], n] = [dims(a, transA), dims(b, transB)[1]]
       // The adjoint sums over the extent of the result that the point brings: that of a stack that meets a stack may be either.
@@ -126,9 +133,6 @@ export const matmulOp: Op<Matmul> = {
     },
   },
 }
-
-/** Whether a node is a product of two stacks, whose members are those of an image. */
-export const isStacked = (x: Tensor): boolean => x.op === matmulOp && x.inputs.every((i) => i.shape.length > 2)
 
 /** `[..., m, n]` as one matrix, its rows one stack after the other; transposed, `[n, ... m]`. */
 const rowsOf = (x: Tensor): Tensor => reshape(x, [S.size(x.shape.slice(0, -1)), x.shape[x.shape.length - 1]])

@@ -33,11 +33,7 @@ export const broadcastShape = (inputs: readonly S.Shape[]): E.Either<string, S.S
   )
 
 /** The part of a record that every elementwise op shares. */
-export const elementwise = <A>(
-  rest: Pick<Op<A>, 'name' | 'vjp' | 'interval' | 'relax' | 'domain' | 'outward' | 'exact'>,
-  micro: Micro,
-  f: Scalar,
-): Op<A> => ({
+export const elementwise = <A>(rest: Omit<Op<A>, 'shape' | 'kernel'>, micro: Micro, f: Scalar): Op<A> => ({
   ...rest,
   shape: broadcastShape,
   kernel: { reference: mapReference(f), lower: () => map(micro) },

@@ -7,6 +7,7 @@ import { add, div, equal, greaterEqual, mul, poison, select, sub } from './eleme
 import {
   type Axes,
   increasing,
+  leavesImages,
   liftReduced,
   normalise,
   reducedShape,
@@ -32,6 +33,7 @@ export const maxOp: Op<Axes> = {
     relax: ([x], attrs) => largestLines(x, attrs),
     lift: (a, [x], attrs) => liftReduced(a, x.shape, attrs),
   },
+  keepsImages: leavesImages,
   outward: { interval: 'exact', relax: 'selection' },
   kernel: {
     reference: reduceReference(Number.NEGATIVE_INFINITY, Math.max),

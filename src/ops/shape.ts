@@ -51,10 +51,18 @@ export const reshapeOp: Op<{ readonly shape: S.Shape }> = {
     S.size(x) === S.size(shape)
       ? E.right(shape)
       : E.left(`${S.size(x)} elements do not fill ${S.show(shape)} of ${S.size(shape)}`),
-  vjp: (ct, [x], out) => [reshape(ct, [...leading(ct, out.shape), ...x.shape])],
+  vjp: (ct, [x], out) => {
+    const lead = leading(ct, out.shape)
+    // Rows of a bound may have another number of images: one for all of a batch, or the items of a list.
+    const images = ct.shape[lead.length]
+    const alike = lead.length === 0 || images === out.shape[0]
+    return [reshape(ct, alike ? [...lead, ...x.shape] : [...lead, images, ...x.shape.slice(1)])]
+  },
   interval: increasing(() => reshapeOp),
   relax: 'linear',
-  outward: { interval: 'exact', expands: 'moves' },
+  linear: 'reshapes',
+  sharesImages: () => true,
+  outward: { interval: 'exact' },
   kernel: { reference: (out, [x]) => out.set(x), lower: () => ({ kind: 'alias' }) },
 }
 
@@ -78,7 +86,10 @@ export const transposeOp: Op<{ readonly permutation: readonly number[] }> = {
   },
   interval: increasing(() => transposeOp),
   relax: 'linear',
-  outward: { interval: 'exact', expands: 'moves' },
+  linear: 'moves',
+  keepsImages: (_, __, { permutation }) => permutation[0] === 0,
+  sharesImages: () => true,
+  outward: { interval: 'exact' },
   kernel: {
     reference: (out, [x], [shape], outShape, { permutation }) => {
       const s = S.strides(shape)
@@ -115,7 +126,12 @@ export const broadcastOp: Op<{ readonly shape: S.Shape }> = {
   vjp: (ct, [x], out) => [unbroadcast(ct, out.shape, x.shape)],
   interval: increasing(() => broadcastOp),
   relax: 'linear',
-  outward: { interval: 'exact', expands: 'moves' },
+  linear: 'repeats',
+  keepsImages: ([x], out) => x.length === out.length,
+  outward: {
+    interval: 'exact',
+    terms: ([x], { shape }) => ({ result: 1, adjoint: S.size(shape) / S.size(x) }),
+  },
   kernel: {
     reference: (out, [x], [shape], outShape) => copyView(0, S.broadcastStrides(shape, outShape))(out, x, outShape),
     lower: ([shape], out) => ({ kind: 'view', offset: 0, strides: S.broadcastStrides(shape, out) }),
@@ -130,6 +146,9 @@ export interface Axes {
   readonly axes: readonly number[]
   readonly keep: boolean
 }
+
+/** Whether a reduction leaves the axis of images alone. */
+export const leavesImages = (_: readonly S.Shape[], __: S.Shape, { axes }: Axes): boolean => !axes.includes(0)
 
 export const reducedShape = (x: S.Shape, { axes, keep }: Axes): E.Either<string, S.Shape> =>
   axes.every((a, i) => Number.isInteger(a) && a >= 0 && a < x.length && axes.indexOf(a) === i)
@@ -166,7 +185,9 @@ export const sumOp: Op<Axes> = {
   },
   interval: increasing(() => sumOp),
   relax: 'linear',
-  outward: { interval: 'sum', expands: 'sums' },
+  linear: 'sums',
+  keepsImages: leavesImages,
+  outward: { interval: 'sum' },
   kernel: {
     reference: reduceReference(0, (a, b) => a + b),
     lower: (_, __, { axes }) => ({ kind: 'reduce', combine: Combine.sum, axes }),
@@ -213,7 +234,8 @@ export const padOp: Op<{ readonly before: readonly number[]; readonly after: rea
   },
   interval: increasing(() => padOp),
   relax: 'linear',
-  outward: { interval: 'exact', expands: 'moves' },
+  linear: 'moves',
+  outward: { interval: 'exact' },
   kernel: {
     reference: (out, [x], [shape], outShape, { before }) => {
       const s = S.strides(outShape)
@@ -255,7 +277,8 @@ export const sliceOp: Op<{ readonly starts: readonly number[]; readonly sizes: r
   },
   interval: increasing(() => sliceOp),
   relax: 'linear',
-  outward: { interval: 'exact', expands: 'moves' },
+  linear: 'moves',
+  outward: { interval: 'exact' },
   kernel: {
     reference: (out, [x], [shape], outShape, { starts }) => {
       const s = S.strides(shape)
@@ -295,7 +318,8 @@ export const concatOp: Op<{ readonly axis: number }> = {
   },
   interval: increasing(() => concatOp),
   relax: 'linear',
-  outward: { interval: 'exact', expands: 'moves' },
+  linear: 'moves',
+  outward: { interval: 'exact' },
   kernel: {
     reference: (out, xs, shapes, outShape, { axis }) => {
       const s = S.strides(outShape)
@@ -423,7 +447,8 @@ export const probeOp: Op<{ readonly name: string }> = {
   vjp: (ct) => [ct],
   interval: increasing(() => probeOp),
   relax: 'linear',
-  outward: { interval: 'exact', expands: 'same' },
+  linear: 'same',
+  outward: { interval: 'exact' },
   kernel: { reference: (out, [x]) => out.set(x), lower: () => ({ kind: 'alias' }) },
 }
 

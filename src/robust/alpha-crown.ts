@@ -1,4 +1,4 @@
-import { anatomy } from '../bounds/anatomy.ts'
+import { anatomy, leakOf } from '../bounds/anatomy.ts'
 import type { Boxes } from '../bounds/ibp.ts'
 import { type Bounded, type Bounder, linearBounds } from '../bounds/linear-bounds.ts'
 import type { Buffer, Data } from '../compile/backend.ts'
@@ -18,10 +18,8 @@ import {
   div,
   greater,
   input,
-  leakyReluOp,
   mul,
   neg,
-  reluOp,
   reshape,
   select,
   sqrt,
@@ -45,10 +43,11 @@ export interface AlphaOptions {
 
 // ---- free slopes -----------------------------------------------------------------------------------------------------
 
-export const isRelu = (x: Tensor): boolean => x.op === reluOp || x.op === leakyReluOp
+/** Whether an op is a ReLU, leaky or not: its lower line is a choice, and it may be split. */
+export const isRelu = (x: Tensor): boolean => leakOf(x) !== undefined
 
 /** Slope of a ReLU on the negative side: 0 but for a leaky one. */
-export const leak = (x: Tensor): number => (x.op === leakyReluOp ? (x.attrs as { readonly slope: number }).slope : 0)
+export const leak = (x: Tensor): number => leakOf(x) ?? 0
 
 /** Hidden walks have slopes for each of their rows up to so many numbers, and beyond that one for all rows. */
 const PER_ROW = 2 ** 18

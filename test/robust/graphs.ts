@@ -128,7 +128,7 @@ const terms = (x: Tensor): readonly (readonly (readonly [number, number | undefi
   return out
 }
 
-const isElementwise = (x: Tensor) => ['adds', 'multiplies', 'divides'].includes(x.op.outward?.expands ?? '')
+const isElementwise = (x: Tensor) => ['adds', 'subtracts', 'multiplies', 'divides'].includes(x.op.linear ?? '')
 const layouts = new WeakMap<Tensor, unknown>()
 const once = <A>(x: Tensor, f: (x: Tensor) => A): A => {
   const known = layouts.get(x) ?? f(x)
@@ -152,14 +152,21 @@ export const exactGraph = (outputs: readonly Tensor[], given: ReadonlyMap<Tensor
     if (isElementwise(x))
       return layoutOf.pairs(x).map(([i, j]) => {
         const [p, q] = [xs[0][i], xs[1][j]]
-        if (x.op === O.addOp) return sum(p, q)
-        if (x.op === O.subOp) return sum(p, negative(q))
-        return product(p, x.op === O.mulOp ? q : reciprocal(q))
+        switch (x.op.linear) {
+          case 'adds':
+            return sum(p, q)
+          case 'subtracts':
+            return sum(p, negative(q))
+          default:
+            return product(p, x.op.linear === 'multiplies' ? q : reciprocal(q))
+        }
       })
-    switch (x.op.outward?.expands) {
+    switch (x.op.linear) {
       case 'same':
         return x.op === O.negOp ? xs[0].map(negative) : xs[0]
+      case 'reshapes':
       case 'moves':
+      case 'repeats':
         return layoutOf.moves(x).map((at) => (at === undefined ? real(0) : xs[at[0]][at[1]]))
       case 'sums':
       case 'products':
@@ -237,7 +244,7 @@ export const float32Graph = (
   const negated = (v: Open): Open => (typeof v === 'number' ? -v : v.map(([a, ...rest]) => [-a, ...rest]))
 
   const sums = new Map<Tensor, boolean>()
-  const isSum = (x: Tensor) => ['sums', 'products'].includes(x.op.outward?.expands ?? '')
+  const isSum = (x: Tensor) => ['sums', 'products'].includes(x.op.linear ?? '')
   const known = new Map<Tensor, readonly Open[]>()
   const operand = (x: Tensor, i: Tensor): readonly Open[] => {
     const v = known.get(i) as readonly Open[]
@@ -246,23 +253,24 @@ export const float32Graph = (
     return open && v.every((t) => typeof t === 'number' || t.length <= 100) ? v : v.map(settled)
   }
   for (const x of nodes) {
-    sums.set(x, isSum(x) || (x.op.outward?.expands !== undefined && x.inputs.some((i) => sums.get(i))))
+    sums.set(x, isSum(x) || (x.op.linear !== undefined && x.inputs.some((i) => sums.get(i))))
     const from = given.get(x)
     const leaf = x.op === O.constantOp ? (x.attrs as O.ConstantAttrs).data : from
     if (leaf !== undefined) {
       known.set(x, Array.from(leaf, f))
       continue
     }
-    const kind = x.op.outward?.expands
+    const kind = x.op.linear
     const both = x.inputs.filter((i) => boxed.has(i)).length > 1
     const closed = kind === undefined || ((kind === 'multiplies' || kind === 'products') && both)
     const xs = x.inputs.map((i) => (closed ? (known.get(i) as readonly Open[]).map(settled) : operand(x, i)))
     let value: readonly Open[]
     switch (kind) {
       case 'adds':
+      case 'subtracts':
         value = layoutOf
           .pairs(x)
-          .map(([i, j]) => [...termsOf(xs[0][i]), ...termsOf(x.op === O.subOp ? negated(xs[1][j]) : xs[1][j])])
+          .map(([i, j]) => [...termsOf(xs[0][i]), ...termsOf(kind === 'subtracts' ? negated(xs[1][j]) : xs[1][j])])
         break
       case 'multiplies':
         value = layoutOf.pairs(x).map(([i, j]) => crossed(xs[0][i], xs[1][j]))
@@ -281,7 +289,9 @@ export const float32Graph = (
           .terms(x)
           .map((ts) => ts.flatMap(([i, j]) => termsOf(j === undefined ? xs[0][i] : crossed(xs[0][i], xs[1][j]))))
         break
+      case 'reshapes':
       case 'moves':
+      case 'repeats':
         value = layoutOf.moves(x).map((at) => (at === undefined ? 0 : xs[at[0]][at[1]]))
         break
       case 'same':
