@@ -38,7 +38,22 @@ export { type MixtrainError, MixtrainException, orThrow, show } from './core/err
 // ---- randomness: keys are values, the same numbers on every engine ----------------------------------------------------------------
 export { fold as foldKey, type Key, key, split as splitKey } from './core/key.ts'
 // ---- tensors, interval tensors and ops: each takes tensors or interval tensors and returns the same kind ---------------
-export { interval } from './core/op.ts'
+export {
+  type Affine,
+  type Bilinear,
+  type Definition,
+  type Domain,
+  interval,
+  type Kernel,
+  type Op,
+  type Outward,
+  type Reduction,
+  type Relax,
+  type Rounds,
+  type Slope,
+  type Unsupported,
+  unsupported,
+} from './core/op.ts'
 export type { Rounding, Semantics } from './core/rounding.ts'
 export { type Shape, size } from './core/shape.ts'
 export {
@@ -238,7 +253,7 @@ export {
   zeros,
 } from './ops/index.ts'
 export { type AlphaOptions, alphaCrown } from './robust/alpha-crown.ts'
-export { type Attack, fgsm, type Pgd, pgd, wider } from './robust/attack.ts'
+export { type Attack, fgsm, type Judge, type Pgd, pgd, type Target, wider } from './robust/attack.ts'
 export {
   type Bounder,
   blend,
@@ -261,7 +276,16 @@ export {
   encodeCertificate,
   unproved,
 } from './robust/certificate.ts'
-export { intervalInsight } from './robust/interval-attack.ts'
+export {
+  checkOp,
+  type OpCheck,
+  type OpCheckOptions,
+  type OperandRange,
+  type OpLaw,
+  opLaws,
+  type Violation,
+} from './robust/check-op.ts'
+export { type Insight, intervalInsight } from './robust/interval-attack.ts'
 // ---- metrics: ACC, ERA and VRA --------------------------------------------------------------------------------------------------
 export { evaluator, type Images, rates, type Verdicts } from './robust/metric.ts'
 export { ball, norms, type Range } from './robust/perturbation.ts'

@@ -1,8 +1,9 @@
 import { Option as CommanderOption, type Command as Program } from 'commander'
-import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import type { MixtrainError } from '../core/error.ts'
-import { common, type Options, readOptions, type Values } from './options.ts'
+import { files } from '../data/files.ts'
+import { common, configured, type Options, readOptions, type Values } from './options.ts'
 import type { Shell } from './shell.ts'
 
 /** A command: what its help says, what it takes, what it does. */
@@ -50,9 +51,20 @@ export const define = <O extends Options, A extends string>(command: Command<O, 
     sub.addHelpText('after', `\nExamples:\n${command.examples.map((e) => `  $ ${e}`).join('\n')}`)
     sub.action((...given: unknown[]) => {
       const args = Object.fromEntries(names.map((name, i) => [name, String(given[i] ?? '')])) as Record<A, string>
-      const values = readOptions(options, sub.opts())
+      const said = sub.opts()
+      const file = said.config as string | undefined
       decide(
-        E.isLeft(values) ? TE.left(values.left) : command.run(args, values.right as Values<O & typeof common>, shell),
+        pipe(
+          file === undefined
+            ? TE.right(said)
+            : pipe(
+                files.read(file),
+                TE.chainEitherK((bytes) => configured(options, file, new TextDecoder().decode(bytes))),
+                TE.map((config) => ({ ...config, ...said })),
+              ),
+          TE.chainEitherK((raw) => readOptions(options, raw)),
+          TE.chain((values) => command.run(args, values as Values<O & typeof common>, shell)),
+        ),
       )
     })
   },

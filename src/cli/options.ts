@@ -4,7 +4,7 @@ import { getMonoid } from 'fp-ts/lib/ReadonlyArray.js'
 import * as R from 'fp-ts/lib/Record.js'
 import { type DeviceName, deviceNames } from '../backend/device.ts'
 import { doublesOf, type Epsilon, readEpsilon } from '../core/epsilon.ts'
-import { type MixtrainError, usage } from '../core/error.ts'
+import { fileError, type MixtrainError, usage } from '../core/error.ts'
 import { unknownName } from '../core/names.ts'
 import type { Rounding, Semantics } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
@@ -141,6 +141,12 @@ export const common = {
     flags: '--fast-math',
     about: 'fused multiply-adds where the engine has them: faster, but bits then depend on the engine',
   },
+  config: {
+    flags: '--config <FILE>',
+    about:
+      'options as a JSON object, such as {"epsilon": "8/255", "epochs": 30, "swa": true}; what the command line says wins',
+    read: text,
+  },
   json: { flags: '--json', about: 'standard output is one JSON document; progress goes to standard error' },
 } as const satisfies Options
 
@@ -236,6 +242,71 @@ const keyOf = (flags: string): string =>
   long(flags)
     .slice(2)
     .replace(/-(\w)/g, (_, c: string) => c.toUpperCase())
+
+/** An option of a configuration file as it would be written on a command line. */
+const written = (value: unknown, isRepeated: boolean): E.Either<string, unknown> => {
+  const one = (v: unknown): v is string | number => typeof v === 'string' || typeof v === 'number'
+  if (one(value)) return E.right(isRepeated ? [String(value)] : String(value))
+  if (Array.isArray(value) && value.length > 0 && value.every(one))
+    return E.right(isRepeated ? value.map(String) : value.join(','))
+  return E.left(`expected a text, a number or a list of these, not ${quoted(JSON.stringify(value))}`)
+}
+
+/**
+ * What a configuration file says, as options that were written: its members are named as the options are, `batch-size` or `batchSize`. An error for every
+ * member that is no option, or has a value that none can have.
+ */
+export const configured = (
+  options: Options,
+  path: string,
+  content: string,
+): E.Either<MixtrainError, Readonly<Record<string, unknown>>> =>
+  pipe(
+    E.tryCatch(
+      () => JSON.parse(content) as unknown,
+      (cause) => fileError(path, `expected JSON: ${cause instanceof Error ? cause.message : cause}`),
+    ),
+    E.filterOrElse(
+      (json): json is Record<string, unknown> => typeof json === 'object' && json !== null && !Array.isArray(json),
+      () => fileError(path, 'expected a JSON object with options, such as {"epochs": 30}'),
+    ),
+    E.chain((json) => {
+      const known = new Map(
+        Object.values(options)
+          .filter(({ flags }) => keyOf(flags) !== 'config')
+          .map((option) => [keyOf(option.flags), option]),
+      )
+      const read = Object.entries(json).map(([name, value]): E.Either<string, readonly [string, unknown]> => {
+        const key = keyOf(`--${name}`)
+        const option = known.get(key)
+        if (option === undefined)
+          return E.left(
+            unknownName(
+              'option',
+              name,
+              [...known.values()].map(({ flags }) => long(flags).slice(2)),
+            ),
+          )
+        const said =
+          'read' in option
+            ? written(value, 'repeated' in option)
+            : typeof value === 'boolean'
+              ? E.right(value)
+              : E.left(`expected true or false, not ${quoted(JSON.stringify(value))}`)
+        return pipe(
+          said,
+          E.bimap(
+            (message) => `${name}: ${message}`,
+            (v) => [key, v] as const,
+          ),
+        )
+      })
+      const wrong = read.filter(E.isLeft).map(({ left }) => left)
+      return wrong.length > 0
+        ? E.left(fileError(path, wrong.join('\n')))
+        : E.right(Object.fromEntries(read.filter(E.isRight).map(({ right }) => right)))
+    }),
+  )
 
 /** Reads all options that were written; the error lists everything that is wrong with them. */
 export const readOptions = <O extends Options>(

@@ -8,7 +8,7 @@ import { sha256 } from '../core/hash.ts'
 import { unknownName } from '../core/names.ts'
 import { type Data, fingerprintOf, take } from '../data/dataset.ts'
 import { files } from '../data/files.ts'
-import { decodeModel } from '../format/model.ts'
+import { decodeModel, type SavedModel } from '../format/model.ts'
 import type { Logits } from '../loss/loss.ts'
 import { type ChoiceName, choices, frozen, type ObjectiveName, objectives } from '../loss/objective.ts'
 import { type NetworkName, networks } from '../nn/networks.ts'
@@ -127,6 +127,11 @@ export const options = {
     about: 'distilled: the trained network to learn from, as evaluate reads it',
     read: text,
   },
+  init: {
+    flags: '--init <MODEL>',
+    about: 'begin with the network and the parameters of a trained model, as evaluate reads it',
+    read: text,
+  },
   swa: {
     flags: '--swa',
     about: 'the model is the mean of the weights over the last quarter of the training (stochastic weight averaging)',
@@ -140,12 +145,13 @@ export const options = {
   output: { flags: '--output <DIR>', about: 'folder of the run (default: runs/ and the time)', read: text },
   resume: {
     flags: '--resume <DIR>',
-    about: 'go on with the run in this folder, under its settings; the result is the same as without the break',
+    about:
+      'go on with the run in this folder, under its settings; the result is the same as without the break. With a larger --epochs it gets more of them: schedules go on as those of the longer run',
     read: text,
   },
 }
 
-type Given = Omit<Values<typeof options>, 'teacher'> & {
+type Given = Omit<Values<typeof options>, 'teacher' | 'init'> & {
   readonly device: string | undefined
   readonly fastMath: boolean
 }
@@ -205,24 +211,35 @@ const told = (x: unknown): string => (typeof x === 'object' ? JSON.stringify(x) 
 
 /**
  * The settings of a stored run, unless something else is asked for: its schedules and its random numbers would not go on. From a GPU,
- * whose bits are not promised, a run may go on elsewhere.
+ * whose bits are not promised, a run may go on elsewhere. More epochs are no contradiction: `done` of them are behind it, and the settings tell.
  */
 export const continued = (
   folder: string,
   settings: Settings,
   given: Partial<Settings>,
+  done: number,
 ): E.Either<MixtrainError, Settings> => {
-  const { device, ...others } = given
-  const wanted: Partial<Settings> = { ...(settings.device === 'webgpu' ? others : given), mixtrain: VERSION }
+  const { device, epochs = settings.epochs, ...others } = given
+  const longer = epochs > settings.epochs
+  const wanted: Partial<Settings> = {
+    ...others,
+    ...(settings.device === 'webgpu' || device === undefined ? {} : { device }),
+    ...(longer ? {} : { epochs }),
+    mixtrain: VERSION,
+  }
   const different = (Object.keys(wanted) as (keyof Settings)[]).filter((k) => !same(wanted[k], settings[k]))
-  return different.length === 0
-    ? E.right(settings)
-    : E.left(
+  return different.length > 0
+    ? E.left(
         usage(
           `the run in ${folder} cannot go on with other settings:\n${different
             .map((k) => `${k}: it has ${told(settings[k])}, asked for is ${told(wanted[k])}`)
             .join('\n')}`,
         ),
+      )
+    : E.right(
+        longer
+          ? { ...settings, epochs, extended: [...(settings.extended ?? []), { epochs: settings.epochs, done }] }
+          : settings,
       )
 }
 
@@ -285,14 +302,44 @@ export const recipeOf = ({ loss, epsilon, ...settings }: Settings, { train }: Da
     teacher,
   })
 
-/**
- * What the loss `distilled` learns from, and what of it the settings keep: a run goes on with its own teacher only. undefined for other losses, which have none.
- */
+/** A model that a run depends on, and how its settings name it: a run goes on with the same one only. */
+export interface Origin {
+  readonly model: SavedModel
+  readonly settings: { readonly file: string; readonly sha256: string }
+}
+
+/** Reads a model that a run depends on; `before` is what a stored run has of it, `what` its part in the message. */
+const originOf = (
+  file: string,
+  before: Origin['settings'] | undefined,
+  what: string,
+  data: Data,
+): TE.TaskEither<MixtrainError, Origin> =>
+  pipe(
+    files.read(file),
+    TE.bindTo('bytes'),
+    TE.bind('sha256', ({ bytes }) => TE.fromTask(() => sha256(bytes))),
+    TE.chainFirstEitherK(({ sha256: found }) =>
+      before === undefined || before.sha256 === found
+        ? E.right(undefined)
+        : E.left(
+            fileError(
+              file,
+              `this is not the ${what} of the run: it has another SHA-256, ${found}; the run has ${before.sha256}`,
+            ),
+          ),
+    ),
+    TE.bind('model', ({ bytes }) => TE.fromEither(decodeModel(bytes, file))),
+    TE.chainFirstEitherK(({ model }) => matching(model, file, data.train)),
+    TE.map(({ model, sha256: found }) => ({ model, settings: { file: resolve(file), sha256: found } })),
+  )
+
+/** What the loss `distilled` learns from. undefined for other losses, which have none. */
 export const teacherOf = (
   path: string | undefined,
   { loss, teacher }: Pick<Settings, 'loss' | 'teacher'>,
   data: Data,
-): TE.TaskEither<MixtrainError, { readonly logits: Logits; readonly settings: Settings['teacher'] } | undefined> => {
+): TE.TaskEither<MixtrainError, { readonly logits: Logits; readonly settings: Origin['settings'] } | undefined> => {
   const file = path ?? teacher?.file
   if (loss !== 'distilled')
     return path === undefined
@@ -301,24 +348,20 @@ export const teacherOf = (
   if (file === undefined)
     return TE.left(usage('the loss distilled learns from a trained network: name its file with --teacher'))
   return pipe(
-    files.read(file),
-    TE.bindTo('bytes'),
-    TE.bind('sha256', ({ bytes }) => TE.fromTask(() => sha256(bytes))),
-    TE.chainFirstEitherK(({ sha256: found }) =>
-      teacher === undefined || teacher.sha256 === found
-        ? E.right(undefined)
-        : E.left(
-            fileError(
-              file,
-              `this is not the teacher of the run: it has another SHA-256, ${found}; the run has ${teacher.sha256}`,
-            ),
-          ),
-    ),
-    TE.bind('model', ({ bytes }) => TE.fromEither(decodeModel(bytes, file))),
-    TE.chainFirstEitherK(({ model }) => matching(model, file, data.train)),
-    TE.map(({ model, sha256: found }) => ({
-      logits: frozen(model.network, model.parameters),
-      settings: { file: resolve(file), sha256: found },
-    })),
+    originOf(file, teacher, 'teacher', data),
+    TE.map(({ model, settings }) => ({ logits: frozen(model.network, model.parameters), settings })),
   )
+}
+
+/** The model that a run begins with, if it is to begin with one: its network is the run's. */
+export const initialOf = (
+  path: string | undefined,
+  { init }: Pick<Settings, 'init'>,
+  isStored: boolean,
+  data: Data,
+): TE.TaskEither<MixtrainError, Origin | undefined> => {
+  if (isStored && path !== undefined && (init === undefined || resolve(path) !== init.file))
+    return TE.left(usage(`the run began ${init === undefined ? 'at random' : `with ${init.file}`}: leave --init out`))
+  const file = path ?? init?.file
+  return file === undefined ? TE.right(undefined) : originOf(file, init, 'model that was the beginning', data)
 }

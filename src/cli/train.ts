@@ -41,6 +41,7 @@ import {
   begun,
   byName,
   continued,
+  initialOf,
   limited,
   options,
   recipeOf,
@@ -103,7 +104,8 @@ const conclude = async (run: Run, { state, history }: Checkpoint, shell: Shell):
     provenance: { epsilon, loss, seed, arithmetic },
   }
   const save = write(folder.path)
-  await get(save(FILES.model, encodeModel(model)))
+  if (Object.hasOwn(networks, network.name)) await get(save(FILES.model, encodeModel(model)))
+  else shell.note(`There is no ${FILES.model}: the network comes from ONNX and has no description of its own`)
   const onnx = encodeModelOnnx(model)
   if (E.isRight(onnx)) await get(save(FILES.onnx, onnx.right))
   else shell.note(`There is no ${FILES.onnx}: ${show(onnx.left)}`)
@@ -121,7 +123,7 @@ const conclude = async (run: Run, { state, history }: Checkpoint, shell: Shell):
   const seconds = (performance.now() - start) / 1000
   const report = reportOf(
     {
-      model: join(folder.path, FILES.model),
+      model: join(folder.path, Object.hasOwn(networks, network.name) ? FILES.model : FILES.onnx),
       count: data.test.count,
       epsilon,
       attack: REPORT_ATTACK,
@@ -218,11 +220,12 @@ const trained = (
     TE.Do,
     TE.bind('wanted', () =>
       TE.fromEither(
-        before === undefined ? E.right(begun(asked(o))) : continued(o.resume ?? '', before.settings, asked(o)),
+        before === undefined
+          ? E.right(begun(asked(o)))
+          : continued(o.resume ?? '', before.settings, asked(o), before.history.length),
       ),
     ),
     TE.bind('objective', ({ wanted }) => TE.fromEither(byName('loss', wanted.loss, objectives))),
-    TE.bind('build', ({ wanted }) => TE.fromEither(byName('network', wanted.network, networks))),
     TE.bind('data', ({ wanted }) =>
       pipe(
         loadData(wanted.data),
@@ -230,11 +233,23 @@ const trained = (
       ),
     ),
     TE.bind('taught', ({ wanted, data }) => teacherOf(o.teacher, wanted, data)),
-    TE.bind('settings', ({ wanted, data, taught }) =>
-      withData(o.resume, { ...wanted, ...(taught && { teacher: taught.settings }) }, data),
+    TE.bind('initial', ({ wanted, data }) => initialOf(o.init, wanted, before !== undefined, data)),
+    TE.chainFirst(({ initial }) =>
+      initial === undefined || o.network === undefined || o.network === initial.model.network.name
+        ? TE.right(undefined)
+        : TE.left(usage(`--init has a network, ${initial.model.network.name}: leave --network ${o.network} out`)),
     ),
-    TE.bind('network', ({ build, settings, data }) =>
-      attempt(async () => build(taskOf(data.train), recipeOf(settings, data).init)),
+    TE.bind('settings', ({ wanted, data, taught, initial }) => {
+      const began = initial && { init: initial.settings, network: initial.model.network.name }
+      return withData(o.resume, { ...wanted, ...(taught && { teacher: taught.settings }), ...began }, data)
+    }),
+    TE.bind('network', ({ settings, data, initial }) =>
+      initial === undefined
+        ? pipe(
+            TE.fromEither(byName('network', settings.network, networks)),
+            TE.chain((build) => attempt(async () => build(taskOf(data.train), recipeOf(settings, data).init))),
+          )
+        : TE.right({ ...initial.model.network, init: () => initial.model.parameters }),
     ),
     TE.bind('checkpoint', ({ settings, data, network }) =>
       TE.fromEither(
@@ -285,6 +300,9 @@ export const trainCommand: Command<typeof options, never> = {
     'mixtrain train --limit 500,100 --epochs 2 --output runs/trial',
     'mixtrain train --data mnist/ --network large --epsilon 0.3 --seed 1',
     'mixtrain train --resume runs/trial',
+    'mixtrain train --resume runs/trial --epochs 10',
+    'mixtrain train --init model.onnx --loss crown-ibp --epochs 5',
+    'mixtrain train --config settings.json --seed 2',
   ],
   run: (_, o, shell) => {
     const { output, resume } = o

@@ -7,6 +7,7 @@ export type {
   Affine,
   Bilinear,
   Conv,
+  Definition,
   Domain,
   Kernel,
   Linear,

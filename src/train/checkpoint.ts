@@ -49,6 +49,10 @@ export interface Settings {
   readonly population?: boolean | undefined
   /** The model that the loss `distilled` learns from, by path and SHA-256. */
   readonly teacher?: { readonly file: string; readonly sha256: string } | undefined
+  /** The model that training began with, by path and SHA-256; its network is that of the run. */
+  readonly init?: { readonly file: string; readonly sha256: string } | undefined
+  /** Plans of fewer epochs that the run had before, and how many were done when it was given more. */
+  readonly extended?: readonly { readonly epochs: number; readonly done: number }[] | undefined
   readonly seed: number
   /** Only so many of the first images; null is all. */
   readonly trainLimit: number | null
@@ -86,6 +90,8 @@ const settingsSchema = z.strictObject({
   smoothSamples: positive.optional(),
   population: z.boolean().optional(),
   teacher: z.strictObject({ file: z.string(), sha256: z.string() }).optional(),
+  init: z.strictObject({ file: z.string(), sha256: z.string() }).optional(),
+  extended: z.array(z.strictObject({ epochs: positive, done: natural })).optional(),
   seed: z.int(),
   trainLimit: positive.nullable(),
   testLimit: positive.nullable(),
@@ -99,6 +105,18 @@ const loss = z.number().nullable()
 const Epoch = z.strictObject({
   epoch: natural,
   seconds: z.number().min(0),
+  // Absent in checkpoints of version 0.1.
+  loss: loss.default(null),
+  // JSON has null for NaN.
+  terms: z
+    .record(
+      z.string(),
+      z
+        .number()
+        .nullable()
+        .transform((v) => v ?? Number.NaN),
+    )
+    .default({}),
   naturalLoss: loss,
   robustLoss: loss,
   balance: fraction,
@@ -150,6 +168,8 @@ const partOf = ({ steps, seconds, terms }: Within): Part => ({ steps, seconds, t
 export const logged = (r: EpochRecord): EpochRecord => ({
   epoch: r.epoch,
   seconds: r.seconds,
+  loss: r.loss,
+  terms: r.terms,
   naturalLoss: r.naturalLoss,
   robustLoss: r.robustLoss,
   balance: r.balance,

@@ -14,7 +14,7 @@ import { type AttackOptions, evaluator, type Images, rates } from '../robust/met
 import type { Range } from '../robust/perturbation.ts'
 import type { Balance } from './balance.ts'
 import type { Optimizer } from './optimizer.ts'
-import { emptySlots, type Snapshot, type TrainState, trainer } from './step.ts'
+import { emptySlots, type Snapshot, TOTAL, type TrainState, trainer } from './step.ts'
 
 /** One epoch, as the log has it. ACC, ERA and VRA are fractions of the monitored images at the full epsilon. */
 export interface EpochRecord {
@@ -22,7 +22,11 @@ export interface EpochRecord {
   readonly epoch: number
   /** Training time of this epoch, without its evaluation. */
   readonly seconds: number
-  /** Means over the epoch's steps; null where no step had the term. */
+  /** Mean of the whole loss over the epoch's steps; null in records of versions that did not keep it. */
+  readonly loss: number | null
+  /** Means of every named term over the steps that had it. */
+  readonly terms: Named<number>
+  /** The terms `natural` and `robust`; null where no step had the term. */
   readonly naturalLoss: number | null
   readonly robustLoss: number | null
   readonly balance: number
@@ -76,6 +80,19 @@ export interface Progress {
   readonly total: number
 }
 
+/** A step that is done, for `onStep`. */
+export interface StepRecord {
+  /** From 0. */
+  readonly epoch: number
+  /** Steps of the epoch, and of the run, that are done with this one. */
+  readonly done: number
+  readonly count: number
+  /** The whole loss of the step's batch, before its update. */
+  readonly loss: number
+  readonly balance: number
+  readonly epsilon: number
+}
+
 export interface FitOptions {
   readonly network: Network
   readonly loss: Loss
@@ -102,6 +119,12 @@ export interface FitOptions {
   /** Random variants of each batch, drawn by the step's key. */
   readonly augment?: Augment | undefined
   readonly resume?: Checkpoint | undefined
+  /** Where training begins, by the names of the network's parameters: to go on with a trained network. Default: `network.init` of the seed. */
+  readonly parameters?: Named<Float32Array> | undefined
+  /** Ends the stream with the signal's reason, an `AbortError` unless another is given, before the next step or batch of images. */
+  readonly signal?: AbortSignal | undefined
+  /** Told of every step. Its loss is read back, for which a GPU has to be waited for; a promise is waited for too. */
+  readonly onStep?: ((step: StepRecord) => void | Promise<void>) | undefined
   /** A promise is waited for: a caller that awaits a timer lets other events through, and may stop the run by throwing. */
   readonly progress?: (p: Progress) => void | Promise<void>
   /** Told when a GPU fails, before training goes on elsewhere or ends. */
@@ -145,9 +168,9 @@ const pacer = (every: number | undefined) => {
 }
 
 /** A run before its first step: random parameters, and slots that start at 0. */
-const beginning = ({ network, optimizer, seed }: FitOptions): Checkpoint => ({
+const beginning = ({ network, optimizer, seed, parameters }: FitOptions): Checkpoint => ({
   state: {
-    parameters: network.init(fold(keyOf(seed), 'init')),
+    parameters: parameters ?? network.init(fold(keyOf(seed), 'init')),
     slots: emptySlots(optimizer, network.parameters),
   },
   history: [],
@@ -176,7 +199,10 @@ const trainOn = (options: FitOptions) =>
     { keep, stepped }: Follower,
   ): AsyncGenerator<TrainedEpoch, void, undefined> {
     const { network, train, monitor, epsilon, epochs, batchSize, range = PIXELS, memory = DEFAULT_MEMORY } = options
-    const report = options.progress ?? (() => undefined)
+    const report = async (p: Progress): Promise<void> => {
+      await options.progress?.(p)
+      options.signal?.throwIfAborted()
+    }
     const perEpoch = Math.floor(train.count / batchSize)
     const root = keyOf(options.seed)
     const copies = canBeLost(backend) ? pacer(options.snapshotEvery) : undefined
@@ -184,7 +210,15 @@ const trainOn = (options: FitOptions) =>
     try {
       const start = from.within === undefined ? from.state : { ...from.state, terms: from.within.terms }
       const loop = await trainer(region)(
-        { network, loss: options.loss, optimizer: options.optimizer, batchSize, range, memory },
+        {
+          network,
+          loss: options.loss,
+          optimizer: options.optimizer,
+          batchSize,
+          range,
+          memory,
+          watched: options.onStep !== undefined,
+        },
         start,
       )
       const judge = await evaluator(region)({
@@ -229,6 +263,11 @@ const trainOn = (options: FitOptions) =>
           const varied = options.augment?.(images, train.shape, fold(host.key, 'augment')) ?? images
           await loop.step(varied, labelsOf(train, indices), host)
           stepped(host.count + 1)
+          if (options.onStep !== undefined) {
+            const { balance: weight, epsilon: radius } = host
+            const at = { epoch, done: i + 1, count: host.count + 1, balance: weight, epsilon: radius }
+            await options.onStep({ ...at, loss: await loop.loss() })
+          }
           if (copies?.isDue(i + 1) || (copies !== undefined && i + 1 === perEpoch)) {
             await backend.sync()
             const copying = performance.now()
@@ -249,9 +288,12 @@ const trainOn = (options: FitOptions) =>
         )
         const { acc, era, vra } = rates(verdicts)
         const intervals = cheap && (await cheap.run(loop.parameters(), imagesOf(monitor), epsilon))
+        const { [TOTAL]: total, ...named } = terms
         const record: EpochRecord = {
           epoch,
           seconds,
+          loss: total ?? null,
+          terms: named,
           naturalLoss: terms.natural ?? null,
           robustLoss: terms.robust ?? null,
           balance,
@@ -290,6 +332,9 @@ export const fit = (options: FitOptions) =>
     if (monitor.count < 1) raise(usage('there are no images to monitor'))
     if (snapshotEvery !== undefined && !(Number.isInteger(snapshotEvery) && snapshotEvery >= 1))
       raise(usage(`snapshotEvery must be a positive integer, not ${snapshotEvery}`))
+    if (resume !== undefined && options.parameters !== undefined)
+      raise(usage('a checkpoint has parameters already: leave resume or parameters out'))
+    options.signal?.throwIfAborted()
     if ((resume?.within?.steps ?? 0) > perEpoch)
       raise(usage(`the checkpoint is ${resume?.within?.steps} steps into an epoch, which has ${perEpoch}`))
     let last = resume ?? beginning(options)

@@ -19,6 +19,7 @@ import {
   input,
   inputOp,
   mul,
+  probe,
   probeOp,
   reshape,
   scalar,
@@ -58,8 +59,10 @@ export interface Trainer {
    * of the parameters as they are now needs. Nothing happens in a network without statistics.
    */
   readonly calibrate: (batches: Iterable<Data>) => Promise<void>
-  /** Means of the named loss terms since the last call, over the steps in which each took part. */
+  /** Means of the named loss terms, and of the whole loss as `total`, since the last call, over the steps in which each took part. */
   readonly terms: () => Promise<Named<number>>
+  /** The loss of the last step; NaN unless the trainer was asked to watch it. */
+  readonly loss: () => Promise<number>
   readonly state: () => Promise<TrainState>
   readonly snapshot: () => Promise<Snapshot>
   /** The live buffers of the parameters to evaluate, statistics among them, in the order of the network's parameters; valid until the next step. */
@@ -80,7 +83,12 @@ export interface TrainerOptions {
    * terms are taken in parts, the smallest power of two that fits. No limit by default, and none on backends that cannot repeat part of a plan.
    */
   readonly memory?: number | undefined
+  /** Whether `loss` is asked for. */
+  readonly watched?: boolean
 }
+
+/** The name of the whole loss among the terms. */
+export const TOTAL = 'total'
 
 /** The epsilon of the step as a scalar that follows the host. */
 export const epsilonFeed = (): Tensor => feed('epsilon', [], (h) => Float32Array.of(h.epsilon))
@@ -101,7 +109,7 @@ interface Variant {
 export const trainer =
   (region: Region) =>
   async (
-    { network, loss, optimizer, batchSize, range, memory = Number.POSITIVE_INFINITY }: TrainerOptions,
+    { network, loss, optimizer, batchSize, range, memory = Number.POSITIVE_INFINITY, watched = false }: TrainerOptions,
     start: TrainState & Partial<Snapshot>,
   ): Promise<Trainer> => {
     const { backend } = region
@@ -125,11 +133,14 @@ export const trainer =
     const population =
       statisticNames.length === 0 ? {} : { population: network.apply({ ...parameterOf, ...populationOf }) }
     const objectiveIn = (parts: number) =>
-      loss({ inputs, labels, classes: network.classes, epsilon: epsilonFeed(), range, parts })({
-        logits: network.apply({ ...parameterOf, ...statistics }),
-        parameters: parameterOf,
-        ...population,
-      })
+      probe(
+        TOTAL,
+        loss({ inputs, labels, classes: network.classes, epsilon: epsilonFeed(), range, parts })({
+          logits: network.apply({ ...parameterOf, ...statistics }),
+          parameters: parameterOf,
+          ...population,
+        }),
+      )
     const objective = objectiveIn(1)
     const populationNodes = Object.values(populationOf)
     const isRunning = order([objective]).some((x) => populationNodes.includes(x))
@@ -167,6 +178,7 @@ export const trainer =
     let statisticBuffers = statisticNames.map((k) => region.from(start.parameters[k]))
     let statisticSpares = running.map((x) => region.alloc(S.size(x.shape)))
     const [inputBuffer, labelBuffer] = [region.alloc(S.size(inputs.shape)), region.alloc(batchSize)]
+    const lossBuffers = watched ? [region.alloc(1)] : []
     const staging = stage([objective])
     const variants = new Map<string, Variant>()
 
@@ -184,7 +196,7 @@ export const trainer =
           .filter((p) => probeName(p) === t)
           .reduce<Tensor>((sum, p) => add(sum, concat([reshape(p, [1]), reshape(scalar(1), [1])], 0)), termOf[t])
       const terms = Object.fromEntries(termNames.map((t) => [t, counted(t)]))
-      const outputs = [...flat(updated.parameters, updated.state, terms), ...running]
+      const outputs = [...flat(updated.parameters, updated.state, terms), ...running, ...(watched ? [staged] : [])]
       const feedNodes = order(outputs).filter((x) => x.op === inputOp && (x.attrs as InputAttrs).feed !== undefined)
       const given = [...stateNodes, inputs, labels, ...(isRunning ? populationNodes : []), ...feedNodes]
       return { plan: planFor(backend, keep)(outputs, given), feedNodes }
@@ -253,7 +265,13 @@ export const trainer =
         backend.write(labelBuffer, y)
         for (const { draw, buffer } of variant.feeds) backend.write(buffer, draw(host))
         const given = [...front, inputBuffer, labelBuffer, ...(isRunning ? statisticBuffers : [])]
-        variant.compiled.run([...given, ...variant.feeds.map((f) => f.buffer), ...back, ...statisticSpares])
+        variant.compiled.run([
+          ...given,
+          ...variant.feeds.map((f) => f.buffer),
+          ...back,
+          ...statisticSpares,
+          ...lossBuffers,
+        ])
         ;[front, back] = [back, front]
         if (isRunning) [statisticBuffers, statisticSpares] = [statisticSpares, statisticBuffers]
       },
@@ -290,6 +308,7 @@ export const trainer =
         }
         return means
       },
+      loss: async () => (watched ? (await backend.read(lossBuffers[0]))[0] : Number.NaN),
       state: async () => stateOf(await copied(front.slice(0, stateSize)), await copied(statisticBuffers)),
       snapshot: async () => {
         const data = await copied(front)

@@ -23,6 +23,8 @@ const settings = { network: 'small', loss: 'mixtrain', epsilon: 0.1, data: '/som
 const record = (epoch: number): EpochRecord => ({
   epoch,
   seconds: epoch,
+  loss: 1,
+  terms: {},
   naturalLoss: 1,
   robustLoss: null,
   balance: 0.5,

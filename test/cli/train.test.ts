@@ -9,7 +9,19 @@ import { inFolder, json, logged, main, mixtrain, refused, runtime, start } from 
 const wasm = ['--device', 'wasm']
 const small = [...wasm, '--limit', '170,12', '--epochs', '3', '--epsilon', '0.02', '--seed', '5']
 const FILES = ['checkpoint.safetensors', 'curves.svg', 'log.jsonl', 'model.onnx', 'model.safetensors', 'report.json']
-const LOG = ['epoch', 'seconds', 'naturalLoss', 'robustLoss', 'balance', 'epsilon', 'acc', 'era', 'vra']
+const LOG = [
+  'epoch',
+  'seconds',
+  'loss',
+  'terms',
+  'naturalLoss',
+  'robustLoss',
+  'balance',
+  'epsilon',
+  'acc',
+  'era',
+  'vra',
+]
 
 interface Epoch {
   readonly epoch: number
@@ -94,9 +106,9 @@ test(
     writeFileSync(join(broken, 'log.jsonl'), '{"epoch":0,"sec', { flag: 'a' })
     writeFileSync(join(broken, `model.safetensors.${crypto.randomUUID()}.tmp`), 'half of it')
     await refused(
-      ['train', '--resume', broken, '--epochs', '9', '--seed', '6'],
+      ['train', '--resume', broken, '--epochs', '2', '--seed', '6'],
       2,
-      ...['cannot go on with other settings', 'epochs: it has 3, asked for is 9', 'seed: it has 5, asked for is 6'],
+      ...['cannot go on with other settings', 'epochs: it has 3, asked for is 2', 'seed: it has 5, asked for is 6'],
     )
     await refused(['train', ...small, '--output', broken], 1, 'a run in this folder already', `--resume ${broken}`)
     await json(['train', '--resume', broken, '--seed', '5', '--threads', '2'])

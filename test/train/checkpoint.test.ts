@@ -32,6 +32,8 @@ const settings: Settings = {
 const record = (epoch: number): EpochRecord => ({
   epoch,
   seconds: 1.25,
+  loss: 0.7,
+  terms: { natural: 0.1 + 0.2, own: 2 },
   naturalLoss: 0.1 + 0.2,
   robustLoss: null,
   balance: 2 / 3,

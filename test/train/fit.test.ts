@@ -5,15 +5,22 @@ import type { Backend } from '../../src/compile/backend.ts'
 import { MixtrainException } from '../../src/core/error.ts'
 import { slice, take } from '../../src/data/dataset.ts'
 import { digits } from '../../src/data/digits.ts'
-import { bernoulli } from '../../src/loss/loss.ts'
-import { mixTrain, natural } from '../../src/loss/objective.ts'
+import { bernoulli, named } from '../../src/loss/loss.ts'
+import { forward, judged, mixTrain, natural } from '../../src/loss/objective.ts'
 import { cosine, linear } from '../../src/loss/schedule.ts'
 import { crossEntropy } from '../../src/nn/criterion.ts'
 import { conv, dense, flatten, relu, sequential } from '../../src/nn/layers.ts'
 import { network, small } from '../../src/nn/networks.ts'
 import { symbolic } from '../../src/robust/bounds.ts'
 import { adaptive, fixed } from '../../src/train/balance.ts'
-import { type Checkpoint, type EpochRecord, type FitOptions, fit, type Progress } from '../../src/train/fit.ts'
+import {
+  type Checkpoint,
+  type EpochRecord,
+  type FitOptions,
+  fit,
+  type Progress,
+  type StepRecord,
+} from '../../src/train/fit.ts'
 import { adam, clipGradients } from '../../src/train/optimizer.ts'
 import { right } from '../shared.ts'
 
@@ -95,6 +102,55 @@ test('going on from the checkpoint of an epoch gives the bits of the uninterrupt
     )
   }
   assert.equal(await train({ resume: whole[2].checkpoint }), [])
+})
+
+test('the whole loss is in every record, whatever its terms are called; onStep is told of each step, and bits stay', async () => {
+  const steps: StepRecord[] = []
+  const epochs = await train({ onStep: (step) => void steps.push(step) })
+  assert.equal(bits(epochs), bits(whole))
+  assert.equal(
+    steps.map(({ count }) => count),
+    Array.from({ length: 18 }, (_, i) => i + 1),
+  )
+  for (const { epoch, loss, terms, naturalLoss, robustLoss } of epochs) {
+    const own = steps.filter((s) => s.epoch === epoch)
+    assert.equal(
+      own.map(({ done }) => done),
+      [1, 2, 3, 4, 5, 6],
+    )
+    const mean = own.reduce((sum, s) => sum + s.loss, 0) / own.length
+    assert.ok(Math.abs(mean - Number(loss)) < 1e-5, `${mean} ${loss}`)
+    assert.equal(terms, { natural: naturalLoss, ...(robustLoss === null ? {} : { robust: robustLoss }) })
+  }
+  // Terms under names of one's own, and none at all.
+  const [{ loss, terms, naturalLoss }] = await train({ loss: named('mine')(judged(crossEntropy)(forward)), epochs: 1 })
+  assert.is(naturalLoss, null)
+  assert.equal(terms, { mine: loss })
+  assert.ok(Number(loss) > 0)
+})
+
+test('an aborted signal ends the stream with its reason, before and within an epoch', async () => {
+  const controller = new AbortController()
+  let steps = 0
+  const onStep = () => {
+    if (++steps === 8) controller.abort()
+  }
+  const failed = await train({ signal: controller.signal, onStep }).catch((e: unknown) => e)
+  assert.is((failed as Error).name, 'AbortError')
+  assert.is(steps, 8)
+  assert.is(one.stats().live, 0)
+  assert.is(await train({ signal: AbortSignal.abort('enough') }).catch((e: unknown) => e), 'enough')
+})
+
+test('training begins at given parameters', async () => {
+  const { parameters } = whole[2].checkpoint.state
+  const still = adam({ lr: 0 })
+  const [{ checkpoint }] = await train({ parameters, optimizer: still, epochs: 1 })
+  assert.equal(checkpoint.state.parameters, parameters)
+  const { message } = await train({ parameters: { ...parameters, '0.weight': new Float32Array(3) } }).catch((e) => e)
+  assert.match(message, /parameter 0.weight of network tiny must have 64 elements/)
+  const both = await train({ parameters, resume: whole[0].checkpoint }).catch((e) => e)
+  assert.match(both.message, /leave resume or parameters out/)
 })
 
 test('leaving the loop early frees everything', async () => {
