@@ -41,10 +41,12 @@ export { fold as foldKey, type Key, key, split as splitKey } from './core/key.ts
 export {
   type Affine,
   type Bilinear,
+  type Conv,
   type Definition,
   type Domain,
   interval,
   type Kernel,
+  type Linear,
   type Op,
   type Outward,
   type Reduction,
