@@ -1,12 +1,11 @@
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import type { Backend } from '../compile/backend.ts'
+import { program } from '../compile/program.ts'
 import { openRegion } from '../compile/region.ts'
-import { compileIn, planBytes, planFor } from '../compile/run.ts'
 import { doublesOf, type Epsilon, epsilonFor } from '../core/epsilon.ts'
 import { raise, usage } from '../core/error.ts'
 import { type Rounding, requireIeee } from '../core/rounding.ts'
-import * as S from '../core/shape.ts'
 import { type Shape, show as showShape } from '../core/shape.ts'
 import type { Norm, Tensor } from '../core/tensor.ts'
 import { type Dataset, labelsOf, pixels } from '../data/dataset.ts'
@@ -84,46 +83,49 @@ const boundImages =
   async (backend: Backend, progress: (done: number) => Promise<void>): Promise<Bounds> => {
     requireIeee(backend.name, rounding)
     const label = [...labelsOf(data, index)]
-    const weights = Object.entries(network.parameters).map(([name, { shape }]) => ({ name, node: input(name, shape) }))
-    const [x, y, radiusNode] = [input('x', [1, ...network.input]), input('label', [1]), input('epsilon', [])]
-    const apply = network.apply(Object.fromEntries(weights.map(({ name, node }) => [name, node])))
-    const placeholder: Tensor = input('box', x.shape)
-    const box = ball(x, radiusNode, PIXELS, norm, rounding)
-    const [logits, boxes] = [apply(placeholder), new Map([[placeholder, box]])]
-    const bounded = rounded(method)(logits, boxes, rounding)
-    const logitBounds = bounded.output()
-    const named = layers ? layerBounds(method)(logits, boxes, rounding) : []
-    const outputs = [
-      ...[apply(x), logitBounds.lower, logitBounds.upper, bounded.rows(rivals(y, network.classes)).lower],
-      ...named.flatMap(({ bounds }) => [bounds.lower, bounds.upper]),
-    ]
-    const inputs = [...weights.map(({ node }) => node), x, y, radiusNode]
-    const needed = planBytes(backend, planFor(backend)(outputs, inputs))
+    const bounding = program(
+      { parameters: network.inputs, x: [1, ...network.input], label: [1], epsilon: [] },
+      ({ parameters, x, label, epsilon }) => {
+        const apply = network.apply(parameters)
+        const placeholder: Tensor = input('box', x.shape)
+        const [logits, boxes] = [apply(placeholder), new Map([[placeholder, ball(x, epsilon, PIXELS, norm, rounding)]])]
+        const bounded = rounded(method)(logits, boxes, rounding)
+        return {
+          value: apply(x),
+          logits: bounded.output(),
+          margin: bounded.rows(rivals(label, network.classes)).lower,
+          layers: layers
+            ? Object.fromEntries(layerBounds(method)(logits, boxes, rounding).map(({ name, bounds }) => [name, bounds]))
+            : {},
+        }
+      },
+    )
+    const needed = bounding.bytes(backend)
     if (needed > memory) raise({ kind: 'memory', needed, budget: memory, what: 'bounding one image' })
     const { region, close } = openRegion(backend)
     try {
-      const { run } = await compileIn(region)(outputs, inputs)
-      const resident = weights.map(({ name }) => region.from(parameters[name]))
-      const [image, own] = [region.alloc(S.size(network.input)), region.alloc(1)]
-      const results = outputs.map((o) => region.alloc(S.size(o.shape)))
-      const scale = region.from(Float64Array.of(epsilonFor(epsilon, rounding)))
-      const rows: number[][][] = outputs.map(() => [])
+      const bound = await bounding.on(region)
+      bound.write({ parameters, epsilon: epsilonFor(epsilon, rounding) })
+      const images: Awaited<ReturnType<typeof bound>>[] = []
       for (const [i, at] of index.entries()) {
-        backend.write(image, pixels(data, [at]))
-        backend.write(own, Float32Array.of(label[i]))
-        run([...resident, image, own, scale, ...results])
-        for (const [j, r] of results.entries()) rows[j].push([...(await backend.read(r))])
+        images.push(await bound({ x: pixels(data, [at]), label: label[i] }))
         await progress(i + 1)
       }
-      const [logits, lower, upper, margin] = rows
-      const layersOf = (i: number) =>
-        named.map(({ name, node }, k) => ({
+      const layersOf = (found: (typeof images)[number]): readonly Layer[] =>
+        Object.entries(found.layers).map(([name, { lower, upper }]) => ({
           name,
-          shape: node.shape.slice(1),
-          lower: rows[4 + 2 * k][i],
-          upper: rows[5 + 2 * k][i],
+          shape: bounding.outputs.layers[name].shape.slice(1),
+          lower: [...lower],
+          upper: [...upper],
         }))
-      return { label, logits, lower, upper, margin, ...(layers ? { layers: index.map((_, i) => layersOf(i)) } : {}) }
+      return {
+        label,
+        logits: images.map(({ value }) => [...value]),
+        lower: images.map(({ logits }) => [...logits.lower]),
+        upper: images.map(({ logits }) => [...logits.upper]),
+        margin: images.map(({ margin }) => [...margin]),
+        ...(layers ? { layers: images.map(layersOf) } : {}),
+      }
     } finally {
       close()
     }

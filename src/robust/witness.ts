@@ -1,11 +1,10 @@
 import { reference } from '../backend/reference.ts'
-import { compile } from '../compile/run.ts'
-import * as S from '../core/shape.ts'
+import { program } from '../compile/program.ts'
+import { openRegion } from '../compile/region.ts'
 import type { Norm } from '../core/tensor.ts'
 import { correct } from '../nn/criterion.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
-import { input } from '../ops/index.ts'
 import type { Range } from './perturbation.ts'
 
 /** A ball of doubles round an image. */
@@ -70,27 +69,21 @@ export interface Witness {
 
 export const witness = async (network: Network, parameters: Named<ArrayLike<number>>): Promise<Witness> => {
   const backend = reference()
-  const weights = Object.entries(network.parameters).map(([name, { shape }]) => ({ name, node: input(name, shape) }))
-  const [x, y] = [input('x', [1, ...network.input]), input('label', [1])]
-  const logits = network.apply(Object.fromEntries(weights.map(({ name, node }) => [name, node])))(x)
-  const f = await compile(backend)([correct(logits, y)], [...weights.map(({ node }) => node), x, y])
-  const resident = weights.map(({ name, node }) => {
-    const b = backend.alloc(S.size(node.shape))
-    backend.write(b, Float64Array.from(parameters[name]))
-    return b
-  })
-  const [image, label, answer] = [S.size(network.input), 1, 1].map((n) => backend.alloc(n))
+  const { region, close } = openRegion(backend)
+  const classified = program({ parameters: network.inputs, x: [1, ...network.input], label: [1] }, (of) => ({
+    right: correct(network.apply(of.parameters)(of.x), of.label),
+  }))
+  const ask = await classified.on(region)
+  ask.write({ parameters })
   return {
     check: async (around, own, point) => {
-      const at = inside(around, point)
-      if (at === undefined) return undefined
-      backend.write(image, at)
-      backend.write(label, Float64Array.of(own))
-      f.run([...resident, image, label, answer])
-      return (await backend.read(answer))[0] === 1 ? undefined : at
+      const x = inside(around, point)
+      if (x === undefined) return undefined
+      const { right } = await ask({ x, label: own })
+      return right[0] === 1 ? undefined : x
     },
     close: () => {
-      f.release()
+      close()
       backend.dispose()
     },
   }

@@ -3,7 +3,8 @@ import { reference } from '../backend/reference.ts'
 import { dependents } from '../bounds/anatomy.ts'
 import { ibp } from '../bounds/linear-bounds.ts'
 import type { Backend } from '../compile/backend.ts'
-import { compile } from '../compile/run.ts'
+import { type Graphs, type Program, program, type Shapes } from '../compile/program.ts'
+import { openRegion } from '../compile/region.ts'
 import { MixtrainException } from '../core/error.ts'
 import { lazily } from '../core/lazily.ts'
 import { interval } from '../core/op.ts'
@@ -150,18 +151,21 @@ export const counterexampleCheck = async (
   device?: Backend,
 ): Promise<CounterexampleCheck> => {
   const backend = reference()
-  const x = input('x', [1, ...subject.input])
+  const shape = [1, ...subject.input]
+  const x = input('x', shape)
   const y = outputOf(subject, x)
   const size = S.size(subject.input)
+  const network = program({ x: shape }, (of) => ({ y: outputOf(subject, of.x) }))
   const opened: Backend[] = []
   const released: (() => void)[] = []
-  const f = await compile(backend)([y], [x])
-  const [from, to] = [backend.alloc(size), backend.alloc(subject.outputs)]
-  const outputs = async (at: Float64Array): Promise<Float64Array> => {
-    backend.write(from, at)
-    f.run([from, to])
-    return Float64Array.from(await backend.read(to))
+  /** A program on a device until the check is closed. */
+  const running = <I extends Shapes, O extends Graphs>(on: Backend, p: Program<I, O>) => {
+    const { region, close } = openRegion(on)
+    released.push(close)
+    return p.on(region)
   }
+  const inDoubles = await running(backend, network)
+  const outputs = async (at: Float64Array): Promise<Float64Array> => Float64Array.from((await inDoubles({ x: at })).y)
   let doubt: string | undefined
 
   /** A device of float32 arithmetic as IEEE 754 has it. */
@@ -175,45 +179,26 @@ export const counterexampleCheck = async (
 
   /** The network as it is executed in float32. */
   const execution = lazily(async () => {
-    const on = await float32.get()
-    const { run, release } = await compile(on)([y], [x])
-    const [a, b] = [on.alloc(size), on.alloc(subject.outputs)]
-    released.push(() => {
-      on.free(a)
-      on.free(b)
-      release()
-    })
-    return async (at: Float64Array): Promise<Float64Array> => {
-      on.write(a, Float32Array.from(at))
-      run([a, b])
-      return Float64Array.from(await on.read(b))
-    }
+    const run = await running(await float32.get(), network)
+    return async (at: Float64Array): Promise<Float64Array> =>
+      Float64Array.from((await run({ x: Float32Array.from(at) })).y)
   })
 
   /** Outward bounds of the outputs over a box of float32 numbers round the point. */
   const enclosure = lazily(async () => {
     const on = await float32.get()
-    const ends = [input('lower', x.shape), input('upper', x.shape)]
-    const boxes = new Map([[x, interval(ends[0], ends[1])]])
-    if (!dependents([y], boxes).has(y)) throw new Inexact('its output does not depend on the input')
-    const box = ibp(y, boxes, undefined, { outward: 'real' }).output()
-    const { run, release } = await compile(on)([box.lower, box.upper], ends)
-    const buffers = [size, size, subject.outputs, subject.outputs].map((n) => on.alloc(n))
-    released.push(() => {
-      for (const b of buffers) on.free(b)
-      release()
+    const bounds = program({ lower: shape, upper: shape }, ({ lower, upper }) => {
+      const boxes = new Map([[x, interval(lower, upper)]])
+      if (!dependents([y], boxes).has(y)) throw new Inexact('its output does not depend on the input')
+      return { y: ibp(y, boxes, undefined, { outward: 'real' }).output() }
     })
+    const run = await running(on, bounds)
     return async (point: readonly Rational[]): Promise<readonly [Float64Array, Float64Array]> => {
-      on.write(
-        buffers[0],
-        Float32Array.from(point, (v) => roundDown(below(v))),
-      )
-      on.write(
-        buffers[1],
-        Float32Array.from(point, (v) => roundUp(above(v))),
-      )
-      run(buffers)
-      return [Float64Array.from(await on.read(buffers[2])), Float64Array.from(await on.read(buffers[3]))]
+      const found = await run({
+        lower: Float32Array.from(point, (v) => roundDown(below(v))),
+        upper: Float32Array.from(point, (v) => roundUp(above(v))),
+      })
+      return [Float64Array.from(found.y.lower), Float64Array.from(found.y.upper)]
     }
   })
 
@@ -368,7 +353,6 @@ export const counterexampleCheck = async (
     },
     close: () => {
       for (const release of released) release()
-      f.release()
       backend.dispose()
       for (const b of opened) b.dispose()
     },
