@@ -63,10 +63,11 @@ const linesOf = ({ relax }) => {
   return 'definition' in relax ? 'those of its definition' : 'no'
 }
 const outwardOf = ({ outward, relax }) => {
-  if (outward === undefined) return '**refused**'
+  if (outward === undefined)
+    return typeof relax === 'object' && 'definition' in relax ? 'that of its definition' : '**refused**'
   const kind = typeof outward.interval === 'string' ? outward.interval : 'own'
   const smooth = outward.ulps === undefined ? '' : `, ${outward.ulps} units in the last place`
-  const both = typeof relax === 'object' && 'bilinear' in relax && typeof relax.bilinear !== 'object'
+  const both = typeof relax === 'object' && 'bilinear' in relax && typeof relax.bilinear === 'function'
   return `${kind}${smooth}${both && outward.relax === undefined ? '; two that depend on the input: **refused**' : ''}`
 }
 const ops = table(

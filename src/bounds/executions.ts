@@ -1,5 +1,5 @@
 import { order } from '../compile/tape.ts'
-import { interval, node } from '../core/op.ts'
+import { describe, interval, node } from '../core/op.ts'
 import { gamma, roundDown, roundUp, type Semantics } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
@@ -101,7 +101,7 @@ const enclosures = (semantics: Semantics): ((x: Tensor) => Operand) => {
     if (x.op === constantOp) return constantBetween(x)
     if (x.inputs.length === 0 || rule === 'directed') return x
     const operands = x.inputs.map((i) => known.get(i) as Operand)
-    return rule === 'exact' && !operands.some(isInterval) ? x : enclose(x.op, operands, x.attrs, semantics)
+    return rule === 'exact' && !operands.some(isInterval) ? x : enclose(x.op, operands, x.attrs, semantics, describe(x))
   }
   return (root) => {
     if (!known.has(root)) for (const x of order([root])) if (!known.has(x)) known.set(x, make(x))
@@ -273,8 +273,9 @@ export const covering = (
 
   const error = (x: Tensor): Tensor | undefined => {
     if (semantics === 'real') return undefined
-    if (!expands(x, boxed))
-      return x.op.outward?.interval === 'exact' ? undefined : executionOf(x.op, sound(magnitude(box(x))))
+    // A product of two boxed operands is a value of its own, and a sum of terms.
+    if (!expands(x, boxed) && !sumsUp(x))
+      return x.op.outward?.interval === 'exact' ? undefined : executionOf(x.op, x.inputs.map(enclosed), box(x), x.attrs)
     const { size, weighted, roundings } = termsOf(x)
     // Refuses sums that are longer than gamma is good for.
     gamma(roundings)
@@ -292,7 +293,7 @@ export const covering = (
     isPart: (x) => parts.has(x),
     error,
     results: (x, operands) => {
-      const before = enclose(x.op, operands, x.attrs, expands(x, boxed) ? 'real' : semantics)
+      const before = enclose(x.op, operands, x.attrs, expands(x, boxed) ? 'real' : semantics, describe(x))
       return { exact: before, executed: expands(x, boxed) ? widened(before, error(x)) : before }
     },
   }

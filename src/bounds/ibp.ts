@@ -1,5 +1,6 @@
 import { order } from '../compile/tape.ts'
 import { raise } from '../core/error.ts'
+import { attributed, describe } from '../core/op.ts'
 import type { Interval, Operand, Tensor } from '../core/tensor.ts'
 import { isInterval } from '../core/tensor.ts'
 import type { Covering } from './rows.ts'
@@ -33,7 +34,7 @@ export const propagate = (
     if (!x.inputs.some((i) => isInterval(known.get(i) as Operand))) known.set(x, x)
     else if (cover === undefined) known.set(x, refine(x, intervalOf(x, x.inputs.map(operand))))
     else {
-      const results = cover.results(x, x.inputs.map(operand))
+      const results = attributed(x, () => cover.results(x, x.inputs.map(operand)))
       if (cover.isPart(x)) exact.set(x, results.exact)
       known.set(x, refine(x, results.executed))
     }
@@ -44,7 +45,7 @@ export const propagate = (
 /** The interval rule of one node. */
 const intervalOf = (x: Tensor, operands: readonly Operand[]): Interval =>
   'unsupported' in x.op.interval
-    ? raise({ kind: 'unsupported', what: `${x.op.name} of interval tensors`, reason: x.op.interval.unsupported })
+    ? raise({ kind: 'unsupported', what: `intervals of ${describe(x)}`, reason: x.op.interval.unsupported })
     : x.op.interval(operands, x.attrs)
 
 /** The box of a node from those of its operands, points as they are: of its executions, too, where these are covered. */

@@ -1,7 +1,7 @@
 import { either } from '../compile/accumulate.ts'
 import { order, rewrite } from '../compile/tape.ts'
 import { raise } from '../core/error.ts'
-import { interval, type Slope } from '../core/op.ts'
+import { describe, interval, type Slope, withOrigin } from '../core/op.ts'
 import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
@@ -68,7 +68,13 @@ const defined =
     rewrite([output], (x, inputs) => {
       const definition = boxes.has(x) ? undefined : definitionOf(x)
       const same = inputs.every((y, i) => y === x.inputs[i])
-      const made = definition?.(inputs, x.attrs) ?? (same ? x : { ...x, inputs })
+      const own = definition?.(inputs, x.attrs)
+      const made =
+        own === undefined
+          ? same
+            ? x
+            : { ...x, inputs }
+          : withOrigin(own, new Set(inputs), x.origin ?? `the definition of ${describe(x)}`)
       image.set(x, made)
       return made
     })

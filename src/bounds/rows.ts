@@ -1,6 +1,5 @@
 import type { Slope } from '../core/op.ts'
 import type { Semantics } from '../core/rounding.ts'
-import * as S from '../core/shape.ts'
 import type { Interval, Operand, Tensor } from '../core/tensor.ts'
 import { add, type Conv } from '../ops/index.ts'
 
@@ -82,5 +81,3 @@ export const both = (rows: Rows, f: (a: Tensor) => Tensor): Rows => {
 
 export const plus = (a: Tensor | undefined, b: Tensor | undefined): Tensor | undefined =>
   a && b ? add(a, b) : (a ?? b)
-
-export const describe = (x: Tensor): string => `${x.op.name}(${x.inputs.map((y) => S.show(y.shape)).join(', ')})`

@@ -1,6 +1,6 @@
 import { raise } from '../core/error.ts'
-import { type Affine, node } from '../core/op.ts'
-import { ETA } from '../core/rounding.ts'
+import { type Affine, describe, node } from '../core/op.ts'
+import { ETA, TO_NEAREST } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Tensor } from '../core/tensor.ts'
 import {
@@ -32,7 +32,7 @@ import {
   zeros,
 } from '../ops/index.ts'
 import { countsOf, isRearrangement, isSum } from './anatomy.ts'
-import { type Context, type Covering, describe, type Ends, type Gathered, type Rows } from './rows.ts'
+import type { Context, Covering, Ends, Gathered, Rows } from './rows.ts'
 import { atPlaces } from './windows.ts'
 
 /**
@@ -184,6 +184,7 @@ export const linearSlack = (rows: Rows, x: Tensor, point: Tensor | undefined, ct
       kind: 'unsupported',
       what: `outward rounding of linear bounds of ${describe(x)}`,
       reason: 'no error bound of it is proved',
+      instead: TO_NEAREST,
     })
   return vectorOf(errorOfSum(magnitude(cover.box(x)), terms.adjoint))
 }
@@ -200,6 +201,9 @@ export const relaxationSlack = (
   const point = intercepts.length === 0 ? undefined : intercepts.reduce((a, b) => maximum(a, b))
   const gained = point === undefined ? NONE : pointSlack(rows, point)
   if (x.op.outward?.relax === 'selection') return gained
+  const { relax } = x.op
+  const collect = typeof relax === 'object' && 'lift' in relax ? relax.collect : undefined
+  const collected = (size: Tensor): Tensor => (collect === undefined ? size : collect(size, x.attrs))
   return x.inputs.reduce((lost, z, k) => {
     const boxed = ctx.boxed.has(z)
     if (!boxed && !isInterval(cover.point(z))) return lost
@@ -207,8 +211,22 @@ export const relaxationSlack = (
     const [p, q] = [lines.lower.slopes[k], lines.upper.slopes[k]]
     const slope = p === q ? abs(p) : maximum(abs(p), abs(q))
     const size = x.op.outward?.steep ? mulUp(most, slope) : most
-    return both(lost, both(vectorOf(roundingError(size)), faint(most, 1)))
+    return both(lost, both(vectorOf(collected(roundingError(size))), faint(most, 1)))
   }, gained)
+}
+
+/**
+ * 9. A product x = a b of two boxes, c_a, c_b their centres and r_a, r_b their radii as they are computed: (a - c_a)(b - c_b) is at most |r_a||r_b|, so x is
+ * c_a b + a c_b - c_a c_b but for that, and the rows of a and b are those of two products with points (1). The point c_a c_b, as it is computed, is taken off the offset (2).
+ */
+export const centredSlack = (rows: Rows, x: Tensor, boxes: readonly Interval[], value: Tensor): Slack => {
+  const { result, adjoint } = countsOf(x) as { readonly result: number; readonly adjoint: number }
+  const product = (sizes: readonly Tensor[]): Tensor => majorant(node(x.op, sizes, x.attrs), result)
+  const reach = product(boxes.map(magnitude))
+  const sizes = within(reach, LARGE, reach)
+  const lost = both(vectorOf(errorOfSum(sizes, adjoint, 2)), vectorOf(product(boxes.map((b) => centreAndReach(b).r))))
+  const small = boxes.map((b) => faint(magnitude(b), adjoint)).reduce(both)
+  return both(both(lost, small), pointSlack(rows, value, errorOfSum(sizes, result)))
 }
 
 /** 8. By how much executions of a node may differ, for one that is a value of its own. */

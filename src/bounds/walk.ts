@@ -1,6 +1,7 @@
 import { order } from '../compile/tape.ts'
 import { raise } from '../core/error.ts'
-import { type Affine, interval, node, type Reduction, type Relax } from '../core/op.ts'
+import { type Affine, attributed, describe, interval, node, type Reduction, type Relax } from '../core/op.ts'
+import { TO_NEAREST } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import {
@@ -8,6 +9,7 @@ import {
   add,
   broadcastTo,
   centre,
+  centreAndReach,
   div,
   full,
   mul,
@@ -21,10 +23,11 @@ import {
 } from '../ops/index.ts'
 import { isNonlinear, isSum, isTermwise, sharesImages } from './anatomy.ts'
 import { concretize } from './concretize.ts'
-import { both, type Context, describe, type Ends, type Gathered, plus, type Rows } from './rows.ts'
+import { both, type Context, type Ends, type Gathered, plus, type Rows } from './rows.ts'
 import {
   addSlack,
   type Covered,
+  centredSlack,
   concretizeCovered,
   errorOf,
   executionSlack,
@@ -69,7 +72,7 @@ const throughRelaxation = (rows: Rows, x: Tensor, ctx: Context): Through => {
   if (rule === 'linear' || 'unsupported' in rule)
     return raise({
       kind: 'unsupported',
-      what: `linear bounds of ${x.op.name}`,
+      what: `linear bounds of ${describe(x)}`,
       reason: rule === 'linear' ? '' : rule.unsupported,
     })
   const reduction = typeof rule === 'object' && 'lift' in rule ? (rule as Reduction<unknown>) : undefined
@@ -77,11 +80,12 @@ const throughRelaxation = (rows: Rows, x: Tensor, ctx: Context): Through => {
     typeof rule === 'object' && 'bilinear' in rule ? rule.bilinear : (reduction?.relax ?? (rule as Relax<unknown>))
   if (typeof made === 'object')
     return raise({ kind: 'unsupported', what: `linear bounds of ${describe(x)}`, reason: made.unsupported })
-  if (ctx.outward !== undefined && outward?.relax === undefined)
+  if (ctx.outward !== undefined && outward?.relax === undefined && made !== 'centred')
     return raise({
       kind: 'unsupported',
       what: `outward rounding of linear bounds of ${describe(x)}`,
       reason: 'no lines of it are proved',
+      instead: TO_NEAREST,
     })
   requireImages(x, ctx)
   if (made === 'centred') return throughCentres(rows, x, ctx)
@@ -134,20 +138,25 @@ const throughRelaxation = (rows: Rows, x: Tensor, ctx: Context): Through => {
 /** Rows of a product of two boxes: those of either factor at the centre of the other, and a radius. */
 const throughCentres = (rows: Rows, x: Tensor, ctx: Context): Through => {
   const boxes = x.inputs.map(ctx.bounds)
-  const [centres, radii] = [boxes.map(centre), boxes.map(radius)]
+  const centres = boxes.map((b) => (ctx.outward === undefined ? centre(b) : centreAndReach(b).c))
   const ct = (a: Tensor) => x.op.vjp(perImage(a, x, ctx), centres, x, x.attrs)
   const lower = ct(rows.lower)
   const upper = rows.upper === rows.lower ? lower : ct(rows.upper)
-  const [value, spread] = [centres, radii].map((v) => meeting(rows, x, node(x.op, v, x.attrs), ctx))
-  const end = (a: Tensor, part: (a: Tensor, b: Tensor) => Tensor): Tensor =>
-    part(neg(sumRows(rows, mul(a, value), ctx)), sumRows(rows, absMul(a, spread), ctx))
+  const own = node(x.op, centres, x.attrs)
+  const value = meeting(rows, x, own, ctx)
+  // What the radii make, and all that rounds, is slack under outward rounding.
+  const spread = ctx.outward === undefined ? meeting(rows, x, node(x.op, boxes.map(radius), x.attrs), ctx) : undefined
+  const end = (a: Tensor, part: (a: Tensor, b: Tensor) => Tensor): Tensor => {
+    const point = neg(sumRows(rows, mul(a, value), ctx))
+    return spread === undefined ? point : part(point, sumRows(rows, absMul(a, spread), ctx))
+  }
   return {
     to: x.inputs.map((_, k) => {
       const [l, u] = [lower[k], upper[k]]
       return l === undefined || u === undefined ? cannotWalk(x, k) : { ...rows, lower: l, upper: u }
     }),
     ends: { lower: end(rows.lower, sub), upper: end(rows.upper, add) },
-    slack: undefined,
+    slack: ctx.outward && centredSlack(rows, x, boxes, own),
   }
 }
 
@@ -211,7 +220,7 @@ export const walk = (
       }
       continue
     }
-    const { to, ends, slack, points = [] } = through(rows, x, ctx)
+    const { to, ends, slack, points = [] } = attributed(x, () => through(rows, x, ctx))
     collect(ends)
     for (const { value, error } of points) collect(value, error)
     if (cover !== undefined) {

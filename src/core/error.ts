@@ -1,7 +1,7 @@
 /** Everything that can go wrong, as data. `show` is the only place that turns an error into prose. */
 export type MixtrainError =
   | { readonly kind: 'shape'; readonly op: string; readonly message: string }
-  | { readonly kind: 'unsupported'; readonly what: string; readonly reason: string }
+  | { readonly kind: 'unsupported'; readonly what: string; readonly reason: string; readonly instead?: string }
   | { readonly kind: 'usage'; readonly message: string }
   | { readonly kind: 'file'; readonly path: string; readonly place?: string; readonly message: string }
   | { readonly kind: 'device'; readonly device: string; readonly message: string }
@@ -12,7 +12,7 @@ export const show = (e: MixtrainError): string => {
     case 'shape':
       return `${e.op}: ${e.message}`
     case 'unsupported':
-      return `${e.what} is not supported: ${e.reason}`
+      return `${e.what} is not supported: ${e.reason}${e.instead === undefined ? '' : `; ${e.instead}`}`
     case 'usage':
       return e.message
     case 'file':

@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { raise } from './error.ts'
+import { MixtrainException, raise } from './error.ts'
 import { show } from './shape.ts'
 import { type Interval, isInterval, type Op, type Operand, type Tensor, type Unsupported } from './tensor.ts'
 
@@ -29,6 +29,46 @@ export const node = <A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor 
   if (E.isLeft(shape))
     return raise({ kind: 'shape', op: `${op.name}(${shapes.map(show).join(', ')})`, message: shape.left })
   return { _tag: 'Tensor', op, attrs, inputs, shape: shape.right }
+}
+
+/** An op with the shapes of its operands, its plain attributes and, where a file has a name for the node, that: `matmul([1,2], [2,3]) of node 4 "fc" (MatMul)`. */
+export const describe = (x: Tensor): string => {
+  const attributes = Object.entries(x.attrs ?? {}).filter(([, v]) => typeof v === 'number' || typeof v === 'string')
+  return [
+    `${x.op.name}(${x.inputs.map((y) => show(y.shape)).join(', ')})`,
+    ...(attributes.length === 0 ? [] : [`{${attributes.map(([k, v]) => `${k}=${v}`).join(' ')}}`]),
+    ...(x.origin === undefined ? [] : [`of ${x.origin}`]),
+  ].join(' ')
+}
+
+/** What `f` gives; where it is refused and the message does not say for which node yet, it says so. */
+export const attributed = <A>(x: Tensor, f: () => A): A => {
+  try {
+    return f()
+  } catch (e) {
+    if (!(e instanceof MixtrainException) || e.error.kind !== 'unsupported' || e.error.what.includes(describe(x)))
+      throw e
+    return raise({ ...e.error, what: `${e.error.what} in ${describe(x)}` })
+  }
+}
+
+/** A graph over some operands in which every node that is none of them says where it is from; leaves, which are shared, do not. */
+export const withOrigin = (root: Tensor, operands: ReadonlySet<Tensor>, origin: string): Tensor => {
+  const image = new Map<Tensor, Tensor>()
+  const stack = [root]
+  while (stack.length > 0) {
+    const x = stack[stack.length - 1]
+    const missing = image.has(x) || operands.has(x) ? [] : x.inputs.filter((i) => !image.has(i))
+    if (missing.length > 0) {
+      stack.push(...missing)
+      continue
+    }
+    stack.pop()
+    if (image.has(x)) continue
+    const isKept = operands.has(x) || x.inputs.length === 0
+    image.set(x, isKept ? x : { ...x, inputs: x.inputs.map((i) => image.get(i) as Tensor), origin: x.origin ?? origin })
+  }
+  return image.get(root) as Tensor
 }
 
 /** The op on tensors or interval tensors: an interval as soon as one operand is one. */

@@ -6,7 +6,8 @@ import { raise } from './error.ts'
  * - `real`: the network in real arithmetic, at every real point of the box.
  * - `deployed`: also every float32 execution of it, round to nearest (IEEE 754), in which each layer, a product with the scales, shifts and biases round it
  *   (batch norm, alpha and beta of Gemm), is summed in any order, fused or not, its constants folded or not (bounds/executions.ts), and every other op is rounded once, but for
- *   exp, log, tanh and sigmoid, which are within 8 units in the last place.
+ *   exp, log, tanh and sigmoid, which are within 8 units in the last place, erf and powers, within 16, and functions
+ *   composed of them, within 32 of the size that the op names: of 1 for softplus, of alpha for elu, of the operand for gelu, silu, mish, hardSwish and the log-sum-exp (`Outward.scale`).
  *   Not covered: Winograd or FFT convolutions, TF32, f16 and bf16 arithmetic, subnormals flushed to zero, constants folded to subnormal numbers.
  */
 export type Semantics = 'real' | 'deployed'
@@ -16,6 +17,9 @@ export type Semantics = 'real' | 'deployed'
  * rounding is covered, so that the bound is a theorem about what `outward` names.
  */
 export type Rounding = 'none' | { readonly outward: Semantics }
+
+/** What may be done where bounds of an op are refused under outward rounding. */
+export const TO_NEAREST = 'bounds that round to nearest (--rounding none) do without, and prove nothing'
 
 /** Unit roundoff of float32: |fl(x) - x| <= U |x| and <= U |fl(x)|, where nothing underflows. */
 export const U = 2 ** -24

@@ -13,6 +13,8 @@ export interface Tensor<S extends Shape = Shape> {
   readonly attrs: unknown
   readonly inputs: readonly Tensor[]
   readonly shape: S
+  /** What a file calls the node that this one is of, for messages: it changes neither values nor plans. */
+  readonly origin?: string
 }
 
 /**
@@ -89,6 +91,8 @@ export type Relax<A> = (
 export interface Reduction<A> {
   readonly relax: Relax<A>
   readonly lift: (coefficients: Tensor, inputs: readonly Tensor[], attrs: A) => Tensor
+  /** Adds non-negative numbers of the operand's shape up to the output's. Absent: no slope is but 0 or 1. */
+  readonly collect?: (sizes: Tensor, attrs: A) => Tensor
 }
 
 /**
@@ -152,6 +156,11 @@ export interface Outward<A> {
   readonly ulps?: number
   /** `unknown`: no bound of what executions are off is assumed, so that `deployed` refuses the op. */
   readonly executions?: 'unknown'
+  /**
+   * The size whose units in the last place these are, where it is not that of the result: an implementation may take a difference on the way
+   * (log(1 + e^x), x (1 + erf x) / 2), whose error is not small beside a small result. Of operands and of the exact result.
+   */
+  readonly scale?: (xs: readonly Operand[], result: Interval, attrs: A) => Tensor
   /** Of a product: how many products each element of the result sums, and each element of its adjoint to operand 0. */
   readonly terms?: (inputs: readonly Shape[], attrs: A) => { readonly result: number; readonly adjoint: number }
   /**

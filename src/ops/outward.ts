@@ -1,11 +1,20 @@
 import { raise } from '../core/error.ts'
 import { interval, lowerOf, node, type Op, upperOf } from '../core/op.ts'
-import { FAINT, gamma, growth, type Rounding, roundUp, type Semantics } from '../core/rounding.ts'
+import {
+  FAINT,
+  gamma,
+  growth,
+  type Rounding,
+  roundDown,
+  roundUp,
+  type Semantics,
+  TO_NEAREST,
+} from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import { down, stepOut, up } from './directed.ts'
 import { abs, add, centre, greaterEqual, maximum, minimum, mul, select, sub } from './elementwise.ts'
-import type { Argument } from './maker.ts'
+import { type Argument, operand } from './maker.ts'
 
 /**
  * Interval rules that hold in spite of rounding, as graphs. Every sum and product in them is rounded to nearest by the backend and
@@ -94,16 +103,20 @@ const summed = <A>(op: Op<A>, x: Operand, attrs: A, semantics: Semantics): Inter
 export const roundingError = (size: Tensor): Tensor => errorOfSum(size, 1)
 
 /**
- * What executions of an op differ from its exact results, up to `size`: a unit in the last place of y is at most max(2 U |y|, ETA).
+ * What executions of an op differ from its exact results, which lie in `box`: a unit in the last place of y is at most max(2 U |y|, ETA). NaN where
+ * they could overflow.
  */
-export const executionOf = <A>(op: Op<A>, size: Tensor): Tensor =>
-  op.outward?.executions === 'unknown'
-    ? raise({
-        kind: 'unsupported',
-        what: `outward rounding of executions of ${op.name}`,
-        reason: 'nothing is assumed of how others compute it (--semantics real is proved)',
-      })
-    : errorOfSum(size, 2 * (op.outward?.ulps ?? 0.5))
+export const executionOf = <A>(op: Op<A>, xs: readonly Operand[], box: Interval, attrs: A): Tensor => {
+  if (op.outward?.executions === 'unknown')
+    return raise({
+      kind: 'unsupported',
+      what: `outward rounding of executions of ${op.name}`,
+      reason: 'nothing is assumed of how others compute it',
+      instead: '--semantics real is proved',
+    })
+  const size = op.outward?.scale?.(xs, box, attrs) ?? magnitude(box)
+  return errorOfSum(within(size, LARGE, size), 2 * (op.outward?.ulps ?? 0.5))
+}
 
 /**
  * What lies within so many units in the last place of v, that is the exact value y that v was computed for: |v - y| <= 2 N U |y| + N ETA, so
@@ -116,34 +129,40 @@ export const near = (v: Tensor, ulps: number, low?: number, high?: number): Inte
 }
 
 /** What encloses the exact results of an op, widened by what an execution may be off. */
-const executed = <A>(op: Op<A>, box: Interval, semantics: Semantics): Interval => {
+const executed = <A>(op: Op<A>, xs: readonly Operand[], attrs: A, box: Interval, semantics: Semantics): Interval => {
   if (semantics === 'real') return box
-  const size = magnitude(box)
-  const error = executionOf(op, within(size, LARGE, size))
+  const error = executionOf(op, xs, box, attrs)
   return interval(subDown(box.lower, error), addUp(box.upper, error))
 }
 
 /**
  * The enclosure of an op under outward rounding: of its exact results for all operands in their boxes, points included, and for `deployed` of its
- * executions as well, in which it rounds as `Outward` says, or not at all. @throws unsupported where no rule is proved.
+ * executions as well, in which it rounds as `Outward` says, or not at all. `name` is what a message calls the op. @throws unsupported where no rule is proved.
  */
-export const enclose = <A>(op: Op<A>, xs: readonly Operand[], attrs: A, semantics: Semantics): Interval => {
+export const enclose = <A>(
+  op: Op<A>,
+  xs: readonly Operand[],
+  attrs: A,
+  semantics: Semantics,
+  name = op.name,
+): Interval => {
   const rule = op.outward?.interval
   if ('unsupported' in op.interval)
-    return raise({ kind: 'unsupported', what: `${op.name} of interval tensors`, reason: op.interval.unsupported })
+    return raise({ kind: 'unsupported', what: `intervals of ${name}`, reason: op.interval.unsupported })
   if (rule === undefined)
     return raise({
       kind: 'unsupported',
-      what: `outward rounding of ${op.name}`,
+      what: `outward rounding of ${name}`,
       reason: 'no error bound of it is proved',
+      instead: TO_NEAREST,
     })
-  if (typeof rule === 'function') return executed(op, rule(xs, attrs), semantics)
+  if (typeof rule === 'function') return executed(op, xs, attrs, rule(xs, attrs), semantics)
   switch (rule) {
     case 'exact':
     case 'directed':
       return op.interval(xs, attrs)
     case 'rounded':
-      return executed(op, stepOut(op.interval(xs, attrs)), semantics)
+      return executed(op, xs, attrs, stepOut(op.interval(xs, attrs)), semantics)
     case 'sum':
       return summed(op, xs[0], attrs, semantics)
     case 'product':
@@ -159,3 +178,13 @@ const termsOf = <A>(op: Op<A>, xs: readonly Operand[], attrs: A): number =>
     xs.map((x) => x.shape),
     attrs,
   ).result ?? 0
+
+/** An op in interval arithmetic that holds in real arithmetic: functions that are composed of ops are enclosed op by op. */
+export const lifted =
+  <A>(op: Op<A>, attrs: A) =>
+  (...xs: readonly Argument[]): Interval =>
+    enclose(op, xs.map(operand), attrs, 'real')
+
+/** A real number: itself, or the float32 numbers round it. */
+export const real = (x: number): Operand =>
+  Math.fround(x) === x ? operand(x) : interval(operand(roundDown(x)) as Tensor, operand(roundUp(x)) as Tensor)

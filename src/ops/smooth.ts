@@ -1,6 +1,6 @@
 import { Micro } from '../core/lowering.ts'
 import { interval, lowerOf, type Op, type Outward, type Relax, upperOf } from '../core/op.ts'
-import type { Interval, Tensor } from '../core/tensor.ts'
+import type { Interval, Operand, Tensor } from '../core/tensor.ts'
 import { down, stepOut, up } from './directed.ts'
 import {
   add,
@@ -28,7 +28,7 @@ interface Touching {
 }
 
 /** The lines below and above a function on a box. */
-type Choice = (l: Tensor, u: Tensor, parallel: boolean) => { readonly lower: Touching; readonly upper: Touching }
+export type Choice = (l: Tensor, u: Tensor, parallel: boolean) => { readonly lower: Touching; readonly upper: Touching }
 
 type F = (x: Tensor) => Tensor
 
@@ -39,7 +39,7 @@ export const chordSlope = (f: F, df: F, l: Tensor, u: Tensor): Tensor =>
   divideWhere(greater(u, l), sub(f(u), f(l)), sub(u, l), df(maximum(l, u)))
 
 /** A convex f lies between its tangent at the centre and its chord; a concave one the other way round. */
-const curvedChoice =
+export const curvedChoice =
   (f: F, df: F, shape: 'convex' | 'concave'): Choice =>
   (l, u) => {
     const centre = mul(add(l, u), 0.5)
@@ -82,7 +82,7 @@ const sigmoidUpper = (f: F, df: F, l: Tensor, u: Tensor): Touching => {
  * S-shaped functions. `parallel`: both lines with the smaller end slope, DeepZ (Singh et al. 2018, theorem 3.2). Otherwise CROWN's lines;
  * the lower one is the upper one of -f(-x).
  */
-const sShapedChoice =
+export const sShapedChoice =
   (f: F, df: F): Choice =>
   (l, u, parallel) => {
     if (parallel) {
@@ -116,7 +116,7 @@ export const sShaped = (f: F, df: F): Relax<undefined> => through(f, sShapedChoi
 // ---- lines that are proved -----------------------------------------------------------------------------------------
 
 /** What a proof needs to know of a differentiable function h. */
-interface Curve {
+export interface Curve {
   /** Encloses h(x). */
   readonly value: (x: Tensor) => Interval
   /** Encloses h'(x). */
@@ -143,15 +143,14 @@ const mirror = ({ value, slope, inflection }: Curve): Curve => ({
  *
  *     h(x) - p x <= h(t) - p t + (h'(t) - p)(x - t) <= h(t) - p t + max(0, h'(t) - p)(u - t) + max(0, p - h'(t))(t - a),
  *
- * where t is c or the nearest point to it. h and h' are enclosed at floats, and every operation here is rounded upward, so the result is a theorem
+ * where t is c or the nearest point to it, or u. h and h' are enclosed at floats, and every operation here is rounded upward, so the result is a theorem
  * for the p and the ends at hand, however p and c were found. It is tight to what the enclosures allow if p is the slope of a chord, and h'(t) is at
  * least p at the end u, or if p is computed as h'(c). A NaN, or an infinite end, gives NaN or infinity.
  */
 const above = ({ value, slope, inflection: k }: Curve, p: Tensor, c: Tensor, l: Tensor, u: Tensor): Tensor => {
   const rise = (x: Tensor): Tensor => subUp(value(x).upper, down(mul(p, x)))
   const ends = (b: Tensor): Tensor => maximum(rise(l), rise(b))
-  const touching = (a: Tensor): Tensor => {
-    const t = clamp(c, a, u)
+  const touching = (a: Tensor, t = clamp(c, a, u)): Tensor => {
     const d = slope(t)
     const over = (gap: Tensor, from: Tensor, to: Tensor): Tensor =>
       select(greater(to, from), mulUp(maximum(gap, 0), subUp(to, from)), 0)
@@ -159,17 +158,25 @@ const above = ({ value, slope, inflection: k }: Curve, p: Tensor, c: Tensor, l: 
   }
   if (k === Number.POSITIVE_INFINITY) return ends(u)
   if (k === Number.NEGATIVE_INFINITY) return touching(l)
-  const [left, right] = [ends(minimum(u, k)), touching(maximum(l, k))]
+  const from = maximum(l, k)
+  // A chord is steeper than h behind k where it is nearest, and touches at u alone.
+  const [left, right] = [ends(minimum(u, k)), minimum(touching(from), touching(from, maximum(u, from)))]
   return select(greater(k, l), select(greater(u, k), maximum(left, right), left), right)
 }
 
-/** The lines chosen, with intercepts for which they hold in real arithmetic. Slopes are kept in [0, steepest]: where f rounds, a chord may not. */
-const proved =
-  (curve: Curve, choice: Choice, steepest = Number.POSITIVE_INFINITY): Relax<undefined> =>
+/** Slopes that a function has at all. */
+export interface Slopes {
+  readonly least?: number
+  readonly most?: number
+}
+
+/** The lines chosen, with intercepts for which they hold in real arithmetic. Slopes are kept in [0, most]: where f rounds, a chord may not. */
+export const proved =
+  (curve: Curve, choice: Choice, { least = 0, most = Number.POSITIVE_INFINITY }: Slopes = {}): Relax<unknown> =>
   ([x], _, slope) => {
     const [l, u] = [lowerOf(x), upperOf(x)]
     const { lower, upper } = choice(l, u, slope === 'same')
-    const kept = (p: Tensor): Tensor => clamp(p, 0, steepest)
+    const kept = (p: Tensor): Tensor => clamp(p, least, most)
     const high = kept(upper.slope)
     const low = lower.slope === upper.slope ? high : kept(lower.slope)
     return {
@@ -179,11 +186,15 @@ const proved =
   }
 
 /** Outward bounds of an increasing function. */
-const outwardOf = (curve: Curve, choice: Choice, facts: Pick<Outward<undefined>, 'ulps'>, steepest?: number) => ({
+export const outwardOf = (
+  curve: Curve,
+  choice: Choice,
+  facts: Pick<Outward<unknown>, 'ulps' | 'scale'>,
+  most?: number,
+) => ({
   ...facts,
-  interval: ([x]: readonly Parameters<typeof lowerOf>[0][]) =>
-    interval(curve.value(lowerOf(x)).lower, curve.value(upperOf(x)).upper),
-  relax: proved(curve, choice, steepest),
+  interval: ([x]: readonly Operand[]) => interval(curve.value(lowerOf(x)).lower, curve.value(upperOf(x)).upper),
+  relax: proved(curve, choice, most === undefined ? {} : { most }),
   steep: true,
 })
 
@@ -194,7 +205,7 @@ const outwardOf = (curve: Curve, choice: Choice, facts: Pick<Outward<undefined>,
  * 1.330 and 2.402 units are the most there are.
  * Quotients of such values, and their products, are off by a unit more each.
  */
-const ULPS = { exp: 2, log: 2, tanh: 3, sigmoid: 4 } as const
+export const ULPS = { exp: 2, log: 2, tanh: 3, sigmoid: 4, erf: 4 } as const
 
 /**
  * What is assumed of other implementations: exp, log, tanh and sigmoid within 8 units in the last place. OpenCL allows 3, 3 and 5 of the first three, CUDA

@@ -1,8 +1,24 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { apply, interval, lowerOf, type Op, upperOf } from '../core/op.ts'
+import { type Affine, apply, interval, lowerOf, type Op, upperOf } from '../core/op.ts'
 import * as S from '../core/shape.ts'
-import type { Operand, Tensor } from '../core/tensor.ts'
-import { abs, add, centre, div, equal, minimum, mul, poison, select, sub } from './elementwise.ts'
+import type { Interval, Operand, Tensor } from '../core/tensor.ts'
+import {
+  abs,
+  add,
+  addOp,
+  centre,
+  div,
+  divOp,
+  equal,
+  maximum,
+  minimum,
+  mul,
+  poison,
+  select,
+  sub,
+  subOp,
+} from './elementwise.ts'
+import { addUp, centreAndReach, lifted, magnitude, majorant, mulUp, subDown, subUp } from './outward.ts'
 import { max } from './reduce.ts'
 import {
   type Axes,
@@ -16,8 +32,9 @@ import {
   reshape,
   stopGradient,
   sum,
+  sumOp,
 } from './shape.ts'
-import { exp, log } from './smooth.ts'
+import { exp, expOp, log, logOp } from './smooth.ts'
 import { iota } from './source.ts'
 
 /**
@@ -40,6 +57,51 @@ const relative = (x: Tensor, y: Tensor, axes: readonly number[]): Tensor => {
   const m = shiftOf(y, axes)
   return sub(sub(x, m), log(sum(exp(sub(y, m)), axes, true)))
 }
+
+// ---- enclosures ------------------------------------------------------------------------------------------------------
+
+/** Of how many elements a reduction makes one. */
+const counted = (x: Operand, axes: readonly number[]): number => S.size(axes.map((a) => x.shape[a]))
+
+/** Encloses e^(x - m) and its sum over axes, which are kept, for the shift m of a tensor x. */
+const enclosedShares = (x: Tensor, axes: readonly number[]) => {
+  const m = shiftOf(x, axes)
+  const shares = lifted(expOp, undefined)(lifted(subOp, undefined)(x, m))
+  return { m, shares, total: lifted(sumOp, { axes, keep: true })(shares) }
+}
+
+/** Encloses log(sum(exp(x))) = m + log(sum(exp(x - m))), which holds for every m. */
+const enclosedSum = (x: Tensor, { axes, keep }: Axes): Interval => {
+  const { m, total } = enclosedShares(x, axes)
+  const { lower, upper } = lifted(addOp, undefined)(m, lifted(logOp, undefined)(total))
+  const shape = keep ? lower.shape : lower.shape.filter((_, i) => !axes.includes(i))
+  return interval(reshape(lower, shape), reshape(upper, shape))
+}
+
+/**
+ * Lines of f(x) = log(sum(exp(x))) as a theorem. f is convex, so f(x) >= f(c) + p . (x - c) for the softmax p of any point c. For slopes s as they were
+ * computed that is f(c) - s . c + s . x + (p - s) . (x - c), the last of which is at least -|p - s| . r where |x - c| <= r. Above, f(x) <= f(upper).
+ */
+const sumLines = (x: Operand, attrs: Axes): { readonly lower: Affine; readonly upper: Affine } => {
+  const box = interval(lowerOf(x), upperOf(x))
+  const { c, r } = centreAndReach(box)
+  const soft = normalized(c, attrs.axes)
+  const { shares: e, total } = enclosedShares(c, attrs.axes)
+  const p = lifted(divOp, undefined)(e, broadcast(total, c.shape))
+  const off = maximum(subUp(p.upper, soft), subUp(soft, p.lower)) as Tensor
+  const added = (v: Tensor): Tensor => lifted(sumOp, attrs)(interval(v, v)).upper
+  const lost = addUp(added(mulUp(soft, c)), added(mulUp(off, r)))
+  return {
+    lower: { slopes: [soft], intercept: subDown(enclosedSum(c, attrs).lower, lost) },
+    upper: {
+      slopes: [full(c.shape, 0)],
+      intercept: add(enclosedSum(box.upper, attrs).upper, sum(poison(x), attrs.axes, attrs.keep)) as Tensor,
+    },
+  }
+}
+
+const broadcast = ({ lower, upper }: Interval, shape: S.Shape): Interval =>
+  interval(broadcastTo(lower, shape), broadcastTo(upper, shape))
 
 /**
  * log(sum(exp(x))) over axes, shifted by the maximum so that nothing overflows. `[n, k] -> [n]` for axis 1. -inf where all elements are, inf where one is.
@@ -65,6 +127,17 @@ export const logSumExpOp: Op<Axes> = {
       }
     },
     lift: (a, [x], attrs) => liftReduced(a, x.shape, attrs),
+    collect: (sizes, { axes, keep }) => majorant(sum(sizes, axes, keep), counted(sizes, axes)),
+  },
+  outward: {
+    interval: ([x], attrs) => interval(enclosedSum(lowerOf(x), attrs).lower, enclosedSum(upperOf(x), attrs).upper),
+    relax: ([x], attrs) => sumLines(x, attrs),
+    // Differences from the largest element are rounded, e^x is off by 8 units, a sum of n by n - 1 roundings: less than 64 + 4 n of them, of the size of the operands.
+    ulps: 32,
+    scale: ([x], box, { axes, keep }) => {
+      const size = maximum(maximum(magnitude(box), 1), max(magnitude(x), axes, keep))
+      return mul(size, 1 + counted(x, axes) / 16) as Tensor
+    },
   },
   kernel: {
     expand: ([x], attrs) => {
@@ -80,7 +153,8 @@ export const logSumExp = <T extends Operand>(x: T, axes?: readonly number[] | nu
 
 /**
  * x - log(sum(exp(x))) along an axis: logarithms of probabilities, the same for x and x + c. Interval: each end is the element's own end less the log-sum-exp of
- * the other ends. Linear bounds are those of the difference as it is written here.
+ * the other ends. Linear bounds are those of the difference as it is written here. Under outward rounding so is all of it: executions that subtract the largest element first and then the
+ * logarithm round once more, each time less than what is allowed for the log-sum-exp.
  */
 export const logSoftmaxOp: Op<{ readonly axis: number }> = {
   name: 'logSoftmax',

@@ -645,8 +645,10 @@ export const extentOf = ({ cases }: UnsafeProperty): PropertyExtent => ({
 /** What a refusal says, and whether bounds that round to nearest would go on. */
 const reasonOf = ({ prepared }: Decision, e: MixtrainException): string => {
   const { subject, options } = prepared
-  const own = show(e.error)
-  return e.error.kind === 'unsupported' && options.rounding !== 'none' && !refusedBy(subject, 'none')
+  if (e.error.kind !== 'unsupported') return show(e.error)
+  const { instead, ...rest } = e.error
+  const own = show(rest)
+  return options.rounding !== 'none' && !refusedBy(subject, 'none')
     ? `${own}; bounds that round to nearest (--rounding none) may decide it, without a proof`
     : own
 }

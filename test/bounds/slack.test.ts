@@ -16,7 +16,7 @@ import type { Interval, Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
 import { random } from '../backend/wasm-programs.ts'
 import { type Dyadic, exactly, float32Run, minus, plus, sign, times } from '../robust/dyadic.ts'
-import { numberOf, quotient, reals } from '../robust/real.ts'
+import { composed, numberOf, quotient, reals } from '../robust/real.ts'
 import { right } from '../shared.ts'
 
 /**
@@ -76,6 +76,129 @@ function smooth(name: 'exp' | 'tanh' | 'sigmoid'): Lemma {
         return Math.fround(y + (Math.floor(15 * next()) - 7) * unit)
       }),
   }
+}
+
+type Next = () => number
+/** A float32 implementation of a function of real numbers that is off by up to so many units in the last place. */
+const off =
+  (f: (x: Dyadic) => Dyadic, units: number) =>
+  (x: number, next: Next): number => {
+    const y = numberOf(f(exactly(x)))
+    const unit = 2 ** Math.max(-149, Math.floor(Math.log2(Math.abs(y))) - 23)
+    return Math.fround(y + (Math.floor((2 * units + 1) * next()) - units) * unit)
+  }
+const [expOff, logOff, tanhOff, sigmoidOff, erfOff] = [
+  off(reals.exp, 7),
+  off(reals.log, 7),
+  off(reals.tanh, 7),
+  off(reals.sigmoid, 7),
+  off(composed.erf, 15),
+]
+const f32 = Math.fround
+const softplusRun = (x: number, next: Next): number => {
+  const naive = logOff(f32(1 + expOff(Math.min(x, 80), next)), next)
+  return x > 80 ? x : next() < 0.5 ? naive : f32(Math.max(x, 0) + logOff(f32(1 + expOff(-Math.abs(x), next)), next))
+}
+
+/** A function of one variable that implementations compose of others, as they write it; of numbers up to 32 in size. */
+const limited = (x: number): number => Math.min(32, Math.max(-32, x))
+const written = (
+  node: (z: Tensor) => Tensor,
+  exact: (x: Dyadic) => Dyadic,
+  run: (x: number, next: Next) => number,
+): Lemma => ({
+  z: [7],
+  points: [],
+  node: (z) => node(O.clamp(z, -32, 32) as Tensor),
+  exact: (z) => z.map((v) => exact(exactly32(v))),
+  slopes: ['same', 'adaptive'],
+  execute: (z, _, next) => z.map((v) => run(limited(v), next)),
+})
+const exactly32 = (v: Dyadic): Dyadic =>
+  sign(plus(v, exactly(-32))) > 0 ? exactly(32) : sign(plus(v, exactly(32))) < 0 ? exactly(-32) : v
+
+const WRITTEN: Readonly<Record<string, Lemma>> = {
+  softplus: written((z) => O.softplus(z), composed.softplus, softplusRun),
+  softsign: written(
+    (z) => O.softsign(z),
+    composed.softsign,
+    (x) => f32(x / f32(1 + Math.abs(x))),
+  ),
+  elu: written(
+    (z) => O.elu(1.5)(z),
+    composed.elu(1.5),
+    (x, next) => (x > 0 ? x : f32(1.5 * f32(expOff(x, next) - 1))),
+  ),
+  gelu: written(
+    (z) => O.gelu('none')(z),
+    composed.gelu,
+    (x, next) => f32(f32(0.5 * x) * f32(1 + erfOff(f32(x * f32(Math.SQRT1_2)), next))),
+  ),
+  'gelu by tanh': written(
+    (z) => O.gelu('tanh')(z),
+    composed.tanhGelu,
+    (x, next) => {
+      const cubed = f32(f32(0.044715) * f32(x * f32(x * x)))
+      return f32(f32(0.5 * x) * f32(1 + tanhOff(f32(f32(Math.sqrt(2 / Math.PI)) * f32(x + cubed)), next)))
+    },
+  ),
+  silu: written(
+    (z) => O.silu(z),
+    composed.silu,
+    (x, next) => f32(x * sigmoidOff(x, next)),
+  ),
+  mish: written(
+    (z) => O.mish(z),
+    composed.mish,
+    (x, next) => f32(x * tanhOff(softplusRun(x, next), next)),
+  ),
+  hardSwish: written(
+    (z) => O.hardSwish(z),
+    composed.hardSwish,
+    (x) => f32(x * Math.min(1, Math.max(0, f32(f32(x * f32(1 / 6)) + 0.5)))),
+  ),
+  erf: written((z) => O.erf(z), composed.erf, erfOff),
+  cube: written((z) => O.pow(3)(z), composed.power(3), off(composed.power(3), 15)),
+  'power by multiplications': written(
+    (z) => O.pow(5)(z),
+    composed.power(5),
+    (x) => [x, x, x, x].reduce((p, y) => f32(p * y), x),
+  ),
+  'prelu of slopes below and above 1': {
+    z: [7],
+    points: [[7]],
+    node: (z, [b]) => O.prelu(z, b) as Tensor,
+    exact: (z, [b]) => z.map((v, i) => (sign(v) >= 0 ? v : times(exactly(b[i]), v))),
+    slopes: ['same', 'adaptive', 'zero'],
+    execute: (z, [b]) => z.map((v, i) => (v >= 0 ? v : f32(b[i] * v))),
+  },
+  'log-sum-exp': {
+    z: [3, 5],
+    points: [],
+    node: (z) => O.logSumExp(O.clamp(z, -32, 32) as Tensor, 2),
+    exact: (z) =>
+      [0, 5, 10].map((at) =>
+        reals.log(
+          z
+            .slice(at, at + 5)
+            .map((v) => reals.exp(exactly32(v)))
+            .reduce(plus),
+        ),
+      ),
+    execute: (z, _, next) =>
+      [0, 5, 10].map((at) => {
+        const x = z.slice(at, at + 5).map(limited)
+        const m = next() < 0.5 ? Math.max(...x) : 0
+        const shares = x.map((v) => expOff(f32(v - m), next))
+        return f32(
+          m +
+            logOff(
+              shares.reduce((a, b) => f32(a + b)),
+              next,
+            ),
+        )
+      }),
+  },
 }
 
 /** Weights and operands of every element of a transposed convolution of 2 channels of 2 x 3 to 3 of 3 x 5, windows of 2 x 3, stride [1, 2], padding [0, 1]. */
@@ -266,6 +389,7 @@ const LEMMAS: Readonly<Record<string, Lemma>> = {
     exact: (z) => [0, 1, 3, 4].flatMap((at) => [0, 1, 3, 4].map((k) => z[at + k])),
     execute: (z) => [0, 1, 3, 4].flatMap((at) => [0, 1, 3, 4].map((k) => z[at + k])),
   },
+  ...WRITTEN,
   rearrangement: {
     z: [2, 3],
     points: [],

@@ -1,7 +1,7 @@
 import { type Dyadic, exactly } from './dyadic.ts'
 
 /**
- * Functions of real numbers to 2^-300 and better, by series in whole numbers: what bounds of exp, log, sqrt, sigmoid and tanh are held to.
+ * Functions of real numbers to 2^-300 and better, by series in whole numbers: what bounds of exp, log, erf, sine and their kin are held to.
  */
 const P = 400n
 const ONE = 1n << P
@@ -51,6 +51,84 @@ const root = (x: bigint): bigint => {
     y = next
   }
 }
+
+/** arctan(1 / n). */
+const arctan = (n: bigint): bigint => {
+  let [sum, power] = [0n, ONE / n]
+  for (let k = 0n; power > 0n; k++) {
+    sum += (k % 2n === 0n ? power : -power) / (2n * k + 1n)
+    power /= n * n
+  }
+  return sum
+}
+/** Machin's formula. */
+const PI = 4n * (4n * arctan(5n) - arctan(239n))
+
+/** Sine and cosine of a number of units, after turns are taken off. */
+const wave = (x: bigint, first: 0n | 1n): bigint => {
+  const r = x % (2n * PI)
+  const square = product(r, r)
+  let [sum, term] = [0n, first === 1n ? r : ONE]
+  for (let n = first; term !== 0n && term !== -1n; n += 2n) {
+    sum += term
+    term = -product(term, square) / ((n + 1n) * (n + 2n))
+  }
+  return sum
+}
+
+/** x (1 + z) / 2 in units. */
+const gated = (x: bigint, z: bigint): bigint => product(x, ONE + z) >> 1n
+
+const erf = (x: bigint): bigint => {
+  const size = x < 0n ? -x : x
+  // 1 - erf(15) is below 2^-328.
+  if (size > 15n * ONE) return x < 0n ? -ONE : ONE
+  const square = product(size, size)
+  let [sum, term] = [0n, size]
+  for (let n = 1n; term > 0n; n++) {
+    sum += term
+    term = (2n * product(term, square)) / (2n * n + 1n)
+  }
+  const scale = (2n * ONE * ONE) / root(PI << P)
+  const value = (product(product(scale, sum), ONE) * ONE) / exponential(square)
+  return x < 0n ? -value : value
+}
+
+const units = (f: (x: bigint) => bigint) => (x: Dyadic) => dyadic(f(fixed(x)))
+const tanhOf = (z: bigint): bigint => fixed(reals.tanh(dyadic(z)))
+const sigmoidOf = (z: bigint): bigint => fixed(reals.sigmoid(dyadic(z)))
+const softplusOf = (z: bigint): bigint => {
+  const e = z < -FAR || z > FAR ? 0n : (ONE * ONE) / exponential(z < 0n ? -z : z)
+  return (z > 0n ? z : 0n) + fixed(reals.log(dyadic(ONE + e)))
+}
+
+/** More of them, of numbers up to 2^60. */
+export const composed = {
+  erf: units(erf),
+  sin: units((z) => wave(z, 1n)),
+  cos: units((z) => wave(z, 0n)),
+  softplus: units(softplusOf),
+  softsign: units((z) => (z << P) / (ONE + (z < 0n ? -z : z))),
+  silu: units((z) => product(z, sigmoidOf(z))),
+  mish: units((z) => product(z, tanhOf(softplusOf(z)))),
+  gelu: units((z) => gated(z, erf((z << P) / root(2n << (2n * P))))),
+  tanhGelu: units((z) => {
+    const cubed = product(z, product(z, z))
+    return gated(z, tanhOf(product(root((2n * ONE * ONE * ONE) / PI), z + (44715n * cubed) / 1000000n)))
+  }),
+  hardSwish: units((z) => {
+    const gate = z / 6n + (ONE >> 1n)
+    return product(z, gate < 0n ? 0n : gate > ONE ? ONE : gate)
+  }),
+  elu: (alpha: number) => {
+    const a = fixed(exactly(alpha))
+    return units((z) => (z > 0n ? z : product(a, fixed(reals.exp(dyadic(z))) - ONE)))
+  },
+  power:
+    (n: number) =>
+    ({ m, e }: Dyadic): Dyadic => ({ m: m ** BigInt(n), e: e * n }),
+  reciprocal: ({ m, e }: Dyadic): Dyadic => ({ m: (1n << (2n * P)) / m, e: -2 * Number(P) - e }),
+} as const
 
 /** Of numbers where these functions are finite. */
 export const reals = {

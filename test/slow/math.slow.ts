@@ -4,7 +4,7 @@ import { Micro } from '../../src/core/lowering.ts'
 import { micro, open, runPlan, unaryPlan } from '../backend/wasm-programs.ts'
 
 /**
- * What outward bounds rest on (ops/smooth.ts, ops/periodic.ts): exp, log, tanh and sigmoid at every float32 where they are not constant, against doubles, whose
+ * What outward bounds rest on (ops/smooth.ts, ops/periodic.ts): exp, log, tanh, sigmoid and erf at every float32 where they are not constant, against doubles, whose
  * own error is below a 2^-28 of a unit in the last place of a float32.
  */
 const BLOCK = 2 ** 22
@@ -19,6 +19,7 @@ for (const [m, bound, low, high, negative] of [
   [Micro.log, 2, -127, 127, false],
   [Micro.tanh, 3, -14, 5, true],
   [Micro.sigmoid, 4, -27, 6, true],
+  [Micro.erf, 4, -14, 2, true],
 ] as const)
   test(`${Micro[m]} is within ${bound} units in the last place at every float32`, async () => {
     const b = await open({ threads: 2 })

@@ -1,7 +1,8 @@
 import { order } from '../../compile/tape.ts'
 import { raise } from '../../core/error.ts'
+import { withOrigin } from '../../core/op.ts'
 import { equals, type Shape, show, size } from '../../core/shape.ts'
-import type { Operand, Tensor } from '../../core/tensor.ts'
+import { isInterval, type Operand, type Tensor } from '../../core/tensor.ts'
 import { input } from '../../ops/index.ts'
 import { asOutput } from './axes.ts'
 import { IMPORTS } from './ops.ts'
@@ -102,7 +103,9 @@ const importNode = (build: Build, n: Node, index: number, wanted: boolean): void
   if (!['', 'ai.onnx'].includes(n.domain) || !Object.hasOwn(IMPORTS, n.op))
     fail(`the op ${quote(n.op)}${domain} is not supported`, place)
   const view = viewOf(build, n, place)
+  const from = build.steps.length
   const value = attempt(() => IMPORTS[n.op](view), view.fail)
+  build.steps.push(...build.steps.splice(from).map((s) => ({ ...s, place })))
   const unread = view.unread()
   if (unread !== undefined) fail(`attribute ${quote(unread)} is not supported`, place)
   const values = value.kind === 'outputs' ? value.values : [value]
@@ -128,6 +131,8 @@ const checkOutput = ({ name, elemType, shape }: Graph['outputs'][number], result
       place,
     )
 }
+
+const endsOf = (x: Operand): readonly Tensor[] => (isInterval(x) ? [x.lower, x.upper] : [x])
 
 const networkOf = (build: Build, x: Floats, result: Floats, inputShape: Shape): Imported['network'] => {
   const { steps, slots } = build
@@ -155,7 +160,12 @@ const networkOf = (build: Build, x: Floats, result: Floats, inputShape: Shape): 
       const run = new Array<Operand>(slots)
       run[x.slot] = operand
       for (const [slot, t] of given) run[slot] = t
-      for (const s of steps) run[s.output] = s.run(s.inputs.map((i) => run[i]))
+      for (const { inputs, output, run: step, place } of steps) {
+        const operands = inputs.map((i) => run[i])
+        const made = step(operands)
+        run[output] =
+          place === undefined || isInterval(made) ? made : withOrigin(made, new Set(operands.flatMap(endsOf)), place)
+      }
       return run[result.slot] as T
     }
   }

@@ -39,6 +39,8 @@ export interface Step {
   readonly inputs: readonly number[]
   readonly output: number
   readonly run: (xs: readonly Operand[]) => Operand
+  /** The node that it is of, as messages name it. */
+  readonly place?: string
 }
 
 /** A network in the making: what the nodes so far have given. */
