@@ -17,7 +17,7 @@ import { PIXELS } from '../train/fit.ts'
 import { pgdAttack } from '../train/recipe.ts'
 import { verify } from '../train/verify.ts'
 import type { Command } from './command.ts'
-import { bytesOf, DIGITS, loadData, matching, sourceOf, withDevice } from './open.ts'
+import { bytesOf, dataFor, matching, overlapNote, withDevice } from './open.ts'
 import {
   alphaOption,
   ballOf,
@@ -178,13 +178,16 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
           TE.chainEitherK((content) => decodeModel(content, MODEL)),
         ),
       ),
-      TE.bind('all', () => loadData(sourceOf(o.data))),
+      TE.bind('all', ({ model }) => dataFor(model, MODEL, o.data)),
       TE.bind('test', ({ model, all }) => TE.fromEither(matching(model, MODEL, all.test))),
-      TE.chain(({ ball, method, attack, rounding, bytes, model, test }) =>
+      TE.bind('overlap', ({ model, all, test }) =>
+        overlapNote(model, MODEL, all, o.limit === undefined ? test : take(o.limit)(test)),
+      ),
+      TE.chain(({ ball, method, attack, rounding, bytes, model, all, test, overlap }) =>
         withDevice(o)((device) =>
           attempt(() =>
             shell.interruptible(async () => {
-              if (model.note !== undefined) shell.note(model.note)
+              for (const note of [model.note, overlap]) if (note !== undefined) shell.note(note)
               const data = o.limit === undefined ? test : take(o.limit)(test)
               const begun = performance.now()
               const verified = await verify({
@@ -226,7 +229,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 const certificate: Certificate = {
                   version: VERSION,
                   model: { file: MODEL, sha256: await sha256(bytes) },
-                  data: { source: o.data ?? DIGITS, sha256: await hashOf(test) },
+                  data: { source: o.data ?? all.source, sha256: await hashOf(test) },
                   epsilon: ball.epsilon.written,
                   box: PIXELS,
                   method: method.name,

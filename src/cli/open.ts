@@ -6,7 +6,7 @@ import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Device, type DeviceName, deviceNames, openDevice } from '../backend/device.ts'
 import { deviceError, type MixtrainError, usage } from '../core/error.ts'
 import * as S from '../core/shape.ts'
-import type { Data, Dataset } from '../data/dataset.ts'
+import { type Data, type Dataset, sharedImages, take } from '../data/dataset.ts'
 import { digits } from '../data/digits.ts'
 import { exists, type FileReader, files } from '../data/files.ts'
 import { loadFolder } from '../data/folder.ts'
@@ -36,6 +36,46 @@ export const loadData = (source: string, reader: FileReader = files): TE.TaskEit
         ),
         TE.chain(() => loadFolder(reader)(source)),
       )
+
+/** The images that were asked for, or else those that the model names, or else the digits; and where they are. */
+export const dataFor = (
+  { provenance }: SavedModel,
+  path: string,
+  asked: string | undefined,
+): TE.TaskEither<MixtrainError, Data & { readonly source: string }> => {
+  const source = asked === undefined ? (provenance?.data?.source ?? DIGITS) : sourceOf(asked)
+  return pipe(
+    loadData(source),
+    TE.map((data) => ({ ...data, source })),
+    TE.mapLeft((error) =>
+      asked === undefined && error.kind === 'file' && error.path === source
+        ? { ...error, message: `${path} was trained on the images there: ${error.message}; others are named by --data` }
+        : error,
+    ),
+  )
+}
+
+/** What a user should know of test images that the model was trained on; undefined where there are none, or the model does not tell. */
+export const overlapNote = (
+  { provenance }: SavedModel,
+  path: string,
+  { source, train }: Data & { readonly source: string },
+  test: Dataset,
+): TE.TaskEither<MixtrainError, string | undefined> => {
+  const trained = provenance?.data
+  if (trained === undefined) return TE.right(undefined)
+  return pipe(
+    trained.source === source ? TE.right<MixtrainError, Data>({ train, test }) : loadData(trained.source),
+    TE.map((data) => {
+      const shared = sharedImages(test, take(trained.images)(data.train))
+      return shared === 0
+        ? undefined
+        : `${shared} of these ${test.count} test images are among those that ${path} was trained on: ACC, ERA and VRA of them say nothing about others`
+    }),
+    // The images it was trained on may be gone: nothing can be said then.
+    TE.orElse(() => TE.right<MixtrainError, string | undefined>(undefined)),
+  )
+}
 
 export const loadModel = (path: string): TE.TaskEither<MixtrainError, SavedModel> =>
   pipe(

@@ -153,7 +153,7 @@ export const common = {
 export const dataOption = {
   flags: '--data <digits|FOLDER>',
   about:
-    'images: the embedded digits, or a folder with the official files of MNIST, Fashion-MNIST, CIFAR-10 (binary) or Tiny-ImageNet (default: digits)',
+    'images: the embedded digits, or a folder with the official files of MNIST, Fashion-MNIST, CIFAR-10 (binary) or Tiny-ImageNet (default: those that the model was trained on, or digits)',
   read: text,
 }
 

@@ -39,7 +39,7 @@ const choiceNames = Object.keys(choices) as ChoiceName[]
 const standard = numbersOf('mixtrain')
 
 export const options = {
-  data: dataOption,
+  data: { ...dataOption, about: dataOption.about.replace('those that the model was trained on, or digits', 'digits') },
   network: {
     flags: '--network <NAME>',
     about: `${networkNames.join(', ')} (default: small)`,

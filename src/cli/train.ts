@@ -101,7 +101,7 @@ const conclude = async (run: Run, { state, history }: Checkpoint, shell: Shell):
   const model: SavedModel = {
     network,
     parameters: evaluatedOf(optimizer, state),
-    provenance: { epsilon, loss, seed, arithmetic },
+    provenance: { epsilon, loss, seed, arithmetic, data: { source: settings.data, images: data.train.count } },
   }
   const save = write(folder.path)
   if (Object.hasOwn(networks, network.name)) await get(save(FILES.model, encodeModel(model)))

@@ -137,6 +137,33 @@ export const split =
     return [select(order.subarray(0, count))(d), select(order.subarray(count))(d)]
   }
 
+/** FNV-1a of some bytes of an image, evenly spaced: equal images have equal ones. */
+const sketch = (bytes: Uint8Array, from: number, n: number): number => {
+  const stride = Math.max(1, Math.floor(n / 256))
+  let hash = 0x811c9dc5
+  for (let i = from; i < from + n; i += stride) hash = Math.imul(hash ^ bytes[i], 0x01000193)
+  return hash
+}
+
+/** How many images of `a` are also in `b`, byte for byte, whatever their labels; 0 where their shapes differ. */
+export const sharedImages = (a: Dataset, b: Dataset): number => {
+  const n = pixelsPerImage(a)
+  if (n !== pixelsPerImage(b)) return 0
+  const wanted = new Map<number, number[]>()
+  for (let i = 0; i < a.count; i++) {
+    const key = sketch(a.inputs, i * n, n)
+    wanted.set(key, [...(wanted.get(key) ?? []), i])
+  }
+  const found = new Set<number>()
+  const equal = (i: number, j: number): boolean => {
+    for (let k = 0; k < n; k++) if (a.inputs[i * n + k] !== b.inputs[j * n + k]) return false
+    return true
+  }
+  for (let j = 0; j < b.count; j++)
+    for (const i of wanted.get(sketch(b.inputs, j * n, n)) ?? []) if (!found.has(i) && equal(i, j)) found.add(i)
+  return found.size
+}
+
 /** Labels as 16-bit numbers, low byte first. */
 const labelBytes = (labels: Dataset['labels']): Uint8Array =>
   Uint8Array.from({ length: 2 * labels.length }, (_, i) => (labels[i >> 1] >> (8 * (i & 1))) & 255)

@@ -18,6 +18,8 @@ export interface Provenance {
   readonly seed: number
   /** `exact`: the same bits on every engine; `fast-math`: trained on a GPU, or with fused multiply-adds where the engine has them. */
   readonly arithmetic: 'exact' | 'fast-math'
+  /** The images it was trained on: `digits`, or the path of a folder, and how many of its training images, from the first. Absent in models that do not tell. */
+  readonly data?: { readonly source: string; readonly images: number } | undefined
 }
 
 /** A network with its weights, as a file holds it. Inputs are pixels in [0, 1]; what the network normalises, it does itself. */
@@ -47,6 +49,7 @@ const metadataOf = (model: SavedModel): Metadata => ({
         loss: model.provenance.loss,
         seed: String(model.provenance.seed),
         arithmetic: model.provenance.arithmetic,
+        ...(model.provenance.data === undefined ? {} : { data: JSON.stringify(model.provenance.data) }),
       }),
 })
 
@@ -57,11 +60,26 @@ const numeral = z
 const number = numeral.transform(Number)
 const extent = z.int().min(1).max(65536)
 
+const TrainedOn = z.strictObject({ source: z.string().min(1), images: z.int().min(1) })
+
 const Provenance = z.object({
   epsilon: number.pipe(z.number().min(0).max(1)),
   loss: z.string().max(100),
   seed: number.pipe(z.int()),
   arithmetic: z.enum(['exact', 'fast-math']),
+  data: z
+    .string()
+    .max(10_000)
+    .transform((text, context) => {
+      const data = E.tryCatch(
+        () => TrainedOn.parse(JSON.parse(text)),
+        () => 'expected the source and the number of images as JSON',
+      )
+      if (E.isRight(data)) return data.right
+      context.addIssue({ code: 'custom', message: data.left })
+      return z.NEVER
+    })
+    .optional(),
 })
 
 const perChannel = z.array(z.number()).max(1024)
