@@ -13,6 +13,7 @@ const floors = [
   ['data'],
   ['format'],
   ['train'],
+  ['cluster'],
   ['doors'],
   ['cli'],
 ]

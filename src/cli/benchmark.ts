@@ -3,8 +3,6 @@ import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
-import Table from 'cli-table3'
-import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { fileError, type MixtrainError } from '../core/error.ts'
@@ -19,30 +17,18 @@ import {
   nameOf,
   type Outcome,
   outcomeHeader,
-  type Tally,
   talliesOf,
 } from './instances.ts'
-import { integer, positive, roundingOption, semanticsOption, text } from './options.ts'
+import { integer, positive, roundingOption, semanticsOption, shard, text } from './options.ts'
 import { json } from './report.ts'
 import { attempt, get, type Shell } from './shell.ts'
+import { talliesTable } from './tallies.ts'
 
 const TIMEOUT = 300
 /** What a process may take beyond its limit before it is killed: start-up, reading, and a share of the limit. */
 const [SLACK, SHARE] = [60, 0.2]
 /** How often a waiting call looks for Ctrl-C, ms. */
 const LOOK = 100
-
-interface Shard {
-  readonly index: number
-  readonly of: number
-}
-
-const shard = (value: string): E.Either<string, Shard> => {
-  const [, index, of] = /^(\d{1,6})\/(\d{1,6})$/.exec(value) ?? []
-  return Number(index) >= 1 && Number(index) <= Number(of)
-    ? E.right({ index: Number(index), of: Number(of) })
-    : E.left(`expected I/N with I from 1 to N, such as 2/8, not ${JSON.stringify(value)}`)
-}
 
 const options = {
   timeout: {
@@ -196,27 +182,6 @@ const shown = (o: Outcome): string =>
     ...(o.reason === '' ? [] : [`(${o.reason})`]),
   ].join('  ')
 
-const tableOf = (tallies: readonly Tally[]): string => {
-  const table = new Table({
-    head: ['family', 'instances', 'sat', 'unsat', 'timeout', 'unknown', 'failed', 'agree', 'wrong', 'median s'],
-    style: { head: [], border: [] },
-  })
-  for (const t of tallies)
-    table.push([
-      t.family,
-      t.instances,
-      t.sat,
-      t.unsat,
-      t.timeout,
-      t.unknown,
-      t.failed,
-      t.agree,
-      t.wrong,
-      t.medianSeconds?.toFixed(2) ?? '',
-    ])
-  return table.toString()
-}
-
 const bench = async (list: string, o: Given, shell: Shell): Promise<void> => {
   const text = new TextDecoder().decode(await get(files.read(list)))
   const all = await get(TE.fromEither(decodeInstances(text, list)))
@@ -242,7 +207,7 @@ const bench = async (list: string, o: Given, shell: Shell): Promise<void> => {
   shell.print(
     o.json
       ? json({ list, output: path, tallies, outcomes: outcomes.map(({ timeout: _, ...rest }) => rest) })
-      : tableOf(tallies),
+      : talliesTable(tallies),
   )
   const wrong = outcomes.filter(isWrong)
   if (wrong.length > 0)

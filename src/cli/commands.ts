@@ -5,6 +5,7 @@ import { define } from './command.ts'
 import { dataCommand } from './data.ts'
 import { devicesCommand } from './devices.ts'
 import { evaluateCommand } from './evaluate.ts'
+import { mergeCommand } from './merge.ts'
 import { supportsCommand } from './supports.ts'
 import { trainCommand } from './train.ts'
 import { verifyCommand } from './verify.ts'
@@ -13,6 +14,7 @@ import { verifyCommand } from './verify.ts'
 export const commands = [
   define(trainCommand),
   define(evaluateCommand),
+  define(mergeCommand),
   define(boundsCommand),
   define(verifyCommand),
   define(benchmarkCommand),

@@ -32,9 +32,12 @@ import {
   positive,
   roundingOf,
   roundingOption,
+  type Shard,
   semanticsOption,
+  shard,
   text,
 } from './options.ts'
+import { manifestOf, recorded, recordsReport, recordsTable } from './records.ts'
 import { gradientNotes, json, reportOf, reportTable } from './report.ts'
 import { attempt, get } from './shell.ts'
 import { VERSION } from './version.ts'
@@ -86,6 +89,16 @@ const options = {
     about: 'write a certificate of the verified images, which check proves again; rounds outward',
     read: text,
   },
+  output: {
+    flags: '--output <DIR>',
+    about: 'write a record of each image into this folder as it is decided; a call that is repeated goes on there',
+    read: text,
+  },
+  shard: {
+    flags: '--shard <I/N>',
+    about: 'only every Nth image, from the Ith on; merge puts the records of all shards together (needs --output)',
+    read: shard,
+  },
 }
 
 interface Asked {
@@ -133,6 +146,22 @@ const certifiable = (
     : E.right(undefined)
 }
 
+/** Whether the options about records go together. */
+const recordable = ({
+  output,
+  shard,
+  certificate,
+}: {
+  readonly output: string | undefined
+  readonly shard: Shard | undefined
+  readonly certificate: string | undefined
+}): E.Either<MixtrainError, void> =>
+  shard !== undefined && output === undefined
+    ? E.left(usage('--shard writes records that are merged later: add --output DIR, the same folder for all shards'))
+    : output !== undefined && certificate !== undefined
+      ? E.left(usage('records are no certificate: leave --output or --certificate out'))
+      : E.right(undefined)
+
 /** Branch and bound splits boxes, and GPUs round in their own ways: as for `verify`, auto is wasm. */
 const completable = ({
   complete,
@@ -171,6 +200,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
       TE.bind('rounding', () => TE.fromEither(roundingOf(o, o.certificate === undefined ? 'none' : 'outward'))),
       TE.chainFirst(({ rounding, ball, method }) => TE.fromEither(certifiable(o, rounding, ball.norm, method.name))),
       TE.chainFirst(() => TE.fromEither(completable(o))),
+      TE.chainFirst(() => TE.fromEither(recordable(o))),
       TE.bind('bytes', () => files.read(MODEL)),
       TE.bind('model', ({ bytes }) =>
         pipe(
@@ -190,7 +220,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
               for (const note of [model.note, overlap]) if (note !== undefined) shell.note(note)
               const data = o.limit === undefined ? test : take(o.limit)(test)
               const begun = performance.now()
-              const verified = await verify({
+              const asked = {
                 ...model,
                 data,
                 norm: ball.norm,
@@ -201,8 +231,23 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 complete: o.complete,
                 ...(o.batchSize === undefined ? {} : { batchSize: o.batchSize }),
                 ...bytesOf(o.memory),
-                progress: (done, total, what) => shell.progress(what, done, total),
-              })(device.backend)
+                progress: (done: number, total: number, what: string) => shell.progress(what, done, total),
+              }
+              if (o.output !== undefined) {
+                const part = o.shard ?? { index: 1, of: 1 }
+                const manifest = await manifestOf(
+                  { file: MODEL, bytes, source: o.data ?? DIGITS, data, shard: part },
+                  { ...o, attack, method: method.name, rounding, ...ball },
+                  device,
+                )
+                const records = await recorded(o.output, manifest, asked, shell, device.backend)
+                shell.clear()
+                const report = recordsReport(manifest, o.output, records)
+                const where = `${data.name}, shard ${report.shard}`
+                shell.print(o.json ? json(report) : recordsTable(report, where))
+                return
+              }
+              const verified = await verify(asked)(device.backend)
               shell.clear()
               const seconds = (performance.now() - begun) / 1000
               const report = reportOf(

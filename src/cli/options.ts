@@ -116,6 +116,20 @@ export const limits = (value: string): E.Either<string, { readonly train: number
     : expected('TRAIN or TRAIN,TEST, such as 200,50')(value)
 }
 
+/** One of several parts of a work that do not depend on each other. */
+export interface Shard {
+  readonly index: number
+  readonly of: number
+}
+
+/** `I/N`, I from 1 to N. */
+export const shard = (value: string): E.Either<string, Shard> => {
+  const [, index, of] = /^(\d{1,6})\/(\d{1,6})$/.exec(value) ?? []
+  return Number(index) >= 1 && Number(index) <= Number(of)
+    ? E.right({ index: Number(index), of: Number(of) })
+    : E.left(`expected I/N with I from 1 to N, such as 2/8, not ${JSON.stringify(value)}`)
+}
+
 const allDevices = [...new Set([...deviceNames, 'webgpu'])] as readonly (DeviceName | 'webgpu')[]
 
 /** What every command takes. */

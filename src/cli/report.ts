@@ -55,7 +55,7 @@ export const reportOf = (
     readonly attack: AttackOptions | undefined
     readonly method: MethodName
     readonly complete?: number | undefined
-    readonly device: Device
+    readonly device: { readonly backend: Pick<Device['backend'], 'name' | 'threads'> }
     readonly seconds: number
     readonly rounding?: Rounding
   },

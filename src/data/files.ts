@@ -217,3 +217,30 @@ export const removeEmpty = (path: string): TE.TaskEither<MixtrainError, void> =>
 /** Removes a file; one that is absent is fine. */
 export const remove = (path: string): TE.TaskEither<MixtrainError, void> =>
   effect(path, async () => (await fs()).rm(path, { force: true }))
+
+/** A file that grows: what was added is on the disk once `append` resolves. */
+export interface GrowingFile {
+  readonly append: (bytes: Uint8Array) => TE.TaskEither<MixtrainError, void>
+  readonly close: TE.TaskEither<MixtrainError, void>
+}
+
+/** Opens a file to add to it; all after its first `length` bytes goes before. */
+export const growing = (path: string, length: number): TE.TaskEither<MixtrainError, GrowingFile> =>
+  effect(path, async () => {
+    const handle = await (await fs()).open(path, 'r+')
+    await handle.truncate(length)
+    await handle.sync()
+    let at = length
+    return {
+      append: (bytes) =>
+        effect(path, async () => {
+          for (let done = 0; done < bytes.length; ) {
+            const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, at)
+            done += bytesWritten
+            at += bytesWritten
+          }
+          await handle.sync()
+        }),
+      close: effect(path, () => handle.close()),
+    }
+  })

@@ -12,7 +12,7 @@ import type { Network } from '../nn/networks.ts'
 import { input } from '../ops/index.ts'
 import { type Bounder, boundsOf } from './bounds.ts'
 import { ball, type Range } from './perturbation.ts'
-import { type AttackOptions, search, searchGraphs } from './search.ts'
+import { type AttackOptions, type Gradient, search, searchGraphs } from './search.ts'
 import { rivals, worstCaseLogits } from './specification.ts'
 
 /** Labelled images by number; pixels are floats in the network's input range. */
@@ -20,6 +20,8 @@ export interface Images {
   readonly count: number
   readonly pixels: (indices: ArrayLike<number>) => Float32Array
   readonly labels: (indices: ArrayLike<number>) => Float32Array
+  /** The number that the random starts of an image are keyed by, where these are some of a larger set. Default: its own here. */
+  readonly numberOf?: (index: number) => number
 }
 
 export type { AttackOptions }
@@ -34,7 +36,7 @@ export interface Questions {
   readonly attack: AttackOptions | undefined
   /** Of the bounds; with them, the radius is rounded up to float32. Default: none. */
   readonly rounding?: Rounding | undefined
-  /** Images at once, if the memory budget allows. */
+  /** Images at once, rounded up to a whole chunk (`wholeChunk`), if the memory budget allows. */
   readonly batchSize: number
   /** Scratch bytes that a run may take. */
   readonly memory: number
@@ -49,6 +51,10 @@ export interface Verdicts {
   readonly strongest: readonly (string | undefined)[] | undefined
   /** How many images the attack had no gradient of its loss at: how many it moved by the margin's instead, and how many had none either. */
   readonly withoutGradient: { readonly margin: number; readonly none: number } | undefined
+  /** Of images that were attacked, whose gradient the steps went by; absent without an attack. */
+  readonly gradients: readonly (Gradient | undefined)[] | undefined
+  /** What the bounds claim, 1 or 0, whatever the attack found. */
+  readonly bounded: Uint8Array
   /** Every margin's lower bound is > 0. NaN or infinity never counts, nor does an image that the attack broke. */
   readonly verified: Uint8Array
   /** Images whose bounds claimed what the attack refuted: rounding, or a defect. Counted as not verified. */
@@ -77,7 +83,16 @@ export interface Evaluator {
   ) => Promise<Verdicts>
 }
 
-/** The largest chunk, at most `wanted`, whose plan fits the budget. */
+/**
+ * Kernels of the WASM device add in another order for fewer than eight images, and for one or two that are left over of eights. In chunks of a multiple of four, from
+ * eight on, every image (and every row of every image) meets the same order: its bits depend neither on the chunk, nor on where it stands in it.
+ */
+const [LEAST, MULTIPLE] = [8, 4]
+
+/** The least such chunk for `n` images. */
+export const wholeChunk = (n: number): number => Math.max(LEAST, MULTIPLE * Math.ceil(n / MULTIPLE))
+
+/** The largest chunk, at most `wanted`, whose plan fits the budget; fewer than eight images only where eight do not fit. */
 const fitting = (wanted: number, budget: number, bytes: (n: number) => number): number => {
   let n = wanted
   for (;;) {
@@ -85,7 +100,8 @@ const fitting = (wanted: number, budget: number, bytes: (n: number) => number): 
     if (needed <= budget) return n
     if (n === 1) return raise({ kind: 'memory', needed, budget, what: 'bounding one image' })
     // Scratch grows linearly with the images, but for the share that does not depend on them.
-    n = Math.max(1, Math.min(n - 1, Math.floor((n * budget) / needed)))
+    const fewer = Math.max(1, Math.min(n - 1, Math.floor((n * budget) / needed)))
+    n = fewer > LEAST ? MULTIPLE * Math.floor(fewer / MULTIPLE) : n > LEAST ? LEAST : fewer
   }
 }
 
@@ -119,7 +135,7 @@ export const evaluator =
       const { stages, insight } = searchGraphs({ network, range, norm, attack, batch: n })
       return { judge, attacks: [...stages.map((x) => x.ascent), ...(insight === undefined ? [] : [insight])] }
     }
-    const wanted = Math.max(1, Math.floor(batchSize))
+    const wanted = wholeChunk(Math.floor(batchSize))
     const chunk = fitting(wanted, memory, (n) => {
       const { judge, attacks } = build(n)
       return Math.max(...[judge, ...attacks].map((f) => planBytes(backend, planFor(backend)(f.outputs, f.inputs))))
@@ -187,6 +203,7 @@ export const evaluator =
           doublesOf(epsilon).nearest,
           (part) => progress(Math.floor(n * (0.5 + 0.5 * part))),
         )
+        const bounded = Uint8Array.from(result.verified)
         result.correct.forEach((right, i) => {
           result.robust[i] = Number(right === 1 && outcomes?.get(i)?.point === undefined)
           refuted += Number(result.verified[i] === 1 && result.robust[i] === 0)
@@ -200,6 +217,8 @@ export const evaluator =
             none: [...outcomes.values()].filter((o) => o.gradient === 'none').length,
           },
           strongest: outcomes && Array.from({ length: n }, (_, i) => outcomes.get(i)?.strongest),
+          gradients: outcomes && Array.from({ length: n }, (_, i) => outcomes.get(i)?.gradient),
+          bounded,
           verified: result.verified,
           refuted,
           naturalLoss: naturalLoss / n,

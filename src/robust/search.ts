@@ -127,6 +127,8 @@ export interface Quarry {
   readonly indices: readonly number[]
   readonly pixels: (indices: ArrayLike<number>) => Float32Array
   readonly labels: (indices: ArrayLike<number>) => Float32Array
+  /** What the random starts of an image are keyed by. Default: its index. */
+  readonly numberOf?: (index: number) => number
 }
 
 /** What came of an image. */
@@ -157,6 +159,8 @@ export interface Search {
 /** An image under attack, and where the attack stands. */
 interface Prey {
   readonly image: number
+  /** What its random starts are keyed by. */
+  readonly number: number
   readonly label: number
   readonly pixels: Float32Array
   point: Float32Array
@@ -221,6 +225,7 @@ export const search =
           const [label] = quarry.labels([image])
           return {
             image,
+            number: quarry.numberOf?.(image) ?? image,
             label,
             pixels,
             point: pixels,
@@ -294,7 +299,11 @@ export const search =
                   p.point =
                     r === 0 && stage.first === 'input'
                       ? p.pixels
-                      : randomStart(p.pixels, epsilon, uniform(fold(fold(keyOf(attack.seed), r), p.image), size, -1, 1))
+                      : randomStart(
+                          p.pixels,
+                          epsilon,
+                          uniform(fold(fold(keyOf(attack.seed), r), p.number), size, -1, 1),
+                        )
                 if (stage.kind === 'interval')
                   for (let round = 0; round < roundsOf(r) && some.length > 0; round++) {
                     some = await ascend(one, some, goal)

@@ -9,8 +9,9 @@ import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import { constant } from '../ops/index.ts'
 import { type Bounder, symbolic } from '../robust/bounds.ts'
-import { type AttackOptions, evaluator, rates, type Verdicts } from '../robust/metric.ts'
+import { type AttackOptions, evaluator, type Images, rates, type Verdicts } from '../robust/metric.ts'
 import type { Range } from '../robust/perturbation.ts'
+import type { Gradient } from '../robust/search.ts'
 import { decider, type Verdict } from '../verify/branch-and-bound.ts'
 import { robustness } from '../verify/robustness.ts'
 import { DEFAULT_MEMORY, imagesOf, PIXELS } from './fit.ts'
@@ -48,28 +49,85 @@ export interface Verified extends Verdicts {
   readonly decided?: Readonly<Record<Verdict, number>>
 }
 
-/** The verdicts of the attack and the method. */
-const bounded = async (
+/** What is asked of some images of a set, by their numbers in it. */
+type Asked = VerifyOptions & { readonly images: readonly number[] }
+
+/** Some images of a set; random starts are keyed by their numbers in the set, so that they do not depend on which others come along. */
+const some = (data: Dataset, numbers: readonly number[]): Images => {
+  const all = imagesOf(data)
+  const those = (indices: ArrayLike<number>) => Array.from(indices, (i) => numbers[i])
+  return {
+    count: numbers.length,
+    pixels: (indices) => all.pixels(those(indices)),
+    labels: (indices) => all.labels(those(indices)),
+    numberOf: (index) => numbers[index],
+  }
+}
+
+/** Asks the attack and the method about images; `close` frees what that takes. */
+const bounder = async (
   backend: Backend,
-  { network, parameters, data, epsilon, method = symbolic, attack, progress, ...rest }: VerifyOptions,
-): Promise<Verdicts> => {
+  { network, parameters, data, images, epsilon, method = symbolic, attack, ...rest }: Asked,
+): Promise<{
+  readonly chunk: number
+  readonly of: (numbers: readonly number[], progress?: (done: number) => void | Promise<void>) => Promise<Verdicts>
+  readonly close: () => void
+}> => {
   const { norm = 'linf', range = PIXELS, batchSize = 100, memory = DEFAULT_MEMORY, rounding } = rest
   const { region, close } = openRegion(backend)
   try {
     const buffers = Object.fromEntries(Object.keys(network.parameters).map((k) => [k, region.from(parameters[k])]))
-    // A chunk is filled up with repeated images: no larger than there are images to ask about.
-    const chunk = Math.max(1, Math.min(batchSize, data.count))
-    const judge = await evaluator(region)({
-      network,
-      range,
-      method,
-      norm,
-      attack,
-      batchSize: chunk,
-      memory,
-      rounding,
-    })
-    return await judge.run(buffers, imagesOf(data), epsilon, (done) => progress?.(done, data.count, 'evaluating'))
+    // A chunk is filled up with repeated images: no larger than there are images to ask about, and all of about one size.
+    const chunks = Math.max(1, Math.ceil(images.length / batchSize))
+    const wanted = Math.max(1, Math.min(batchSize, Math.ceil(images.length / chunks)))
+    const questions = { network, range, method, norm, attack, batchSize: wanted, memory, rounding }
+    const judge = await evaluator(region)(questions)
+    return {
+      chunk: judge.chunk,
+      of: (numbers, progress) => judge.run(buffers, some(data, numbers), epsilon, progress),
+      close,
+    }
+  } catch (cause) {
+    close()
+    throw cause
+  }
+}
+
+/** Decides images by branch and bound. */
+const completer = async (
+  backend: Backend,
+  { network, parameters, data, epsilon, range = PIXELS, rounding = 'none', complete, memory }: VerifyOptions,
+): Promise<{ readonly decide: (image: number) => Promise<Verdict>; readonly close: () => void }> => {
+  const { classes, input } = network
+  const named = Object.entries(network.parameters).map(([k, { shape }]) => [k, constant(parameters[k], shape)])
+  const subject = { network: network.apply(Object.fromEntries(named)), input, outputs: classes }
+  const extent = { constraints: 1, conjunctions: classes - 1 }
+  const { decide, close } = await decider(subject, extent, { rounding, ...(memory && { memory }) })(backend)
+  const { pixels, labels } = imagesOf(data)
+  return {
+    decide: async (i) =>
+      (await decide(robustness(pixels([i]), labels([i])[0], classes, epsilon, range), { timeout: complete })).verdict,
+    close,
+  }
+}
+
+/** Branch and bound splits boxes. */
+const completable = ({ complete, norm = 'linf' }: VerifyOptions): void => {
+  if (complete !== undefined && norm !== 'linf')
+    raise({ kind: 'unsupported', what: `branch and bound in ${norm} balls`, reason: 'it splits boxes' })
+}
+
+/** Whether an image is left to branch and bound: correct, not broken, not verified. */
+const isOpen = ({ robust, correct, verified }: Pick<Verdicts, 'robust' | 'correct' | 'verified'>, i: number): boolean =>
+  (robust ?? correct)[i] === 1 && verified[i] === 0
+
+/** The verdicts of the attack and the method. */
+const bounded = async (backend: Backend, options: VerifyOptions): Promise<Verdicts> => {
+  const { data, progress } = options
+  const images = Array.from({ length: data.count }, (_, i) => i)
+  const { of, close } = await bounder(backend, { ...options, images })
+  try {
+    return await of(images, (done) => progress?.(done, data.count, 'evaluating'))
   } finally {
     close()
   }
@@ -78,24 +136,17 @@ const bounded = async (
 /** Decides the images that are correct, not broken, and not verified. */
 const completed = async (
   backend: Backend,
-  { network, parameters, data, epsilon, range = PIXELS, rounding = 'none', ...rest }: VerifyOptions,
+  options: VerifyOptions,
   verdicts: Verdicts,
 ): Promise<Pick<Required<Verified>, 'robust' | 'verified' | 'decided'>> => {
-  const { complete: timeout, memory, progress } = rest
-  const { classes, input } = network
-  const named = Object.entries(network.parameters).map(([k, { shape }]) => [k, constant(parameters[k], shape)])
-  const subject = { network: network.apply(Object.fromEntries(named)), input, outputs: classes }
-  const extent = { constraints: 1, conjunctions: classes - 1 }
   const [robust, verified] = [verdicts.robust && Uint8Array.from(verdicts.robust), Uint8Array.from(verdicts.verified)]
   const decided: Record<Verdict, number> = { unsat: 0, sat: 0, unknown: 0, timeout: 0 }
-  const open = [...verified.keys()].filter((i) => (robust ?? verdicts.correct)[i] === 1 && verified[i] === 0)
-  const { decide, close } = await decider(subject, extent, { rounding, ...(memory && { memory }) })(backend)
+  const open = [...verified.keys()].filter((i) => isOpen(verdicts, i))
+  const { decide, close } = await completer(backend, options)
   try {
-    const images = imagesOf(data)
     for (const [done, i] of open.entries()) {
-      await progress?.(done, open.length, 'deciding')
-      const property = robustness(images.pixels([i]), images.labels([i])[0], classes, epsilon, range)
-      const { verdict } = await decide(property, { timeout })
+      await options.progress?.(done, open.length, 'deciding')
+      const verdict = await decide(i)
       decided[verdict]++
       if (verdict === 'unsat') verified[i] = 1
       if (verdict === 'sat' && robust !== undefined) robust[i] = 0
@@ -114,9 +165,85 @@ const completed = async (
 export const verify =
   (options: VerifyOptions) =>
   async (backend: Backend): Promise<Verified> => {
-    if (options.complete !== undefined && (options.norm ?? 'linf') !== 'linf')
-      raise({ kind: 'unsupported', what: `branch and bound in ${options.norm} balls`, reason: 'it splits boxes' })
+    completable(options)
     const verdicts = await bounded(backend, options)
     const all = { ...verdicts, ...(options.complete === undefined ? {} : await completed(backend, options, verdicts)) }
     return { ...all, ...rates(all) }
+  }
+
+/** All that is found about one image, as plain data; 1 is yes. */
+export interface ImageVerdict {
+  /** Its number in the data set, from 0. */
+  readonly image: number
+  readonly label: number
+  readonly correct: 0 | 1
+  /** Correct, and broken neither by the attack nor by branch and bound; null without an attack. */
+  readonly robust: 0 | 1 | null
+  readonly verified: 0 | 1
+  /** Whether the bounds of the method claim it, whatever the attack found. */
+  readonly bounded: 0 | 1
+  /** The least lower bound of a margin; null where it is NaN or infinite. */
+  readonly margin: number | null
+  /** The search of the attack that broke it or came closest, and whose gradient it went by; null where it was not attacked. */
+  readonly strongest: string | null
+  readonly gradient: Gradient | null
+  /** What branch and bound found; null where it was not asked. */
+  readonly decided: Verdict | null
+}
+
+const bit = (x: number): 0 | 1 => (x === 1 ? 1 : 0)
+
+const verdictOf = (v: Verdicts, at: number, image: number, data: Dataset): ImageVerdict => {
+  const rows = v.margins.length / v.correct.length
+  const margin = v.margins
+    .subarray(at * rows, (at + 1) * rows)
+    .reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
+  return {
+    image,
+    label: data.labels[image],
+    correct: bit(v.correct[at]),
+    robust: v.robust === undefined ? null : bit(v.robust[at]),
+    verified: bit(v.verified[at]),
+    bounded: bit(v.bounded[at]),
+    margin: Number.isFinite(margin) ? margin : null,
+    strongest: v.strongest?.[at] ?? null,
+    gradient: v.gradients?.[at] ?? null,
+    decided: null,
+  }
+}
+
+/**
+ * `verify` image by image, for those of these numbers: yields the verdicts as they are final, some at once, those that branch and bound decides last. An image has the
+ * same verdict whichever others are asked about, but for what a limit of time decides.
+ */
+export const verifyEach = (options: Asked) =>
+  async function* (backend: Backend): AsyncGenerator<readonly ImageVerdict[], void, undefined> {
+    completable(options)
+    const { data, images, complete, progress } = options
+    const open: ImageVerdict[] = []
+    const { of, chunk, close } = await bounder(backend, options)
+    try {
+      for (let at = 0; at < images.length; at += chunk) {
+        const part = images.slice(at, at + chunk)
+        const verdicts = await of(part, (done) => progress?.(at + done, images.length, 'evaluating'))
+        const each = part.map((image, i) => verdictOf(verdicts, i, image, data))
+        const isLeft = each.map((_, i) => complete !== undefined && isOpen(verdicts, i))
+        open.push(...each.filter((_, i) => isLeft[i]))
+        yield each.filter((_, i) => !isLeft[i])
+      }
+    } finally {
+      close()
+    }
+    if (open.length === 0) return
+    const deciding = await completer(backend, options)
+    try {
+      for (const [done, one] of open.entries()) {
+        await progress?.(done, open.length, 'deciding')
+        const decided = await deciding.decide(one.image)
+        const robust = decided === 'sat' && one.robust !== null ? 0 : one.robust
+        yield [{ ...one, decided, robust, verified: decided === 'unsat' ? 1 : 0 }]
+      }
+    } finally {
+      deciding.close()
+    }
   }

@@ -18,6 +18,7 @@ import {
   type Questions,
   rates,
   type Verdicts,
+  wholeChunk,
 } from '../../src/robust/metric.ts'
 import { ball } from '../../src/robust/perturbation.ts'
 import { margins } from '../../src/robust/specification.ts'
@@ -163,10 +164,16 @@ const neededFor = async (memory: number): Promise<number> => {
 
 test('the memory budget decides the chunk and nothing else', async () => {
   const whole = await judge(simd, { batchSize: COUNT }, 0.03)
-  assert.is(whole.chunk, COUNT)
+  assert.is(whole.chunk, wholeChunk(COUNT))
   assert.equal((await judge(simd, { batchSize: COUNT, attack: undefined }, 0.03)).seen, [COUNT])
+  // In whole chunks every bit is the same.
+  for (const batchSize of [1, 9, 13, 16]) {
+    const v = await judge(simd, { batchSize }, 0.03)
+    assert.is(v.chunk, wholeChunk(batchSize))
+    assert.equal([v.margins, v.robust, v.strongest], [whole.margins, whole.robust, whole.strongest], `${batchSize}`)
+  }
   const least = await neededFor(1)
-  for (const over of [{ batchSize: 1 }, { batchSize: 7 }, { batchSize: 100, memory: 4 * least }, { memory: least }]) {
+  for (const over of [{ batchSize: 7 }, { batchSize: 100, memory: 4 * least }, { memory: least }]) {
     const v = await judge(simd, over, 0.03)
     assert.ok(v.chunk < COUNT, `${v.chunk}`)
     assert.is(v.seen[v.seen.length - 1], COUNT)
