@@ -236,7 +236,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
               if (o.output !== undefined) {
                 const part = o.shard ?? { index: 1, of: 1 }
                 const manifest = await manifestOf(
-                  { file: MODEL, bytes, source: o.data ?? DIGITS, data, shard: part },
+                  { file: MODEL, bytes, source: o.data ?? all.source, data, shard: part },
                   { ...o, attack, method: method.name, rounding, ...ball },
                   device,
                 )
