@@ -1,10 +1,11 @@
+import { join } from 'node:path'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { reference } from '../backend/reference.ts'
 import { type Epsilon, readEpsilon } from '../core/epsilon.ts'
 import { fileError, raise, usage } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
-import { type Dataset, hashOf, labelsOf, select } from '../data/dataset.ts'
-import { regularFiles } from '../data/files.ts'
+import { type Dataset, hashOf, labelsOf, pixels, select } from '../data/dataset.ts'
+import { files, regularFiles } from '../data/files.ts'
 import { unpacked } from '../data/gzip.ts'
 import { decodeModel, type SavedModel } from '../format/model.ts'
 import { Refused } from '../proof/exact.ts'
@@ -27,7 +28,7 @@ const options = {
   property: { flags: '--property <FILE>', about: 'the VNN-LIB file that a proof is about', read: text },
   data: {
     flags: '--data <digits|FOLDER>',
-    about: 'the images, if they are elsewhere than the certificate says',
+    about: 'the images, if they are elsewhere than the certificate says; those that a folder of proofs is about',
     read: text,
   },
   batchSize: {
@@ -100,6 +101,65 @@ const isProof = (bytes: Uint8Array): boolean =>
   (bytes[0] === 0x1f && bytes[1] === 0x8b) ||
   new TextDecoder().decode(bytes.subarray(0, 40)).startsWith('{"format":"mixtrain-proof"')
 
+/** What an image claim is about, as one text. */
+const claimText = (pixels: string, label: number): string => `${label} ${pixels}`
+
+/** The images of a data set as claims have them. */
+const claimable = (data: Dataset): ReadonlySet<string> =>
+  new Set(
+    Array.from(data.labels, (label, i) => claimText(Buffer.from(pixels(data, [i]).buffer).toString('hex'), label)),
+  )
+
+/** Replays the proofs of a folder, one after the other; the first that does not hold ends it. */
+const checkFolder = async (
+  folder: string,
+  names: readonly string[],
+  o: { readonly model: string | undefined; readonly data: string | undefined; readonly json: boolean },
+  shell: Shell,
+): Promise<void> => {
+  const begun = performance.now()
+  const proofs = names.filter((name) => name.endsWith('.proof.gz'))
+  if (proofs.length === 0)
+    return raise(
+      fileError(folder, 'expected a regular file or a folder with proofs (*.proof.gz), found a folder without'),
+    )
+  if (o.model === undefined) return raise(usage('proofs are checked against their network: add --model FILE'))
+  const network = await get(forModels.read(o.model))
+  const test = o.data === undefined ? undefined : (await get(loadData(sourceOf(o.data), forData))).test
+  const known = test && claimable(test)
+  const images = new Set<string>()
+  const claims = new Set<string>()
+  let leaves = 0
+  for (const [done, name] of proofs.entries()) {
+    await shell.progress('replaying', done, proofs.length)
+    const path = join(folder, name)
+    const { header, ...found } = await check(await get(regularFiles(MAX_BYTES).read(path)), { network }).catch(
+      (e: unknown) => (e instanceof Refused ? raise(fileError(path, e.message, 'proof')) : Promise.reject(e)),
+    )
+    const { claim, semantics } = header
+    if (claim.kind !== 'image') return raise(fileError(path, 'it is about a property, not about an image', 'claim'))
+    const image = claimText(claim.pixels, claim.label)
+    if (known !== undefined && !known.has(image))
+      return raise(fileError(path, `it is about an image that ${test?.name} does not have`, 'claim'))
+    images.add(image)
+    claims.add(`epsilon ${claim.epsilon} in [${claim.range.join(', ')}], ${semantics}`)
+    leaves += found.leaves
+  }
+  shell.clear()
+  const seconds = (performance.now() - begun) / 1000
+  const about = { valid: true, proofs: proofs.length, images: images.size, claims: [...claims], leaves, seconds }
+  if (o.json) return shell.print(json({ ...about, count: test?.count ?? null }))
+  shell.print(
+    table([
+      ['valid', `${proofs.length} proofs, in exact arithmetic`],
+      ['images', test === undefined ? `${images.size}` : `${images.size} of the ${test.count} of ${test.name}`],
+      ...[...claims].map((claim, i) => [i === 0 ? 'claims' : '', claim]),
+      ['leaves', `${leaves}`],
+      ['time', `${seconds.toFixed(1)} s`],
+    ]),
+  )
+}
+
 /** Replays a proof. No file is opened but those that the command line names. */
 const checkProof = async (
   path: string,
@@ -133,18 +193,24 @@ export const checkCommand: Command<typeof options, 'CERTIFICATE'> = {
   name: 'check',
   summary: 'prove a certificate again, or replay a proof',
   description:
-    'Proves every margin that a certificate states, from the model and the images alone, by the float64 reference backend, whatever device made the certificate. A certificate that was edited, another model and other images are refused with exit code 1, as is a margin that the bounds computed here do not reach. A proof that verify --proof wrote is replayed in exact arithmetic by code that shares nothing with the search, against the files that are named.',
-  takes: { CERTIFICATE: 'a file that evaluate --certificate or verify --proof wrote' },
+    'Proves every margin that a certificate states, from the model and the images alone, by the float64 reference backend, whatever device made the certificate. A certificate that was edited, another model and other images are refused with exit code 1, as is a margin that the bounds computed here do not reach. A proof that verify --proof or evaluate --proof wrote is replayed in exact arithmetic by code that shares nothing with the search, against the files that are named.',
+  takes: {
+    CERTIFICATE: 'a file that evaluate --certificate or verify --proof wrote, or the folder of evaluate --proof',
+  },
   options,
   examples: [
     'mixtrain check certificate.json',
     'mixtrain check proof.gz --model network.onnx --property property.vnnlib',
+    'mixtrain check proofs/ --model model.onnx --data mnist/',
     'mixtrain check certificate.json --model elsewhere/model.safetensors --data mnist/ --json',
   ],
   run: ({ CERTIFICATE: path }, o, shell) =>
     attempt(() =>
       shell.interruptible(async () => {
         const begun = performance.now()
+        const names = await files.list(path)()
+        if (names._tag === 'Right')
+          return checkFolder(path, names.right, { model: o.model, data: o.data, json: o.json === true }, shell)
         const bytes = await get(regularFiles(MAX_BYTES).read(path))
         if (isProof(bytes))
           return checkProof(path, bytes, { model: o.model, property: o.property, json: o.json === true }, shell)

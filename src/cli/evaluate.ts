@@ -1,13 +1,14 @@
+import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { doublesOf } from '../core/epsilon.ts'
-import { type MixtrainError, raise, usage } from '../core/error.ts'
+import { doublesOf, type Epsilon } from '../core/epsilon.ts'
+import { fileError, type MixtrainError, raise, usage } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
-import type { Rounding } from '../core/rounding.ts'
+import type { Rounding, Semantics } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
-import { hashOf, take } from '../data/dataset.ts'
-import { files, writeAtomic } from '../data/files.ts'
+import { type Dataset, hashOf, pixels, take } from '../data/dataset.ts'
+import { files, makeDirectory, writeAtomic } from '../data/files.ts'
 import { unpacked } from '../data/gzip.ts'
 import { decodeModel } from '../format/model.ts'
 import type { MethodName } from '../robust/bounds.ts'
@@ -15,7 +16,8 @@ import { type Certificate, claimsOf, encodeCertificate, MAX_BYTES } from '../rob
 import { type AttackName, type AttackOptions, attackNames, type TargetLoss, targetLosses } from '../robust/search.ts'
 import { PIXELS } from '../train/fit.ts'
 import { pgdAttack } from '../train/recipe.ts'
-import { verify } from '../train/verify.ts'
+import { type Verified, verify } from '../train/verify.ts'
+import { imageProver, orRefusal } from '../verify/image-proof.ts'
 import type { Command } from './command.ts'
 import { bytesOf, dataFor, matching, overlapNote, withDevice } from './open.ts'
 import {
@@ -39,7 +41,7 @@ import {
 } from './options.ts'
 import { manifestOf, recorded, recordsReport, recordsTable } from './records.ts'
 import { gradientNotes, json, reportOf, reportTable } from './report.ts'
-import { attempt, get } from './shell.ts'
+import { attempt, get, type Shell } from './shell.ts'
 import { VERSION } from './version.ts'
 
 const options = {
@@ -89,6 +91,12 @@ const options = {
     about: 'write a certificate of the verified images, which check proves again; rounds outward',
     read: text,
   },
+  proof: {
+    flags: '--proof <DIR>',
+    about:
+      'write a proof of each verified image into this folder, which check replays in exact arithmetic; the model is an ONNX file; rounds outward',
+    read: text,
+  },
   output: {
     flags: '--output <DIR>',
     about: 'write a record of each image into this folder as it is decided; a call that is repeated goes on there',
@@ -131,11 +139,23 @@ const attackOf = (asked: Asked): E.Either<MixtrainError, AttackOptions | undefin
 
 /** Whether a certificate was asked for that cannot be. */
 const certifiable = (
-  { certificate, complete }: { readonly certificate: string | undefined; readonly complete: number | undefined },
+  {
+    certificate,
+    complete,
+    proof,
+  }: {
+    readonly certificate: string | undefined
+    readonly complete: number | undefined
+    readonly proof: string | undefined
+  },
   rounding: Rounding,
   norm: Norm,
   method: MethodName,
 ): E.Either<MixtrainError, void> => {
+  if (proof !== undefined && rounding === 'none')
+    return E.left(usage('a proof is found where bounds round outward: leave --rounding none out'))
+  if (proof !== undefined && norm !== 'linf')
+    return E.left(usage(`a proof is about the linf ball: leave --norm ${norm} out`))
   if (certificate === undefined) return E.right(undefined)
   if (rounding === 'none') return E.left(usage('a certificate rounds outward: leave --rounding none out'))
   if (norm !== 'linf') return E.left(usage(`a certificate is about the linf ball: leave --norm ${norm} out`))
@@ -151,15 +171,17 @@ const recordable = ({
   output,
   shard,
   certificate,
+  proof,
 }: {
   readonly output: string | undefined
   readonly shard: Shard | undefined
   readonly certificate: string | undefined
+  readonly proof: string | undefined
 }): E.Either<MixtrainError, void> =>
   shard !== undefined && output === undefined
     ? E.left(usage('--shard writes records that are merged later: add --output DIR, the same folder for all shards'))
-    : output !== undefined && certificate !== undefined
-      ? E.left(usage('records are no certificate: leave --output or --certificate out'))
+    : output !== undefined && (certificate !== undefined || proof !== undefined)
+      ? E.left(usage('records are neither certificate nor proof: leave --output or the other out'))
       : E.right(undefined)
 
 /** Branch and bound splits boxes, and GPUs round in their own ways: as for `verify`, auto is wasm. */
@@ -173,6 +195,54 @@ const completable = ({
   complete === undefined || norm === undefined || norm === 'linf'
     ? E.right(undefined)
     : E.left(usage(`--complete splits the boxes of the linf ball: leave --norm ${norm} out`))
+
+type Prover = Awaited<ReturnType<typeof imageProver>>
+
+const proverOf = async (path: string, bytes: Uint8Array, semantics: Semantics): Promise<Prover> => {
+  const prover = await orRefusal(() => imageProver(bytes, semantics))
+  return 'refused' in prover
+    ? raise(
+        fileError(path, `${prover.refused}; a proof is about an ONNX file, such as the model.onnx of a run`, '--proof'),
+      )
+    : prover
+}
+
+/** Writes `image-NUMBER.proof.gz` for each verified image. @returns what to say of those without a proof */
+const writeProofs = async (
+  folder: string,
+  prover: Prover,
+  {
+    data,
+    verified: { verified, trees },
+    epsilon,
+  }: { readonly data: Dataset; readonly verified: Verified; readonly epsilon: Epsilon },
+  shell: Shell,
+): Promise<string | undefined> => {
+  await get(makeDirectory(folder))
+  const images = [...verified.keys()].filter((i) => verified[i] === 1)
+  const failed: string[] = []
+  let total = 0
+  for (const [done, i] of images.entries()) {
+    await shell.progress('proving', done, images.length)
+    const claim = {
+      pixels: pixels(data, [i]),
+      label: data.labels[i],
+      epsilon: epsilon.written,
+      range: [`${PIXELS[0]}`, `${PIXELS[1]}`] as const,
+    }
+    const proof = await orRefusal(() => prover(claim, trees?.get(i)))
+    if ('refused' in proof) failed.push(`image ${i}: ${proof.refused}`)
+    else {
+      total += proof.length
+      await get(writeAtomic(join(folder, `image-${i}.proof.gz`), proof))
+    }
+  }
+  shell.clear()
+  shell.note(`${images.length - failed.length} verified images are proved in ${folder}, ${total} bytes`)
+  return failed.length === 0
+    ? undefined
+    : `${failed.length} of ${images.length} verified images have no proof (${failed.slice(0, 3).join('; ')})`
+}
 
 /** `mixtrain evaluate`: ACC, ERA and VRA of a model on test images. */
 export const evaluateCommand: Command<typeof options, 'MODEL'> = {
@@ -190,6 +260,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
     'mixtrain evaluate model.onnx --epsilon 1.5 --norm l2 --method intersect --attack pgd',
     'mixtrain evaluate model.onnx --data mnist/ --epsilon 0.1 --attack pgd --complete 10 --rounding outward',
     'mixtrain evaluate model.onnx --epsilon 8/255 --certificate certificate.json --semantics deployed',
+    'mixtrain evaluate model.onnx --data mnist/ --epsilon 0.1 --limit 100 --complete 10 --proof proofs/',
   ],
   run: ({ MODEL }, o, shell) => {
     return pipe(
@@ -197,7 +268,9 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
       TE.bind('ball', () => TE.fromEither(ballOf('evaluate', o))),
       TE.bind('method', () => TE.fromEither(boundOf(o))),
       TE.bind('attack', () => TE.fromEither(attackOf(o))),
-      TE.bind('rounding', () => TE.fromEither(roundingOf(o, o.certificate === undefined ? 'none' : 'outward'))),
+      TE.bind('rounding', () =>
+        TE.fromEither(roundingOf(o, o.certificate === undefined && o.proof === undefined ? 'none' : 'outward')),
+      ),
       TE.chainFirst(({ rounding, ball, method }) => TE.fromEither(certifiable(o, rounding, ball.norm, method.name))),
       TE.chainFirst(() => TE.fromEither(completable(o))),
       TE.chainFirst(() => TE.fromEither(recordable(o))),
@@ -219,6 +292,9 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
             shell.interruptible(async () => {
               for (const note of [model.note, overlap]) if (note !== undefined) shell.note(note)
               const data = o.limit === undefined ? test : take(o.limit)(test)
+              const semantics = rounding === 'none' ? 'real' : rounding.outward
+              // What the checker does not read is refused before anything is computed.
+              const prover = o.proof === undefined ? undefined : await proverOf(MODEL, bytes, semantics)
               const begun = performance.now()
               const asked = {
                 ...model,
@@ -229,6 +305,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 rounding,
                 attack,
                 complete: o.complete,
+                trace: prover !== undefined,
                 ...(o.batchSize === undefined ? {} : { batchSize: o.batchSize }),
                 ...bytesOf(o.memory),
                 progress: (done: number, total: number, what: string) => shell.progress(what, done, total),
@@ -291,7 +368,12 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 await get(writeAtomic(o.certificate, written))
                 shell.note(`${certificate.images.length} verified images are certified in ${o.certificate}`)
               }
+              const unproved =
+                prover === undefined || o.proof === undefined
+                  ? undefined
+                  : await writeProofs(o.proof, prover, { data, verified, epsilon: ball.epsilon }, shell)
               shell.print(o.json ? json(report) : reportTable(report, `${data.name}, test images`, device))
+              if (unproved !== undefined) raise(usage(unproved))
             }),
           ),
         ),

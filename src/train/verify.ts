@@ -12,8 +12,9 @@ import { type Bounder, symbolic } from '../robust/bounds.ts'
 import { type AttackOptions, evaluator, type Images, rates, type Verdicts } from '../robust/metric.ts'
 import type { Range } from '../robust/perturbation.ts'
 import type { Gradient } from '../robust/search.ts'
-import { decider, type Verdict } from '../verify/branch-and-bound.ts'
+import { decider, type Verdict, type Verification } from '../verify/branch-and-bound.ts'
 import { robustness } from '../verify/robustness.ts'
+import type { SearchTree } from '../verify/trace.ts'
 import { DEFAULT_MEMORY, imagesOf, PIXELS } from './fit.ts'
 
 export interface VerifyOptions {
@@ -33,6 +34,8 @@ export interface VerifyOptions {
   readonly rounding?: Rounding | undefined
   /** Seconds of branch and bound for each image that the method leaves open; l-inf only. Default: none. */
   readonly complete?: number | undefined
+  /** Whether what branch and bound did is kept, as hints for proofs. Default: false. */
+  readonly trace?: boolean | undefined
   readonly batchSize?: number
   /** Scratch bytes that one run may take. */
   readonly memory?: number
@@ -47,6 +50,8 @@ export interface Verified extends Verdicts {
   readonly vra: number
   /** How many images branch and bound decided, by verdict; absent where it was not asked for. */
   readonly decided?: Readonly<Record<Verdict, number>>
+  /** By image, what branch and bound did, where that was asked for. */
+  readonly trees?: ReadonlyMap<number, readonly SearchTree[]>
 }
 
 /** What is asked of some images of a set, by their numbers in it. */
@@ -96,17 +101,26 @@ const bounder = async (
 /** Decides images by branch and bound. */
 const completer = async (
   backend: Backend,
-  { network, parameters, data, epsilon, range = PIXELS, rounding = 'none', complete, memory }: VerifyOptions,
-): Promise<{ readonly decide: (image: number) => Promise<Verdict>; readonly close: () => void }> => {
+  {
+    network,
+    parameters,
+    data,
+    epsilon,
+    range = PIXELS,
+    rounding = 'none',
+    complete,
+    memory,
+    trace = false,
+  }: VerifyOptions,
+): Promise<{ readonly decide: (image: number) => Promise<Verification>; readonly close: () => void }> => {
   const { classes, input } = network
   const named = Object.entries(network.parameters).map(([k, { shape }]) => [k, constant(parameters[k], shape)])
   const subject = { network: network.apply(Object.fromEntries(named)), input, outputs: classes }
   const extent = { constraints: 1, conjunctions: classes - 1 }
-  const { decide, close } = await decider(subject, extent, { rounding, ...(memory && { memory }) })(backend)
+  const { decide, close } = await decider(subject, extent, { rounding, trace, ...(memory && { memory }) })(backend)
   const { pixels, labels } = imagesOf(data)
   return {
-    decide: async (i) =>
-      (await decide(robustness(pixels([i]), labels([i])[0], classes, epsilon, range), { timeout: complete })).verdict,
+    decide: (i) => decide(robustness(pixels([i]), labels([i])[0], classes, epsilon, range), { timeout: complete }),
     close,
   }
 }
@@ -138,23 +152,25 @@ const completed = async (
   backend: Backend,
   options: VerifyOptions,
   verdicts: Verdicts,
-): Promise<Pick<Required<Verified>, 'robust' | 'verified' | 'decided'>> => {
+): Promise<Pick<Required<Verified>, 'robust' | 'verified' | 'decided' | 'trees'>> => {
   const [robust, verified] = [verdicts.robust && Uint8Array.from(verdicts.robust), Uint8Array.from(verdicts.verified)]
   const decided: Record<Verdict, number> = { unsat: 0, sat: 0, unknown: 0, timeout: 0 }
+  const kept = new Map<number, readonly SearchTree[]>()
   const open = [...verified.keys()].filter((i) => isOpen(verdicts, i))
   const { decide, close } = await completer(backend, options)
   try {
     for (const [done, i] of open.entries()) {
       await options.progress?.(done, open.length, 'deciding')
-      const verdict = await decide(i)
+      const { verdict, trees } = await decide(i)
       decided[verdict]++
+      if (trees !== undefined) kept.set(i, trees)
       if (verdict === 'unsat') verified[i] = 1
       if (verdict === 'sat' && robust !== undefined) robust[i] = 0
     }
   } finally {
     close()
   }
-  return { robust, verified, decided }
+  return { robust, verified, decided, trees: kept }
 }
 
 /**
@@ -239,7 +255,7 @@ export const verifyEach = (options: Asked) =>
     try {
       for (const [done, one] of open.entries()) {
         await progress?.(done, open.length, 'deciding')
-        const decided = await deciding.decide(one.image)
+        const { verdict: decided } = await deciding.decide(one.image)
         const robust = decided === 'sat' && one.robust !== null ? 0 : one.robust
         yield [{ ...one, decided, robust, verified: decided === 'unsat' ? 1 : 0 }]
       }

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync, gzipSync } from 'node:zlib'
 import { test } from 'uvu'
@@ -86,6 +86,39 @@ test(
     const proof = join(folder, 'proof.gz')
     await refused(['verify', network, holds, '--proof', proof], 2, 'the op Sigmoid')
     await refused(['verify', network, holds, '--proof', proof, '--rounding', 'none'], 2, '--proof', 'outward')
+  }),
+)
+
+test(
+  'every verified image has a proof, whose folder is checked as a whole; an edited one is refused',
+  inFolder(async (folder) => {
+    const run = join(folder, 'run')
+    const [model, proofs] = [join(run, 'model.onnx'), join(folder, 'proofs')]
+    await json(['train', '--limit', '600,20', '--epochs', '2', '--seed', '3', '--device', 'wasm', '--output', run])
+    const asked = ['evaluate', model, '--epsilon', '0.01', '--limit', '8']
+    const { count, vra } = await json([...asked, '--complete', '5', '--proof', proofs])
+    const names = readdirSync(proofs)
+    assert.is(names.length, Math.round(Number(count) * Number(vra)))
+    assert.ok(names.length > 1)
+    const about = await json(['check', proofs, '--model', model, '--data', 'digits'])
+    assert.is(about.valid, true)
+    assert.is(about.images, names.length)
+    assert.equal(about.claims, ['epsilon 0.01 in [0, 1], real'])
+    await refused(['check', proofs, '--model', join(run, 'model.safetensors')], 1, 'another network')
+    await refused([...asked, '--proof', proofs, '--rounding', 'none'], 2, 'round outward')
+    await refused(
+      ['evaluate', join(run, 'model.safetensors'), '--epsilon', '0.01', '--limit', '8', '--proof', proofs],
+      1,
+      'model.onnx of a run',
+    )
+    // The claim of one image with the pixels of another's file, a pixel or the radius changed.
+    const [first] = names
+    const text = gunzipSync(readFileSync(join(proofs, first))).toString()
+    const edited = (from: RegExp, to: string) => writeFileSync(join(proofs, first), gzipSync(text.replace(from, to)))
+    edited(/"pixels":"00000000/, '"pixels":"0000803f')
+    await refused(['check', proofs, '--model', model, '--data', 'digits'], 1, 'does not have')
+    edited(/"epsilon":"0.01"/, '"epsilon":"0.9"')
+    await refused(['check', proofs, '--model', model], 1, first)
   }),
 )
 
