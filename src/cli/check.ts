@@ -27,7 +27,7 @@ const options = {
   },
   property: { flags: '--property <FILE>', about: 'the VNN-LIB file that a proof is about', read: text },
   data: {
-    flags: '--data <digits|FOLDER>',
+    flags: '--data <digits|PATH>',
     about: 'the images, if they are elsewhere than the certificate says; those that a folder of proofs is about',
     read: text,
   },

@@ -11,12 +11,13 @@ import { digits } from '../data/digits.ts'
 import { exists, type FileReader, files } from '../data/files.ts'
 import { loadFolder } from '../data/folder.ts'
 import { unpacked } from '../data/gzip.ts'
+import { isTableFile, loadTableFile } from '../data/table-file.ts'
 import { decodeModel, type SavedModel } from '../format/model.ts'
 import { attempt, using } from './shell.ts'
 
 export const DIGITS = 'digits'
 
-/** What `--data` names: `digits`, or the absolute path of a folder. */
+/** What `--data` names: `digits`, or the absolute path of a folder or file. */
 export const sourceOf = (name: string | undefined): string =>
   name === undefined || name === DIGITS ? DIGITS : resolve(name)
 
@@ -31,10 +32,10 @@ export const loadData = (source: string, reader: FileReader = files): TE.TaskEit
           (): MixtrainError => ({
             kind: 'file',
             path: source,
-            message: `there is no such folder; the embedded images are called ${DIGITS}`,
+            message: `there is no such ${isTableFile(source) ? 'file' : 'folder'}; the embedded images are called ${DIGITS}`,
           }),
         ),
-        TE.chain(() => loadFolder(reader)(source)),
+        TE.chain(() => (isTableFile(source) ? loadTableFile(reader)(source) : loadFolder(reader)(source))),
       )
 
 /** The images that were asked for, or else those that the model names, or else the digits; and where they are. */

@@ -165,9 +165,9 @@ export const common = {
 } as const satisfies Options
 
 export const dataOption = {
-  flags: '--data <digits|FOLDER>',
+  flags: '--data <digits|PATH>',
   about:
-    'images: the embedded digits, or a folder with the official files of MNIST, Fashion-MNIST, CIFAR-10 (binary) or Tiny-ImageNet (default: those that the model was trained on, or digits)',
+    'images: the embedded digits, a folder with the official files of MNIST, Fashion-MNIST, CIFAR-10 (binary) or Tiny-ImageNet, or with train.csv and test.csv; or a table FILE.csv with a column of labels, or FILE.npz with x_train, y_train, x_test, y_test (default: those that the model was trained on, or digits)',
   read: text,
 }
 

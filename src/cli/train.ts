@@ -6,7 +6,7 @@ import { type Device, failureOf, successor } from '../backend/device.ts'
 import { type MixtrainError, show, usage } from '../core/error.ts'
 import type { Data } from '../data/dataset.ts'
 import { removeEmpty } from '../data/files.ts'
-import { encodeModel, encodeModelOnnx, type SavedModel } from '../format/model.ts'
+import { encodeModel, encodeModelOnnx, isDescribed, type SavedModel } from '../format/model.ts'
 import type { Logits } from '../loss/loss.ts'
 import { objectives } from '../loss/objective.ts'
 import { type Network, networks } from '../nn/networks.ts'
@@ -104,7 +104,7 @@ const conclude = async (run: Run, { state, history }: Checkpoint, shell: Shell):
     provenance: { epsilon, loss, seed, arithmetic, data: { source: settings.data, images: data.train.count } },
   }
   const save = write(folder.path)
-  if (Object.hasOwn(networks, network.name)) await get(save(FILES.model, encodeModel(model)))
+  if (isDescribed(network)) await get(save(FILES.model, encodeModel(model)))
   else shell.note(`There is no ${FILES.model}: the network comes from ONNX and has no description of its own`)
   const onnx = encodeModelOnnx(model)
   if (E.isRight(onnx)) await get(save(FILES.onnx, onnx.right))
@@ -123,7 +123,7 @@ const conclude = async (run: Run, { state, history }: Checkpoint, shell: Shell):
   const seconds = (performance.now() - start) / 1000
   const report = reportOf(
     {
-      model: join(folder.path, Object.hasOwn(networks, network.name) ? FILES.model : FILES.onnx),
+      model: join(folder.path, isDescribed(network) ? FILES.model : FILES.onnx),
       count: data.test.count,
       epsilon,
       attack: REPORT_ATTACK,

@@ -2,7 +2,7 @@ import { raise, usage } from '../core/error.ts'
 import { digest, digestOfPieces, hexadecimal, sha256 } from '../core/hash.ts'
 import type { Key } from '../core/key.ts'
 import * as K from '../core/key.ts'
-import { size } from '../core/shape.ts'
+import { type Shape, size } from '../core/shape.ts'
 import type { Normalisation } from '../nn/layers.ts'
 
 /** Random variants of an image that keep its class: moved by up to `crop` pixels, mirrored left to right. */
@@ -17,12 +17,12 @@ export interface Variants {
  */
 export interface Dataset {
   readonly name: string
-  /** [count, c, h, w], 0 .. 255 */
-  readonly inputs: Uint8Array
+  /** [count, ...shape]: bytes, 0 .. 255 for 0 .. 1, or numbers from 0 to 1 as they are */
+  readonly inputs: Uint8Array | Float32Array
   /** [count], 0 .. classes - 1 */
   readonly labels: Uint8Array | Uint16Array
-  /** [c, h, w] of one image */
-  readonly shape: readonly [number, number, number]
+  /** [c, h, w] of one image, [features] of a row of a table */
+  readonly shape: Shape
   readonly classes: number
   readonly count: number
   readonly licence?: string
@@ -47,6 +47,15 @@ export const dataset = (parts: Omit<Dataset, 'count'>): Dataset => {
   const expected = count * size(parts.shape)
   if (parts.inputs.length !== expected)
     raise(usage(`${parts.name}: ${count} images [${parts.shape}] need ${expected} pixels, not ${parts.inputs.length}`))
+  if (parts.inputs instanceof Float32Array) {
+    const outside = parts.inputs.findIndex((v) => !(v >= 0 && v <= 1))
+    if (outside >= 0)
+      raise(
+        usage(
+          `${parts.name}: input ${outside} is ${parts.inputs[outside]}, expected a number from 0 to 1 (fromArrays scales others)`,
+        ),
+      )
+  }
   const wrong = parts.labels.findIndex((label) => label >= parts.classes)
   if (wrong >= 0)
     raise(usage(`${parts.name}: image ${wrong} has label ${parts.labels[wrong]} of ${parts.classes} classes`))
@@ -80,7 +89,7 @@ export const select =
   (d: Dataset): Dataset => {
     const n = pixelsPerImage(d)
     const count = indices.length
-    const inputs = new Uint8Array(count * n)
+    const inputs = d.inputs instanceof Uint8Array ? new Uint8Array(count * n) : new Float32Array(count * n)
     const labels = d.labels instanceof Uint8Array ? new Uint8Array(count) : new Uint16Array(count)
     for (let i = 0; i < count; i++) {
       const at = inRange(d, indices[i])
@@ -93,15 +102,20 @@ export const select =
 const INTENSITY = Float32Array.from({ length: 256 }, (_, byte) => byte / 255)
 
 /**
- * Inputs of a network, [indices.length, c, h, w]: float32(pixel / 255). Raises a usage error for an index out of
+ * Inputs of a network, [indices.length, c, h, w]: float32(pixel / 255) of bytes, numbers as they are. Raises a usage error for an index out of
  * range.
  */
 export const pixels = (d: Dataset, indices: ArrayLike<number>): Float32Array => {
   const n = pixelsPerImage(d)
   const out = new Float32Array(indices.length * n)
+  const { inputs } = d
   for (let i = 0; i < indices.length; i++) {
     const at = inRange(d, indices[i]) * n
-    for (let j = 0; j < n; j++) out[i * n + j] = INTENSITY[d.inputs[at + j]]
+    if (inputs instanceof Float32Array) {
+      out.set(inputs.subarray(at, at + n), i * n)
+      continue
+    }
+    for (let j = 0; j < n; j++) out[i * n + j] = INTENSITY[inputs[at + j]]
   }
   return out
 }
@@ -137,6 +151,14 @@ export const split =
     return [select(order.subarray(0, count))(d), select(order.subarray(count))(d)]
   }
 
+/** Whether a shape is that of an image, [c, h, w] with more than one pixel: what may be moved and mirrored. */
+export const isImage = (shape: Shape): shape is readonly [number, number, number] =>
+  shape.length === 3 && shape[1] * shape[2] > 1
+
+/** The memory of inputs: bytes as they are, or float32, low byte first. */
+const bytesOf = ({ inputs }: Pick<Dataset, 'inputs'>): Uint8Array =>
+  inputs instanceof Uint8Array ? inputs : new Uint8Array(inputs.buffer, inputs.byteOffset, inputs.byteLength)
+
 /** FNV-1a of some bytes of an image, evenly spaced: equal images have equal ones. */
 const sketch = (bytes: Uint8Array, from: number, n: number): number => {
   const stride = Math.max(1, Math.floor(n / 256))
@@ -147,20 +169,21 @@ const sketch = (bytes: Uint8Array, from: number, n: number): number => {
 
 /** How many images of `a` are also in `b`, byte for byte, whatever their labels; 0 where their shapes differ. */
 export const sharedImages = (a: Dataset, b: Dataset): number => {
-  const n = pixelsPerImage(a)
-  if (n !== pixelsPerImage(b)) return 0
+  if (pixelsPerImage(a) !== pixelsPerImage(b) || a.inputs.BYTES_PER_ELEMENT !== b.inputs.BYTES_PER_ELEMENT) return 0
+  const n = pixelsPerImage(a) * a.inputs.BYTES_PER_ELEMENT
+  const [own, others] = [bytesOf(a), bytesOf(b)]
   const wanted = new Map<number, number[]>()
   for (let i = 0; i < a.count; i++) {
-    const key = sketch(a.inputs, i * n, n)
+    const key = sketch(own, i * n, n)
     wanted.set(key, [...(wanted.get(key) ?? []), i])
   }
   const found = new Set<number>()
   const equal = (i: number, j: number): boolean => {
-    for (let k = 0; k < n; k++) if (a.inputs[i * n + k] !== b.inputs[j * n + k]) return false
+    for (let k = 0; k < n; k++) if (own[i * n + k] !== others[j * n + k]) return false
     return true
   }
   for (let j = 0; j < b.count; j++)
-    for (const i of wanted.get(sketch(b.inputs, j * n, n)) ?? []) if (!found.has(i) && equal(i, j)) found.add(i)
+    for (const i of wanted.get(sketch(others, j * n, n)) ?? []) if (!found.has(i) && equal(i, j)) found.add(i)
   return found.size
 }
 
@@ -170,17 +193,18 @@ const labelBytes = (labels: Dataset['labels']): Uint8Array =>
 
 /** SHA-256 of all that training takes from the images of both sets: pixels, labels, shape, classes, normalisation, variants. */
 export const fingerprintOf = async ({ train, test }: Data): Promise<string> => {
-  const about = async ({ count, shape, classes, normalisation, variants, inputs, labels }: Dataset) =>
+  const about = async ({ count, shape, classes, normalisation, variants, labels, ...d }: Dataset) =>
     JSON.stringify([
       ...[count, shape, classes, normalisation?.mean, normalisation?.std, variants?.crop, variants?.mirror],
-      hexadecimal(await digestOfPieces(inputs)),
+      hexadecimal(await digestOfPieces(bytesOf(d))),
       hexadecimal(await digest(labelBytes(labels))),
     ])
   return sha256(new TextEncoder().encode(`${await about(train)}\n${await about(test)}`))
 }
 
 /** SHA-256 of what the images are: a line with their number, shape and classes, the pixels, and the labels as 16-bit numbers, low byte first. */
-export const hashOf = ({ count, shape, classes, inputs, labels }: Dataset): Promise<string> => {
+export const hashOf = ({ count, shape, classes, labels, ...d }: Dataset): Promise<string> => {
+  const inputs = bytesOf(d)
   const head = new TextEncoder().encode(`${count} [${shape}] ${classes}\n`)
   const bytes = new Uint8Array(head.length + inputs.length + 2 * labels.length)
   bytes.set(head)

@@ -8,6 +8,7 @@ import { decodeCifar } from './cifar.ts'
 import type { Data, Dataset } from './dataset.ts'
 import type { FileReader } from './files.ts'
 import { type Idx, pair, readIdx } from './idx.ts'
+import { loadCsvPair } from './table-file.ts'
 import { loadTinyImagenet } from './tiny-imagenet.ts'
 
 /** How a data set lies in a folder, and how it is read. */
@@ -117,7 +118,13 @@ const tinyImagenet: Recogniser<'train' | 'val' | 'wnids'> = {
   load: (reader, _, folder) => loadTinyImagenet(reader, folder),
 }
 
-const RECOGNISERS: readonly Recogniser<string>[] = [idx, cifar, tinyImagenet]
+const csv: Recogniser<'train' | 'test'> = {
+  name: 'a pair of tables',
+  parts: { train: ['train.csv'], test: ['test.csv'] },
+  load: (reader, { train, test }, folder) => loadCsvPair(reader, train, test, folder.split(/[/\\]/).at(-1) ?? folder),
+}
+
+const RECOGNISERS: readonly Recogniser<string>[] = [idx, cifar, tinyImagenet, csv]
 
 /** The entry whose name is nearest to one of `names` (Levenshtein), if it is near at all. */
 const nearest = (names: readonly string[], entries: readonly string[]): string | undefined =>
@@ -204,7 +211,7 @@ const nothing = (top: string, entries: readonly string[], found: readonly Found[
 
 /**
  * Loads a data set from a folder that holds its official files: MNIST and Fashion-MNIST (IDX, plain or gzip), CIFAR-10 (binary
- * version), Tiny-ImageNet; or from the only one of the folders up to two levels below that does, as torchvision lays them out. Errors: a folder
+ * version), Tiny-ImageNet, or `train.csv` and `test.csv`; or from the only one of the folders up to two levels below that does, as torchvision lays them out. Errors: a folder
  * that cannot be read, no data set, parts of one (the message says what is missing, and where), several (it names their folders), every
  * error of the files.
  */

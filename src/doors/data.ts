@@ -9,7 +9,9 @@
  * @module
  */
 
+export { type Arrays, type FeatureRange, fromArrays, type Scaled } from '../data/arrays.ts'
 export { type Augment, compose, crop, flip, varied } from '../data/augment.ts'
+export { type CsvOptions, decodeCsv, type Table } from '../data/csv.ts'
 export {
   batches,
   type Data,
@@ -20,6 +22,7 @@ export {
   labelsOf,
   pixels,
   select,
+  sharedImages,
   slice,
   split,
   take,
@@ -28,6 +31,8 @@ export {
 export { digits } from '../data/digits.ts'
 export { type FileReader, files } from '../data/files.ts'
 export { loadFolder } from '../data/folder.ts'
+export { decodeNpy, type NumpyArray } from '../data/npy.ts'
+export { loadTableFile } from '../data/table-file.ts'
 export type { Images } from '../robust/metric.ts'
 export { imagesOf } from '../train/fit.ts'
 export { holdOut, taskOf } from '../train/quick.ts'

@@ -1,11 +1,11 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import { z } from 'zod'
-import { fileError, type MixtrainError, MixtrainException, show } from '../core/error.ts'
+import { fileError, type MixtrainError, MixtrainException, raise, show, usage } from '../core/error.ts'
 import { unknownName } from '../core/names.ts'
 import { type Shape, show as showShape } from '../core/shape.ts'
-import { inputsOf, type Named, type Normalisation } from '../nn/layers.ts'
-import { type Network, networks, type Task } from '../nn/networks.ts'
+import { type Description, inputsOf, layerOf, type Named, type Normalisation } from '../nn/layers.ts'
+import { type Network, network, networks, type Task } from '../nn/networks.ts'
 import { input } from '../ops/index.ts'
 import { decodeOnnx, encodeOnnx, type OnnxModel } from './onnx/index.ts'
 import { decode, encode, expectTensors, isSafetensors, type Metadata } from './safetensors.ts'
@@ -35,10 +35,28 @@ export interface SavedModel {
 /** Version of the metadata; a reader refuses later ones. */
 const VERSION = 1
 
+/** Whether a network is the one that its name stands for, so that the name is all that a file needs. */
+const isNamed = ({ name, input, classes, normalisation, description }: Network): boolean => {
+  if (!Object.hasOwn(networks, name)) return false
+  try {
+    const known = networks[name as keyof typeof networks]({ input, classes, normalisation })
+    return JSON.stringify(known.description) === JSON.stringify(description)
+  } catch (cause) {
+    if (cause instanceof MixtrainException) return false
+    throw cause
+  }
+}
+
+/** Whether `encodeModel` can write a network: by a name of `networks`, or as the description of its layers. */
+export const isDescribed = (network: Network): boolean => network.description !== undefined || isNamed(network)
+
 const metadataOf = (model: SavedModel): Metadata => ({
   format: 'mixtrain',
   version: String(VERSION),
   network: model.network.name,
+  ...(model.network.description === undefined || isNamed(model.network)
+    ? {}
+    : { layers: JSON.stringify(model.network.description) }),
   input: JSON.stringify(model.network.input),
   classes: String(model.network.classes),
   normalisation: model.network.normalisation === undefined ? 'none' : JSON.stringify(model.network.normalisation),
@@ -101,10 +119,53 @@ const normalisation = z
     return z.NEVER
   })
 
+const some = z.int().min(0).max(65536)
+const Layers: z.ZodType<Description> = z.lazy(() =>
+  z.discriminatedUnion('layer', [
+    z.strictObject({ layer: z.enum(['relu', 'sigmoid', 'tanh', 'gelu', 'flatten', 'batchNorm']) }),
+    z.strictObject({ layer: z.literal('leakyRelu'), slope: z.number().min(0).lt(1) }),
+    z.strictObject({ layer: z.literal('dense'), out: extent }),
+    z.strictObject({
+      ...{ layer: z.literal('conv'), out: extent, kernel: extent, stride: extent, padding: some, groups: extent },
+    }),
+    z.strictObject({ layer: z.enum(['maxPool', 'averagePool']), size: extent, stride: extent, padding: some }),
+    z.strictObject({ layer: z.literal('normalise'), mean: perChannel, std: perChannel }),
+    z.strictObject({ layer: z.literal('sequential'), layers: z.array(Layers).max(10_000) }),
+    z.strictObject({ layer: z.literal('residual'), body: Layers, skip: Layers }),
+  ]),
+)
+
+/** How deep brackets are nested: a reader of a file must not recurse as far as the file says. */
+const depthOf = (text: string): number => {
+  let [depth, most] = [0, 0]
+  for (const c of text) {
+    if (c === '{' || c === '[') most = Math.max(most, ++depth)
+    else if (c === '}' || c === ']') depth--
+  }
+  return most
+}
+const DEEPEST = 100
+
+/** Layers as JSON. */
+const layers = z
+  .string()
+  .max(1_000_000)
+  .transform((text, context): Description => {
+    try {
+      const parsed = depthOf(text) > DEEPEST ? undefined : Layers.safeParse(JSON.parse(text))
+      if (parsed?.success) return parsed.data
+    } catch {
+      // Not JSON: the same message as for other JSON.
+    }
+    context.addIssue({ code: 'custom', message: 'expected the description of a layer as JSON' })
+    return z.NEVER
+  })
+
 const About = z.object({
   format: z.literal('mixtrain'),
   version: number.pipe(z.int().min(1).max(VERSION)),
-  network: z.string(),
+  network: z.string().max(1000),
+  layers: layers.optional(),
   input: z
     .string()
     .max(100)
@@ -118,11 +179,20 @@ const About = z.object({
 const firstIssue = ({ issues: [{ path, message }] }: z.ZodError): string =>
   path.length === 0 ? message : `${path.map(String).join('.')}: ${message}`
 
-const built = (name: string, task: Task, path: string): E.Either<MixtrainError, Network> => {
-  if (!Object.hasOwn(networks, name))
+const built = (
+  name: string,
+  description: Description | undefined,
+  task: Task,
+  path: string,
+): E.Either<MixtrainError, Network> => {
+  if (description === undefined && !Object.hasOwn(networks, name))
     return E.left(fileError(path, unknownName('network', name, Object.keys(networks)), 'metadata'))
   try {
-    return E.right(networks[name as keyof typeof networks](task))
+    return E.right(
+      description === undefined
+        ? networks[name as keyof typeof networks](task)
+        : network(name, layerOf(description), task),
+    )
   } catch (cause) {
     if (cause instanceof MixtrainException) return E.left(fileError(path, show(cause.error), 'metadata'))
     throw cause
@@ -132,14 +202,24 @@ const built = (name: string, task: Task, path: string): E.Either<MixtrainError, 
 const shapesOf = (network: Network): Named<Shape> =>
   Object.fromEntries(Object.entries(network.parameters).map(([name, p]) => [name, p.shape]))
 
-/** A model as safetensors: its parameters by name, and what it is in the metadata. The same model gives the same bytes. */
-export const encodeModel = (model: SavedModel): Uint8Array =>
-  encode(
+/**
+ * A model as safetensors: its parameters by name, and what it is in the metadata. The same model gives the same bytes. A network of one's own is written as
+ * the description of its layers. Raises a usage error for one that has none, such as a network from ONNX: nothing could read it back.
+ */
+export const encodeModel = (model: SavedModel): Uint8Array => {
+  if (!isDescribed(model.network))
+    raise(
+      usage(
+        `network ${model.network.name} is not made of layers that have a description, so its file could not be read back: encodeModelOnnx writes it as ONNX`,
+      ),
+    )
+  return encode(
     new Map(
       Object.entries(shapesOf(model.network)).map(([name, shape]) => [name, { shape, data: model.parameters[name] }]),
     ),
     metadataOf(model),
   )
+}
 
 /** Decodes what `encodeModel` wrote. Metadata, names and shapes are checked; nothing in the file is trusted. */
 const decodeSafetensors = (bytes: Uint8Array, path: string): E.Either<MixtrainError, SavedModel> =>
@@ -157,7 +237,7 @@ const decodeSafetensors = (bytes: Uint8Array, path: string): E.Either<MixtrainEr
       const parsed = Provenance.safeParse(file.metadata)
       return parsed.success ? E.right(parsed.data) : E.left(fileError(path, firstIssue(parsed.error), 'metadata'))
     }),
-    E.bind('network', ({ about }) => built(about.network, about, path)),
+    E.bind('network', ({ about }) => built(about.network, about.layers, about, path)),
     E.bind('tensors', ({ file, network }) => expectTensors(file, shapesOf(network))),
     E.map(({ network, tensors, provenance }) => ({
       network,

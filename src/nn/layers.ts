@@ -2,7 +2,25 @@ import { raise } from '../core/error.ts'
 import { fold, type Key, normal, uniform } from '../core/key.ts'
 import * as S from '../core/shape.ts'
 import type { Apply, Operand, Tensor } from '../core/tensor.ts'
-import { add, constant, conv2d, div, matmul, mean, mul, relu as reluOp, reshape, sqrt, sub } from '../ops/index.ts'
+import {
+  add,
+  averagePool2d,
+  constant,
+  conv2d,
+  div,
+  gelu as geluOp,
+  leakyRelu as leakyReluOp,
+  matmul,
+  maxPool2d,
+  mean,
+  mul,
+  relu as reluOp,
+  reshape,
+  sigmoid as sigmoidOp,
+  sqrt,
+  sub,
+  tanh as tanhOp,
+} from '../ops/index.ts'
 
 /** Named values, the shape of everything that belongs to parameters: tensors, arrays, gradients, optimizer state. */
 export type Named<A> = Readonly<Record<string, A>>
@@ -33,9 +51,34 @@ export interface Observed {
   readonly statistics: Named<Tensor>
 }
 
+/** A layer as data: what a file holds of a network, and what `layerOf` makes it of again. */
+export type Description =
+  | { readonly layer: 'relu' | 'sigmoid' | 'tanh' | 'gelu' | 'flatten' | 'batchNorm' }
+  | { readonly layer: 'leakyRelu'; readonly slope: number }
+  | { readonly layer: 'dense'; readonly out: number }
+  | {
+      readonly layer: 'conv'
+      readonly out: number
+      readonly kernel: number
+      readonly stride: number
+      readonly padding: number
+      readonly groups: number
+    }
+  | {
+      readonly layer: 'maxPool' | 'averagePool'
+      readonly size: number
+      readonly stride: number
+      readonly padding: number
+    }
+  | { readonly layer: 'normalise'; readonly mean: readonly number[]; readonly std: readonly number[] }
+  | { readonly layer: 'sequential'; readonly layers: readonly Description[] }
+  | { readonly layer: 'residual'; readonly body: Description; readonly skip: Description }
+
 /** A layer for inputs of one shape (without the image axis). Parameter names are unique within the layer. */
 export interface Built {
   readonly output: S.Shape
+  /** The layer as data; absent in one that is a function of the user's own, and in what contains one. */
+  readonly description?: Description | undefined
   readonly parameters: Named<Parameter>
   readonly apply: (parameters: Named<Tensor>) => Apply
   /** Measures the layer's statistics on a batch and applies them to it; absent where there are none. */
@@ -52,19 +95,57 @@ export const observed =
 export type Layer = (input: S.Shape) => Built
 
 const plain =
-  (output: (input: S.Shape) => S.Shape, f: (output: S.Shape) => Apply): Layer =>
+  (description: Description, output: (input: S.Shape) => S.Shape, f: (output: S.Shape) => Apply): Layer =>
   (input) => {
     const out = output(input)
-    return { output: out, parameters: {}, apply: () => f(out) }
+    return { output: out, description, parameters: {}, apply: () => f(out) }
   }
 
-export const relu: Layer = plain(
-  (s) => s,
-  () => reluOp,
-)
+const elementwise = (description: Description, f: Apply): Layer =>
+  plain(
+    description,
+    (s) => s,
+    () => f,
+  )
+
+/** max(x, 0). */
+export const relu: Layer = elementwise({ layer: 'relu' }, reluOp)
+/** x where it is positive, `slope` x elsewhere; slope in [0, 1). */
+export const leakyRelu = (slope = 0.01): Layer => elementwise({ layer: 'leakyRelu', slope }, leakyReluOp(slope))
+/** 1 / (1 + exp(-x)). */
+export const sigmoid: Layer = elementwise({ layer: 'sigmoid' }, sigmoidOp)
+export const tanh: Layer = elementwise({ layer: 'tanh' }, tanhOp)
+/** x times the normal distribution function of x. */
+export const gelu: Layer = elementwise({ layer: 'gelu' }, geluOp('none'))
+
+const pool = (layer: 'maxPool' | 'averagePool', size: number, stride: number, padding: number): Layer => {
+  const f: Apply = (x) =>
+    layer === 'maxPool'
+      ? (maxPool2d(x as Operand, size, { stride, padding }) as unknown as typeof x)
+      : (averagePool2d(x as Operand, size, { stride, padding }) as unknown as typeof x)
+  return (input) => {
+    if (input.length !== 3) return raise({ kind: 'shape', op: layer, message: `takes images, not ${S.show(input)}` })
+    const extent = (d: number) => Math.floor((d + 2 * padding - size) / stride) + 1
+    const [c, h, w] = input
+    if (extent(h) < 1 || extent(w) < 1)
+      return raise({ kind: 'shape', op: layer, message: `a ${size}x${size} window does not fit ${S.show(input)}` })
+    return plain(
+      { layer, size, stride, padding },
+      () => [c, extent(h), extent(w)],
+      () => f,
+    )(input)
+  }
+}
+
+/** Maxima of square windows of each channel, `[c, h, w]`; padding has no part in them. */
+export const maxPool = (size: number, stride = size, padding = 0): Layer => pool('maxPool', size, stride, padding)
+/** Means of square windows of each channel, `[c, h, w]`; padding counts as 0. */
+export const averagePool = (size: number, stride = size, padding = 0): Layer =>
+  pool('averagePool', size, stride, padding)
 
 /** `[c, h, w] -> [c h w]`, row-major. */
 export const flatten: Layer = plain(
+  { layer: 'flatten' },
   (s) => [S.size(s)],
   ([d]) =>
     (x) =>
@@ -78,6 +159,7 @@ export const dense =
     input.length === 1
       ? {
           output: [out],
+          description: { layer: 'dense', out },
           parameters: {
             weight: { shape: [out, input[0]], fanIn: input[0] },
             bias: { shape: [out], fanIn: input[0] },
@@ -106,6 +188,7 @@ export const conv =
     const fanIn = (c / groups) * kernel * kernel
     return {
       output: [out, extent(h), extent(w)],
+      description: { layer: 'conv', out, kernel, stride, padding, groups },
       parameters: { weight: { shape: [out, c / groups, kernel, kernel], fanIn }, bias: { shape: [out], fanIn } },
       apply:
         ({ weight, bias }) =>
@@ -142,6 +225,7 @@ export const batchNorm: Layer = (input) => {
     }
   return {
     output: input,
+    description: { layer: 'batchNorm' },
     parameters: {
       scale: one(1),
       shift: one(0),
@@ -183,6 +267,7 @@ export const normalise =
     const channel = (values: readonly number[]) => perChannel(constant(values.map(Math.fround), [channels]), rank)
     return {
       output: input,
+      description: { layer: 'normalise', mean: m, std },
       parameters: {},
       apply: () => (x) =>
         add(
@@ -206,8 +291,12 @@ export const sequential =
   (input) => {
     const built: Built[] = []
     for (const layer of layers) built.push(layer(built[built.length - 1]?.output ?? input))
+    const descriptions = built.map(({ description }) => description)
     return {
       output: built[built.length - 1]?.output ?? input,
+      description: descriptions.every((d) => d !== undefined)
+        ? { layer: 'sequential', layers: descriptions }
+        : undefined,
       parameters: Object.assign({}, ...built.map((b, i) => prefixed(String(i), b.parameters))) as Named<Parameter>,
       apply: (parameters) => {
         const fs = built.map((b, i) => b.apply(under(String(i), parameters)))
@@ -247,6 +336,7 @@ export const residual =
       })
     return {
       output: b.output,
+      description: b.description && s.description && { layer: 'residual', body: b.description, skip: s.description },
       parameters: { ...prefixed('body', b.parameters), ...prefixed('skip', s.parameters) },
       apply: (parameters) => {
         const [f, g] = [b.apply(under('body', parameters)), s.apply(under('skip', parameters))]
@@ -268,6 +358,63 @@ export const residual =
         : {}),
     }
   }
+
+/** The layer of a description. Raises what the layers raise for numbers that make none. */
+export const layerOf = (d: Description): Layer => {
+  switch (d.layer) {
+    case 'relu':
+      return relu
+    case 'sigmoid':
+      return sigmoid
+    case 'tanh':
+      return tanh
+    case 'gelu':
+      return gelu
+    case 'flatten':
+      return flatten
+    case 'batchNorm':
+      return batchNorm
+    case 'leakyRelu':
+      return leakyRelu(d.slope)
+    case 'dense':
+      return dense(d.out)
+    case 'conv':
+      return conv(d.out, d.kernel, d.stride, d.padding, d.groups)
+    case 'maxPool':
+      return maxPool(d.size, d.stride, d.padding)
+    case 'averagePool':
+      return averagePool(d.size, d.stride, d.padding)
+    case 'normalise':
+      return normalise(d)
+    case 'sequential':
+      return sequential(...d.layers.map(layerOf))
+    case 'residual':
+      return residual(layerOf(d.body), layerOf(d.skip))
+    default:
+      return d satisfies never
+  }
+}
+
+/** A description for people: `conv 16,4,2,1 - relu - flatten - dense 10`; convolutions as out, kernel, stride, padding (and groups). */
+export const showDescription = (d: Description): string => {
+  switch (d.layer) {
+    case 'leakyRelu':
+      return `leakyRelu ${d.slope}`
+    case 'dense':
+      return `dense ${d.out}`
+    case 'conv':
+      return `conv ${[d.out, d.kernel, d.stride, d.padding, ...(d.groups === 1 ? [] : [d.groups])].join(',')}`
+    case 'maxPool':
+    case 'averagePool':
+      return `${d.layer} ${[d.size, d.stride, d.padding].join(',')}`
+    case 'sequential':
+      return d.layers.length === 0 ? 'identity' : d.layers.map(showDescription).join(' - ')
+    case 'residual':
+      return `(${showDescription(d.body)}) + (${showDescription(d.skip)})`
+    default:
+      return d.layer
+  }
+}
 
 /** Draws a parameter's start value. */
 export type Initialiser = (key: Key, parameter: Parameter) => Float32Array

@@ -5,6 +5,7 @@ import type { Apply, Tensor } from '../core/tensor.ts'
 import {
   batchNorm,
   conv,
+  type Description,
   dense,
   flatten,
   type Initialiser,
@@ -28,6 +29,8 @@ export interface Network {
   readonly classes: number
   /** What its first op does to the pixels; absent where it takes them as they are. */
   readonly normalisation?: Normalisation | undefined
+  /** Its layers as data, the normalisation apart; absent in a network that is not made of layers, or of one that has no description. */
+  readonly description?: Description | undefined
   readonly parameters: Named<Parameter>
   /** The shapes of the parameters, as the inputs of a program: `program({ ...net.inputs, x: [1, ...net.input] }, ({ x, ...p }) => net.apply(p)(x))`. */
   readonly inputs: Named<Shape>
@@ -64,6 +67,7 @@ export const network = (
     input,
     classes,
     ...(normalisation === undefined ? {} : { normalisation }),
+    ...(built.description === undefined ? {} : { description: built.description }),
     parameters: built.parameters,
     inputs: inputsOf(built.parameters),
     init: (key) => initialise(key, built.parameters, init),
@@ -146,6 +150,10 @@ export const cnn7 = (task: Task, init?: Initialiser): Network => {
   )
 }
 
+/** fc 100 - fc 100: for tables (inputs `[features]`), and for images as rows of pixels. */
+export const mlp = (task: Task, init?: Initialiser): Network =>
+  network('mlp', sequential(flatten, dense(100), relu, dense(100), relu, dense(task.classes)), task, init)
+
 /** The networks by name. */
-export const networks = { small, large, resnet, cnn7 } as const
+export const networks = { small, large, resnet, cnn7, mlp } as const
 export type NetworkName = keyof typeof networks

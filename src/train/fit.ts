@@ -4,7 +4,7 @@ import { openRegion } from '../compile/region.ts'
 import { type MixtrainError, raise, usage } from '../core/error.ts'
 import { fold, key as keyOf } from '../core/key.ts'
 import type { Augment } from '../data/augment.ts'
-import { batches, type Dataset, labelsOf, pixels } from '../data/dataset.ts'
+import { batches, type Dataset, isImage, labelsOf, pixels } from '../data/dataset.ts'
 import type { Loss, Schedule } from '../loss/loss.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
@@ -260,7 +260,10 @@ const trainOn = (options: FitOptions) =>
           if (i < (within?.steps ?? 0)) continue
           const host = hostAt(i)
           const images = pixels(train, indices)
-          const varied = options.augment?.(images, train.shape, fold(host.key, 'augment')) ?? images
+          const varied =
+            options.augment !== undefined && isImage(train.shape)
+              ? options.augment(images, train.shape, fold(host.key, 'augment'))
+              : images
           await loop.step(varied, labelsOf(train, indices), host)
           stepped(host.count + 1)
           if (options.onStep !== undefined) {

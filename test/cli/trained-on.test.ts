@@ -17,7 +17,10 @@ const idx = (folder: string, name: string, { inputs, labels, count }: Dataset): 
     })
     return new Uint8Array(bytes.buffer)
   }
-  writeFileSync(join(folder, `${name}-images-idx3-ubyte`), Buffer.concat([head(0x803, count, 28, 28), inputs]))
+  writeFileSync(
+    join(folder, `${name}-images-idx3-ubyte`),
+    Buffer.concat([head(0x803, count, 28, 28), Uint8Array.from(inputs)]),
+  )
   writeFileSync(join(folder, `${name}-labels-idx1-ubyte`), Buffer.concat([head(0x801, count), Uint8Array.from(labels)]))
 }
 

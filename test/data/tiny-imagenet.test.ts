@@ -37,7 +37,7 @@ const official = (folder: string, perClass = [2, 3, 2]): void => {
 }
 
 /** Pixel [c, y, x] of an image. */
-const at = (d: { readonly inputs: Uint8Array }, i: number, c: number, y: number, x: number): number =>
+const at = (d: { readonly inputs: ArrayLike<number> }, i: number, c: number, y: number, x: number): number =>
   d.inputs[((i * 3 + c) * 64 + y) * 64 + x]
 
 test(
