@@ -255,7 +255,7 @@ export {
   zeros,
 } from './ops/index.ts'
 export { type AlphaOptions, alphaCrown } from './robust/alpha-crown.ts'
-export { type Attack, fgsm, type Judge, type Pgd, pgd, type Target, wider } from './robust/attack.ts'
+export { type Attack, fgsm, type Pgd, pgd, type Target, wider } from './robust/attack.ts'
 export {
   type Bounder,
   blend,

@@ -9,15 +9,15 @@
  * @module
  */
 
-export { type Attack, fgsm, type Judge, type Pgd, pgd, type Target, usualStep, wider } from '../robust/attack.ts'
+export { type Attack, fgsm, type Pgd, pgd, type Target, usualStep, wider } from '../robust/attack.ts'
 export { type Insight, intervalInsight } from '../robust/interval-attack.ts'
 export {
+  type Attacked,
   type AttackName,
   type AttackOptions,
   attackNames,
   type Gradient,
   type Outcome,
-  type Quarry,
   type Search,
   type SearchOptions,
   search,

@@ -2,7 +2,7 @@ import { grad, vjp } from '../compile/vjp.ts'
 import { fold, uniform } from '../core/key.ts'
 import * as S from '../core/shape.ts'
 import type { Apply, Norm, Tensor } from '../core/tensor.ts'
-import { marginLoss } from '../nn/criterion.ts'
+import { type Criterion, marginLoss } from '../nn/criterion.ts'
 import {
   abs,
   add,
@@ -27,9 +27,6 @@ import {
 } from '../ops/index.ts'
 import type { Range } from './perturbation.ts'
 
-/** What an attack raises: one number per image from logits `[n, k]` and labels `[n]`. */
-export type Judge = (logits: Tensor, labels: Tensor) => Tensor
-
 export interface Target {
   readonly logits: Apply
   readonly inputs: Tensor
@@ -50,14 +47,14 @@ export interface Pgd {
   /** Start at a uniformly random point of the box, drawn anew at each run (`noise`: uniform in [-1, 1)), or at the input. */
   readonly start: 'random' | 'input'
   /**
-   * What is raised at an image where the gradient of the judge with respect to its logits is 0: cross-entropy underflows where one logit is far above the
+   * What is raised at an image where the gradient of the criterion with respect to its logits is 0: cross-entropy underflows where one logit is far above the
    * others, and an attack would stand still. Default: the margin. null: nothing.
    */
-  readonly fallback?: Judge | null
+  readonly fallback?: Criterion | null
 }
 
 /** max_{j != y} z_j - z_y, whose gradient never is 0 at the logits. */
-export const margin: Judge = marginLoss(3e38)
+export const margin: Criterion = marginLoss(3e38)
 
 /** The usual step of PGD, as a share of epsilon: 1 / 30 from 40 steps on (0.01 at 0.3, arXiv:1706.06083), else 2.5 / steps. */
 export const usualStep = (steps: number): number => (steps >= 40 ? 1 / 30 : 2.5 / steps)
@@ -144,7 +141,7 @@ export const geometry = (norm: Norm = 'linf'): ((ground: Ground) => Geometry) =>
 /** What a step goes by. */
 interface Slope {
   readonly gradient: Tensor
-  /** For each image 0 where the gradient is that of the judge, 1 where it is that of the fallback, 2 where there is none but 0. */
+  /** For each image 0 where the gradient is that of the criterion, 1 where it is that of the fallback, 2 where there is none but 0. */
   readonly state: Tensor
 }
 
@@ -153,20 +150,20 @@ const [SMALL, TINIER] = [2 ** -32, 2 ** -96]
 const [RAISE, LIFT] = [2 ** 64, 2 ** 112]
 
 /**
- * The gradient of a judge with respect to points, up to a positive factor for each image: attacks only ask for its direction. Small gradients with respect to
+ * The gradient of a criterion with respect to points, up to a positive factor for each image: attacks only ask for its direction. Small gradients with respect to
  * the logits are scaled, so that they do not underflow on their way to the points, and those that are 0 are replaced by the fallback's.
  */
 export const slopeOf = (
-  judge: Judge,
-  fallback: Judge | null,
+  criterion: Criterion,
+  fallback: Criterion | null,
   [at, z, labels]: readonly [points: Tensor, logits: Tensor, labels: Tensor],
 ): Slope => {
-  const byLogits = (j: Judge) => grad(sum(j(z, labels)), [z])[0]
-  const own = byLogits(judge)
+  const byLogits = (j: Criterion) => grad(sum(j(z, labels)), [z])[0]
+  const own = byLogits(criterion)
   const size = max(abs(own), axesOf(own), true)
   const scaled = mul(own, select(greater(SMALL, size), select(greater(TINIER, size), LIFT, RAISE), 1))
   const none = equal(size, 0)
-  const replaced = fallback !== null && fallback !== judge
+  const replaced = fallback !== null && fallback !== criterion
   const ct = replaced ? select(none, byLogits(fallback), scaled) : scaled
   const [gradient] = vjp([z], [ct], [at])
   const still = equal(max(abs(gradient), axesOf(gradient)), 0)
@@ -180,22 +177,22 @@ export interface Ascent {
 }
 
 /**
- * Projected gradient descent (arXiv:1706.06083): x <- project(x + a step of stepSize epsilon along the gradient of the judge), into the ball of the target's
+ * Projected gradient descent (arXiv:1706.06083): x <- project(x + a step of stepSize epsilon along the gradient of the criterion), into the ball of the target's
  * norm and the valid range. The step is the sign of the gradient for l-inf, the gradient at length 1 for l2, the steepest coordinates for l1. `start` gives the
  * first point relative to the ball, in units of epsilon.
  */
 export const pgdFrom =
-  (options: Omit<Pgd, 'start'>, judge: Judge, start: Tensor | undefined): Attack =>
+  (options: Omit<Pgd, 'start'>, criterion: Criterion, start: Tensor | undefined): Attack =>
   (target) => {
     const { inputs, epsilon, norm } = target
     return start === undefined
-      ? ascended(options, judge, inputs)(target).points
-      : ascended(options, judge, geometry(norm)(target).project(add(inputs, mul(epsilon, start))))(target).points
+      ? ascended(options, criterion, inputs)(target).points
+      : ascended(options, criterion, geometry(norm)(target).project(add(inputs, mul(epsilon, start))))(target).points
   }
 
 /** The same from a point of the ball. With `keep` each image gets the first of its iterates, the start included, for which that is largest, else the last one. */
 export const ascended =
-  ({ steps, stepSize, fallback = margin }: Omit<Pgd, 'start'>, judge: Judge, from: Tensor, keep?: Judge) =>
+  ({ steps, stepSize, fallback = margin }: Omit<Pgd, 'start'>, criterion: Criterion, from: Tensor, keep?: Criterion) =>
   (target: Target): Ascent => {
     const { logits, labels, epsilon, norm } = target
     const { project, ascend } = geometry(norm)(target)
@@ -215,7 +212,7 @@ export const ascended =
       const at = stopGradient(x)
       const z = logits(at)
       best = kept(at, z)
-      const slope = slopeOf(judge, fallback, [at, z, labels])
+      const slope = slopeOf(criterion, fallback, [at, z, labels])
       state = maximum(state, slope.state)
       x = project(ascend(at, slope.gradient, stride))
     }
@@ -225,9 +222,9 @@ export const ascended =
 
 /** `pgdFrom` with the start that the options name. */
 export const pgd =
-  ({ start, ...rest }: Pgd, judge: Judge): Attack =>
+  ({ start, ...rest }: Pgd, criterion: Criterion): Attack =>
   (target) =>
-    pgdFrom(rest, judge, start === 'random' ? noise('pgd', target.inputs.shape) : undefined)(target)
+    pgdFrom(rest, criterion, start === 'random' ? noise('pgd', target.inputs.shape) : undefined)(target)
 
 /** The attack in a ball of `factor` times the radius, cut to the valid range: training attacks of 2305.13991 see more than the ball that is certified. */
 export const wider =
@@ -236,4 +233,4 @@ export const wider =
     factor === 1 ? attack : (target) => attack({ ...target, epsilon: mul(target.epsilon, factor) })
 
 /** One step of size epsilon from the input (arXiv:1412.6572). */
-export const fgsm = (judge: Judge): Attack => pgd({ steps: 1, stepSize: 1, start: 'input' }, judge)
+export const fgsm = (criterion: Criterion): Attack => pgd({ steps: 1, stepSize: 1, start: 'input' }, criterion)

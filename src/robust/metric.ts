@@ -1,18 +1,16 @@
 import type { Buffer } from '../compile/backend.ts'
+import { program } from '../compile/program.ts'
 import type { Region } from '../compile/region.ts'
-import { compileIn, planBytes, planFor } from '../compile/run.ts'
 import { doublesOf, type Epsilon, epsilonFor } from '../core/epsilon.ts'
 import { raise } from '../core/error.ts'
 import { type Rounding, requireIeee } from '../core/rounding.ts'
-import * as S from '../core/shape.ts'
 import type { Norm } from '../core/tensor.ts'
 import { correct, crossEntropy } from '../nn/criterion.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
-import { input } from '../ops/index.ts'
 import { type Bounder, boundsOf } from './bounds.ts'
 import { ball, type Range } from './perturbation.ts'
-import { type AttackOptions, type Gradient, search, searchGraphs } from './search.ts'
+import { type AttackOptions, type Gradient, searchOf, searchPrograms } from './search.ts'
 import { rivals, worstCaseLogits } from './specification.ts'
 
 /** Labelled images by number; pixels are floats in the network's input range. */
@@ -92,18 +90,42 @@ const [LEAST, MULTIPLE] = [8, 4]
 /** The least such chunk for `n` images. */
 export const wholeChunk = (n: number): number => Math.max(LEAST, MULTIPLE * Math.ceil(n / MULTIPLE))
 
-/** The largest chunk, at most `wanted`, whose plan fits the budget; fewer than eight images only where eight do not fit. */
-const fitting = (wanted: number, budget: number, bytes: (n: number) => number): number => {
+/** What is made for the largest chunk, at most `wanted`, that fits the budget; for fewer than eight images only where eight do not fit. */
+const fitting = <A>(
+  wanted: number,
+  budget: number,
+  make: (n: number) => A,
+  bytes: (made: A) => number,
+): { readonly chunk: number; readonly made: A } => {
   let n = wanted
   for (;;) {
-    const needed = bytes(n)
-    if (needed <= budget) return n
+    const made = make(n)
+    const needed = bytes(made)
+    if (needed <= budget) return { chunk: n, made }
     if (n === 1) return raise({ kind: 'memory', needed, budget, what: 'bounding one image' })
     // Scratch grows linearly with the images, but for the share that does not depend on them.
     const fewer = Math.max(1, Math.min(n - 1, Math.floor((n * budget) / needed)))
     n = fewer > LEAST ? MULTIPLE * Math.floor(fewer / MULTIPLE) : n > LEAST ? LEAST : fewer
   }
 }
+
+/** Of a batch of images: whether they are classified correctly, their losses, and lower bounds of their margins. */
+const boundsProgram = ({ network, range, method, norm = 'linf', rounding = 'none' }: Questions, batch: number) =>
+  program(
+    { parameters: network.inputs, inputs: [batch, ...network.input], labels: [batch], epsilon: [] },
+    ({ parameters, inputs, labels, epsilon }) => {
+      const logits = network.apply(parameters)
+      const clean = logits(inputs)
+      const box = ball(inputs, epsilon, range, norm, rounding)
+      const margin = boundsOf(method)(logits, box, rounding).rows(rivals(labels, network.classes)).lower
+      return {
+        correct: correct(clean, labels),
+        loss: crossEntropy(clean, labels),
+        margin,
+        robustLoss: crossEntropy(worstCaseLogits(margin, labels), labels),
+      }
+    },
+  )
 
 /**
  * Compiles the questions for chunks of images; answers them image by image. The last chunk is filled up with its own images, whose
@@ -112,65 +134,30 @@ const fitting = (wanted: number, budget: number, bytes: (n: number) => number): 
 export const evaluator =
   (region: Region) =>
   async (questions: Questions): Promise<Evaluator> => {
-    const { network, range, method, norm = 'linf', attack, batchSize, memory, rounding = 'none' } = questions
+    const { network, range, norm = 'linf', attack, batchSize, memory, rounding = 'none' } = questions
     const { backend } = region
     requireIeee(backend.name, rounding)
-    const names = Object.keys(network.parameters)
-    const build = (n: number) => {
-      const parameters = Object.fromEntries(names.map((k) => [k, input(k, network.parameters[k].shape)]))
-      const inputs = input('inputs', [n, ...network.input])
-      const labels = input('labels', [n])
-      const epsilon = input('epsilon', [])
-      const logits = network.apply(parameters)
-      const clean = logits(inputs)
-      const box = ball(inputs, epsilon, range, norm, rounding)
-      const margin = boundsOf(method)(logits, box, rounding).rows(rivals(labels, network.classes)).lower
-      const robustLoss = crossEntropy(worstCaseLogits(margin, labels), labels)
-      const common = [...names.map((k) => parameters[k]), inputs, labels, epsilon]
-      const judge = {
-        outputs: [correct(clean, labels), crossEntropy(clean, labels), margin, robustLoss],
-        inputs: common,
-      }
-      if (attack === undefined) return { judge, attacks: [] }
-      const { stages, insight } = searchGraphs({ network, range, norm, attack, batch: n })
-      return { judge, attacks: [...stages.map((x) => x.ascent), ...(insight === undefined ? [] : [insight])] }
-    }
-    const wanted = wholeChunk(Math.floor(batchSize))
-    const chunk = fitting(wanted, memory, (n) => {
-      const { judge, attacks } = build(n)
-      return Math.max(...[judge, ...attacks].map((f) => planBytes(backend, planFor(backend)(f.outputs, f.inputs))))
-    })
-    const { judge } = build(chunk)
-    const judgeRun = await compileIn(region)(judge.outputs, judge.inputs)
-    const searching = attack && (await search(region)({ network, range, norm, attack, batch: chunk }))
-    const size = S.size(network.input)
-    const buffers = {
-      inputs: region.alloc(chunk * size),
-      labels: region.alloc(chunk),
-      epsilon: region.alloc(1),
-      correct: region.alloc(chunk),
-      loss: region.alloc(chunk),
-      margin: region.alloc((network.classes - 1) * chunk),
-      robustLoss: region.alloc(chunk),
-    }
+    const { chunk, made } = fitting(
+      wholeChunk(Math.floor(batchSize)),
+      memory,
+      (batch) => ({
+        bounding: boundsProgram(questions, batch),
+        attacks: attack && searchPrograms({ network, range, norm, attack, batch }),
+      }),
+      ({ bounding, attacks }) => Math.max(bounding.bytes(backend), attacks?.bytes(backend) ?? 0),
+    )
+    const bound = await made.bounding.on(region)
+    const searching = made.attacks && (await searchOf(region)(made.attacks))
 
-    const runChunk = async (parameters: Named<Buffer>, indices: readonly number[], images: Images) => {
+    const runChunk = async (indices: readonly number[], images: Images) => {
       const filled = Array.from({ length: chunk }, (_, i) => indices[i % indices.length])
-      const labels = images.labels(filled)
-      backend.write(buffers.inputs, images.pixels(filled))
-      backend.write(buffers.labels, labels)
-      const common = [...names.map((k) => parameters[k]), buffers.inputs, buffers.labels, buffers.epsilon]
-      judgeRun.run([...common, buffers.correct, buffers.loss, buffers.margin, buffers.robustLoss])
-      const clean = await backend.read(buffers.correct)
-      const loss = await backend.read(buffers.loss)
-      const margin = await backend.read(buffers.margin)
-      const robustLoss = await backend.read(buffers.robustLoss)
+      const found = await bound({ inputs: images.pixels(filled), labels: images.labels(filled) })
       const verified = indices.map((_, i) =>
-        Array.from({ length: network.classes - 1 }, (__, row) => margin[row * chunk + i]).every(
+        Array.from({ length: network.classes - 1 }, (__, row) => found.margin[row * chunk + i]).every(
           (m) => m > 0 && m < Number.POSITIVE_INFINITY,
         ),
       )
-      return { clean, loss, margin, robustLoss, verified }
+      return { ...found, verified }
     }
 
     return {
@@ -183,12 +170,12 @@ export const evaluator =
         let [refuted, naturalLoss, robustLoss] = [0, 0, 0]
         // With an attack, bounding is told as the first half of the work.
         const share = searching === undefined ? 1 : 0.5
-        backend.write(buffers.epsilon, Float64Array.of(epsilonFor(epsilon, rounding)))
+        bound.write({ parameters, epsilon: epsilonFor(epsilon, rounding) })
         for (let at = 0; at < n; at += chunk) {
           const indices = Array.from({ length: Math.min(chunk, n - at) }, (_, i) => at + i)
-          const c = await runChunk(parameters, indices, images)
+          const c = await runChunk(indices, images)
           indices.forEach((image, i) => {
-            result.correct[image] = Number(c.clean[i] === 1)
+            result.correct[image] = Number(c.correct[i] === 1)
             result.verified[image] = Number(c.verified[i])
             naturalLoss += c.loss[i]
             robustLoss += c.robustLoss[i]

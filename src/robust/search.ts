@@ -1,14 +1,14 @@
-import type { Buffer, Data } from '../compile/backend.ts'
+import type { Backend, Buffer, Data } from '../compile/backend.ts'
+import { program } from '../compile/program.ts'
 import type { Region } from '../compile/region.ts'
-import { compileIn } from '../compile/run.ts'
 import { fold, key as keyOf, uniform } from '../core/key.ts'
 import * as S from '../core/shape.ts'
-import type { Norm, Tensor } from '../core/tensor.ts'
+import type { Norm } from '../core/tensor.ts'
 import { type Criterion, crossEntropy, logitOf } from '../nn/criterion.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
-import { input, neg, sub } from '../ops/index.ts'
-import { ascended, geometry, type Judge, margin } from './attack.ts'
+import { neg, sub } from '../ops/index.ts'
+import { ascended, geometry, margin } from './attack.ts'
 import { intervalInsight } from './interval-attack.ts'
 import type { Range } from './perturbation.ts'
 import { type Around, witness } from './witness.ts'
@@ -90,40 +90,72 @@ export interface SearchOptions {
   readonly batch: number
 }
 
-const judges: Readonly<Record<TargetLoss, Criterion>> = { ce: crossEntropy, margin }
+const criteria: Readonly<Record<TargetLoss, Criterion>> = { ce: crossEntropy, margin }
 
-/** The graphs of a search, each a function of the parameters and what is named here. */
-export const searchGraphs = ({ network, range, norm, attack, batch }: SearchOptions) => {
-  const names = Object.keys(network.parameters)
-  const parameters = Object.fromEntries(names.map((k) => [k, input(k, network.parameters[k].shape)]))
-  const logits = network.apply(parameters)
-  const [inputs, points] = ['inputs', 'points'].map((name): Tensor => input(name, [batch, ...network.input]))
-  const [labels, goals, halves] = ['labels', 'goals', 'halves'].map((name): Tensor => input(name, [batch]))
-  const epsilon = input('epsilon', [])
-  const target = { logits, inputs, labels, epsilon, range, norm }
-  const given = [...names.map((k) => parameters[k]), inputs, labels, epsilon, points]
-  /** z_t - z_y for the goals t. */
-  const towards: Judge = (z, y) => sub(logitOf(z, goals), logitOf(z, y))
-  const ascent = ({ loss, targeted, steps, stepSize }: Stage) => {
+/** The programs of a search of a batch of images, from the points where they stand. */
+export interface SearchPrograms {
+  readonly options: SearchOptions
+  readonly stages: readonly { readonly stage: Stage; readonly ascent: ReturnType<typeof ascentProgram> }[]
+  readonly lookAround: ReturnType<typeof aroundProgram> | undefined
+  /** Bytes of scratch of the largest. */
+  readonly bytes: (backend: Backend) => number
+}
+
+const inputsOf = ({ network, batch }: SearchOptions) => ({
+  parameters: network.inputs,
+  inputs: [batch, ...network.input],
+  labels: [batch],
+  epsilon: [],
+  points: [batch, ...network.input],
+})
+
+/** Ascents towards a goal, a class for each image, where the stage is targeted: where each image ends, z_y - max of the others there, and whose gradient it went by. */
+const ascentProgram = (options: SearchOptions, { loss, targeted, steps, stepSize }: Stage) => {
+  const { network, range, norm, batch } = options
+  return program({ ...inputsOf(options), goals: [batch] }, ({ parameters, inputs, labels, epsilon, points, goals }) => {
+    const logits = network.apply(parameters)
+    const target = { logits, inputs, labels, epsilon, range, norm }
+    /** z_t - z_y for the goals t. */
+    const towards: Criterion = (z, y) => sub(logitOf(z, goals), logitOf(z, y))
     const from = geometry(norm)(target).project(points)
     // The iterate of the least margin, whatever is raised: a violation on the way counts.
-    const { points: x, state } = ascended({ steps, stepSize }, targeted ? towards : judges[loss], from, margin)(target)
+    const { points: x, state } = ascended(
+      { steps, stepSize },
+      targeted ? towards : criteria[loss],
+      from,
+      margin,
+    )(target)
     // NaN is no margin: it compares false with whatever would make it one.
-    return { outputs: [x, neg(margin(logits(x), labels)), state], inputs: [...given, goals] }
-  }
-  const insight = () => {
-    const { proved, next } = intervalInsight(network.classes)(target, points, halves)
-    return { outputs: [next, proved, proved], inputs: [...given, halves] }
-  }
-  const stages = stagesOf(attack)
+    return { points: x, margin: neg(margin(logits(x), labels)), state }
+  })
+}
+
+/** What bounds of a box round each point say: whether it holds no counterexample, and where the bounds point otherwise. */
+const aroundProgram = (options: SearchOptions) => {
+  const { network, range, norm, batch } = options
+  return program(
+    { ...inputsOf(options), halves: [batch] },
+    ({ parameters, inputs, labels, epsilon, points, halves }) => {
+      const target = { logits: network.apply(parameters), inputs, labels, epsilon, range, norm }
+      const { proved, next } = intervalInsight(network.classes)(target, points, halves)
+      return { points: next, proved }
+    },
+  )
+}
+
+export const searchPrograms = (options: SearchOptions): SearchPrograms => {
+  const stages = stagesOf(options.attack).map((stage) => ({ stage, ascent: ascentProgram(options, stage) }))
+  const lookAround = stages.some(({ stage }) => stage.kind === 'interval') ? aroundProgram(options) : undefined
   return {
-    stages: stages.map((stage) => ({ stage, ascent: ascent(stage) })),
-    insight: stages.some((s) => s.kind === 'interval') ? insight() : undefined,
+    options,
+    stages,
+    lookAround,
+    bytes: (backend) => Math.max(...stages.map(({ ascent }) => ascent.bytes(backend)), lookAround?.bytes(backend) ?? 0),
   }
 }
 
 /** Images to attack: by number, and what is known of them. */
-export interface Quarry {
+export interface Attacked {
   readonly indices: readonly number[]
   readonly pixels: (indices: ArrayLike<number>) => Float32Array
   readonly labels: (indices: ArrayLike<number>) => Float32Array
@@ -150,14 +182,14 @@ export interface Search {
   /** Attacks images; an image does not depend on the others. Progress counts ascents of a batch. */
   readonly run: (
     parameters: Named<Buffer>,
-    quarry: Quarry,
+    attacked: Attacked,
     epsilon: number,
     progress?: (share: number) => void | Promise<void>,
   ) => Promise<ReadonlyMap<number, Outcome>>
 }
 
 /** An image under attack, and where the attack stands. */
-interface Prey {
+interface Attempt {
   readonly image: number
   /** What its random starts are keyed by. */
   readonly number: number
@@ -171,61 +203,51 @@ interface Prey {
   state: number
 }
 
-export const search =
+/** `search` of programs at hand. */
+export const searchOf =
   (region: Region) =>
-  async (options: SearchOptions): Promise<Search> => {
+  async ({ options, stages, lookAround: around }: SearchPrograms): Promise<Search> => {
     const { backend } = region
     const { network, range, norm, attack, batch } = options
-    const graphs = searchGraphs(options)
-    const compiled = await Promise.all(
-      graphs.stages.map(async ({ stage, ascent }) => ({
-        stage,
-        ascent: await compileIn(region)(ascent.outputs, ascent.inputs),
-      })),
+    const ascents = await Promise.all(
+      stages.map(async ({ stage, ascent }) => ({ stage, ascend: await ascent.on(region) })),
     )
-    const insight = graphs.insight && (await compileIn(region)(graphs.insight.outputs, graphs.insight.inputs))
+    const look = await around?.on(region)
     const names = Object.keys(network.parameters)
     const size = S.size(network.input)
-    const [inputs, points, moved] = [0, 1, 2].map(() => region.alloc(batch * size))
-    const [labels, extra, answer, states] = [0, 1, 2, 3].map(() => region.alloc(batch))
-    const scale = region.alloc(1)
 
-    /** One run of a graph on up to `batch` images: where they go, and a number about each. */
-    const step = async (
-      run: (args: readonly Buffer[]) => void,
-      resident: readonly Buffer[],
-      some: readonly Prey[],
-      numbers: (p: Prey) => number,
-    ): Promise<readonly Data[]> => {
-      for (let i = 0; i < batch; i++) {
-        const p = some[i % some.length]
-        backend.write(inputs, p.pixels, i * size)
-        backend.write(points, p.point, i * size)
+    /** The images of a batch, which is filled up with its own; `numbers` are one more for each. */
+    const filled = (some: readonly Attempt[]) => {
+      const each = Array.from({ length: batch }, (_, i) => some[i % some.length])
+      const rows = (of: (a: Attempt) => Float32Array) => {
+        const all = new Float32Array(batch * size)
+        each.forEach((a, i) => {
+          all.set(of(a), i * size)
+        })
+        return all
       }
-      const filled = (f: (p: Prey) => number) =>
-        Float32Array.from({ length: batch }, (_, i) => f(some[i % some.length]))
-      backend.write(
-        labels,
-        filled((p) => p.label),
-      )
-      backend.write(extra, filled(numbers))
-      run([...resident, inputs, labels, scale, points, extra, moved, answer, states])
-      return [await backend.read(moved), await backend.read(answer), await backend.read(states)]
+      return {
+        inputs: rows((a) => a.pixels),
+        points: rows((a) => a.point),
+        labels: Float32Array.from(each, (a) => a.label),
+        numbers: (of: (a: Attempt) => number) => Float32Array.from(each, of),
+      }
     }
 
     return {
-      run: async (parameters, quarry, epsilon, progress = () => undefined) => {
-        backend.write(scale, Float32Array.of(epsilon))
-        const resident = names.map((k) => parameters[k])
+      run: async (parameters, attacked, epsilon, progress = () => undefined) => {
+        const fixed = { parameters, epsilon: Math.fround(epsilon) }
+        for (const { ascend } of ascents) ascend.write(fixed)
+        look?.write(fixed)
         const values: Record<string, Data> = {}
         for (const k of names) values[k] = await backend.read(parameters[k])
         const check = attack.checked === false ? undefined : await witness(network, values)
-        const prey = quarry.indices.map((image): Prey => {
-          const pixels = quarry.pixels([image])
-          const [label] = quarry.labels([image])
+        const attempts = attacked.indices.map((image): Attempt => {
+          const pixels = attacked.pixels([image])
+          const [label] = attacked.labels([image])
           return {
             image,
-            number: quarry.numberOf?.(image) ?? image,
+            number: attacked.numberOf?.(image) ?? image,
             label,
             pixels,
             point: pixels,
@@ -235,52 +257,45 @@ export const search =
             state: 0,
           }
         })
-        const standing = (some: readonly Prey[]) => some.filter((p) => p.found === undefined)
-        const batches = async (some: readonly Prey[], f: (part: readonly Prey[]) => Promise<void>) => {
+        const standing = (some: readonly Attempt[]) => some.filter((p) => p.found === undefined)
+        const batches = async (some: readonly Attempt[], f: (part: readonly Attempt[]) => Promise<void>) => {
           for (let at = 0; at < some.length; at += batch) {
             await f(some.slice(at, at + batch))
             await progress(done / total)
           }
         }
-        const total = compiled.reduce((n, { stage }) => n + stage.restarts, 0)
+        const total = ascents.reduce((n, { stage }) => n + stage.restarts, 0)
         let done = 0
 
-        const ascend = async ({ stage, ascent }: (typeof compiled)[number], some: readonly Prey[], goal: number) => {
+        const ascend = async (one: (typeof ascents)[number], some: readonly Attempt[], goal: number) => {
           await batches(some, async (part) => {
-            const [to, margins, state] = await step(
-              ascent.run,
-              resident,
-              part,
-              (p) => (p.label + goal) % network.classes,
-            )
+            const { numbers, ...at } = filled(part)
+            const goals = numbers((p) => (p.label + goal) % network.classes)
+            const { points: to, margin: margins, state } = await one.ascend({ ...at, goals })
             for (const [i, p] of part.entries()) {
               p.point = Float32Array.from(to.subarray(i * size, (i + 1) * size))
               p.state = Math.max(p.state, state[i])
               const left = margins[i]
-              if (left < p.margin) [p.margin, p.strongest] = [left, stage.label]
+              if (left < p.margin) [p.margin, p.strongest] = [left, one.stage.label]
               if (left > 0) continue
               const around: Around = { image: p.pixels, epsilon, range, norm }
               p.found = check === undefined ? Float64Array.from(p.point) : await check.check(around, p.label, p.point)
-              if (p.found !== undefined) [p.margin, p.strongest] = [left, stage.label]
+              if (p.found !== undefined) [p.margin, p.strongest] = [left, one.stage.label]
             }
           })
           return standing(some)
         }
 
         /** Looks round each point, in wider and wider boxes, and sends it where the bounds point. */
-        const lookAround = async (stage: Stage, some: readonly Prey[]) => {
+        const lookAround = async (stage: Stage, see: NonNullable<typeof look>, some: readonly Attempt[]) => {
           const widths = HALVES.map((k) => Math.min(k * stage.stepSize, WIDEST) * epsilon)
           let left = some
           for (const [k, h] of widths.entries()) {
             if (left.length === 0 || (k > 0 && h === widths[k - 1])) return
-            const further: Prey[] = []
+            const further: Attempt[] = []
             await batches(left, async (part) => {
-              const [to, proved] = await step(
-                (insight as (typeof compiled)[number]['ascent']).run,
-                resident,
-                part,
-                () => h,
-              )
+              const { numbers, ...at } = filled(part)
+              const { points: to, proved } = await see({ ...at, halves: numbers(() => h) })
               for (const [i, p] of part.entries())
                 if (proved[i] === 1) further.push(p)
                 else p.point = Float32Array.from(to.subarray(i * size, (i + 1) * size))
@@ -290,11 +305,11 @@ export const search =
         }
 
         try {
-          for (const one of compiled) {
+          for (const one of ascents) {
             const { stage } = one
             for (let r = 0; r < stage.restarts; r++) {
               for (let goal = 1; goal < (stage.targeted ? network.classes : 2); goal++) {
-                let some = standing(prey)
+                let some = standing(attempts)
                 for (const p of some)
                   p.point =
                     r === 0 && stage.first === 'input'
@@ -307,7 +322,7 @@ export const search =
                 if (stage.kind === 'interval')
                   for (let round = 0; round < roundsOf(r) && some.length > 0; round++) {
                     some = await ascend(one, some, goal)
-                    await lookAround(stage, some)
+                    if (look !== undefined) await lookAround(stage, look, some)
                   }
                 await ascend(one, some, goal)
               }
@@ -319,7 +334,7 @@ export const search =
           check?.close()
         }
         return new Map(
-          prey.map(
+          attempts.map(
             (p) =>
               [
                 p.image,
@@ -330,6 +345,12 @@ export const search =
       },
     }
   }
+
+/** An attack, compiled for batches of images. */
+export const search =
+  (region: Region) =>
+  (options: SearchOptions): Promise<Search> =>
+    searchOf(region)(searchPrograms(options))
 
 /** x + epsilon z in float32, z uniform in [-1, 1): a point of the box, for l2 and l1 one that is projected to the ball. */
 const randomStart = (x: Float32Array, epsilon: number, z: Float32Array): Float32Array => {

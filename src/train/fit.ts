@@ -221,7 +221,7 @@ const trainOn = (options: FitOptions) =>
         },
         start,
       )
-      const judge = await evaluator(region)({
+      const measuring = await evaluator(region)({
         network,
         range,
         method: options.method,
@@ -286,7 +286,7 @@ const trainOn = (options: FitOptions) =>
         const seconds = elapsed()
         const terms = await loop.terms()
         await loop.calibrate(inTurn(train, batchSize))
-        const verdicts = await judge.run(loop.parameters(), imagesOf(monitor), epsilon, (done) =>
+        const verdicts = await measuring.run(loop.parameters(), imagesOf(monitor), epsilon, (done) =>
           report({ phase: 'evaluating', epoch, done, total: monitor.count }),
         )
         const { acc, era, vra } = rates(verdicts)

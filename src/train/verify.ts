@@ -86,10 +86,10 @@ const bounder = async (
     const chunks = Math.max(1, Math.ceil(images.length / batchSize))
     const wanted = Math.max(1, Math.min(batchSize, Math.ceil(images.length / chunks)))
     const questions = { network, range, method, norm, attack, batchSize: wanted, memory, rounding }
-    const judge = await evaluator(region)(questions)
+    const measuring = await evaluator(region)(questions)
     return {
-      chunk: judge.chunk,
-      of: (numbers, progress) => judge.run(buffers, some(data, numbers), epsilon, progress),
+      chunk: measuring.chunk,
+      of: (numbers, progress) => measuring.run(buffers, some(data, numbers), epsilon, progress),
       close,
     }
   } catch (cause) {

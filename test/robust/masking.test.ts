@@ -12,11 +12,11 @@ import type { Norm, Tensor } from '../../src/core/tensor.ts'
 import { type Dataset, pixels } from '../../src/data/dataset.ts'
 import { digits } from '../../src/data/digits.ts'
 import { encodeModel } from '../../src/format/model.ts'
-import { crossEntropy, divergence } from '../../src/nn/criterion.ts'
+import { type Criterion, crossEntropy, divergence } from '../../src/nn/criterion.ts'
 import { dense, flatten, relu, sequential } from '../../src/nn/layers.ts'
 import { type Network, network, networks } from '../../src/nn/networks.ts'
 import * as O from '../../src/ops/index.ts'
-import { fgsm, geometry, type Judge, margin, pgd, slopeOf, wider } from '../../src/robust/attack.ts'
+import { fgsm, geometry, margin, pgd, slopeOf, wider } from '../../src/robust/attack.ts'
 import { ibp } from '../../src/robust/bounds.ts'
 import type { AttackName, TargetLoss } from '../../src/robust/search.ts'
 import { pgdAttack } from '../../src/train/recipe.ts'
@@ -54,10 +54,10 @@ test('the last layer is the one that is scaled', () => {
 })
 
 test('a step of PGD and of FGSM is that of the judge where its gradient is not 0, bit for bit', async () => {
-  const judges: readonly Judge[] = [crossEntropy, (z) => divergence(O.stopGradient(O.mul(z, 0.5) as Tensor), z)]
+  const criteria: readonly Criterion[] = [crossEntropy, (z) => divergence(O.stopGradient(O.mul(z, 0.5) as Tensor), z)]
   for (const backend of backends)
     for (const norm of ['linf', 'l2', 'l1'] as const)
-      for (const judge of judges) {
+      for (const judge of criteria) {
         const plain = (t: number): Tensor => {
           const { project, ascend } = geometry(norm)({ ...step })
           let x: Tensor = step.inputs
