@@ -57,6 +57,11 @@ const subjectsOf = async (
   const test = await get(TE.fromEither(matching(model, file, (await get(loadData(sourceOf(source), forData))).test)))
   if ((await hashOf(test)) !== c.data.sha256)
     refuse('data.sha256', `${test.name} are not the images that were certified`)
+  if (c.ending !== model.ending)
+    refuse(
+      'ending',
+      `${file} ${model.ending === undefined ? 'does not end in a softmax' : `ends in ${model.ending}, so that margins are those of logits`}: the certificate ${c.ending === undefined ? 'says nothing of an ending' : `is about the logits before ${c.ending}`}`,
+    )
   if (c.count > test.count) refuse('count', `there are only ${test.count} images`)
   const labels = labelsOf(
     test,
@@ -231,10 +236,18 @@ export const checkCommand: Command<typeof options, 'CERTIFICATE'> = {
               `image ${failed.index}`,
             ),
           )
-        const { method, semantics, epsilon, count: looked, images } = c
-        const { covers, excludes } = scopeOf(semantics)
+        const { method, semantics, ending, epsilon, count: looked, images } = c
+        const { covers, excludes } = scopeOf(semantics, ending)
         const seconds = (performance.now() - begun) / 1000
-        const about = { valid: true, verified: images.length, count: looked, epsilon, method, semantics }
+        const about = {
+          valid: true,
+          verified: images.length,
+          count: looked,
+          epsilon,
+          method,
+          semantics,
+          ...(ending === undefined ? {} : { ending }),
+        }
         if (o.json) return shell.print(json({ ...about, covers, excludes, seconds }))
         shell.print(
           table([

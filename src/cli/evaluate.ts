@@ -357,6 +357,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                   method: method.name,
                   rounding: 'outward',
                   semantics: rounding.outward,
+                  ending: model.ending,
                   count: data.count,
                   images: claimsOf(verified.margins, data.labels, data.classes, verified.verified),
                 }

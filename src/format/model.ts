@@ -5,7 +5,7 @@ import { fileError, type MixtrainError, MixtrainException, raise, show, usage } 
 import { unknownName } from '../core/names.ts'
 import { type Shape, show as showShape } from '../core/shape.ts'
 import { type Description, inputsOf, layerOf, type Named, type Normalisation } from '../nn/layers.ts'
-import { type Network, network, networks, type Task } from '../nn/networks.ts'
+import { type Ending, type Network, network, networks, type Task } from '../nn/networks.ts'
 import { input } from '../ops/index.ts'
 import { decodeOnnx, encodeOnnx, type OnnxModel } from './onnx/index.ts'
 import { decode, encode, expectTensors, isSafetensors, type Metadata } from './safetensors.ts'
@@ -30,6 +30,8 @@ export interface SavedModel {
   readonly provenance: Provenance | undefined
   /** What a user should know of the network, if it is not quite that of the file. */
   readonly note?: string
+  /** The op at the end of the file that the network is without: what is said of it is said of its logits. */
+  readonly ending?: Ending
 }
 
 /** Version of the metadata; a reader refuses later ones. */
@@ -265,13 +267,14 @@ const beforeSoftmax = (
   model: OnnxModel,
   bytes: Uint8Array,
   path: string,
-): E.Either<MixtrainError, { readonly model: OnnxModel; readonly note: string | undefined }> =>
+): E.Either<MixtrainError, { readonly model: OnnxModel } & Pick<SavedModel, 'note' | 'ending'>> =>
   model.logits === undefined
-    ? E.right({ model, note: undefined })
+    ? E.right({ model })
     : pipe(
         decodeOnnx(bytes, path, { output: model.logits.name }),
         E.map((before) => ({
           model: before,
+          ...(model.logits === undefined ? {} : { ending: model.logits.op }),
           note: `${path} ends in ${model.logits?.op}, which keeps the order of the classes: what follows is about the logits before it, and verdicts are the same (a float32 softmax may round two probabilities to one number)`,
         })),
       )
@@ -285,11 +288,12 @@ const decodeForeign = (bytes: Uint8Array, path: string): E.Either<MixtrainError,
       ({ model: { output } }) =>
         fileError(path, `expected logits [classes], found ${showShape(output.shape)}`, `output ${output.name}`),
     ),
-    E.map(({ model, note }) => ({
+    E.map(({ model, note, ending }) => ({
       network: networkOf(model),
       parameters: Object.fromEntries([...model.parameters].map(([name, { data }]) => [name, data])),
       provenance: Provenance.safeParse(model.metadata).data,
       ...(note === undefined ? {} : { note }),
+      ...(ending === undefined ? {} : { ending }),
     })),
   )
 

@@ -157,3 +157,7 @@ export const mlp = (task: Task, init?: Initialiser): Network =>
 /** The networks by name. */
 export const networks = { small, large, resnet, cnn7, mlp } as const
 export type NetworkName = keyof typeof networks
+
+/** Ops that a file may end in behind the logits, whose order they keep. */
+export const ENDINGS = ['Softmax', 'LogSoftmax'] as const
+export type Ending = (typeof ENDINGS)[number]

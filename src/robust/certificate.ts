@@ -6,6 +6,7 @@ import { readEpsilon } from '../core/epsilon.ts'
 import { fileError, type MixtrainError } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
 import type { Semantics } from '../core/rounding.ts'
+import { ENDINGS, type Ending } from '../nn/networks.ts'
 import { type MethodName, methods } from './bounds.ts'
 
 /**
@@ -25,6 +26,8 @@ export interface Certificate {
   readonly method: MethodName
   readonly rounding: 'outward'
   readonly semantics: Semantics
+  /** The op that the file ends in, where margins are those of the logits before it. */
+  readonly ending?: Ending | undefined
   /** Test images looked at: the first `count`. */
   readonly count: number
   /** The verified ones among them, ascending. */
@@ -41,6 +44,7 @@ export interface Claim {
 /** What a certificate is about, and what it leaves out; part of the document. */
 export const scopeOf = (
   semantics: Semantics,
+  ending?: Ending,
 ): { readonly covers: readonly string[]; readonly excludes: readonly string[] } => ({
   covers: [
     'every real point of the box, with the weights and pixels as float32 numbers and the network in real arithmetic',
@@ -49,9 +53,15 @@ export const scopeOf = (
       : [
           'every float32 execution, rounded to nearest, that sums each layer with its scales and biases in any order, fused or not, constants folded or not, and rounds each other operation once',
         ]),
+    ...(ending === undefined
+      ? []
+      : [`the logits before the ${ending} that the file ends in, which keeps their order in real arithmetic`]),
   ],
   excludes: [
     ...(semantics === 'real' ? ['float32 executions, which may differ from real arithmetic'] : []),
+    ...(ending === undefined || semantics === 'real'
+      ? []
+      : [`float32 executions of the ${ending} itself, which may round two outputs to one number`]),
     'Winograd and FFT convolutions, TF32, float16 and bfloat16 arithmetic, subnormals flushed to zero',
     'batch normalisation that was folded in after the certificate, quantisation, and how pixels were made',
   ],
@@ -114,6 +124,7 @@ const Document = z.strictObject({
   method: z.enum(Object.keys(methods) as [MethodName, ...MethodName[]]),
   rounding: z.literal('outward'),
   semantics: z.enum(['real', 'deployed']),
+  ending: z.enum(ENDINGS).optional(),
   covers: z.array(z.string()),
   excludes: z.array(z.string()),
   count: z.int().min(1),
@@ -139,8 +150,9 @@ const documentOf = (c: Certificate): Omit<Document, 'sha256'> => ({
   method: c.method,
   rounding: c.rounding,
   semantics: c.semantics,
-  covers: [...scopeOf(c.semantics).covers],
-  excludes: [...scopeOf(c.semantics).excludes],
+  ...(c.ending === undefined ? {} : { ending: c.ending }),
+  covers: [...scopeOf(c.semantics, c.ending).covers],
+  excludes: [...scopeOf(c.semantics, c.ending).excludes],
   count: c.count,
   images: c.images.map(({ index, label, margins }) => ({ index, label, margins: [...margins] })),
 })
@@ -185,7 +197,7 @@ const same = (a: readonly string[], b: readonly string[]): boolean =>
 /** What is wrong with a document that has the right form. */
 const wrong = (d: Document, own: string): readonly [place: string, message: string] | undefined => {
   if (d.sha256 !== own) return ['sha256', 'the certificate was edited: its hash is that of another content']
-  const { covers, excludes } = scopeOf(d.semantics)
+  const { covers, excludes } = scopeOf(d.semantics, d.ending)
   if (!same(d.covers, covers)) return ['covers', `a ${d.semantics} certificate covers something else`]
   if (!same(d.excludes, excludes)) return ['excludes', `a ${d.semantics} certificate excludes something else`]
   if (readEpsilon(d.epsilon) === undefined) return ['epsilon', 'expected a decimal, or a quotient of two']

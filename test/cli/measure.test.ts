@@ -12,6 +12,7 @@ import { encodeOnnx } from '../../src/format/onnx/index.ts'
 import { networks } from '../../src/nn/networks.ts'
 import { constant, input, logSoftmax, matmul, reshape, scalar, softmax } from '../../src/ops/index.ts'
 import { boundsOf, ibp } from '../../src/robust/bounds.ts'
+import { encodeCertificate, scopeOf } from '../../src/robust/certificate.ts'
 import { ball } from '../../src/robust/perturbation.ts'
 import { imagesOf } from '../../src/train/fit.ts'
 import { right, shared, skipped } from '../shared.ts'
@@ -84,7 +85,28 @@ test(
       results.push(rest)
       const certificate = join(folder, `${name}.json`)
       assert.is((await mixtrain(['evaluate', ...args, '--certificate', certificate])).code, 0)
-      assert.is((await mixtrain(['check', certificate])).code, 0)
+      const checked = await json(['check', certificate])
+      // The document says that margins are those of logits, and so does its check.
+      const ending = { logits: undefined, softmax: 'Softmax', logSoftmax: 'LogSoftmax' }[name]
+      const said = JSON.parse(readFileSync(certificate, 'utf8'))
+      for (const { ending: own, covers } of [said, checked as typeof said]) {
+        assert.is(own, ending)
+        assert.is(
+          covers.some((line: string) => line.includes(`the logits before the ${ending} that the file ends in`)),
+          ending !== undefined,
+        )
+      }
+      // One that was written without is refused, whatever its hash.
+      const { sha256: _hash, ending: _ending, ...content } = said
+      const { covers, excludes } = scopeOf('real')
+      const { format: _f, formatVersion: _v, ...c } = { ...content, covers, excludes }
+      writeFileSync(certificate, await encodeCertificate(c))
+      const plain = await mixtrain(['check', certificate])
+      assert.is(plain.code, ending === undefined ? 0 : 1, plain.err)
+      if (ending !== undefined) assert.match(plain.err, new RegExp(`ending.*ends in ${ending}.*says nothing`))
+      const other = { ...c, ending: ending === 'Softmax' ? ('LogSoftmax' as const) : ('Softmax' as const) }
+      writeFileSync(certificate, await encodeCertificate(other))
+      assert.is((await mixtrain(['check', certificate])).code, 1)
     }
     assert.ok((results[0].vra as number) > 0)
     assert.equal(results[1], results[0])

@@ -17,7 +17,7 @@ export interface OnnxModel {
   readonly input: { readonly name: string; readonly shape: Shape }
   readonly output: { readonly name: string; readonly shape: Shape }
   /** Where the graph ends in a Softmax or LogSoftmax of classes: what it is of. Ask for it by `OnnxOptions.output`; its order is that of the output. */
-  readonly logits?: { readonly op: string; readonly name: string }
+  readonly logits?: { readonly op: 'Softmax' | 'LogSoftmax'; readonly name: string }
   /** Every float tensor of the file that the network reads, initializer or Constant, by name. */
   readonly parameters: ReadonlyMap<string, { readonly shape: Shape; readonly data: Float32Array }>
   /**
