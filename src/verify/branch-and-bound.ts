@@ -366,9 +366,11 @@ const searcher = <P extends Subproblem>(decision: Decision, brancher: Brancher<P
   let [bytes, spent, steps, attacking] = [0, 0, 0, 0]
   let [highest, moved, begun] = [Number.NEGATIVE_INFINITY, 0, 0]
   let at = 0
+  /** Least bound of the batch that is out: the search may end before it is back. */
+  let out = Number.POSITIVE_INFINITY
   const waiting = () => fresh.length + open.size()
   const lower = () =>
-    next < goals.length || fresh.length > 0 ? Number.NEGATIVE_INFINITY : Math.min(open.least(), stuck)
+    next < goals.length || fresh.length > 0 ? Number.NEGATIVE_INFINITY : Math.min(open.least(), stuck, out)
 
   /** Goals are made parts of as they are needed. */
   const fill = async (): Promise<void> => {
@@ -395,6 +397,7 @@ const searcher = <P extends Subproblem>(decision: Decision, brancher: Brancher<P
     attacking += budget.seconds() - now
   }
   const take = async (parts: readonly P[], plan: Sized<P>): Promise<void> => {
+    out = parts.reduce((least, p) => (p.lower >= least ? least : p.lower || Number.NEGATIVE_INFINITY), out)
     for (let i = 0; i < parts.length; i += plan.batch) {
       const some = await plan.bound(parts.slice(i, i + plan.batch))
       count(some.length)
@@ -411,6 +414,7 @@ const searcher = <P extends Subproblem>(decision: Decision, brancher: Brancher<P
       }
       await attacked(some)
     }
+    out = Number.POSITIVE_INFINITY
   }
   const popped = (): P => {
     const p = bytes > 0.75 * memory ? open.popEasy() : steps % NEAR === NEAR - 1 ? open.popNear() : open.pop()

@@ -9,7 +9,7 @@ import { type Rounding, roundDown, roundUp } from '../../src/core/rounding.ts'
 import * as S from '../../src/core/shape.ts'
 import type { Apply, Operand, Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
-import { budgetOf } from '../../src/robust/budget.ts'
+import { budgetOf, OutOfTime } from '../../src/robust/budget.ts'
 import { type Progress, verifyProperty } from '../../src/verify/branch-and-bound.ts'
 import type { UnsafeCase } from '../../src/verify/counterexample.ts'
 import { meets } from '../../src/verify/counterexample-check.ts'
@@ -73,6 +73,38 @@ for (const split of ['inputs', 'relus'] as const)
     }
     assert.ok(searched >= 5, `only ${searched} properties needed a search`)
   })
+
+test('a search that ends while a batch is out says no more than is proved', async () => {
+  const net = dense(3, [2, 8, 8, 3])
+  const [lower, upper] = [
+    [-1, -1],
+    [1, 1],
+  ]
+  const least = exactMinimum(net, lower, upper, [{ coefficients: [1, -1, 0], bound: 0 }])
+  const cases = [boxed(lower, upper, [[constraint([1, -1, 0], least - 0.001)]])]
+  for (const split of ['inputs', 'relus'] as const) {
+    let known = 0
+    for (let calls = 1, done = false; !done; calls++) {
+      let left = calls
+      const result = await verifyProperty({
+        ...subjectOf(net),
+        property: { inputs: 2, outputs: 3, cases },
+        split,
+        restarts: 0,
+        batchSize: 1,
+        // Called before each run of a plan: the time is up there.
+        progress: () => {
+          if (--left === 0) throw new OutOfTime('what comes next')
+        },
+      })(simd)
+      done = left > 0
+      if (result.verdict !== 'timeout') continue
+      assert.ok(result.lower <= 0.001 + 1e-6, `${split}, ended at ${calls}: lower bound ${result.lower}`)
+      known += Number(Number.isFinite(result.lower))
+    }
+    assert.ok(known > 4, `${split}: ${known} searches ended with a bound`)
+  }
+})
 
 test('without the attack, branch and bound finds the counterexamples itself', async () => {
   for (let seed = 1; seed <= 4; seed++) {
