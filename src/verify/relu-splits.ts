@@ -15,7 +15,7 @@ import { argumentsOf, type Budget, type Graph } from '../robust/budget.ts'
 import { outputOf, type Subject } from './counterexample.ts'
 import { type Box, type Conjunction, type Goal, grained, mixed, raised } from './goals.ts'
 import { violationOf } from './input-splits.ts'
-import { type HiddenBoxes, walkNodes } from './root-bounds.ts'
+import { type HiddenBoxes, lastWalkNodes } from './root-bounds.ts'
 import type { Placed } from './trace.ts'
 
 /** Part of the inputs: those at which the chosen neurons have the chosen signs, within a box. */
@@ -247,7 +247,7 @@ export const reluBrancher =
     const { backend } = region
     const { batch, steps, lr, candidates } = options
     const { relus, split, sizes, neurons, hidden, free } = graphOf(subject, options, false)
-    const nodes = walkNodes(subject)
+    const nodes = lastWalkNodes(subject)
     const what = batch === 1 ? 'bounding one branch' : `bounding ${batch} branches`
     const ascent = await ascending(region, budget)(what, 3 * nodes, () => ascentOf(subject, options))
     const planned = async (make: () => Graph) => {

@@ -38,6 +38,8 @@ export interface Wanted {
 
 /** Updates of the slopes, and their step size. */
 const ROOT = { steps: 24, lr: 0.25 }
+/** An update costs about so many runs of CROWN; so many of them at least are worth the planning, if they take no more than a share of the time that is left. */
+const [UPDATE, FEWEST, ALPHA_SHARE] = [5, 3, 0.5]
 
 // ---- ways to bound, the best first -----------------------------------------------------------------------------------
 
@@ -99,13 +101,17 @@ export const ways = (memory: number, width: number): readonly Way[] => {
   ]
 }
 
-/** Rough number of nodes of the graph of a walk from every hidden node. */
-export const walkNodes = (subject: Subject): number => {
+/** Rough numbers of nodes: of the graph of a walk from the output, and of one from every hidden node besides. */
+const nodesOf = (subject: Subject): { readonly walk: number; readonly all: number } => {
   const x = input('x', [1, ...subject.input])
   const y = outputOf(subject, x)
   const { hidden } = anatomy(y, new Map([[x, interval(x, x)]]))
-  return 12 * order([y]).length * (hidden.length + 2)
+  const walk = 24 * order([y]).length
+  return { walk, all: (walk / 2) * (hidden.length + 2) }
 }
+export const walkNodes = (subject: Subject): number => nodesOf(subject).all
+/** Where boxes of hidden nodes are given. */
+export const lastWalkNodes = (subject: Subject): number => nodesOf(subject).walk
 
 /** Whether bounds of a network that round so are refused, whatever the way. */
 export const refusedBy = (subject: Subject, rounding: Rounding): boolean => {
@@ -288,11 +294,14 @@ export const rootOf = (region: Region, budget: Budget, subject: Subject, roundin
     },
     alpha: async (box, wanted, from, proved) => {
       const rows = rounded(wanted.spec.length)
+      const { plan } = await crownFor(rows)
+      if (FEWEST * UPDATE * plan.seconds() > ALPHA_SHARE * budget.left()) return undefined
       let made: Awaited<ReturnType<typeof alphaFor>>
       try {
         made = await alphaFor(rows)
+        budget.afford(FEWEST * made.optimizer.seconds(), 'alpha-CROWN')
       } catch (e) {
-        if (another(e)) return undefined
+        if (another(e) || e instanceof OutOfTime) return undefined
         throw e
       }
       const { optimizer, relaxed } = made
