@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs'
-import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { Device } from '../backend/device.ts'
@@ -31,7 +29,7 @@ import { lock } from './lock.ts'
 import type { Shard } from './options.ts'
 import { percent, type Report, reportOf, table } from './report.ts'
 import { get, type Shell } from './shell.ts'
-import { VERSION } from './version.ts'
+import { codeHash, VERSION } from './version.ts'
 
 /** What was asked about each image, as the options of `evaluate` say it. */
 export interface Questions {
@@ -90,15 +88,6 @@ export const questionsOf = ({ settings: s }: Manifest, path: string): Questions 
 
 export const bounderOf = ({ method, alphaSteps }: Questions): Bounder =>
   alphaSteps === undefined ? methods[method] : alphaCrown({ ...ALPHA, steps: alphaSteps })
-
-/** SHA-256 of the compiled program: all its modules, by name. */
-export const codeHash = async (): Promise<string> => {
-  const folder = new URL('../', import.meta.url)
-  const names = (await readdir(folder, { recursive: true })).filter((name) => name.endsWith('.js')).sort()
-  return sha256(
-    new TextEncoder().encode(names.map((n) => `${n}\n${readFileSync(new URL(n, folder), 'latin1')}`).join('\n')),
-  )
-}
 
 export const manifestOf = async (
   of: {

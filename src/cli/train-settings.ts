@@ -57,6 +57,12 @@ export const options = {
     read: count,
   },
   batchSize: { flags: '--batch-size <N>', about: `images per step (default: ${standard.batchSize})`, read: count },
+  microBatches: {
+    flags: '--micro-batches <M>',
+    about:
+      'cut each batch into M parts with draws of their own, whose gradients are summed in one fixed order: the same bits for any number of MPI ranks (default: one piece)',
+    read: count,
+  },
   k: {
     flags: '--k <N>',
     about: `mixtrain: images per batch that the robust term bounds (default: ${standard.k})`,
@@ -164,6 +170,7 @@ export const asked = (o: Given): Partial<Settings> =>
       network: o.network,
       loss: o.loss,
       epsilon: o.epsilon,
+      microBatches: o.microBatches === 1 ? undefined : o.microBatches,
       ...Object.fromEntries(adjustable.map((k) => [k, o[k]])),
       swa: o.swa ? true : undefined,
       population: o.population ? true : undefined,
@@ -262,6 +269,20 @@ export const withData = (
           ),
     ),
   )
+
+/** Whether a run can be cut into micro-batches. */
+export const cuttable = ({
+  microBatches,
+  batchSize,
+  choice,
+}: Pick<Settings, 'microBatches' | 'batchSize' | 'choice'>): E.Either<MixtrainError, void> =>
+  microBatches === undefined
+    ? E.right(undefined)
+    : batchSize % microBatches !== 0
+      ? E.left(usage(`--micro-batches: ${microBatches} do not divide a batch of ${batchSize} images`))
+      : choice !== undefined && choice !== 'random'
+        ? E.left(usage(`--choice ${choice} looks at the whole batch: leave it or --micro-batches out`))
+        : E.right(undefined)
 
 /** Steps of a run that a checkpoint has behind it. */
 export const stepsOf = ({ history, within }: Checkpoint, { train }: Data, { batchSize }: Settings): number =>

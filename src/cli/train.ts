@@ -21,6 +21,7 @@ import type { Command } from './command.ts'
 import { drawCurves } from './curves.ts'
 import { bytesOf, loadData, withDevice } from './open.ts'
 import type { common, Values } from './options.ts'
+import { agreed, costLine, type Job, withJob } from './ranks.ts'
 import { epochLine, json, reportOf, reportTable } from './report.ts'
 import {
   claim,
@@ -41,6 +42,7 @@ import {
   begun,
   byName,
   continued,
+  cuttable,
   initialOf,
   limited,
   options,
@@ -63,11 +65,13 @@ interface Run {
   readonly teacher: Logits | undefined
   readonly memory: number | undefined
   readonly json: boolean
+  /** The job of several processes that this one is of. */
+  readonly job: Job | undefined
 }
 
 /** What is left of the run, epoch by epoch. */
 const epochsOf = (
-  { settings, network, data, device, resume, memory, teacher }: Run,
+  { settings, network, data, device, resume, memory, teacher, job }: Run,
   failed: (f: Failure) => Promise<void>,
   shell: Shell,
 ) => {
@@ -82,6 +86,8 @@ const epochsOf = (
       ...planned,
       ...bytesOf(memory),
       resume,
+      microBatches: settings.microBatches,
+      ranks: job?.team,
       progress: ({ phase, epoch, done, total }) =>
         shell.progress(`epoch ${epoch + 1}/${settings.epochs} ${phase}`, done, total),
       failed,
@@ -101,7 +107,10 @@ const conclude = async (run: Run, { state, history }: Checkpoint, shell: Shell):
   const model: SavedModel = {
     network,
     parameters: evaluatedOf(optimizer, state),
-    provenance: { epsilon, loss, seed, arithmetic, data: { source: settings.data, images: data.train.count } },
+    provenance: {
+      ...{ epsilon, loss, seed, arithmetic, microBatches: settings.microBatches },
+      data: { source: settings.data, images: data.train.count },
+    },
   }
   const save = write(folder.path)
   if (isDescribed(network)) await get(save(FILES.model, encodeModel(model)))
@@ -179,6 +188,10 @@ const execute = async (begun: Run, shell: Shell): Promise<void> => {
     shell.note(`${show(error)}\nTraining goes on after these ${steps} steps on ${to.description}${repeated}.`)
   }
   try {
+    if (begun.job !== undefined && !begun.job.writes) {
+      for await (const _ of epochsOf(run, failed, shell));
+      return
+    }
     if (resume !== undefined) await get(heal(folder.path, resume.history))
     for await (const epoch of epochsOf(run, failed, shell)) {
       shell.clear()
@@ -186,6 +199,7 @@ const execute = async (begun: Run, shell: Shell): Promise<void> => {
       last = epoch.checkpoint
       say(epochLine(epoch, settings.epochs))
     }
+    if (begun.job !== undefined) shell.note(costLine(begun.job.team))
     if (last !== undefined) await concludeSomewhere(run, last, shell)
   } catch (cause) {
     shell.clear()
@@ -214,6 +228,7 @@ const trained = (
   o: Asked,
   open: TE.TaskEither<MixtrainError, RunFolder>,
   shell: Shell,
+  job: Job | undefined,
   before?: StoredRun,
 ): TE.TaskEither<MixtrainError, void> =>
   pipe(
@@ -243,6 +258,8 @@ const trained = (
       const began = initial && { init: initial.settings, network: initial.model.network.name }
       return withData(o.resume, { ...wanted, ...(taught && { teacher: taught.settings }), ...began }, data)
     }),
+    TE.chainFirst(({ settings }) => TE.fromEither(cuttable(settings))),
+    TE.chainFirst(({ settings }) => agreed(job, settings, before)),
     TE.bind('network', ({ settings, data, initial }) =>
       initial === undefined
         ? pipe(
@@ -261,7 +278,13 @@ const trained = (
         device: o.device === undefined || o.device === 'auto' ? settings.device : o.device,
         threads: o.threads,
         fastMath: settings.arithmetic === 'fast-math',
-        fallback: o.device === 'webgpu' || before === undefined ? undefined : settings.fallback !== undefined,
+        // Ranks compute alike to the last bit, and none goes on elsewhere by itself.
+        fallback:
+          job !== undefined
+            ? false
+            : o.device === 'webgpu' || before === undefined
+              ? undefined
+              : settings.fallback !== undefined,
       })((device) => {
         const moved = checkpoint && {
           steps: stepsOf(checkpoint, data, settings),
@@ -274,6 +297,7 @@ const trained = (
           device,
           resume: checkpoint,
           teacher: taught?.logits,
+          job,
         }
         return using(
           open,
@@ -303,20 +327,37 @@ export const trainCommand: Command<typeof options, never> = {
     'mixtrain train --resume runs/trial --epochs 10',
     'mixtrain train --init model.onnx --loss crown-ibp --epochs 5',
     'mixtrain train --config settings.json --seed 2',
+    'mpirun -n 4 mixtrain train --batch-size 100 --micro-batches 4',
   ],
   run: (_, o, shell) => {
     const { output, resume } = o
     if (output !== undefined && resume !== undefined && resolve(output) !== resolve(resume))
       return TE.left(usage('a resumed run stays in its folder: leave --output out'))
-    if (resume === undefined) return trained(o, output === undefined ? fresh(new Date()) : claim(output), shell)
-    return using(
-      reclaim(resume),
-      (folder) =>
-        pipe(
-          stored(resume),
-          TE.chain((before) => trained(o, TE.right(folder), shell, before)),
-        ),
-      ({ release }) => release(),
-    )
+    return withJob(shell, (job, own) => {
+      if (job !== undefined && !job.writes) {
+        // The folder is rank 0's.
+        const none = TE.right<MixtrainError, RunFolder>({
+          path: output ?? resume ?? '',
+          made: false,
+          release: () => undefined,
+        })
+        return resume === undefined
+          ? trained(o, none, own, job)
+          : pipe(
+              stored(resume),
+              TE.chain((before) => trained(o, none, own, job, before)),
+            )
+      }
+      if (resume === undefined) return trained(o, output === undefined ? fresh(new Date()) : claim(output), own, job)
+      return using(
+        reclaim(resume),
+        (folder) =>
+          pipe(
+            stored(resume),
+            TE.chain((before) => trained(o, TE.right(folder), own, job, before)),
+          ),
+        ({ release }) => release(),
+      )
+    })
   },
 }

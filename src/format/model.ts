@@ -20,6 +20,8 @@ export interface Provenance {
   readonly arithmetic: 'exact' | 'fast-math'
   /** The images it was trained on: `digits`, or the path of a folder, and how many of its training images, from the first. Absent in models that do not tell. */
   readonly data?: { readonly source: string; readonly images: number } | undefined
+  /** Micro-batches that each batch was cut into, which decide the bits. Absent: none. */
+  readonly microBatches?: number | undefined
 }
 
 /** A network with its weights, as a file holds it. Inputs are pixels in [0, 1]; what the network normalises, it does itself. */
@@ -70,6 +72,7 @@ const metadataOf = (model: SavedModel): Metadata => ({
         seed: String(model.provenance.seed),
         arithmetic: model.provenance.arithmetic,
         ...(model.provenance.data === undefined ? {} : { data: JSON.stringify(model.provenance.data) }),
+        ...(model.provenance.microBatches === undefined ? {} : { microBatches: String(model.provenance.microBatches) }),
       }),
 })
 
@@ -87,6 +90,7 @@ const Provenance = z.object({
   loss: z.string().max(100),
   seed: number.pipe(z.int()),
   arithmetic: z.enum(['exact', 'fast-math']),
+  microBatches: number.pipe(z.int().min(1)).optional(),
   data: z
     .string()
     .max(10_000)

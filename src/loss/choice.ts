@@ -10,6 +10,7 @@ import {
   gather,
   greater,
   greaterEqual,
+  imagesKey,
   iota,
   minimum,
   mul,
@@ -81,10 +82,10 @@ export const stratified =
     const n = step.inputs.shape[0]
     if (k >= n) return loss(step)
     const places = feed(name, [k], (h) => {
-      const [r] = integers(fold(h.key, name), 1, n)
+      const [r] = integers(fold(imagesKey(h), name), 1, n)
       return Float32Array.from({ length: k }, (_, j) => Math.floor((j * n + r) / k))
     })
-    const ties = feed(`${name}.order`, [n], (h) => uniform(fold(h.key, `${name}.order`), n))
+    const ties = feed(`${name}.order`, [n], (h) => uniform(fold(imagesKey(h), `${name}.order`), n))
     const [label, tie, number] = [step.labels, ties, iota(n)].map(pairs)
     const later = addNodes(tie.below, mul(tie.same, number.below))
     const place = sum(addNodes(label.below, mul(label.same, later)), 1)
@@ -111,7 +112,7 @@ export const importance =
       [n, n],
     )
     const reached = sum(mul(sums, reshape(p, [1, n])), 1)
-    const draws = feed(name, [k], (h) => uniform(fold(h.key, name), k).map((r, j) => (j + r) / k))
+    const draws = feed(name, [k], (h) => uniform(fold(imagesKey(h), name), k).map((r, j) => (j + r) / k))
     const passed = sum(greaterEqual(reshape(draws, [k, 1]), reshape(reached, [1, n])), 1)
     // Rounding may leave the last sum below 1.
     const indices: Tensor = minimum(passed, n - 1)

@@ -11,6 +11,7 @@ import {
   feed,
   gather,
   type Host,
+  imagesKey,
   log,
   maximum,
   mul,
@@ -38,6 +39,8 @@ export interface Step {
   readonly population?: boolean
   /** Parts of the images that a robust term takes one after the other, to need less memory. Default: 1. */
   readonly parts?: number
+  /** How many micro-batches the batch has, of which these images are one. Default: 1. */
+  readonly microBatches?: number
 }
 
 /** A model with its parameters bound. */
@@ -234,21 +237,40 @@ export const gate =
 /** A loss that depends on a schedule: `scheduled(kappa, (k) => mix(complement(k))(natural, robust))`. */
 export const scheduled = (schedule: Weight, f: (weight: Weight) => Loss): Loss => f(schedule)
 
+/** Of `of` micro-batches, whether this one takes one of the `left` images that do not divide; they lie evenly apart and go round with the steps. */
+const takesOneMore = ({ micro, count }: Host, left: number, of: number): boolean => {
+  const place = ((micro?.index ?? 0) + count) % of
+  return Math.floor(((place + 1) * left) / of) > Math.floor((place * left) / of)
+}
+
 /**
  * Stochastic robust approximation (arXiv:1811.02625): the loss on k images of the batch, drawn anew in each step, without replacement
  * unless told otherwise; terms of one name draw the same images. Its mean over all draws is the loss on the whole batch, for a loss that is a mean over images.
+ *
+ * Of M micro-batches, each draws floor(k / M) or one more of its own images, with the factor that makes the mean over micro-batches the mean over the k: as a batch is in random order, every k of
+ * its images are equally likely all the same.
  */
 export const sampled =
   (k: number, how: 'without replacement' | 'with replacement' = 'without replacement', name = 'sample') =>
   (loss: Loss): Loss =>
   (step) => {
     const n = step.inputs.shape[0]
-    if (how === 'without replacement' && k >= n) return loss(step)
-    const indices = feed(name, [k], (h) => {
-      const key = fold(h.key, name)
-      return Float32Array.from(how === 'with replacement' ? integers(key, k, n) : chooseIndices(key, n, k))
-    })
-    return loss(picked(step, indices))
+    const of = step.microBatches ?? 1
+    if (how === 'without replacement' && k >= n * of) return loss(step)
+    const drawn = (some: number): ((model: Model) => Tensor) => {
+      if (some === 0) return () => ZERO
+      const indices = feed(name, [some], (h) => {
+        const key = fold(imagesKey(h), name)
+        return Float32Array.from(how === 'with replacement' ? integers(key, some, n) : chooseIndices(key, n, some))
+      })
+      return loss(picked(step, indices))
+    }
+    const [few, left] = [Math.floor(k / of), k % of]
+    if (left === 0) return drawn(few)
+    return (model) => {
+      const [less, more] = [few, few + 1].map((some) => weighted((of * some) / k, drawn(some)(model)))
+      return choose((h) => (takesOneMore(h, left, of) ? 1 : 0), [less, more])
+    }
   }
 
 /** The step on the images of these indices `[k]`, each with a factor `[k]` of its own in means, if given. */

@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { raise } from '../core/error.ts'
-import type { Key } from '../core/key.ts'
+import { fold, type Key } from '../core/key.ts'
 import { node, type Op, unsupported } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
@@ -20,7 +20,13 @@ export interface Host {
   readonly share?: number
   /** Randomness of this step alone; every use folds its own name into it. */
   readonly key: Key
+  /** Which micro-batch of the step this is, and of how many; absent where the batch is one piece. */
+  readonly micro?: { readonly index: number; readonly of: number }
 }
+
+/** Randomness of the images at hand: of the step, or of a micro-batch of it, so that it does not depend on who computes which. */
+export const imagesKey = ({ key, micro }: Pick<Host, 'key' | 'micro'>): Key =>
+  micro === undefined ? key : fold(fold(key, 'micro'), micro.index)
 
 export interface InputAttrs {
   readonly name: string

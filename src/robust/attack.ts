@@ -12,6 +12,7 @@ import {
   feed,
   greater,
   type Host,
+  imagesKey,
   max,
   maximum,
   minimum,
@@ -61,7 +62,7 @@ export const usualStep = (steps: number): number => (steps >= 40 ? 1 / 30 : 2.5 
 
 /** Uniform in [-1, 1), for one random start. The name tells draws of one step apart. */
 export const noise = (name: string, shape: S.Shape): Tensor =>
-  feed(name, shape, (h: Host) => uniform(fold(h.key, name), S.size(shape), -1, 1))
+  feed(name, shape, (h: Host) => uniform(fold(imagesKey(h), name), S.size(shape), -1, 1))
 
 // ---- the ball, as an attack moves in it ------------------------------------------------------------------------------
 

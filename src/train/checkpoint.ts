@@ -28,6 +28,8 @@ export interface Settings {
   readonly epsilon: number
   readonly epochs: number
   readonly batchSize: number
+  /** Micro-batches that a batch is cut into. Absent: it is one piece. */
+  readonly microBatches?: number | undefined
   /** Images per batch that the robust term is computed for. */
   readonly k: number
   /** Weight of the robust term. */
@@ -75,6 +77,8 @@ const settingsSchema = z.strictObject({
   epsilon: fraction,
   epochs: positive,
   batchSize: positive,
+  /** Micro-batches that a batch is cut into. Absent: it is one piece. */
+  microBatches: positive.optional(),
   k: positive,
   balance: z.union([fraction, z.literal('adaptive')]),
   lr: z.number().positive(),

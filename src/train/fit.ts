@@ -1,20 +1,22 @@
 import { failureOf, successor } from '../backend/device.ts'
-import type { Backend } from '../compile/backend.ts'
-import { openRegion } from '../compile/region.ts'
+import type { Backend, Buffer } from '../compile/backend.ts'
+import { openRegion, type Region } from '../compile/region.ts'
 import { type MixtrainError, raise, usage } from '../core/error.ts'
-import { fold, key as keyOf } from '../core/key.ts'
+import { fold, type Key, key as keyOf } from '../core/key.ts'
 import type { Augment } from '../data/augment.ts'
-import { batches, type Dataset, isImage, labelsOf, pixels } from '../data/dataset.ts'
+import { batches, type Dataset, isImage, labelsOf, pixels, slice } from '../data/dataset.ts'
 import type { Loss, Schedule } from '../loss/loss.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
-import type { Host } from '../ops/index.ts'
+import { type Host, imagesKey } from '../ops/index.ts'
 import { type Bounder, ibp } from '../robust/bounds.ts'
-import { type AttackOptions, evaluator, type Images, rates } from '../robust/metric.ts'
+import { type AttackOptions, type Evaluator, evaluator, type Images, rates } from '../robust/metric.ts'
 import type { Range } from '../robust/perturbation.ts'
 import type { Balance } from './balance.ts'
+import { microTrainer } from './micro.ts'
 import type { Optimizer } from './optimizer.ts'
-import { emptySlots, type Snapshot, TOTAL, type TrainState, trainer } from './step.ts'
+import { alone, partOf, type Ranks } from './ranks.ts'
+import { emptySlots, type Snapshot, TOTAL, type Trainer, type TrainState, trainer } from './step.ts'
 
 /** One epoch, as the log has it. ACC, ERA and VRA are fractions of the monitored images at the full epsilon. */
 export interface EpochRecord {
@@ -118,6 +120,10 @@ export interface FitOptions {
   readonly memory?: number
   /** Random variants of each batch, drawn by the step's key. */
   readonly augment?: Augment | undefined
+  /** Into how many micro-batches a batch is cut; it decides the bits. Default: 1, a batch is one piece. */
+  readonly microBatches?: number | undefined
+  /** Processes that share the micro-batches and the images to monitor; they do not change a bit. Default: this one. */
+  readonly ranks?: Ranks | undefined
   readonly resume?: Checkpoint | undefined
   /** Where training begins, by the names of the network's parameters: to go on with a trained network. Default: `network.init` of the seed. */
   readonly parameters?: Named<Float32Array> | undefined
@@ -185,6 +191,72 @@ function* inTurn(set: Dataset, batchSize: number): Generator<Float32Array> {
     )
 }
 
+/** A trainer that takes images of the training set by their numbers. */
+type Loop = Omit<Trainer, 'step'> & {
+  readonly advance: (indices: Uint32Array, host: Host) => Promise<void>
+  /** Images that are normalized together. */
+  readonly pieceSize: number
+}
+
+/** The trainer of a run, for batches in one piece or in micro-batches. */
+const looped = async (region: Region, options: FitOptions, start: TrainState & Partial<Snapshot>): Promise<Loop> => {
+  const { network, loss, optimizer, train, batchSize, range = PIXELS, memory = DEFAULT_MEMORY } = options
+  const { microBatches = 1, ranks = alone, augment } = options
+  const common = { network, loss, optimizer, batchSize, range, memory, watched: options.onStep !== undefined }
+  const images = (indices: Uint32Array, key: Key) => {
+    const plain = pixels(train, indices)
+    const inputs =
+      augment !== undefined && isImage(train.shape) ? augment(plain, train.shape, fold(key, 'augment')) : plain
+    return { inputs, labels: labelsOf(train, indices) }
+  }
+  if (microBatches === 1) {
+    if (ranks.size > 1) raise(usage(`${ranks.size} ranks share micro-batches: say how many there are`))
+    const { step, ...rest } = await trainer(region)(common, start)
+    const advance = async (indices: Uint32Array, host: Host) => {
+      const { inputs, labels } = images(indices, host.key)
+      await step(inputs, labels, host)
+    }
+    return { ...rest, advance, pieceSize: batchSize }
+  }
+  const { step, ...rest } = await microTrainer(region)({ ...common, microBatches, ranks }, start)
+  const size = batchSize / microBatches
+  const advance = (indices: Uint32Array, host: Host) =>
+    step(
+      (index) =>
+        images(
+          indices.subarray(index * size, (index + 1) * size),
+          imagesKey({ key: host.key, micro: { index, of: microBatches } }),
+        ),
+      host,
+    )
+  return { ...rest, advance, pieceSize: size }
+}
+
+/** Rates of images that ranks judge a part of each: the same as if one judged all. */
+const spread = async (
+  measuring: Evaluator,
+  ranks: Ranks,
+  parameters: Named<Buffer>,
+  monitor: Dataset,
+  epsilon: number,
+  progress: (done: number, of: number) => void | Promise<void> = () => undefined,
+): Promise<{ readonly acc: number; readonly era: number | null; readonly vra: number }> => {
+  const [from, to] = partOf(monitor.count, ranks)
+  const part = { ...imagesOf(slice(from, to)(monitor)), numberOf: (i: number) => from + i }
+  const verdicts =
+    to > from ? await measuring.run(parameters, part, epsilon, (done) => progress(done, part.count)) : undefined
+  if (ranks.size === 1 && verdicts !== undefined) return rates(verdicts)
+  const count = (xs: Uint8Array = new Uint8Array()): number => xs.reduce((n, x) => n + x, 0)
+  const own = [verdicts?.correct, verdicts?.robust, verdicts?.verified].map((xs) => count(xs))
+  const attacked = verdicts !== undefined && verdicts.robust !== undefined
+  const [correct, robust, verified, some] = await ranks.total(Float64Array.of(...own, Number(attacked)))
+  return {
+    acc: correct / monitor.count,
+    era: some > 0 ? robust / monitor.count : null,
+    vra: verified / monitor.count,
+  }
+}
+
 /** Follows a run from outside: where to go on when its backend fails. */
 interface Follower {
   readonly keep: (checkpoint: Checkpoint) => void
@@ -199,6 +271,7 @@ const trainOn = (options: FitOptions) =>
     { keep, stepped }: Follower,
   ): AsyncGenerator<TrainedEpoch, void, undefined> {
     const { network, train, monitor, epsilon, epochs, batchSize, range = PIXELS, memory = DEFAULT_MEMORY } = options
+    const ranks = options.ranks ?? alone
     const report = async (p: Progress): Promise<void> => {
       await options.progress?.(p)
       options.signal?.throwIfAborted()
@@ -209,18 +282,7 @@ const trainOn = (options: FitOptions) =>
     const { region, close } = openRegion(backend)
     try {
       const start = from.within === undefined ? from.state : { ...from.state, terms: from.within.terms }
-      const loop = await trainer(region)(
-        {
-          network,
-          loss: options.loss,
-          optimizer: options.optimizer,
-          batchSize,
-          range,
-          memory,
-          watched: options.onStep !== undefined,
-        },
-        start,
-      )
+      const loop = await looped(region, options, start)
       const measuring = await evaluator(region)({
         network,
         range,
@@ -259,12 +321,7 @@ const trainOn = (options: FitOptions) =>
         for (const [i, indices] of order.entries()) {
           if (i < (within?.steps ?? 0)) continue
           const host = hostAt(i)
-          const images = pixels(train, indices)
-          const varied =
-            options.augment !== undefined && isImage(train.shape)
-              ? options.augment(images, train.shape, fold(host.key, 'augment'))
-              : images
-          await loop.step(varied, labelsOf(train, indices), host)
+          await loop.advance(indices, host)
           stepped(host.count + 1)
           if (options.onStep !== undefined) {
             const { balance: weight, epsilon: radius } = host
@@ -285,12 +342,11 @@ const trainOn = (options: FitOptions) =>
         await backend.sync()
         const seconds = elapsed()
         const terms = await loop.terms()
-        await loop.calibrate(inTurn(train, batchSize))
-        const verdicts = await measuring.run(loop.parameters(), imagesOf(monitor), epsilon, (done) =>
-          report({ phase: 'evaluating', epoch, done, total: monitor.count }),
+        await loop.calibrate(inTurn(train, loop.pieceSize))
+        const { acc, era, vra } = await spread(measuring, ranks, loop.parameters(), monitor, epsilon, (done, of) =>
+          report({ phase: 'evaluating', epoch, done, total: of }),
         )
-        const { acc, era, vra } = rates(verdicts)
-        const intervals = cheap && (await cheap.run(loop.parameters(), imagesOf(monitor), epsilon))
+        const intervals = cheap && (await spread(cheap, ranks, loop.parameters(), monitor, epsilon))
         const { [TOTAL]: total, ...named } = terms
         const record: EpochRecord = {
           epoch,
@@ -304,7 +360,7 @@ const trainOn = (options: FitOptions) =>
           acc,
           era,
           vra,
-          ...(intervals === undefined ? {} : { cheapVra: rates(intervals).vra, share }),
+          ...(intervals === undefined ? {} : { cheapVra: intervals.vra, share }),
         }
         history = [...history, record]
         const checkpoint = { state: await loop.state(), history }

@@ -26,6 +26,7 @@ import {
 } from '../ops/index.ts'
 import type { Range } from '../robust/perturbation.ts'
 import type { Optimizer, Slots } from './optimizer.ts'
+import { measured } from './statistics.ts'
 
 /** Everything that training changes, as plain data: what a checkpoint holds. */
 export interface TrainState {
@@ -94,7 +95,7 @@ export const TOTAL = 'total'
 export const epsilonFeed = (): Tensor => feed('epsilon', [], (h) => Float32Array.of(h.epsilon))
 
 /** Weight of a batch's statistics in the running means of the population. */
-const MOMENTUM = 0.1
+export const MOMENTUM = 0.1
 
 interface Variant {
   readonly compiled: Compiled
@@ -234,9 +235,9 @@ export const trainer =
       Object.fromEntries(Object.keys(network.parameters).map((k) => [k, named[k]]))
     const stateOf = (data: readonly Float32Array[], statistics: readonly Float32Array[]): TrainState => {
       const at = (i: number) => Object.fromEntries(names.map((k, j) => [k, data[i * names.length + j]]))
-      const measured = Object.fromEntries(statisticNames.map((k, i) => [k, statistics[i]]))
+      const own = Object.fromEntries(statisticNames.map((k, i) => [k, statistics[i]]))
       return {
-        parameters: inOrder({ ...at(0), ...measured }),
+        parameters: inOrder({ ...at(0), ...own }),
         slots: Object.fromEntries(optimizer.slots.map((s, i) => [s, at(i + 1)])),
       }
     }
@@ -278,25 +279,7 @@ export const trainer =
       calibrate: async (batches) => {
         if (statisticNames.length === 0) return
         const compiled = await measure()
-        const sums = statisticNames.map((k) => new Float64Array(S.size(network.parameters[k].shape)))
-        let count = 0
-        for (const x of batches) {
-          backend.write(inputBuffer, x)
-          compiled.run([...evaluated(), inputBuffer, ...statisticBuffers])
-          for (const [i, b] of statisticBuffers.entries()) {
-            const values = await backend.read(b)
-            values.forEach((v, j) => {
-              sums[i][j] += v
-            })
-          }
-          count++
-        }
-        statisticBuffers.forEach((b, i) => {
-          backend.write(
-            b,
-            Float32Array.from(sums[i], (v) => v / count),
-          )
-        })
+        await measured(backend, compiled, evaluated(), inputBuffer, statisticBuffers, batches)
       },
       terms: async () => {
         const at = front.length - termNames.length

@@ -1,0 +1,98 @@
+import { hostname } from 'node:os'
+import process from 'node:process'
+import * as E from 'fp-ts/lib/Either.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { launched, type Mpi, openMpi } from '../cluster/mpi.ts'
+import { agree, PATIENCE, type Team, team } from '../cluster/team.ts'
+import { type MixtrainError, show, usage } from '../core/error.ts'
+import { sha256 } from '../core/hash.ts'
+import type { Settings, StoredRun } from '../train/checkpoint.ts'
+import { attempt, exitCodeOf, Interrupted, type Shell } from './shell.ts'
+import { codeHash } from './version.ts'
+
+/** A job of several processes, as one of them sees it. */
+export interface Job {
+  readonly mpi: Mpi
+  readonly team: Team
+  /** Rank 0 alone writes files and says what happens. */
+  readonly writes: boolean
+}
+
+/** How long a rank is waited for, seconds: more where one step of training takes longer. */
+const patience = (): number => Number(process.env.MIXTRAIN_RANK_PATIENCE ?? PATIENCE)
+
+/** Results and progress are rank 0's. */
+const quiet = (shell: Shell): Shell => ({
+  ...shell,
+  print: () => undefined,
+  note: () => undefined,
+  progress: () => shell.progress('', 0, 1),
+})
+
+/** Runs `use` as a rank of the job that the environment tells of, or by itself. Whatever ends a rank ends all of them, and says which, where and why. */
+export const withJob = (
+  shell: Shell,
+  use: (job: Job | undefined, shell: Shell) => TE.TaskEither<MixtrainError, void>,
+): TE.TaskEither<MixtrainError, void> => {
+  const found = launched(process.env)
+  if (found === undefined || found.size === 1) return use(undefined, shell)
+  return async () => {
+    const opened = await attempt(() => openMpi(found))()
+    if (E.isLeft(opened)) return opened
+    const mpi = opened.right
+    /** Ends the job; the others may be anywhere. */
+    const end = (reason: string, code: number): void => {
+      shell.clear()
+      shell.note(`mixtrain: rank ${mpi.rank} of ${mpi.size} on ${hostname()}: ${reason}`)
+      mpi.abort(code)
+    }
+    try {
+      const met = await attempt(() => team(mpi, hostname(), patience()))()
+      if (E.isLeft(met)) {
+        end(show(met.left), 1)
+        return met
+      }
+      const writes = mpi.rank === 0
+      const result = await use({ mpi, team: met.right, writes }, writes ? shell : quiet(shell))()
+      if (E.isLeft(result)) end(show(result.left), result.left.kind === 'usage' ? 2 : 1)
+      else mpi.finalize()
+      return result
+    } catch (cause) {
+      if (cause instanceof Interrupted) end(cause.message, exitCodeOf(cause.signal))
+      else end(`this is a defect of the program: ${cause instanceof Error ? cause.stack : cause}`, 1)
+      throw cause
+    }
+  }
+}
+
+/** All ranks train the same: code, images, settings, and what they go on from. */
+export const agreed = (
+  job: Job | undefined,
+  settings: Settings,
+  before: StoredRun | undefined,
+): TE.TaskEither<MixtrainError, void> =>
+  job === undefined
+    ? TE.right(undefined)
+    : settings.microBatches === undefined
+      ? TE.left(
+          usage(
+            `training over ${job.mpi.size} ranks shares micro-batches, which decide the bits: add --micro-batches M`,
+          ),
+        )
+      : attempt(async () => {
+          const { data: _, dataSha256, ...others } = settings
+          const text = (x: unknown) => sha256(new TextEncoder().encode(JSON.stringify(x)))
+          const hashes = {
+            code: await codeHash(),
+            data: dataSha256,
+            settings: await text(others),
+            checkpoint: before?.file.metadata.sha256 ?? 'none',
+          }
+          await agree(job.mpi, job.team, hashes, patience())
+        })
+
+/** What the sums of a run cost. */
+export const costLine = ({ size, cost }: Team): string => {
+  const { bytes, seconds, sums } = cost()
+  return `${size} ranks: ${sums} sums of gradients, ${(bytes / Math.max(1, sums) / 1e6).toFixed(2)} MB sent a step by rank 0, ${((1000 * seconds) / Math.max(1, sums)).toFixed(1)} ms a step waited and added`
+}

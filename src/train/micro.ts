@@ -1,0 +1,303 @@
+import { settled } from '../compile/accumulate.ts'
+import type { Buffer, Data } from '../compile/backend.ts'
+import type { Region } from '../compile/region.ts'
+import { type Compiled, compileIn, compilePlanIn, planBytes, planFor } from '../compile/run.ts'
+import { order, stage } from '../compile/tape.ts'
+import { grad } from '../compile/vjp.ts'
+import { raise, usage } from '../core/error.ts'
+import * as S from '../core/shape.ts'
+import type { Tensor } from '../core/tensor.ts'
+import { isTrained, type Named, trainedOf } from '../nn/layers.ts'
+import { add, type Host, type InputAttrs, input, inputOp, mul, probe, probeOp } from '../ops/index.ts'
+import type { Ranks } from './ranks.ts'
+import { measured } from './statistics.ts'
+import {
+  emptySlots,
+  epsilonFeed,
+  MOMENTUM,
+  type Snapshot,
+  TOTAL,
+  type Trainer,
+  type TrainerOptions,
+  type TrainState,
+} from './step.ts'
+
+/** Images and labels of one micro-batch: `[batch / M, ...shape]`, `[batch / M]`. */
+export type MicroBatch = (micro: number) => { readonly inputs: Data; readonly labels: Data }
+
+export interface MicroTrainer extends Omit<Trainer, 'step'> {
+  /** One update on a batch of micro-batches; only those of this rank are asked for. */
+  readonly step: (batch: MicroBatch, host: Host) => Promise<void>
+}
+
+export interface MicroOptions extends TrainerOptions {
+  /** M, which divides the batch. */
+  readonly microBatches: number
+  readonly ranks: Ranks
+}
+
+interface Variant {
+  readonly compiled: Compiled
+  readonly feeds: readonly { readonly draw: (h: Host) => Float32Array; readonly buffer: Buffer }[]
+  /** Names of the loss terms that are computed, in the order of their buffers. */
+  readonly terms: readonly string[]
+  readonly outputs: readonly Buffer[]
+}
+
+const probeName = (x: Tensor): string => (x.attrs as { readonly name: string }).name
+
+/**
+ * (state, batch) -> state, the batch as the mean over micro-batches: gradients, statistics and loss terms of each are summed by the ranks' tree, then one plan updates the state, on every
+ * rank alike. A micro-batch has draws of its own (`Host.micro`), and its images are normalized by statistics of its own where the network has batch norm (ghost batch norm,
+ * arXiv:1705.08741); running means of these go through the tree.
+ */
+export const microTrainer =
+  (region: Region) =>
+  async (
+    {
+      network,
+      loss,
+      optimizer,
+      batchSize,
+      range,
+      memory = Number.POSITIVE_INFINITY,
+      microBatches: M,
+      ranks,
+    }: MicroOptions,
+    start: TrainState & Partial<Snapshot>,
+  ): Promise<MicroTrainer> => {
+    if (batchSize % M !== 0) raise(usage(`${M} micro-batches do not divide a batch of ${batchSize} images`))
+    if (ranks.size > M)
+      raise(usage(`${M} micro-batches are not enough for ${ranks.size} ranks: each needs one at least`))
+    const { backend } = region
+    const n = batchSize / M
+    const shapeOf = (k: string) => network.parameters[k].shape
+    const names = Object.keys(trainedOf(network.parameters))
+    const statisticNames = Object.keys(network.parameters).filter((k) => !isTrained(network.parameters[k]))
+    const inputs = input('inputs', [n, ...network.input])
+    const labels = input('labels', [n])
+    const parameterOf = Object.fromEntries(names.map((k) => [k, input(k, shapeOf(k))]))
+    const statistics = network.statistics(parameterOf)(inputs)
+    const populationOf = Object.fromEntries(statisticNames.map((k) => [k, input(`population.${k}`, shapeOf(k))]))
+    const objectiveIn = (parts: number) =>
+      probe(
+        TOTAL,
+        loss({ inputs, labels, classes: network.classes, epsilon: epsilonFeed(), range, parts, microBatches: M })({
+          logits: network.apply({ ...parameterOf, ...statistics }),
+          parameters: parameterOf,
+          ...(statisticNames.length === 0 ? {} : { population: network.apply({ ...parameterOf, ...populationOf }) }),
+        }),
+      )
+    const objective = objectiveIn(1)
+    const populationNodes = Object.values(populationOf)
+    const nodes = order([objective])
+    const isRunning = nodes.some((x) => populationNodes.includes(x))
+    const termNames = [...new Set(nodes.filter((x) => x.op === probeOp).map(probeName))]
+    const running = isRunning ? statisticNames : []
+
+    // What is summed over micro-batches, one after the other: gradients, statistics, then [value, count] of each term.
+    const sizes = [...names, ...running].map((k) => S.size(shapeOf(k)))
+    const offsets = sizes.map((_, i) => sizes.slice(0, i).reduce((a, b) => a + b, 0))
+    const termsAt = sizes.reduce((a, b) => a + b, 0)
+    const length = termsAt + 2 * termNames.length
+
+    // ---- a micro-batch -------------------------------------------------------------------------------------------------
+    const staging = stage([objective])
+    const variants = new Map<string, Variant>()
+    const planOf = (resolved: Tensor, keep: boolean) => {
+      const [staged] = settled([resolved], backend.rounds ?? false)
+      const gradients = grad(
+        staged,
+        names.map((k) => parameterOf[k]),
+      )
+      const probes = order([staged]).filter((x) => x.op === probeOp)
+      const outputs = [...gradients, ...running.map((k) => statistics[k]), ...probes]
+      const feedNodes = order(outputs).filter((x) => x.op === inputOp && (x.attrs as InputAttrs).feed !== undefined)
+      const given = [
+        ...names.map((k) => parameterOf[k]),
+        inputs,
+        labels,
+        ...(isRunning ? populationNodes : []),
+        ...feedNodes,
+      ]
+      return { plan: planFor(backend, keep)(outputs, given), feedNodes, outputs, probes }
+    }
+    const fitting = (host: Host) => {
+      const whole = staging.resolve(host)[0]
+      const limit = backend.rounds ? memory : Number.POSITIVE_INFINITY
+      let [made, parts] = [planOf(whole, true), 1]
+      if (planBytes(backend, made.plan) > limit) made = planOf(whole, false)
+      while (planBytes(backend, made.plan) > limit) {
+        if (parts >= n) {
+          const what = 'a training step with one image at a time'
+          return raise({ kind: 'memory', needed: planBytes(backend, made.plan), budget: limit, what })
+        }
+        parts *= 2
+        made = planOf(stage([objectiveIn(parts)]).resolve(host)[0], false)
+      }
+      return made
+    }
+    const build = async (host: Host): Promise<Variant> => {
+      const { plan, feedNodes, outputs, probes } = fitting(host)
+      return {
+        compiled: await compilePlanIn(region)(plan),
+        feeds: feedNodes.map((x) => ({
+          draw: (x.attrs as InputAttrs).feed as (h: Host) => Float32Array,
+          buffer: region.alloc(S.size(x.shape)),
+        })),
+        terms: probes.map(probeName),
+        outputs: outputs.map((x) => region.alloc(S.size(x.shape))),
+      }
+    }
+
+    // ---- the update ----------------------------------------------------------------------------------------------------
+    const slotNames = optimizer.slots
+    const slotOf = Object.fromEntries(
+      slotNames.map((s) => [s, Object.fromEntries(names.map((k) => [k, input(`${s}.${k}`, shapeOf(k))]))]),
+    )
+    const sumNodes = [...names, ...running].map((k) => input(`sum.${k}`, shapeOf(k)))
+    const mean = (x: Tensor): Tensor => mul(x, 1 / M)
+    const updated = optimizer.update(
+      parameterOf,
+      Object.fromEntries(names.map((k, i) => [k, mean(sumNodes[i])])),
+      slotOf,
+    )
+    const next = [
+      ...names.map((k) => updated.parameters[k]),
+      ...slotNames.flatMap((s) => names.map((k) => updated.state[s][k])),
+      ...running.map((k, i) =>
+        add(mul(1 - MOMENTUM, populationOf[k]), mul(MOMENTUM, mean(sumNodes[names.length + i]))),
+      ),
+    ]
+    const updateFeeds = order(next).filter((x) => x.op === inputOp && (x.attrs as InputAttrs).feed !== undefined)
+    const stateNodes = [
+      ...names.map((k) => parameterOf[k]),
+      ...slotNames.flatMap((s) => names.map((k) => slotOf[s][k])),
+    ]
+    const update = await compileIn(region)(next, [
+      ...stateNodes,
+      ...running.map((k) => populationOf[k]),
+      ...sumNodes,
+      ...updateFeeds,
+    ])
+    const updateFeedBuffers = updateFeeds.map((x) => region.alloc(S.size(x.shape)))
+
+    // ---- the state -----------------------------------------------------------------------------------------------------
+    for (const k of Object.keys(network.parameters))
+      if (start.parameters[k]?.length !== S.size(shapeOf(k)))
+        raise(usage(`parameter ${k} of network ${network.name} must have ${S.size(shapeOf(k))} elements`))
+    const slots = { ...emptySlots(optimizer, network.parameters), ...start.slots }
+    const initial = [
+      ...names.map((k) => start.parameters[k]),
+      ...slotNames.flatMap((s) => names.map((k) => slots[s][k])),
+    ]
+    let [front, back] = [initial.map((d) => region.from(d)), initial.map((d) => region.alloc(d.length))]
+    let statisticBuffers = statisticNames.map((k) => region.from(start.parameters[k]))
+    let statisticSpares = running.map((k) => region.alloc(S.size(shapeOf(k))))
+    const sumBuffers = sizes.map((size) => region.alloc(size))
+    const [inputBuffer, labelBuffer] = [region.alloc(S.size(inputs.shape)), region.alloc(n)]
+    const terms = new Map(termNames.map((t) => [t, Float32Array.from(start.terms?.[t] ?? [0, 0])]))
+    let last = Number.NaN
+
+    const leaf = async (batch: MicroBatch, step: Host, index: number): Promise<Float32Array> => {
+      const host = { ...step, micro: { index, of: M } }
+      const key = staging.key(host)
+      const variant = variants.get(key) ?? (await build(host))
+      variants.set(key, variant)
+      const part = batch(index)
+      backend.write(inputBuffer, part.inputs)
+      backend.write(labelBuffer, part.labels)
+      for (const { draw, buffer } of variant.feeds) backend.write(buffer, draw(host))
+      variant.compiled.run([
+        ...front.slice(0, names.length),
+        inputBuffer,
+        labelBuffer,
+        ...(isRunning ? statisticBuffers : []),
+        ...variant.feeds.map((f) => f.buffer),
+        ...variant.outputs,
+      ])
+      const sum = new Float32Array(length)
+      for (const [i, at] of offsets.entries()) sum.set(await backend.read(variant.outputs[i]), at)
+      for (const [i, t] of variant.terms.entries()) {
+        const [value] = await backend.read(variant.outputs[offsets.length + i])
+        const at = termsAt + 2 * termNames.indexOf(t)
+        sum[at] += value
+        sum[at + 1] += 1
+      }
+      return sum
+    }
+
+    const copied = (buffers: readonly Buffer[]): Promise<readonly Float32Array[]> =>
+      Promise.all(buffers.map(async (b) => Float32Array.from(await backend.read(b))))
+    const inOrder = <A>(named: Named<A>): Named<A> =>
+      Object.fromEntries(Object.keys(network.parameters).map((k) => [k, named[k]]))
+    const state = async (): Promise<TrainState> => {
+      const [data, measuredNow] = [await copied(front), await copied(statisticBuffers)]
+      const at = (i: number) => Object.fromEntries(names.map((k, j) => [k, data[i * names.length + j]]))
+      return {
+        parameters: inOrder({ ...at(0), ...Object.fromEntries(statisticNames.map((k, i) => [k, measuredNow[i]])) }),
+        slots: Object.fromEntries(slotNames.map((s, i) => [s, at(i + 1)])),
+      }
+    }
+    const evaluated = (): readonly Buffer[] => {
+      const from = names.length * (optimizer.evaluated === undefined ? 0 : 1 + slotNames.indexOf(optimizer.evaluated))
+      return front.slice(from, from + names.length)
+    }
+    let measuring: Promise<Compiled> | undefined
+
+    return {
+      step: async (batch, host) => {
+        const sum = await ranks.sum(M, (index) => leaf(batch, host, index))
+        offsets.forEach((at, i) => {
+          backend.write(sumBuffers[i], sum.subarray(at, at + sizes[i]))
+        })
+        for (const [i, x] of updateFeeds.entries())
+          backend.write(updateFeedBuffers[i], ((x.attrs as InputAttrs).feed as (h: Host) => Float32Array)(host))
+        update.run([
+          ...front,
+          ...(isRunning ? statisticBuffers : []),
+          ...sumBuffers,
+          ...updateFeedBuffers,
+          ...back,
+          ...statisticSpares,
+        ])
+        ;[front, back] = [back, front]
+        if (isRunning) [statisticBuffers, statisticSpares] = [statisticSpares, statisticBuffers]
+        // A step counts a term once, by its mean over the micro-batches that had it.
+        for (const [i, t] of termNames.entries()) {
+          const [value, count] = sum.subarray(termsAt + 2 * i, termsAt + 2 * i + 2)
+          if (count === 0) continue
+          const [before, steps] = terms.get(t) ?? [0, 0]
+          terms.set(t, Float32Array.of(before + Math.fround(value / count), steps + 1))
+          if (t === TOTAL) last = Math.fround(value / count)
+        }
+      },
+      calibrate: async (batches) => {
+        if (statisticNames.length === 0) return
+        measuring ??= compileIn(region)(
+          statisticNames.map((k) => statistics[k]),
+          [...names.map((k) => parameterOf[k]), inputs],
+        )
+        await measured(backend, await measuring, evaluated(), inputBuffer, statisticBuffers, batches)
+      },
+      terms: async () => {
+        const means = Object.fromEntries(
+          [...terms].flatMap(([t, [sum, count]]) => (count > 0 ? [[t, sum / count]] : [])),
+        )
+        for (const t of termNames) terms.set(t, new Float32Array(2))
+        return means
+      },
+      loss: async () => last,
+      state,
+      snapshot: async () => ({ ...(await state()), terms: Object.fromEntries(terms) }),
+      parameters: () =>
+        inOrder(
+          Object.fromEntries([
+            ...evaluated().map((b, i) => [names[i], b] as const),
+            ...statisticNames.map((k, i) => [k, statisticBuffers[i]] as const),
+          ]),
+        ),
+      variants: () => variants.size,
+      scratchBytes: () => Math.max(0, ...[...variants.values()].map((v) => v.compiled.scratchBytes)),
+    }
+  }

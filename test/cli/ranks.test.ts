@@ -1,0 +1,167 @@
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import process from 'node:process'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { launched } from '../../src/cluster/mpi.ts'
+import { skipped } from '../shared.ts'
+import { type Ended, inFolder, logged, main, refused, runtime, start } from './run.ts'
+
+test('a launcher is known by its environment', () => {
+  assert.equal(launched({}), undefined)
+  assert.equal(launched({ OMPI_COMM_WORLD_SIZE: '4' }), { size: 4, launcher: 'mpirun' })
+  // A batch script of a job with several tasks is one process; what srun starts in it is several.
+  assert.equal(launched({ SLURM_NTASKS: '4', SLURM_PROCID: '0' }), undefined)
+  const srun = { SLURM_NTASKS: '4', SLURM_PROCID: '0', SLURM_STEP_ID: '0', SLURM_STEP_NUM_TASKS: '2' }
+  assert.equal(launched(srun), { size: 2, launcher: 'srun' })
+})
+
+test('what cannot be cut into micro-batches is refused', async () => {
+  const small = ['train', '--limit', '60,10', '--epochs', '1', '--output', '/nowhere/at/all']
+  await refused([...small, '--batch-size', '12', '--micro-batches', '5'], 2, '5 do not divide a batch of 12')
+  await refused([...small, '--batch-size', '12', '--micro-batches', '3', '--choice', 'hardest'], 2, '--choice hardest')
+})
+
+const why = (): string | undefined => {
+  if (spawnSync('mpirun', ['--version']).status !== 0) return 'Open MPI (mpirun) is not installed'
+  try {
+    createRequire(import.meta.url).resolve('koffi')
+    return undefined
+  } catch {
+    return 'the package koffi is not installed'
+  }
+}
+const missing = why()
+
+const MPI = [
+  '--allow-run-as-root',
+  '--oversubscribe',
+  '--mca',
+  'btl',
+  'self,vader,tcp',
+  '--mca',
+  'btl_vader_single_copy_mechanism',
+  'none',
+]
+const ranks = (n: number, args: readonly string[], ...env: readonly string[]) => [
+  ...['mpirun', ...MPI, ...env.flatMap((e) => ['-x', e]), '-n', String(n), ...runtime, main, ...args],
+]
+const ended = async (argv: readonly string[]): Promise<Ended> => {
+  const e = await start(argv).ended
+  assert.is(e.code, 0, `${argv.join(' ')}\n${e.err}`)
+  return e
+}
+const hashOf = (folder: string): string =>
+  createHash('sha256')
+    .update(readFileSync(join(folder, 'model.safetensors')))
+    .digest('hex')
+
+const BASE = ['--limit', '82,8', '--batch-size', '24', '--seed', '3', '--device', 'wasm']
+const train = (folder: string, threads: number, ...more: readonly string[]) => [
+  ...['train', ...BASE, '--threads', String(threads), '--output', folder, ...more],
+]
+
+if (missing !== undefined) skipped('training over MPI ranks', missing)
+else {
+  // k = 4 of 6 micro-batches: two of them bound nothing. IBP clips its gradients; hydra has a gate; pgd starts at random.
+  for (const [name, ...options] of [
+    ['mixtrain', '--k', '4', '--smooth', '0.01'],
+    ['ibp'],
+    ['pgd'],
+    ['hydra', '--k', '5'],
+  ])
+    test(
+      `1, 2, 3 and 4 ranks of 1 and 2 threads train the same bits by ${name}`,
+      inFolder(async (folder) => {
+        const given = ['--loss', name, '--epochs', '1', '--micro-batches', '6', ...options]
+        const one = join(folder, 'one')
+        await ended([...runtime, main, ...train(one, 2, ...given)])
+        for (const [n, threads] of name === 'mixtrain'
+          ? [
+              [2, 1],
+              [3, 2],
+              [4, 1],
+            ]
+          : [[3, 1]]) {
+          const several = join(folder, `${n}`)
+          await ended(ranks(n, train(several, threads, ...given)))
+          assert.is(hashOf(several), hashOf(one), `${n} ranks`)
+          assert.equal(readdirSync(several).sort(), readdirSync(one).sort())
+        }
+        // Another number of micro-batches has other bits: the comparison could fail.
+        if (name === 'mixtrain') {
+          const other = join(folder, 'other')
+          await ended([
+            ...runtime,
+            main,
+            ...train(other, 2, '--loss', name, '--epochs', '1', '--micro-batches', '4', ...options),
+          ])
+          assert.is.not(hashOf(other), hashOf(one))
+        }
+      }),
+    )
+
+  test(
+    'a rank that is killed or stopped ends the job with a message, and another number of ranks goes on to the same bits',
+    inFolder(async (folder) => {
+      const given = ['--epochs', '3', '--micro-batches', '4', '--k', '2']
+      const [one, broken] = [join(folder, 'one'), join(folder, 'broken')]
+      await ended([...runtime, main, ...train(one, 1, ...given)])
+      /** Sends a signal to a rank once an epoch is logged. */
+      const struck = async (argv: readonly string[], lines: number, rank: number, signal: 'SIGKILL' | 'SIGSTOP') => {
+        const running = start(argv)
+        await logged(broken, lines, running)
+        const children = readFileSync(`/proc/${running.pid}/task/${running.pid}/children`, 'utf8')
+          .trim()
+          .split(' ')
+          .map(Number)
+        const victim = children.find((pid) =>
+          readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').includes(`OMPI_COMM_WORLD_RANK=${rank}`),
+        )
+        assert.ok(victim !== undefined, `${children}`)
+        const begun = performance.now()
+        process.kill(victim as number, signal)
+        const e = await running.ended
+        assert.ok((performance.now() - begun) / 1000 < 60)
+        assert.is.not(e.code, 0, e.err)
+        assert.ok(e.err.includes(hostname()), e.err)
+        return e.err
+      }
+      const killed = await struck(ranks(2, train(broken, 1, ...given)), 1, 1, 'SIGKILL')
+      assert.match(killed, /process rank 1 .*(Killed|signal 9)/s)
+      assert.ok(!existsSync(join(broken, 'model.safetensors')), 'it was over before a rank was killed')
+      const resume = ['train', '--resume', broken, '--threads', '1']
+      const stopped = await struck(ranks(3, resume, 'MIXTRAIN_RANK_PATIENCE=4'), 2, 2, 'SIGSTOP')
+      assert.match(stopped, /rank 2 on .* did not answer for 4 seconds/)
+      assert.ok(!existsSync(join(broken, 'model.safetensors')), 'it was over before a rank was stopped')
+      await ended(ranks(4, resume))
+      assert.is(hashOf(broken), hashOf(one))
+    }),
+  )
+
+  test(
+    'ranks that differ, and ranks without micro-batches, are refused by name',
+    inFolder(async (folder) => {
+      const argv = (seed: string) => [
+        ...runtime,
+        main,
+        ...train(join(folder, 'run'), 1, '--epochs', '1', '--micro-batches', '2', '--seed', seed),
+      ]
+      const differs = await start(['mpirun', ...MPI, '-n', '1', ...argv('3'), ':', '-n', '1', ...argv('4')]).ended
+      assert.is.not(differs.code, 0)
+      assert.match(differs.err, /rank 1 on .* has other settings than rank 0 on/)
+      const plain = await start(ranks(2, train(join(folder, 'run'), 1, '--epochs', '1'))).ended
+      assert.is.not(plain.code, 0)
+      assert.match(plain.err, /add --micro-batches M/)
+      const few = await start(ranks(3, train(join(folder, 'run'), 1, '--epochs', '1', '--micro-batches', '2'))).ended
+      assert.is.not(few.code, 0)
+      assert.match(few.err, /2 micro-batches are not enough for 3 ranks/)
+    }),
+  )
+}
+
+test.run()
