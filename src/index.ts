@@ -314,6 +314,7 @@ export {
 export type { Checkpoint, EpochRecord, Failure, FitOptions, Progress, TrainedEpoch } from './train/fit.ts'
 export { type Adam, adam, clipGradients, type Optimizer, radam, sgd } from './train/optimizer.ts'
 export { fit, holdOut, type QuickOptions } from './train/quick.ts'
+export { certifiedRadii, type RadiusOptions } from './train/radius.ts'
 export { pgdAttack, type Recipe, type RecipeOptions, recipe } from './train/recipe.ts'
 export { type Verified, type VerifyOptions, verify } from './train/verify.ts'
 export {

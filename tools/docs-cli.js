@@ -16,9 +16,10 @@ const optionRows = (options) => Object.values(options).map(({ flags, about }) =>
 
 // ---- commands ---------------------------------------------------------------------------------------------------------
 
-const sectionOf = ({ name, summary, description, takes, optional = [], options, examples }) => {
+const sectionOf = ({ name, summary, description, takes, optional = [], rest = false, options, examples }) => {
   const names = Object.keys(takes)
-  const usage = [name, ...names.map((n) => (optional.includes(n) ? `[${n}]` : n)), '[options]'].join(' ')
+  const word = (n, i) => (rest && i === names.length - 1 ? `${n}...` : n)
+  const usage = [name, ...names.map((n, i) => (optional.includes(n) ? `[${word(n, i)}]` : word(n, i))), '[options]'].join(' ')
   const rows = optionRows(options)
   return [
     `## ${name}`,

@@ -15,12 +15,15 @@ export interface Command<O extends Options, A extends string> {
   readonly takes: Readonly<Record<A, string>>
   /** Those that may be left out, at the end; they are empty then. */
   readonly optional?: readonly A[]
+  /** Whether more of the last argument may follow, which `run` gets as `more`. */
+  readonly rest?: boolean
   readonly options: O
   readonly examples: readonly string[]
   readonly run: (
     args: Readonly<Record<A, string>>,
     options: Values<O & typeof common>,
     shell: Shell,
+    more: readonly string[],
   ) => TE.TaskEither<MixtrainError, void>
 }
 
@@ -40,8 +43,11 @@ export const define = <O extends Options, A extends string>(command: Command<O, 
     const options = { ...command.options, ...common }
     const names = Object.keys(command.takes) as A[]
     const sub = program.command(command.name).summary(command.summary).description(command.description)
-    for (const name of names)
-      sub.argument(command.optional?.includes(name) === true ? `[${name}]` : `<${name}>`, command.takes[name])
+    for (const [i, name] of names.entries()) {
+      const dots = command.rest === true && i === names.length - 1 ? '...' : ''
+      const isOptional = command.optional?.includes(name) === true
+      sub.argument(isOptional ? `[${name}${dots}]` : `<${name}${dots}>`, command.takes[name])
+    }
     for (const option of Object.values(options)) {
       const made = new CommanderOption(option.flags, option.about)
       sub.addOption(
@@ -50,7 +56,9 @@ export const define = <O extends Options, A extends string>(command: Command<O, 
     }
     sub.addHelpText('after', `\nExamples:\n${command.examples.map((e) => `  $ ${e}`).join('\n')}`)
     sub.action((...given: unknown[]) => {
-      const args = Object.fromEntries(names.map((name, i) => [name, String(given[i] ?? '')])) as Record<A, string>
+      const words = names.map((_, i): readonly unknown[] => [given[i] ?? ''].flat())
+      const args = Object.fromEntries(names.map((name, i) => [name, String(words[i][0])])) as Record<A, string>
+      const more = (words.at(-1) ?? []).slice(1).map(String)
       const said = sub.opts()
       const file = said.config as string | undefined
       decide(
@@ -63,7 +71,7 @@ export const define = <O extends Options, A extends string>(command: Command<O, 
                 TE.map((config) => ({ ...config, ...said })),
               ),
           TE.chainEitherK((raw) => readOptions(options, raw)),
-          TE.chain((values) => command.run(args, values as Values<O & typeof common>, shell)),
+          TE.chain((values) => command.run(args, values as Values<O & typeof common>, shell, more)),
         ),
       )
     })

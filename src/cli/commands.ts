@@ -6,6 +6,8 @@ import { dataCommand } from './data.ts'
 import { devicesCommand } from './devices.ts'
 import { evaluateCommand } from './evaluate.ts'
 import { mergeCommand } from './merge.ts'
+import { radiusCommand } from './radius.ts'
+import { reportCommand } from './report-command.ts'
 import { supportsCommand } from './supports.ts'
 import { trainCommand } from './train.ts'
 import { verifyCommand } from './verify.ts'
@@ -15,7 +17,9 @@ export const commands = [
   define(trainCommand),
   define(evaluateCommand),
   define(mergeCommand),
+  define(reportCommand),
   define(boundsCommand),
+  define(radiusCommand),
   define(verifyCommand),
   define(benchmarkCommand),
   define(supportsCommand),

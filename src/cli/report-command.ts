@@ -1,0 +1,142 @@
+import { basename, join, resolve } from 'node:path'
+import process from 'node:process'
+import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import type { Device } from '../backend/device.ts'
+import { fileError, type MixtrainError, usage } from '../core/error.ts'
+import { take } from '../data/dataset.ts'
+import { exists, files, writeAtomic } from '../data/files.ts'
+import { type MethodName, methods } from '../robust/bounds.ts'
+import { logged } from '../train/checkpoint.ts'
+import type { EpochRecord } from '../train/fit.ts'
+import { pgdAttack } from '../train/recipe.ts'
+import type { Command } from './command.ts'
+import { measured } from './html/measure.ts'
+import { pageOf, type ReportedRun } from './html/page.ts'
+import { bytesOf, dataFor, loadModel, matching, withDevice } from './open.ts'
+import { count, text } from './options.ts'
+import { FILES, stored } from './run-folder.ts'
+import { attempt, get, type Shell } from './shell.ts'
+import { VERSION } from './version.ts'
+
+const options = {
+  output: { flags: '--output <FILE>', about: 'the page (default: report.html)', read: text },
+  limit: {
+    flags: '--limit <N>',
+    about: 'measure each model on the first N test images (default: 200)',
+    read: count,
+  },
+  steps: { flags: '--steps <N>', about: 'steps of the attack, PGD (default: 40)', read: count },
+  pictures: { flags: '--pictures <N>', about: 'images shown of each run (default: 12)', read: count },
+  csv: { flags: '--csv <FILE>', about: 'write the logs of all runs as one table, too', read: text },
+}
+type Given = Parameters<Command<typeof options, 'RUN'>['run']>[1]
+
+/** What a finished run says of itself, as far as it is needed here. */
+interface Final {
+  readonly acc: number
+  readonly era: number | null
+  readonly vra: number
+  readonly count: number
+  readonly method: MethodName
+}
+
+const finalOf = (path: string, bytes: Uint8Array): E.Either<MixtrainError, Final> =>
+  pipe(
+    E.tryCatch(
+      () => JSON.parse(new TextDecoder().decode(bytes)) as Partial<Final>,
+      () => fileError(path, 'expected the report of a run as JSON'),
+    ),
+    E.filterOrElse(
+      (r): r is Final =>
+        [r.acc, r.vra, r.count].every((v) => typeof v === 'number') &&
+        (r.era === null || typeof r.era === 'number') &&
+        Object.hasOwn(methods, String(r.method)),
+      () => fileError(path, 'expected acc, era, vra, count and method, as train writes them'),
+    ),
+  )
+
+/** A run as its folder has it, measured where it has a model. */
+const reported = async (folder: string, o: Given, shell: Shell, device: Device): Promise<ReportedRun> => {
+  const { settings, history } = await get(stored(folder))
+  const name = basename(resolve(folder))
+  const path = join(folder, FILES.report)
+  const final = (await get(exists(path)))
+    ? await get(
+        pipe(
+          files.read(path),
+          TE.chainEitherK((bytes) => finalOf(path, bytes)),
+        ),
+      )
+    : null
+  const about = { name, history, settings: { ...settings }, final }
+  const file = (await get(exists(join(folder, FILES.model)))) ? FILES.model : FILES.onnx
+  if (final === null || !(await get(exists(join(folder, file))))) return { ...about, measured: undefined }
+  const model = await get(loadModel(join(folder, file)))
+  const all = await get(dataFor(model, join(folder, file), settings.data))
+  const data = take(o.limit ?? 200)(await get(TE.fromEither(matching(model, join(folder, file), all.test))))
+  const result = await measured({
+    ...{ model, data, epsilon: settings.epsilon, method: final.method, pictures: o.pictures ?? 12 },
+    attack: pgdAttack({ steps: o.steps ?? 40, restarts: 1, seed: 0 }),
+    ...bytesOf(o.memory),
+    progress: (done, total) => shell.progress(`measuring ${name}`, done, total),
+  })(device.backend)
+  shell.clear()
+  return { ...about, measured: result }
+}
+
+/** Logs of runs as CSV, a line for each epoch. */
+const csvOf = (runs: readonly ReportedRun[]): string => {
+  const terms = [...new Set(runs.flatMap(({ history }) => history.flatMap((r) => Object.keys(r.terms))))].sort()
+  const columns = ['epoch', 'seconds', 'loss', 'balance', 'epsilon', 'acc', 'era', 'vra'] as const
+  const quoted = (cell: string) => (/[",\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell)
+  const row = (name: string, r: EpochRecord) => [
+    quoted(name),
+    ...columns.map((c) => String(logged(r)[c] ?? '')),
+    ...terms.map((t) => String(r.terms[t] ?? '')),
+  ]
+  const head = ['run', ...columns, ...terms.map((t) => `term.${t}`)].map(quoted)
+  return `${[head, ...runs.flatMap(({ name, history }) => history.map((r) => row(name, r)))].map((r) => r.join(',')).join('\n')}\n`
+}
+
+/** `mixtrain report`: runs as one page. */
+export const reportCommand: Command<typeof options, 'RUN'> = {
+  name: 'report',
+  summary: 'show runs as one HTML page',
+  description:
+    'Writes one HTML page that needs nothing else: curves of all runs over each other, VRA over epsilon, and for each run ACC, ERA and VRA by class, the confusion under attack, images that the attack broke, images nearest to the border, settings and environment. Models are measured anew, on the first test images of the data that they were trained with.',
+  takes: { RUN: 'folders of runs' },
+  rest: true,
+  options,
+  examples: [
+    'mixtrain report runs/first',
+    'mixtrain report runs/* --limit 500 --output compared.html',
+    'mixtrain report runs/first runs/second --csv logs.csv',
+  ],
+  run: ({ RUN }, o, shell, more) => {
+    const folders = [RUN, ...more]
+    const names = folders.map((f) => basename(resolve(f)))
+    if (new Set(names).size < names.length) return TE.left(usage(`two runs have the same name: ${names.join(', ')}`))
+    return withDevice(o)((device) =>
+      attempt(() =>
+        shell.interruptible(async () => {
+          const runs: ReportedRun[] = []
+          for (const folder of folders) runs.push(await reported(folder, o, shell, device))
+          const output = o.output ?? 'report.html'
+          const made = `mixtrain ${VERSION}, ${device.backend.description}, Node ${process.version}, ${process.platform} ${process.arch}, ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC`
+          await get(writeAtomic(output, new TextEncoder().encode(pageOf(runs, made))))
+          if (o.csv !== undefined) await get(writeAtomic(o.csv, new TextEncoder().encode(csvOf(runs))))
+          shell.print(
+            o.json
+              ? JSON.stringify({
+                  output,
+                  runs: runs.map(({ name, measured: m }) => ({ name, measured: m !== undefined })),
+                })
+              : `${runs.length === 1 ? 'the run is' : `${runs.length} runs are`} in ${output}`,
+          )
+        }),
+      ),
+    )
+  },
+}
