@@ -19,7 +19,11 @@ const optionRows = (options) => Object.values(options).map(({ flags, about }) =>
 const sectionOf = ({ name, summary, description, takes, optional = [], rest = false, options, examples }) => {
   const names = Object.keys(takes)
   const word = (n, i) => (rest && i === names.length - 1 ? `${n}...` : n)
-  const usage = [name, ...names.map((n, i) => (optional.includes(n) ? `[${word(n, i)}]` : word(n, i))), '[options]'].join(' ')
+  const usage = [
+    name,
+    ...names.map((n, i) => (optional.includes(n) ? `[${word(n, i)}]` : word(n, i))),
+    '[options]',
+  ].join(' ')
   const rows = optionRows(options)
   return [
     `## ${name}`,
