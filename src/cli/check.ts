@@ -9,7 +9,7 @@ import { files, regularFiles } from '../data/files.ts'
 import { unpacked } from '../data/gzip.ts'
 import { decodeModel, type SavedModel } from '../format/model.ts'
 import { Refused } from '../proof/exact.ts'
-import { check } from '../proof/file.ts'
+import { check, readNetwork } from '../proof/file.ts'
 import { methods } from '../robust/bounds.ts'
 import { type Certificate, decodeCertificate, MAX_BYTES, scopeOf, unproved } from '../robust/certificate.ts'
 import { verify } from '../train/verify.ts'
@@ -129,7 +129,10 @@ const checkFolder = async (
       fileError(folder, 'expected a regular file or a folder with proofs (*.proof.gz), found a folder without'),
     )
   if (o.model === undefined) return raise(usage('proofs are checked against their network: add --model FILE'))
-  const network = await get(forModels.read(o.model))
+  const model = o.model
+  const network = await readNetwork(await get(forModels.read(model))).catch((e: unknown) =>
+    e instanceof Refused ? raise(fileError(model, e.message, 'network')) : Promise.reject(e),
+  )
   const test = o.data === undefined ? undefined : (await get(loadData(sourceOf(o.data), forData))).test
   const known = test && claimable(test)
   const images = new Set<string>()

@@ -1,6 +1,6 @@
 import type { Semantics } from './bounds.ts'
 import { decimal, ieee, Refused, refuse } from './exact.ts'
-import { networkOf } from './network.ts'
+import { type Network, networkOf } from './network.ts'
 import { type Line, type Outcome, type Query, replay } from './proof.ts'
 import { classified, readProperty } from './property.ts'
 
@@ -118,8 +118,10 @@ const headerOf = (x: unknown): Header => {
 
 /** What the header of a proof claims, about the files. @throws Refused where the files are others, or out of what is checked. */
 export const queryOf = async ({ semantics, network, claim }: Header, files: Files): Promise<Query> => {
-  if ((await sha256(files.network)) !== network) refuse('the proof is about another network')
-  const net = networkOf(await whole(files.network))
+  const file = files.network
+  const hash = file instanceof Uint8Array ? await sha256(file) : file.sha256
+  if (hash !== network) refuse('the proof is about another network')
+  const net = file instanceof Uint8Array ? networkOf(await whole(file)) : file.network
   const [inputs, outputs] = [net.nodes[0].size, net.nodes[net.output].size]
   if (claim.kind === 'image') {
     const image = ieee(bytesOf(claim.pixels), 4)
@@ -138,8 +140,21 @@ export const queryOf = async ({ semantics, network, claim }: Header, files: File
   return { network: net, semantics, groups: readProperty(text, inputs, outputs) }
 }
 
+/** A network file that was read, for many proofs about it. */
+export interface NetworkFile {
+  readonly sha256: string
+  readonly network: Network
+}
+
+/** @throws Refused for what the checker does not read */
+export const readNetwork = async (bytes: Uint8Array): Promise<NetworkFile> => ({
+  sha256: await sha256(bytes),
+  network: networkOf(await whole(bytes)),
+})
+
 export interface Files {
-  readonly network: Uint8Array
+  /** The bytes of the ONNX file, or what `readNetwork` made of them. */
+  readonly network: Uint8Array | NetworkFile
   readonly property?: Uint8Array
 }
 

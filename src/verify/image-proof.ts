@@ -1,7 +1,5 @@
-import { sha256 } from '../core/hash.ts'
 import { Refused } from '../proof/exact.ts'
-import { type Header, queryOf, whole } from '../proof/file.ts'
-import { networkOf } from '../proof/network.ts'
+import { type Header, queryOf, readNetwork } from '../proof/file.ts'
 import { proofFile, prove } from './prove.ts'
 import type { SearchTree } from './trace.ts'
 
@@ -31,8 +29,7 @@ const hexadecimal = (pixels: Float32Array): string => {
  * @throws Refused where the checker does not read the network; from a claim, where no proof of it is found
  */
 export const imageProver = async (network: Uint8Array, semantics: 'real' | 'deployed') => {
-  networkOf(await whole(network))
-  const hash = await sha256(network)
+  const file = await readNetwork(network)
   return async (
     { pixels, label, epsilon, range }: ImageClaim,
     trees?: readonly SearchTree[],
@@ -42,10 +39,10 @@ export const imageProver = async (network: Uint8Array, semantics: 'real' | 'depl
       format: 'mixtrain-proof',
       version: 1,
       semantics,
-      network: hash,
+      network: file.sha256,
       claim: { kind: 'image', pixels: hexadecimal(pixels), epsilon, range, label },
     }
-    return proofFile(header, prove(await queryOf(header, { network }), { leaves, trees }))
+    return proofFile(header, prove(await queryOf(header, { network: file }), { leaves, trees }))
   }
 }
 

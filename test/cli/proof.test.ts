@@ -104,7 +104,8 @@ test(
     assert.is(about.valid, true)
     assert.is(about.images, names.length)
     assert.equal(about.claims, ['epsilon 0.01 in [0, 1], real'])
-    await refused(['check', proofs, '--model', join(run, 'model.safetensors')], 1, 'another network')
+    await refused(['check', proofs, '--model', join(run, 'model.safetensors')], 1, 'network file is damaged')
+    await refused(['check', proofs, '--model', files(folder).network], 1, 'another network')
     await refused([...asked, '--proof', proofs, '--rounding', 'none'], 2, 'round outward')
     await refused(
       ['evaluate', join(run, 'model.safetensors'), '--epsilon', '0.01', '--limit', '8', '--proof', proofs],
