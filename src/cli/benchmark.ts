@@ -7,6 +7,7 @@ import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { fileError, type MixtrainError } from '../core/error.ts'
 import { append, files } from '../data/files.ts'
+import { drawCactus } from './cactus.ts'
 import type { Command } from './command.ts'
 import {
   decodeInstances,
@@ -43,6 +44,7 @@ const options = {
     read: text,
   },
   resume: { flags: '--resume', about: 'goes on with a table that an earlier call began' },
+  plot: { flags: '--plot <SVG>', about: 'a picture of how many were decided within so many seconds', read: text },
   seed: { flags: '--seed <N>', about: 'of the attacks (default: 0)', read: integer },
   rounding: { ...roundingOption, about: roundingOption.about.replace('default: none', 'default: outward') },
   semantics: semanticsOption,
@@ -209,6 +211,7 @@ const bench = async (list: string, o: Given, shell: Shell): Promise<void> => {
       ? json({ list, output: path, tallies, outcomes: outcomes.map(({ timeout: _, ...rest }) => rest) })
       : talliesTable(tallies),
   )
+  if (o.plot !== undefined) await get(files.write(o.plot, new TextEncoder().encode(drawCactus(outcomes))))
   const wrong = outcomes.filter(isWrong)
   if (wrong.length > 0)
     await get(

@@ -1,5 +1,6 @@
 import type { Settings } from '../train/checkpoint.ts'
 import type { EpochRecord } from '../train/fit.ts'
+import { element, FAINT, FONT, GRID, INK, line, type Markup, places, text, widthOf } from './svg.ts'
 
 /** What is drawn: the epochs of a run, and the settings that its title tells. */
 export interface Curves {
@@ -16,10 +17,6 @@ interface Series {
   readonly values: readonly (number | null)[]
 }
 
-const INK = '#222222'
-const FAINT = '#6b6b6b'
-const GRID = '#e6e6e6'
-const FONT = 'Helvetica, Arial, sans-serif'
 const WIDTH = 560
 const HEIGHT = 300
 const LOW = 70
@@ -55,41 +52,6 @@ const ticks = (n: number): readonly number[] => {
     ? Array.from({ length: n }, (_, i) => i + 1)
     : [1, ...Array.from({ length: Math.floor(n / step) }, (_, i) => (i + 1) * step)]
 }
-
-type Content = string | number
-
-/** An element of the picture. Attributes and text are escaped here and nowhere else; a child that is an element already is written as it is. */
-const element = (
-  tag: string,
-  attributes: Readonly<Record<string, Content | undefined>>,
-  ...children: readonly (Markup | string)[]
-): Markup => {
-  const said = Object.entries(attributes).flatMap(([k, v]) =>
-    v === undefined ? [] : [` ${k}="${escaped(String(v))}"`],
-  )
-  const inner = children.map((c) => (typeof c === 'string' ? escaped(c) : c.markup)).join('')
-  return { markup: inner === '' ? `<${tag}${said.join('')}/>` : `<${tag}${said.join('')}>${inner}</${tag}>` }
-}
-
-interface Markup {
-  readonly markup: string
-}
-
-const NAMED: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }
-/** Text in XML, without the characters that XML cannot hold. */
-const escaped = (text: string): string =>
-  text
-    .replace(/[^\t\n\r\u0020-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/gu, '\uFFFD')
-    .replace(/[&<>"]/g, (c) => NAMED[c])
-
-/** A coordinate in hundredths, without a negative zero. */
-const places = (x: number): number => Math.round(100 * x) / 100 + 0
-
-const text = (x: number, y: number, size: number, fill: string, said: string, rest: Record<string, Content> = {}) =>
-  element('text', { x: places(x), y: places(y), 'font-size': size, fill, ...rest }, said)
-
-const line = (x1: number, y1: number, x2: number, y2: number, stroke: string) =>
-  element('path', { d: `M${places(x1)},${places(y1)}L${places(x2)},${places(y2)}`, stroke })
 
 interface Panel {
   readonly series: readonly Series[]
@@ -157,10 +119,6 @@ const short = (x: number): string => String(Number(x.toPrecision(3)))
 /** `ACC 97.1 % correct`, by the last epoch that was measured. */
 const labelOf = (name: string, values: readonly (number | null)[], what: string): string =>
   `${name} ${(100 * (values.filter((v) => v !== null).at(-1) ?? 0)).toFixed(1)} % ${what}`
-
-/** Usual widths of the fonts' characters in units of their size, so that the picture is the same on every machine. */
-const WIDE = 0.6
-const widthOf = (said: string, size: number): number => WIDE * size * said.length
 
 /** Accuracies above, and below them what training asked for, as an SVG document. The same run gives the same bytes. */
 export const drawCurves = ({ history, settings }: Curves): string => {

@@ -64,6 +64,7 @@ const options = {
     about: 'write a counterexample of a VNN-LIB 2.0 property there, a serialized ONNX tensor for each variable',
     read: text,
   },
+  verbose: { flags: '--verbose', about: 'say which steps are taken, as they begin, on standard error' },
   seed: { flags: '--seed <N>', about: 'of the random starts of the attack (default: 0)', read: integer },
   restarts: {
     flags: '--restarts <N>',
@@ -358,6 +359,7 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
                 trace: o.proof !== undefined,
                 ...(o.restarts === undefined ? {} : { restarts: o.restarts }),
                 progress: show(shell),
+                ...(o.verbose ? { said: (step: string) => shell.note(step) } : {}),
                 ...bytesOf(o.memory),
               })(backend)
               shell.clear()

@@ -67,6 +67,8 @@ export interface Patience {
   /** Seconds. Nothing is begun that would end later, by what it is estimated to cost. Default: 300. */
   readonly timeout?: number | undefined
   readonly progress?: ((p: Progress) => void | Promise<void>) | undefined
+  /** Hears of each step of the strategy as it is begun: what the property and the network made of it, the same on every machine but for what memory and time leave out. */
+  readonly said?: ((step: string) => void) | undefined
 }
 
 /** The most that properties may have, for which plans are made: constraints in a conjunction, conjunctions in a case. */
@@ -128,6 +130,7 @@ interface Decision {
   readonly goals: readonly Goal[]
   readonly note: (p: Pick<Progress, 'phase' | 'at' | 'open' | 'lower'>) => Promise<void>
   readonly count: (bounded: number) => void
+  readonly say: (step: string) => void
 }
 
 /** What all properties of a network share: the device, and plans made once. */
@@ -259,12 +262,14 @@ const attack = async (decision: Decision, targets: readonly AttackTarget[], unti
   await confirm(decision, await propertyAttack.look(corners, until))
 }
 
+const counted = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`
+
 const targetsOf = (goals: readonly Goal[]) =>
   goals.flatMap((goal) => goal.conjunctions.map((_, conjunction) => ({ goal, conjunction, box: goal.box })))
 
 /** Every conjunction attacked from many starts: those of many random points that come nearest to a violation. */
 const attackAll = async (decision: Decision): Promise<void> => {
-  const { prepared, budget, goals, note } = decision
+  const { prepared, budget, goals, note, say } = decision
   const { restarts, seed } = prepared.options
   if (restarts === 0) return
   const all = targetsOf(goals)
@@ -274,6 +279,7 @@ const attackAll = async (decision: Decision): Promise<void> => {
   const size = goals[0]?.box.lower.length ?? 1
   const looks = Math.max(1, Math.min(1024, Math.floor(LOOKS / all.length), Math.floor(LOOK_NUMBERS / size)))
   const each = Math.max(1, Math.min(restarts, Math.floor((4 * LOOKS) / all.length)))
+  say(`attack: ${counted(all.length, 'conjunction')}, ${each} of ${Math.max(looks, each)} points each ascended`)
   // A few conjunctions at a time, so that what is found early ends it early.
   const group = Math.max(1, Math.floor(64 / each))
   for (let from = 0; from < all.length; from += group) {
@@ -488,7 +494,7 @@ const planted = ({ options }: Prepared, trees: SearchTree[], at: number, conjunc
 
 /** CROWN of the whole box, alpha-CROWN of the rows that it leaves open, and branch and bound over ReLUs for the conjunctions that are still. */
 const overRelus = (decision: Decision): Brancher<Branch> => {
-  const { prepared, note, count } = decision
+  const { prepared, note, count, say } = decision
   const trees: SearchTree[] = []
   const roots = async (goal: Goal) => {
     const { conjunctions } = goal
@@ -510,6 +516,7 @@ const overRelus = (decision: Decision): Brancher<Branch> => {
     judged(all, found.lower)
     let rows = all
     let open = conjunctions.map((_, g) => g).filter((g) => !(margins[g] > 0))
+    say(`CROWN of the whole box: ${open.length} of ${counted(conjunctions.length, 'conjunction')} open`)
     if (open.length > 0) {
       const some = rowsOf(open)
       const raised = await prepared.root.alpha(
@@ -529,6 +536,7 @@ const overRelus = (decision: Decision): Brancher<Branch> => {
         judged(rows, found.lower)
       }
       open = open.filter((g) => !(margins[g] > 0))
+      say(raised === undefined ? 'alpha-CROWN left out: time or memory' : `alpha-CROWN: ${open.length} open`)
     }
     const proved = Math.min(Number.POSITIVE_INFINITY, ...margins.filter((m) => m > 0))
     for (const g of conjunctions.keys()) {
@@ -596,11 +604,13 @@ type Proved = Pick<Verification, 'lower' | 'trees'>
 
 /** Searches, by turns where there are several, each with as much work as the others. Throws any end but a proof. */
 const searched = async (decision: Decision): Promise<Proved> => {
-  const { budget, note, goals, prepared } = decision
+  const { budget, note, goals, prepared, say } = decision
   if (prepared.options.rounding !== 'none') for (const { of } of goals) requireFloat32(of)
   const searchers = kinds(decision).map((kind) =>
     kind === 'inputs' ? searcher(decision, overInputs(decision)) : searcher(decision, overRelus(decision)),
   )
+  const free = Math.max(0, ...goals.map(({ box }) => freeInputs(box)))
+  say(`branch and bound: splits of ${searchers.map((s) => s.name).join(' and of ')}, ${counted(free, 'free input')}`)
   const lower = () => Math.max(...searchers.map((s) => s.lower()))
   const stuck = new Set<Searcher>()
   for (;;) {
@@ -755,7 +765,7 @@ export const decider =
     const budget = budgetOf(region, backend.name === 'wasm' ? Math.min(options.memory, ADDRESSABLE) : options.memory)
     const prepared = await prepare(region, budget, subject, extent, options)
     return {
-      decide: async (property, { timeout = TIMEOUT, progress = () => undefined } = {}) => {
+      decide: async (property, { timeout = TIMEOUT, progress = () => undefined, said = () => undefined } = {}) => {
         checked(subject, extent, property)
         let bounded = 0
         let last: Parameters<Decision['note']>[0] = { phase: 'attack', at: 0, open: 0, lower: Number.NEGATIVE_INFINITY }
@@ -770,7 +780,7 @@ export const decider =
             const count = (n: number) => {
               bounded += n
             }
-            return await decided({ prepared, budget, goals: [], note, count }, property, extent)
+            return await decided({ prepared, budget, goals: [], note, count, say: said }, property, extent)
           } catch (e) {
             if (e instanceof Ended) return e
             throw e
@@ -800,11 +810,11 @@ export const decider =
 
 /** Decides one property of a network, as `decider` does. */
 export const verifyProperty =
-  ({ network, input, outputs, property, timeout, progress, ...options }: PropertyOptions) =>
+  ({ network, input, outputs, property, timeout, progress, said, ...options }: PropertyOptions) =>
   async (backend: Backend): Promise<Verification> => {
     const { decide, close } = await decider({ network, input, outputs }, extentOf(property), options)(backend)
     try {
-      return await decide(property, { timeout, progress })
+      return await decide(property, { timeout, progress, said })
     } finally {
       close()
     }

@@ -64,8 +64,21 @@ test(
     assert.is(sat.verdict, 'sat')
     const { y } = sat.counterexample as { y: readonly number[] }
     assert.ok(Math.abs(y[0] + y[1] - 1) < 1e-9 && y[0] >= y[1])
-    // Executions may round probabilities to one number: nothing is said about them.
-    assert.is((await verify(`(and ${below} (>= Y[0,0] Y[0,1]))`, 'float32')).verdict, 'unknown')
+    // Executions may round probabilities to one number: what is said of them is said of probabilities.
+    assert.is((await verify(`(and ${below} (>= Y[0,0] Y[0,1]))`, 'float32')).verdict, 'unsat')
+  }),
+)
+
+test(
+  '--verbose says which steps are taken, on standard error, and nothing else changes',
+  inputs(async (at) => {
+    const f = at('f.onnx', model(2, -1))
+    const q = at('q.vnnlib', `${HEAD}${network('f', ['X', 'Y'])}${between('X')}(assert (> Y[0,0] 1.001))`)
+    const call = ['verify', q, '--network', `f=${f}`, '--threads', '1']
+    const [plain, verbose] = [await mixtrain(call), await mixtrain([...call, '--verbose'])]
+    assert.equal([plain.out, verbose.out], ['unsat\n', 'unsat\n'])
+    assert.match(verbose.err, /attack: 1 conjunction, .*\n.*branch and bound: splits of inputs, 1 free input/)
+    assert.not.match(plain.err, /branch and bound/)
   }),
 )
 
