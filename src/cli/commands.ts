@@ -1,7 +1,8 @@
 import { benchmarkCommand } from './benchmark.ts'
 import { boundsCommand } from './bounds.ts'
 import { checkCommand } from './check.ts'
-import { define } from './command.ts'
+import { type Defined, define } from './command.ts'
+import { completionOf } from './completion.ts'
 import { dataCommand } from './data.ts'
 import { devicesCommand } from './devices.ts'
 import { evaluateCommand } from './evaluate.ts'
@@ -13,7 +14,7 @@ import { trainCommand } from './train.ts'
 import { verifyCommand } from './verify.ts'
 
 /** All commands, in the order of the help: what docs/command-line.md is made of, and what main adds to the program. */
-export const commands = [
+export const commands: readonly Defined[] = [
   define(trainCommand),
   define(evaluateCommand),
   define(mergeCommand),
@@ -26,4 +27,5 @@ export const commands = [
   define(checkCommand),
   define(dataCommand),
   define(devicesCommand),
-] as const
+  define(completionOf(() => commands)),
+]

@@ -30,7 +30,7 @@ const programOf = (shell: Shell, decide: (outcome: Outcome) => void): Command =>
     })
     .addHelpText(
       'after',
-      '\nmixtrain COMMAND --help tells more, with examples.\nExit code: 0 success, 1 failure, 2 wrong usage, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).',
+      '\nmixtrain help COMMAND tells more, with examples.\nExit code: 0 success, 1 failure, 2 wrong usage, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).',
     )
   for (const { add } of commands) add(program, shell, decide)
   return program
@@ -49,15 +49,32 @@ const explained = (error: CommanderError, program: Command, argv: readonly strin
           program.commands.map((c) => c.name()),
         ),
       )
+    case 'commander.excessArguments': {
+      const expected = command?.registeredArguments.length ?? 0
+      const extra = command?.args.slice(expected).map((a) => JSON.stringify(a)) ?? []
+      const takes = expected === 0 ? 'takes no arguments' : `takes ${expected} argument${expected === 1 ? '' : 's'}`
+      return usage(`${command?.name() ?? 'mixtrain'} ${takes}, but was given ${extra.join(', ')} besides`)
+    }
     case 'commander.unknownOption': {
       const known = (command === undefined ? program.commands : [command]).flatMap((c) => c.options)
       const names = [...new Set([...known.map((o) => o.long ?? o.flags), '--help'])]
+      if (names.includes(quoted)) return usage(`${quoted} is an option of commands: mixtrain COMMAND ${quoted}`)
       return usage(unknownName(command === undefined ? 'option' : `option of ${command.name()}`, quoted, names))
     }
     default:
       return usage(error.message.replace(/^error: /, ''))
   }
 }
+
+/** `help COMMAND` is `COMMAND --help`, and `help` alone the help of all. */
+const helpful = (argv: readonly string[]): readonly string[] =>
+  argv[0] !== 'help'
+    ? argv
+    : argv.length === 1
+      ? ['--help']
+      : commands.some(({ command }) => command.name === argv[1])
+        ? [argv[1], '--help']
+        : argv.slice(1, 2)
 
 /** Says what went wrong: on standard error, and with `--json` as the one document on standard output. */
 const fail = (error: { readonly kind: string; readonly message: string }, shell: Shell, asJson: boolean): void => {
@@ -82,7 +99,7 @@ const run = async (argv: readonly string[], shell: Shell): Promise<number> => {
     outcome = o
   })
   try {
-    await program.parseAsync(argv, { from: 'user' })
+    await program.parseAsync(helpful(argv), { from: 'user' })
     const result = await outcome?.()
     return result !== undefined && E.isLeft(result) ? refuse(result.left, shell, asJson) : SUCCESS
   } catch (cause) {
@@ -93,7 +110,7 @@ const run = async (argv: readonly string[], shell: Shell): Promise<number> => {
     }
     if (cause instanceof CommanderError) {
       if (cause.exitCode === 0) return SUCCESS
-      return cause.code === 'commander.help' ? USAGE : refuse(explained(cause, program, argv), shell, asJson)
+      return cause.code === 'commander.help' ? USAGE : refuse(explained(cause, program, helpful(argv)), shell, asJson)
     }
     const message = `this is a defect of the program: ${cause instanceof Error ? cause.stack : cause}`
     fail({ kind: 'defect', message }, shell, asJson)

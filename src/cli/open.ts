@@ -13,7 +13,7 @@ import { loadFolder } from '../data/folder.ts'
 import { unpacked } from '../data/gzip.ts'
 import { isTableFile, loadTableFile } from '../data/table-file.ts'
 import { decodeModel, type SavedModel } from '../format/model.ts'
-import { attempt, using } from './shell.ts'
+import { attempt, isTerminal, using } from './shell.ts'
 
 export const DIGITS = 'digits'
 
@@ -109,7 +109,7 @@ const isAvailable = (name: string): name is DeviceName => (deviceNames as readon
 
 /** A note of the device; it takes the line of a progress bar, which is drawn again below. */
 const told = (text: string): void => {
-  process.stderr.write(`${process.stderr.isTTY ? '\r\x1b[2K' : ''}${text}\n`)
+  process.stderr.write(`${isTerminal(process.stderr) ? '\r\x1b[2K' : ''}${text}\n`)
 }
 
 /** Opens the device for `use` and closes it, however that ends. */

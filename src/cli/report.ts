@@ -1,3 +1,4 @@
+import process from 'node:process'
 import Table from 'cli-table3'
 import type { Device } from '../backend/device.ts'
 import type { Rounding, Semantics } from '../core/rounding.ts'
@@ -150,16 +151,25 @@ const short = (x: number): string => String(Number(x.toPrecision(4)))
 
 /** Cells of a last column that are longer are broken between words. */
 const WIDEST = 80
+/** And of a terminal that is narrower, at least so much is used. */
+const NARROWEST = 24
 
 /** Rows without colours, so that a table is the same in a file. */
-export const table = (rows: readonly (readonly string[])[], head: readonly string[] = []): string => {
-  const wide = Math.max(0, ...rows.map((row) => row.at(-1)?.length ?? 0)) > WIDEST
+export const table = (
+  rows: readonly (readonly string[])[],
+  head: readonly string[] = [],
+  terminal: number | undefined = process.stdout.isTTY ? process.stdout.columns : undefined,
+): string => {
   const columns = rows[0]?.length ?? 0
+  const widthOf = (i: number) => Math.max(0, ...[head, ...rows].map((row) => row[i]?.length ?? 0))
+  const others = Array.from({ length: Math.max(0, columns - 1) }, (_, i) => widthOf(i) + 3).reduce((a, b) => a + b, 0)
+  const most = Math.min(WIDEST, Math.max(NARROWEST, (terminal ?? Number.POSITIVE_INFINITY) - others - 4))
+  const wide = widthOf(columns - 1) > most
   const t = new Table({
     head: [...head],
     style: { head: [], border: [], compact: true },
     wordWrap: true,
-    ...(wide ? { colWidths: Array.from({ length: columns }, (_, i) => (i === columns - 1 ? WIDEST + 2 : null)) } : {}),
+    ...(wide ? { colWidths: Array.from({ length: columns }, (_, i) => (i === columns - 1 ? most + 2 : null)) } : {}),
   })
   for (const row of rows) t.push([...row])
   return t.toString()
@@ -184,21 +194,30 @@ export const reportTable = (r: Report, data: string, device: Device, folder?: st
     ['', '', 'how'],
   )
 
-/** A line of progress for an epoch; a term that took no part in it is left out. */
-export const epochLine = (r: EpochRecord, epochs: number): string => {
-  const width = String(epochs).length
+/** A line of progress for an epoch, in at most `width` columns: what matters least goes first where there is no room. */
+export const epochLine = (r: EpochRecord, epochs: number, width = Number.POSITIVE_INFINITY): string => {
+  const digits = String(epochs).length
   const loss = (name: string, x: number | null) => `${name} ${x === null ? '-' : x.toFixed(4)}`
-  return [
-    `epoch ${String(r.epoch + 1).padStart(width)}/${epochs}`,
-    loss('natural', r.naturalLoss),
-    loss('robust', r.robustLoss),
-    `balance ${r.balance.toFixed(2)}`,
-    `epsilon ${r.epsilon.toFixed(4)}`,
-    `ACC ${percent(r.acc)}`,
-    `ERA ${percent(r.era)}`,
-    `VRA ${percent(r.vra)}`,
-    `${r.seconds.toFixed(1)} s`,
-  ].join('  ')
+  // By how long they stay.
+  const parts: readonly (readonly [text: string, weight: number])[] = [
+    [`epoch ${String(r.epoch + 1).padStart(digits)}/${epochs}`, 9],
+    [loss('loss', r.loss), 5],
+    [loss('natural', r.naturalLoss), 2],
+    [loss('robust', r.robustLoss), 3],
+    [`balance ${r.balance.toFixed(2)}`, 1],
+    [`epsilon ${r.epsilon.toFixed(4)}`, 0],
+    [`ACC ${percent(r.acc)}`, 8],
+    [`ERA ${percent(r.era)}`, 7],
+    [`VRA ${percent(r.vra)}`, 8],
+    [`${r.seconds.toFixed(1)} s`, 4],
+  ]
+  const lineOf = (least: number) =>
+    parts
+      .filter(([, weight]) => weight >= least)
+      .map(([text]) => text)
+      .join('  ')
+  const fits = Array.from({ length: 9 }, (_, least) => lineOf(least)).find((line) => line.length < width)
+  return fits ?? lineOf(8)
 }
 
 /** What a user should know of an attack that had no gradient to follow. */

@@ -1,11 +1,11 @@
 import { writeSync } from 'node:fs'
 import process from 'node:process'
-import { SingleBar } from 'cli-progress'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type MixtrainError, MixtrainException, raise } from '../core/error.ts'
 import { fileErrorOf, reasonOf } from '../data/files.ts'
+import { barOf, type Pace, paced } from './progress.ts'
 
 /** The signals that ask the program to stop, by their numbers. */
 const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const
@@ -30,27 +30,39 @@ export interface Shell {
   readonly print: (text: string) => void
   /** What happens meanwhile: standard error. */
   readonly note: (text: string) => void
-  /** Shows how far something is on a terminal, and lets other events through. @throws Interrupted after Ctrl-C, SIGTERM or SIGHUP. */
-  readonly progress: (label: string, done: number, total: number) => Promise<void>
+  /**
+   * Shows how far something is on a terminal, and lets other events through; `whole` is how far all of it is, if this is a part, and what the time that is left is told
+   * of. @throws Interrupted after Ctrl-C, SIGTERM or SIGHUP.
+   */
+  readonly progress: (
+    label: string,
+    done: number,
+    total: number,
+    whole?: { readonly done: number; readonly total: number },
+  ) => Promise<void>
   /** Takes the progress bar away. */
   readonly clear: () => void
   /** Within `run`, a signal is told at the next progress; a second one, or one outside, ends the process at once. */
   readonly interruptible: <A>(run: () => Promise<A>) => Promise<A>
 }
 
-/** How long the event loop may be kept waiting, ms. */
+/** How long the event loop may be kept waiting, and a bar be left as it is, ms. */
 const PATIENCE = 40
+const REDRAW = 100
+
+/** Whether a stream shows what can be drawn again: a terminal that knows how to erase a line. */
+export const isTerminal = (stream: NodeJS.WriteStream): boolean => stream.isTTY === true && process.env.TERM !== 'dumb'
 
 /** The shell of this process. */
 export const openShell = (): Shell => {
   let asked: Signal | undefined
   let patient = false
   let last = 0
-  let bar: SingleBar | undefined
-  let shown = ''
+  let pace: Pace | undefined
+  let drawn = 0
   const clear = () => {
-    bar?.stop()
-    bar = undefined
+    if (drawn > 0) process.stderr.write('\r\x1b[2K\x1b[?25h')
+    drawn = 0
   }
   // Whoever ends the process ends it by `exit`, so that what it holds or has half written goes with it.
   for (const signal of Object.keys(SIGNALS) as Signal[])
@@ -89,23 +101,15 @@ export const openShell = (): Shell => {
   return {
     print: (text) => put(process.stdout, text, unwritten),
     note: (text) => put(process.stderr, text, unread),
-    progress: async (label, done, total) => {
-      if (process.stderr.isTTY) {
-        if (bar === undefined || shown !== label) {
-          clear()
-          shown = label
-          bar = new SingleBar({
-            format: '{label} {bar} {value}/{total}, {eta_formatted} left',
-            stream: process.stderr,
-            barsize: 30,
-            barCompleteChar: '█',
-            barIncompleteChar: '░',
-            hideCursor: true,
-            clearOnComplete: true,
-          })
-          bar.start(total, done, { label })
+    progress: async (label, done, total, whole) => {
+      if (isTerminal(process.stderr)) {
+        const now = performance.now()
+        pace = paced(pace, whole === undefined ? label : '', (whole ?? { done }).done, now)
+        if (drawn === 0 || done === total || now - drawn > REDRAW) {
+          const line = barOf({ label, done, total, whole, pace, now, columns: process.stderr.columns })
+          process.stderr.write(`${drawn === 0 ? '\x1b[?25l' : ''}\r\x1b[2K${line}`)
+          drawn = now
         }
-        bar.update(done, { label })
       }
       if (performance.now() - last > PATIENCE) {
         await new Promise((resolve) => setImmediate(resolve))

@@ -284,9 +284,13 @@ export const cuttable = ({
         ? E.left(usage(`--choice ${choice} looks at the whole batch: leave it or --micro-batches out`))
         : E.right(undefined)
 
+/** Steps of an epoch. */
+export const perEpochOf = ({ train }: Data, { batchSize }: Settings): number =>
+  Math.floor(holdOut(train).train.count / batchSize)
+
 /** Steps of a run that a checkpoint has behind it. */
-export const stepsOf = ({ history, within }: Checkpoint, { train }: Data, { batchSize }: Settings): number =>
-  history.length * Math.floor(holdOut(train).train.count / batchSize) + (within?.steps ?? 0)
+export const stepsOf = ({ history, within }: Checkpoint, data: Data, settings: Settings): number =>
+  history.length * perEpochOf(data, settings) + (within?.steps ?? 0)
 
 /** The settings as they are on a device: a stored run that another one began tells so. */
 export const settled = (

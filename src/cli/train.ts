@@ -1,4 +1,5 @@
 import { join, resolve } from 'node:path'
+import process from 'node:process'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
@@ -46,6 +47,7 @@ import {
   initialOf,
   limited,
   options,
+  perEpochOf,
   recipeOf,
   settled,
   stepsOf,
@@ -76,6 +78,7 @@ const epochsOf = (
   shell: Shell,
 ) => {
   const { numbers, k: _, init: __, ...planned } = recipeOf(settings, data, teacher)
+  const perEpoch = perEpochOf(data, settings)
   return fit(
     completed({
       data,
@@ -89,7 +92,13 @@ const epochsOf = (
       microBatches: settings.microBatches,
       ranks: job?.team,
       progress: ({ phase, epoch, done, total }) =>
-        shell.progress(`epoch ${epoch + 1}/${settings.epochs} ${phase}`, done, total),
+        shell.progress(
+          `epoch ${epoch + 1}/${settings.epochs} ${phase}`,
+          done,
+          total,
+          // Evaluations are part of the time that each epoch takes.
+          { done: epoch * perEpoch + (phase === 'training' ? done : perEpoch), total: settings.epochs * perEpoch },
+        ),
       failed,
     }),
   )(device.backend)
@@ -197,7 +206,7 @@ const execute = async (begun: Run, shell: Shell): Promise<void> => {
       shell.clear()
       await get(keep(folder.path, network, run.settings)(epoch.checkpoint))
       last = epoch.checkpoint
-      say(epochLine(epoch, settings.epochs))
+      say(epochLine(epoch, settings.epochs, process.stdout.isTTY ? process.stdout.columns : undefined))
     }
     if (begun.job !== undefined) shell.note(costLine(begun.job.team))
     if (last !== undefined) await concludeSomewhere(run, last, shell)

@@ -283,9 +283,17 @@ const beforeSoftmax = (
         })),
       )
 
+/** How a file of ONNX begins, as every exporter writes it: field 1, the version of the representation. */
+const ONNX_START = 0x08
+
 const decodeForeign = (bytes: Uint8Array, path: string): E.Either<MixtrainError, SavedModel> =>
   pipe(
     decodeOnnx(bytes, path),
+    E.mapLeft((error) =>
+      error.kind === 'file' && bytes[0] !== ONNX_START
+        ? { ...error, message: `this is neither safetensors nor ONNX (read as ONNX: ${error.message})` }
+        : error,
+    ),
     E.chain((model) => beforeSoftmax(model, bytes, path)),
     E.filterOrElse(
       ({ model: { output } }) => output.shape.length === 1 && output.shape[0] >= 2,

@@ -79,7 +79,7 @@ test('numbers that make no sense are refused, all at once', async () => {
 test('what is missing or does not go together', async () => {
   await Promise.all([
     refused(['evaluate'], 2, "missing required argument 'MODEL'"),
-    refused(['evaluate', 'm', 'n', '--epsilon', '0.1'], 2, 'too many arguments'),
+    refused(['evaluate', 'm', 'n', '--epsilon', '0.1'], 2, 'takes 1 argument, but was given "n" besides'),
     refused(['evaluate', 'm'], 2, 'needs --epsilon'),
     refused(['evaluate', 'm', '--epsilon'], 2, 'argument missing'),
     refused(['evaluate', 'm', '--epsilon', '0.1', '--steps', '3'], 2, '--attack pgd'),
