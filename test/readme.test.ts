@@ -150,7 +150,10 @@ test('every npm script, command and file that a page names exists', () => {
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
     scripts: Record<string, string>
   }
-  const commands = new Set([...page('docs/command-line.md').matchAll(/^## (\w+)$/gm)].map(([, name]) => name))
+  const commands = new Set([
+    'help',
+    ...[...page('docs/command-line.md').matchAll(/^## (\w+)$/gm)].map(([, name]) => name),
+  ])
   for (const [path, text] of pages) {
     for (const [, name] of text.matchAll(/npm run ([a-z:-]+)/g)) assert.ok(name in scripts, `${path}: npm run ${name}`)
     for (const [, name] of text.matchAll(/(?:`|^|npx )mixtrain +([a-z]+)\b/gm))

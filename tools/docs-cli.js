@@ -44,7 +44,7 @@ const sectionOf = ({ name, summary, description, takes, optional = [], rest = fa
 
 const commandLine = `${[
   '# Command line',
-  'This page is made from the records of the commands by `npm run docs:cli`; `mixtrain COMMAND --help` prints the same.',
+  'This page is made from the records of the commands by `npm run docs:cli`; `mixtrain help COMMAND` prints the same.',
   'Standard output has the result, standard error progress and remarks. Exit code: 0 success, 1 failure, 2 wrong usage, 128 and the number of the signal for an interruption (130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP). MODEL is a safetensors file that mixtrain wrote, or an ONNX file of any common exporter.',
   table(
     ['command', ''],
