@@ -257,6 +257,16 @@ const attack = async (decision: Decision, targets: readonly AttackTarget[], unti
   const { propertyAttack } = decision.prepared
   const results = await propertyAttack.ascend(targets, until)
   await confirm(decision, results)
+  // What looked like a counterexample and was none, or could not be told, may be one further on.
+  const doubtful = results.filter(({ violation }) => violation <= 0).slice(0, 8)
+  if (doubtful.length > 0)
+    await confirm(
+      decision,
+      await propertyAttack.deepen(
+        doubtful.map(({ target, x }) => ({ ...target, start: x })),
+        until,
+      ),
+    )
   const best = [...results].sort((p, q) => p.violation - q.violation).slice(0, 64)
   const corners = best.map(({ target, x }) => ({ ...target, start: corner(target.box, x) }))
   await confirm(decision, await propertyAttack.look(corners, until))

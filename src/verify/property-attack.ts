@@ -28,6 +28,8 @@ export interface AttackResult {
 export interface PropertyAttack {
   /** Ascends from each start, until so many seconds of the budget are over: then with fewer steps or from fewer starts. */
   readonly ascend: (targets: readonly AttackTarget[], until?: number) => Promise<readonly AttackResult[]>
+  /** The same, from points that look like counterexamples on to the least violation. */
+  readonly deepen: (targets: readonly AttackTarget[], until?: number) => Promise<readonly AttackResult[]>
   /** Violations of the starts themselves. */
   readonly look: (targets: readonly AttackTarget[], until?: number) => Promise<readonly AttackResult[]>
   /** Outputs at points, `[outputs]` each. */
@@ -168,6 +170,7 @@ export const propertyAttack = (region: Region, budget: Budget, subject: Subject,
     targets: readonly AttackTarget[],
     images: number,
     until: number,
+    enough: number,
   ): Promise<readonly AttackResult[]> => {
     const { plan, given, results } = await ready('step', images)
     const { spec, bound } = specified(targets, rows, images, subject.outputs)
@@ -205,7 +208,7 @@ export const propertyAttack = (region: Region, budget: Budget, subject: Subject,
       const [at, point, value] = front
       await plan.run([at, ...given.all.slice(1, 6), point, value, given.all[8], ...back])
       ;[front, back] = [[...back], front]
-      if (t % 8 === 7 && Array.from(await backend.read(front[2])).some((v) => v <= 0)) break
+      if (t % 8 === 7 && Array.from(await backend.read(front[2])).some((v) => v <= enough)) break
     }
     const [points, values] = [await backend.read(front[1]), await backend.read(front[2])]
     // The buffers of arguments keep their order for the next call, whichever bank is in front.
@@ -250,7 +253,11 @@ export const propertyAttack = (region: Region, budget: Budget, subject: Subject,
   }
   return {
     ascend: (targets, until = Number.POSITIVE_INFINITY) =>
-      inParts('step', MANY, targets, until, (part, images) => ascendSome(part, images, until)),
+      inParts('step', MANY, targets, until, (part, images) => ascendSome(part, images, until, 0)),
+    deepen: (targets, until = Number.POSITIVE_INFINITY) =>
+      inParts('step', MANY, targets, until, (part, images) =>
+        ascendSome(part, images, until, Number.NEGATIVE_INFINITY),
+      ),
     look: (targets, until = Number.POSITIVE_INFINITY) => inParts('look', LOOK, targets, until, lookSome),
     outputs: async (points) => {
       const all: Float32Array[] = []

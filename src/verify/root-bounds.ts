@@ -128,7 +128,7 @@ export const refusedBy = (subject: Subject, rounding: Rounding): boolean => {
 export const another = (e: unknown): e is MixtrainException =>
   e instanceof MixtrainException && (e.error.kind === 'memory' || e.error.kind === 'unsupported')
 
-/** The first of some ways that memory and time suffice for; the error of the first that was refused where none is. */
+/** The first of some ways that memory and time suffice for; where none is, the first error, one of time before others. */
 export const firstOf = async <A, B>(
   ways: readonly A[],
   attempt: (way: A, isLast: boolean) => Promise<B>,
@@ -139,7 +139,8 @@ export const firstOf = async <A, B>(
       return await attempt(way, i === ways.length - 1)
     } catch (e) {
       if (!another(e) && !(e instanceof OutOfTime)) throw e
-      refused ??= e
+      // Where time alone was missing somewhere, more of it may do.
+      if (refused === undefined || (e instanceof OutOfTime && !(refused instanceof OutOfTime))) refused = e
     }
   }
   throw refused
