@@ -134,13 +134,19 @@ export const writeAtomic = (path: string, bytes: Uint8Array): TE.TaskEither<Mixt
     }
   })
 
-/** The file system of Node and Deno. */
+/** The file system of Node and Deno. Devices are refused: some give bytes without end. Pipes are read until they end. */
 export const files: Required<FileReader> = {
   read: (path) =>
-    effect(path, async () => {
-      const { buffer, byteOffset, length } = await (await fs()).readFile(path)
-      return new Uint8Array(buffer, byteOffset, length)
-    }),
+    pipe(
+      effect(path, async () => {
+        const { readFile, stat } = await fs()
+        const found = await stat(path)
+        if (found.isCharacterDevice() || found.isBlockDevice()) return E.left('expected a file, found a device')
+        const { buffer, byteOffset, length } = await readFile(path)
+        return E.right(new Uint8Array(buffer, byteOffset, length))
+      }),
+      TE.chainEitherK(E.mapLeft((message) => fileError(path, message))),
+    ),
   list: (path) => effect(path, async () => (await (await fs()).readdir(path)).sort()),
   write: writeAtomic,
 }

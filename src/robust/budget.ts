@@ -85,6 +85,8 @@ export const budgetOf = (region: Region, memory: number): Budget => {
   let [begun, limit] = [performance.now(), Number.POSITIVE_INFINITY]
   let breathe: () => void | Promise<void> = () => undefined
   let node = NODE
+  // Graphs of one decision hold the weights of the same network.
+  let held = 0
   let [rate, largest]: [number, number] = [RATES[backend.name], 0]
   const seconds = () => (performance.now() - begun) / 1000
   const left = () => limit - seconds()
@@ -112,12 +114,13 @@ export const budgetOf = (region: Region, memory: number): Budget => {
     rate: () => rate,
     plan: async (what, nodes, make) => {
       await breathe()
-      afford(nodes * node, `planning ${what}`)
+      afford((nodes + (held * NUMBER) / NODE) * node, `planning ${what}`)
       const from = performance.now()
       const { inputs, outputs } = make()
       const all = order(outputs)
       const count = all.length
       const numbers = all.reduce((n, x) => n + (x.op === constantOp ? S.size(x.shape) : 0), 0)
+      held = Math.max(held, numbers)
       afford((count + (numbers * NUMBER) / NODE) * node, `planning ${what}`)
       const plan = planFor(backend)(outputs, inputs)
       const bytes = planBytes(backend, plan) + plan.constants.length * (backend.dtype === 'f32' ? 4 : 8)

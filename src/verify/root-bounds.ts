@@ -68,6 +68,8 @@ export interface Way {
   readonly name: string
   /** Its graph's nodes, as a share of those of walks from every hidden node. */
   readonly share: number
+  /** How many walks that takes, where it is not one from every hidden node. */
+  readonly walks?: (output: Tensor, boxes: Boxes) => number
   readonly hidden: (output: Tensor, boxes: Boxes, rounding: Rounding) => Boxes
   readonly rows: Bounder
 }
@@ -84,10 +86,14 @@ export const ways = (memory: number, width: number): readonly Way[] => {
     const bounded = method(output, boxes, undefined, rounding)
     return new Map(anatomy(output, boxes).hidden.map((h) => [h, bounded.node(h)]))
   }
-  const parts = (output: Tensor, boxes: Boxes, rounding: Rounding): Boxes => {
+  /** The hidden nodes, and of how many elements at once each is bounded. */
+  const cut = (output: Tensor, boxes: Boxes) => {
     const { hidden, boxed } = anatomy(output, boxes)
-    const largest = Math.max(...[...boxed].map((x) => S.size(x.shape)))
-    const per = Math.max(1, Math.floor((memory * SHARE) / (width * largest)))
+    const largest = [...boxed].reduce((most, x) => Math.max(most, S.size(x.shape)), 1)
+    return { hidden, per: Math.max(1, Math.floor((memory * SHARE) / (width * largest))) }
+  }
+  const parts = (output: Tensor, boxes: Boxes, rounding: Rounding): Boxes => {
+    const { hidden, per } = cut(output, boxes)
     return hidden.reduce<Boxes>(
       (known, h) => new Map(known).set(h, inParts(crown, per, h, boxes, known, rounding)),
       new Map(),
@@ -95,7 +101,16 @@ export const ways = (memory: number, width: number): readonly Way[] => {
   }
   return [
     { name: 'CROWN', share: 1, hidden: own(crown), rows: crown },
-    { name: 'CROWN in parts', share: 3, hidden: parts, rows: crown },
+    {
+      name: 'CROWN in parts',
+      share: 3,
+      walks: (output, boxes) => {
+        const { hidden, per } = cut(output, boxes)
+        return hidden.reduce((n, h) => n + Math.ceil(S.size(h.shape) / per), 0)
+      },
+      hidden: parts,
+      rows: crown,
+    },
     { name: 'CROWN-IBP', share: 0.2, hidden: own(crownIbp), rows: crown },
     { name: 'intervals', share: 0.05, hidden: own(ibp), rows: ibp },
   ]
@@ -219,6 +234,11 @@ export const rootOf = (region: Region, budget: Budget, subject: Subject, roundin
   const width = backend.dtype === 'f32' ? 4 : 8
   const nodes = walkNodes(subject)
 
+  const planned = ({ walks }: Way): number => {
+    if (walks === undefined) return nodes
+    const { y, boxes } = argumentsFor(subject, 1)
+    return 0.5 * lastWalkNodes(subject) * (walks(y, boxes) + 2)
+  }
   const crownGraph = (way: Way, rows: number): Graph => {
     const { y, lower, upper, boxes, spec, bound } = argumentsFor(subject, rows)
     const hidden = way.hidden(y, boxes, rounding)
@@ -234,7 +254,7 @@ export const rootOf = (region: Region, budget: Budget, subject: Subject, roundin
       ways(budget.memory, width).flatMap((way) => [rows, ...(rows > 1 ? [1] : [])].map((r) => [way, r] as const)),
       async ([way, r], isLast) => {
         let graph: Graph | undefined
-        const plan = await budget.plan('bounding one box', nodes, () => {
+        const plan = await budget.plan('bounding one box', Math.max(nodes, planned(way)), () => {
           graph = crownGraph(way, r)
           return graph
         })

@@ -34,6 +34,11 @@ test(
   }),
 )
 
+test('a device that gives bytes without end is refused', async () => {
+  for (const device of ['/dev/zero', '/dev/urandom', '/dev/null'])
+    assert.match(left(await files.read(device)()), /expected a file, found a device/)
+})
+
 test(
   'errors name the path and the reason',
   inFolder(async (folder) => {
