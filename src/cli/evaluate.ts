@@ -97,6 +97,11 @@ const options = {
       'write a proof of each verified image into this folder, which check replays in exact arithmetic; the model is an ONNX file; rounds outward',
     read: text,
   },
+  perImage: {
+    flags: '--per-image <FILE>',
+    about: 'write a table, CSV, with label, verdicts and least margin bound of each image',
+    read: text,
+  },
   output: {
     flags: '--output <DIR>',
     about: 'write a record of each image into this folder as it is decided; a call that is repeated goes on there',
@@ -172,16 +177,18 @@ const recordable = ({
   shard,
   certificate,
   proof,
+  perImage,
 }: {
   readonly output: string | undefined
   readonly shard: Shard | undefined
+  readonly perImage: string | undefined
   readonly certificate: string | undefined
   readonly proof: string | undefined
 }): E.Either<MixtrainError, void> =>
   shard !== undefined && output === undefined
     ? E.left(usage('--shard writes records that are merged later: add --output DIR, the same folder for all shards'))
-    : output !== undefined && (certificate !== undefined || proof !== undefined)
-      ? E.left(usage('records are neither certificate nor proof: leave --output or the other out'))
+    : output !== undefined && (certificate !== undefined || proof !== undefined || perImage !== undefined)
+      ? E.left(usage('records are neither certificate nor proof nor table: leave --output or the other out'))
       : E.right(undefined)
 
 /** Branch and bound splits boxes, and GPUs round in their own ways: as for `verify`, auto is wasm. */
@@ -242,6 +249,14 @@ const writeProofs = async (
   return failed.length === 0
     ? undefined
     : `${failed.length} of ${images.length} verified images have no proof (${failed.slice(0, 3).join('; ')})`
+}
+
+/** Verdicts by image as CSV; robust is empty where nothing attacked, and the margin is the least bound of z_y - z_j that the method gave. */
+const perImageOf = ({ labels, classes }: Dataset, { correct, robust, verified, margins }: Verified): string => {
+  const least = (i: number) =>
+    margins.subarray(i * (classes - 1), (i + 1) * (classes - 1)).reduce((a, b) => Math.min(a, b))
+  const rows = Array.from(correct, (c, i) => [i, labels[i], c, robust?.[i] ?? '', verified[i], least(i)].join(','))
+  return `${['image,label,correct,robust,verified,margin', ...rows].join('\n')}\n`
 }
 
 /** `mixtrain evaluate`: ACC, ERA and VRA of a model on test images. */
@@ -326,6 +341,10 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
               }
               const verified = await verify(asked)(device.backend)
               shell.clear()
+              if (o.perImage !== undefined) {
+                await get(writeAtomic(o.perImage, new TextEncoder().encode(perImageOf(data, verified))))
+                shell.note(`the verdict of each image is in ${o.perImage}`)
+              }
               const seconds = (performance.now() - begun) / 1000
               const report = reportOf(
                 {

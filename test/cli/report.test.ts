@@ -106,6 +106,18 @@ test(
     )
     for (const r of radius as readonly (number | null)[]) assert.ok(r === null || Number.isInteger((r / 0.125) * 16))
     await refused(['radius', model, '--most', '0'], 2, '--most: expected a number above 0')
+
+    // Verdicts of evaluate by image: their sums are its rates.
+    const table = join(folder, 'verdicts.csv')
+    const asked = ['--epsilon', '0.01', '--limit', '20', '--attack', 'fgsm', '--per-image', table]
+    const { acc, era, vra } = await json(['evaluate', model, ...asked, ...small])
+    const [head, ...body] = readFileSync(table, 'utf8').trimEnd().split('\n')
+    assert.is(head, 'image,label,correct,robust,verified,margin')
+    const cells = body.map((line) => line.split(',').map(Number))
+    const share = (column: number) => cells.reduce((sum, row) => sum + row[column], 0) / 20
+    assert.equal([share(2), share(3), share(4)], [acc, era, vra])
+    for (const [, , , , verified, margin] of cells) assert.ok(verified === 0 || margin > 0)
+    await refused(['evaluate', model, ...asked, '--output', folder], 2, 'neither certificate nor proof nor table')
   }),
 )
 
