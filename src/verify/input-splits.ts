@@ -27,7 +27,7 @@ import { crown, ibp, intersected } from '../robust/bounds.ts'
 import { argumentsOf, type Budget, type Graph } from '../robust/budget.ts'
 import { outputOf, type Subject } from './counterexample.ts'
 import { type Box, type Conjunction, type Extent, type Goal, grained, mixed, raised } from './goals.ts'
-import { type Way, walkNodes, ways } from './root-bounds.ts'
+import { type Way, wayNodes, ways } from './root-bounds.ts'
 import type { Placed } from './trace.ts'
 
 /** A box of inputs, part of a goal's box. */
@@ -180,7 +180,7 @@ export const inputBrancher =
     const { extent } = options
     let graph: Graph | undefined
     const what = batch === 1 ? 'bounding one box' : `bounding ${batch} boxes`
-    const plan = await budget.plan(what, 2 * way.share * walkNodes(subject), () => {
+    const plan = await budget.plan(what, 2 * wayNodes(way, subject), () => {
       graph = graphOf(subject, options, way, batch)
       return graph
     })

@@ -128,6 +128,13 @@ export const walkNodes = (subject: Subject): number => nodesOf(subject).all
 /** Where boxes of hidden nodes are given. */
 export const lastWalkNodes = (subject: Subject): number => nodesOf(subject).walk
 
+/** The nodes of the graph of a way, by its share or its walks. */
+export const wayNodes = ({ share, walks }: Way, subject: Subject): number => {
+  if (walks === undefined) return share * walkNodes(subject)
+  const { y, boxes } = argumentsFor(subject, 1)
+  return Math.max(share * walkNodes(subject), 0.5 * lastWalkNodes(subject) * (walks(y, boxes) + 2))
+}
+
 /** Whether bounds of a network that round so are refused, whatever the way. */
 export const refusedBy = (subject: Subject, rounding: Rounding): boolean => {
   const { y, boxes, spec } = argumentsFor(subject, 1)
@@ -234,11 +241,6 @@ export const rootOf = (region: Region, budget: Budget, subject: Subject, roundin
   const width = backend.dtype === 'f32' ? 4 : 8
   const nodes = walkNodes(subject)
 
-  const planned = ({ walks }: Way): number => {
-    if (walks === undefined) return nodes
-    const { y, boxes } = argumentsFor(subject, 1)
-    return 0.5 * lastWalkNodes(subject) * (walks(y, boxes) + 2)
-  }
   const crownGraph = (way: Way, rows: number): Graph => {
     const { y, lower, upper, boxes, spec, bound } = argumentsFor(subject, rows)
     const hidden = way.hidden(y, boxes, rounding)
@@ -254,7 +256,7 @@ export const rootOf = (region: Region, budget: Budget, subject: Subject, roundin
       ways(budget.memory, width).flatMap((way) => [rows, ...(rows > 1 ? [1] : [])].map((r) => [way, r] as const)),
       async ([way, r], isLast) => {
         let graph: Graph | undefined
-        const plan = await budget.plan('bounding one box', Math.max(nodes, planned(way)), () => {
+        const plan = await budget.plan('bounding one box', Math.max(nodes, wayNodes(way, subject)), () => {
           graph = crownGraph(way, r)
           return graph
         })

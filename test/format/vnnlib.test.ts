@@ -280,6 +280,10 @@ test('strict comparisons, negations and other spellings of SMT-LIB', () => {
   const script = `(set-logic QF_LRA)(set-info :status unsat)(declare-fun X_0 () Real)(declare-fun Y_0 () Real)
     (define-fun top () Real (/ 3 4))(assert (<= 0 X_0 top))(assert (> Y_0 top))(check-sat)(get-model)(exit)`
   assert.equal(plain(decode(script)), [{ lower: [0], upper: [0.75], unsafe: [[[-1, -0.75]]] }])
+  // A symbol in bars is the same as without, one that needs them is another.
+  const barred = script.replaceAll('X_0', '|X_0|').replace('> Y_0', '> |Y_0|').replace('fun top', 'fun |top|')
+  assert.equal(plain(decode(barred)), plain(decode(script)))
+  refused(/expected a name like X_0 or Y_0, found "\|X 0\|"/, '(declare-const |X 0| Real)')
 })
 
 test('strict bounds of inputs leave the ends out; disjuncts without a point vanish', () => {

@@ -67,6 +67,9 @@ export interface Scanner {
   readonly skip: () => void
 }
 
+/** Names that need no bars. */
+const SIMPLE = /^[A-Za-z_][\w.-]*$/
+
 export const scanner = (text: string): Scanner => {
   let i = 0
   let depth = 0
@@ -131,7 +134,9 @@ export const scanner = (text: string): Scanner => {
         fail(`expected ${expected}, found ${found()}`, i)
       const at = i
       i = next()
-      return { text: text.slice(at, i), at }
+      const written = text.slice(at, i)
+      // In SMT-LIB |X_0| and X_0 are one symbol.
+      return { text: c === BAR && SIMPLE.test(written.slice(1, -1)) ? written.slice(1, -1) : written, at }
     },
     indices: () => {
       if (code() !== LEFT) return undefined
