@@ -149,7 +149,7 @@ test(
       interrupted.kill(signal)
       const { code, out, err } = await interrupted.ended
       assert.is(code, expected, err)
-      assert.match(out, /^epoch {2}1\/50 {2}natural \d/)
+      assert.match(out, /^epoch {2}1\/50 {2}loss \d/)
       assert.match(err, /Interrupted after \d+ of 50 epochs; go on with: mixtrain train --resume /)
       assert.is(logOf(run).length, Number(/after (\d+)/.exec(err)?.[1]))
       assert.equal(readdirSync(run).sort(), ['checkpoint.safetensors', 'log.jsonl'])
