@@ -23,6 +23,7 @@ import { adam } from '../src/train/optimizer.ts'
 import { taskOf } from '../src/train/quick.ts'
 import { trainer } from '../src/train/step.ts'
 import { replace } from './race-records.ts'
+import * as ranks from './ranks.ts'
 import { median } from './statistics.ts'
 
 /**
@@ -32,6 +33,8 @@ import { median } from './statistics.ts'
  *
  *   npm run scale -- --cifar DIR --tiny DIR [--only NAME,...] [--steps 20] [--batch-size 50] [--k 1] [--threads N] [--memory MB]
  *                    [--patience 120] [--results DIR]
+ *
+ *   npm run scale -- --ranks        what training over 8 to 1,024 ranks would bring (ranks.ts)
  *
  * Each network runs in a process of its own, so that its peak memory is its own. Writes bench/results/scale.json.
  */
@@ -47,6 +50,12 @@ const { values: given } = parseArgs({
     memory: { type: 'string', default: '4000' },
     patience: { type: 'string', default: '120' },
     results: { type: 'string' },
+    /** What more ranks would bring (ranks.ts); `--probe` is one of two ranks that measure. */
+    ranks: { type: 'boolean', default: false },
+    probe: { type: 'boolean', default: false },
+    micro: { type: 'string', default: '8' },
+    latency: { type: 'string' },
+    bandwidth: { type: 'string' },
     /** Runs one network here and prints its record. */
     one: { type: 'string' },
   },
@@ -253,6 +262,19 @@ const apart = (name: string): Promise<ScaleRecord | string> =>
   })
 
 const main = async (): Promise<void> => {
+  if (given.probe) return ranks.probe()
+  if (given.ranks) {
+    const number = (text: string | undefined) => (text === undefined ? undefined : Number(text))
+    const steps = given.steps === '20' ? 3 : Number(given.steps)
+    const { latency, bandwidth } = given
+    return ranks.main({
+      micro: Number(given.micro),
+      steps,
+      only: given.only?.split(','),
+      latency: number(latency),
+      bandwidth: number(bandwidth),
+    })
+  }
   if (given.one !== undefined) {
     console.log(JSON.stringify(await one(given.one)))
     return

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
@@ -163,5 +163,86 @@ else {
     }),
   )
 }
+
+/** Two hosts by their network: namespaces with an address each and a link between them; undefined where that is not allowed. */
+const twoHosts = (folder: string) => {
+  const id = `mx${process.pid % 10000}`
+  const ip = (...args: readonly string[]) => spawnSync('ip', args, { encoding: 'utf8' })
+  const names = [1, 2].map((i) => `${id}-${i}`)
+  const stop = () => {
+    for (const name of names)
+      for (const pid of ip('netns', 'pids', name).stdout.split('\n').filter(Boolean))
+        process.kill(Number(pid), 'SIGKILL')
+  }
+  const end = () => {
+    stop()
+    for (const name of names) ip('netns', 'del', name)
+  }
+  const steps = [
+    ...names.map((name) => ['netns', 'add', name]),
+    ['link', 'add', 'mx1', 'netns', names[0], 'type', 'veth', 'peer', 'name', 'mx2', 'netns', names[1]],
+    ...names.flatMap((name, i) => [
+      ['-n', name, 'link', 'set', 'lo', 'up'],
+      ['-n', name, 'addr', 'add', `10.99.7.${i + 1}/24`, 'dev', `mx${i + 1}`],
+      ['-n', name, 'link', 'set', `mx${i + 1}`, 'up'],
+    ]),
+  ]
+  for (const step of steps) {
+    const { status } = ip(...step)
+    if (status === 0) continue
+    end()
+    return undefined
+  }
+  // What mpirun starts its daemon on the other host with, in place of ssh.
+  const agent = join(folder, 'agent')
+  writeFileSync(agent, `#!/bin/bash\nhost=$1; shift\nexec ip netns exec ${id}-\${host##*.} bash -c "$*"\n`, {
+    mode: 0o755,
+  })
+  const mpirun = (args: readonly string[], ...env: readonly string[]) => [
+    ...['ip', 'netns', 'exec', names[0], 'mpirun', '--allow-run-as-root', '--mca', 'plm_rsh_agent', agent],
+    ...['--mca', 'btl', 'self,tcp', '--mca', 'btl_tcp_if_include', '10.99.7.0/24'],
+    ...['--mca', 'oob_tcp_if_include', '10.99.7.0/24', '--host', '10.99.7.1:1,10.99.7.2:1'],
+    ...[...env.flatMap((e) => ['-x', e]), '-n', '2', ...runtime, main, ...args],
+  ]
+  return { mpirun, cut: () => ip('-n', names[0], 'link', 'set', 'mx1', 'down'), stop, end }
+}
+
+if (missing === undefined)
+  test(
+    'hosts that are apart train the same bits by TCP, and a link that is cut ends training with a message',
+    inFolder(async (folder) => {
+      const hosts = twoHosts(folder)
+      if (hosts === undefined) {
+        skipped('training over network namespaces', 'they cannot be made here')
+        return
+      }
+      try {
+        const given = ['--epochs', '4', '--micro-batches', '4', '--k', '2']
+        const [one, apart, cut] = ['one', 'apart', 'cut'].map((name) => join(folder, name))
+        await ended([...runtime, main, ...train(one, 1, ...given)])
+        await ended(hosts.mpirun(train(apart, 1, ...given)))
+        assert.is(hashOf(apart), hashOf(one))
+        const said = join(folder, 'stderr')
+        const argv = hosts.mpirun(train(cut, 1, ...given), 'MIXTRAIN_RANK_PATIENCE=5')
+        const running = start(['bash', '-c', 'exec "$@" 2> "$0"', said, ...argv])
+        await logged(cut, 1, running)
+        const begun = performance.now()
+        hosts.cut()
+        // Rank 0 says whom it lost and ends; mpirun itself may wait for a daemon that it cannot reach.
+        const lost = /rank 1 on .* did not answer for 5 seconds/
+        while (!lost.test(readFileSync(said, 'utf8')) && performance.now() - begun < 60_000)
+          await new Promise((resolve) => setTimeout(resolve, 50))
+        assert.match(readFileSync(said, 'utf8'), lost)
+        running.kill('SIGKILL')
+        hosts.stop()
+        await running.ended
+        assert.ok(!existsSync(join(cut, 'model.safetensors')), 'it was over before the link was cut')
+        await ended([...runtime, main, 'train', '--resume', cut])
+        assert.is(hashOf(cut), hashOf(one))
+      } finally {
+        hosts.end()
+      }
+    }),
+  )
 
 test.run()
