@@ -26,6 +26,8 @@ export class Interrupted extends Error {
 
 /** Standard output and standard error, as the program uses them. */
 export interface Shell {
+  /** When the process was started, on the clock of `performance.now`, ms: limits of time count from there. */
+  readonly begun: number
   /** Results: standard output. */
   readonly print: (text: string) => void
   /** What happens meanwhile: standard error. */
@@ -99,6 +101,8 @@ export const openShell = (): Shell => {
     }
   }
   return {
+    // That clock begins with the process, before anything is loaded.
+    begun: 0,
     print: (text) => put(process.stdout, text, unwritten),
     note: (text) => put(process.stderr, text, unread),
     progress: async (label, done, total, whole) => {

@@ -304,7 +304,7 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
   ],
   run: (args, o, shell) => {
     const { timeout = TIMEOUT, seed = 0, network = [] } = o
-    const begun = performance.now()
+    const { begun } = shell
     const standard = network.length > 0
     if (standard && args.PROPERTY !== '')
       return TE.left(usage('verify takes a model and a property, or a property and --network NAME=FILE'))
