@@ -88,13 +88,16 @@ const kill = (pid) => {
   }
 }
 
-/** A cluster of two nodes: its environment, where each daemon's number is, and its end. */
+let clusters = 0
+
+/** A cluster of two nodes, with a state and ports of its own: its environment, where each daemon's number is, and its end. */
 const slurm = async () => {
-  const at = (name) => join(folder, 'slurm', name)
+  const number = clusters++
+  const at = (name) => join(folder, `slurm-${number}`, name)
   for (const name of ['', 'state']) mkdirSync(at(name), { recursive: true })
   writeFileSync(at('munge.key'), randomBytes(1024), { mode: 0o400 })
   const host = hostname().split('.')[0]
-  const port = 20_000 + (process.pid % 20_000)
+  const port = 20_000 + 3 * (process.pid % 6_000) + 20_000 * (number % 2)
   const lines = {
     ClusterName: 'test',
     SlurmctldHost: host,
