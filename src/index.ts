@@ -84,6 +84,7 @@ export {
 export { digits } from './data/digits.ts'
 export { type FileReader, files } from './data/files.ts'
 export { loadFolder } from './data/folder.ts'
+export * from './doors/bounds.ts'
 // ---- files ----------------------------------------------------------------------------------------------------------------------
 export { decodeModel, encodeModel, encodeModelOnnx, type SavedModel } from './format/model.ts'
 export { decodeOnnx, encodeOnnx, type OnnxExport, type OnnxModel } from './format/onnx/index.ts'
@@ -254,30 +255,7 @@ export {
   upsample2d,
   zeros,
 } from './ops/index.ts'
-export { type AlphaOptions, alphaCrown } from './robust/alpha-crown.ts'
 export { type Attack, fgsm, type Pgd, pgd, type Target, wider } from './robust/attack.ts'
-export {
-  type Bounder,
-  blend,
-  boundsOf,
-  crown,
-  crownIbp,
-  ibp,
-  intersect,
-  type LayerBounds,
-  layerBounds,
-  type MethodName,
-  methods,
-  symbolic,
-} from './robust/bounds.ts'
-export {
-  type Certificate,
-  type Claim,
-  claimsOf,
-  decodeCertificate,
-  encodeCertificate,
-  unproved,
-} from './robust/certificate.ts'
 export {
   checkOp,
   type OpCheck,
@@ -287,7 +265,7 @@ export {
   opLaws,
   type Violation,
 } from './robust/check-op.ts'
-export { type Insight, intervalInsight } from './robust/interval-attack.ts'
+export { type IntervalStep, intervalStep } from './robust/interval-attack.ts'
 // ---- metrics: ACC, ERA and VRA --------------------------------------------------------------------------------------------------
 export { evaluator, type Images, rates, type Verdicts } from './robust/metric.ts'
 export { ball, norms, type Range } from './robust/perturbation.ts'
@@ -300,7 +278,6 @@ export {
   type TargetLoss,
 } from './robust/search.ts'
 export { margins, rivals, type Specification } from './robust/specification.ts'
-export { dual, type Projected } from './robust/wong-kolter.ts'
 // ---- training: `for await (const epoch of fit({ loss, data, epsilon: 0.1 })(await device()))` ----------------------------------
 export { averaged } from './train/average.ts'
 export { adaptive as adaptiveBalance, type Balance, fixed as fixedBalance, tightShare } from './train/balance.ts'

@@ -297,7 +297,7 @@ export const concretizeCovered = (rows: Rows, x: Tensor, box: Interval, slack: S
 }
 
 /** (*) read off when no node is open any more. */
-export const settled = (offset: Gathered, error: Gathered): Ends => {
+export const concluded = (offset: Gathered, error: Gathered): Ends => {
   const zero = scalar(0)
   const end = (value: Tensor | undefined, e: Tensor | undefined, step: (a: Tensor, b: Tensor) => Tensor) =>
     within(e ?? zero, 2 ** 100, step(value ?? zero, e ?? zero))

@@ -28,6 +28,7 @@ import {
   addSlack,
   type Covered,
   centredSlack,
+  concluded,
   concretizeCovered,
   errorOf,
   executionSlack,
@@ -37,7 +38,6 @@ import {
   pointCovered,
   relaxationSlack,
   type Slack,
-  settled,
 } from './slack.ts'
 import { meeting, mergePatches, patchThrough } from './windows.ts'
 
@@ -240,7 +240,7 @@ export const walk = (
         collect(undefined, errorOf(merged, i, mergeSlack(i, cover)))
     })
   }
-  if (cover !== undefined) return settled(offset, error)
+  if (cover !== undefined) return concluded(offset, error)
   const zero = full([1, 1], 0)
   return { lower: offset.lower ?? zero, upper: offset.upper ?? zero }
 }

@@ -293,7 +293,7 @@ export const stepsOf = ({ history, within }: Checkpoint, data: Data, settings: S
   history.length * perEpochOf(data, settings) + (within?.steps ?? 0)
 
 /** The settings as they are on a device: a stored run that another one began tells so. */
-export const settled = (
+export const settingsOn = (
   { fallback: _, ...settings }: Settings,
   { backend }: Device,
   before?: { readonly steps: number; readonly reason: string },

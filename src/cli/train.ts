@@ -49,7 +49,7 @@ import {
   options,
   perEpochOf,
   recipeOf,
-  settled,
+  settingsOn,
   stepsOf,
   teacherOf,
   withData,
@@ -192,7 +192,7 @@ const execute = async (begun: Run, shell: Shell): Promise<void> => {
       return
     }
     const device: Device = { backend: to, reason: `${from.name} failed after ${steps} steps` }
-    run = { ...run, device, settings: settled(run.settings, device, { steps: kept, reason: show(error) }) }
+    run = { ...run, device, settings: settingsOn(run.settings, device, { steps: kept, reason: show(error) }) }
     const repeated = steps === kept ? '' : `; ${steps - kept} of them are repeated`
     shell.note(`${show(error)}\nTraining goes on after these ${steps} steps on ${to.description}${repeated}.`)
   }
@@ -300,7 +300,7 @@ const trained = (
           reason: 'resumed on another device',
         }
         const run = {
-          settings: settled(settings, device, moved),
+          settings: settingsOn(settings, device, moved),
           network,
           data,
           device,

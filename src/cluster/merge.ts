@@ -92,8 +92,8 @@ export const summaryOf = (records: readonly Record[]): Summary => {
 export const contradiction = (claim: Record, found: Record): string | undefined => {
   const fields = ['label', 'correct', 'bounded', 'decided', 'robust', 'verified'] as const
   // What a limit of time left open may be decided now.
-  const settled = claim.decided === 'timeout' || claim.decided === 'unknown' ? fields.slice(0, 3) : fields
-  const field = settled.find((f) => claim[f] !== found[f])
+  const compared = claim.decided === 'timeout' || claim.decided === 'unknown' ? fields.slice(0, 3) : fields
+  const field = compared.find((f) => claim[f] !== found[f])
   return field === undefined
     ? undefined
     : `image ${claim.image}: ${field} is recorded as ${claim[field]}, and was found to be ${found[field]}`

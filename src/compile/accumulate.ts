@@ -199,22 +199,22 @@ export const rematerialise = (
   sumOf(scalar(1), { per: 1, most: 1, round: input('round', []), keeps: false }, f(inputs), inputs)
 
 /**
- * One value in two forms: by rounds, or in one piece for backends that cannot repeat part of a plan. `settled` decides; a graph that is
+ * One value in two forms: by rounds, or in one piece for backends that cannot repeat part of a plan. `suited` decides; a graph that is
  * differentiated undecided takes the gradient of the first.
  */
 const eitherOp: Op<undefined> = {
   name: 'either',
   shape: ([a, b]) => (S.equals(a, b) ? E.right(a) : E.left('both forms must have one shape')),
   vjp: (ct) => [ct, undefined],
-  interval: unsupported('settle the graph first'),
-  relax: unsupported('settle the graph first'),
+  interval: unsupported('choose its form first'),
+  relax: unsupported('choose its form first'),
   kernel: { expand: ([byRounds]) => byRounds },
 }
 
 export const either = (byRounds: Tensor, whole: Tensor): Tensor => node(eitherOp, [byRounds, whole], undefined)
 
 /** The graph with every value in the form that suits a backend: by rounds where it repeats them. */
-export const settled = (outputs: readonly Tensor[], rounds: boolean): readonly Tensor[] =>
+export const suited = (outputs: readonly Tensor[], rounds: boolean): readonly Tensor[] =>
   order(outputs).some((x) => x.op === eitherOp)
     ? rewrite(outputs, (x, inputs) =>
         x.op === eitherOp ? inputs[rounds ? 0 : 1] : inputs.every((i, k) => i === x.inputs[k]) ? x : { ...x, inputs },
@@ -305,7 +305,7 @@ export const unrolled = (outputs: readonly Tensor[]): readonly Tensor[] => {
     const { most, round, captured, outputs: each } = x.attrs as Rounds
     const operands = captured.map((p, k): readonly [Tensor, Tensor] => [p, inputs[k + 1]])
     const parts = Array.from({ length: most }, (_, r) =>
-      unrolled(settled(substitute(each, new Map([...operands, [round, scalar(r)]])), false)),
+      unrolled(suited(substitute(each, new Map([...operands, [round, scalar(r)]])), false)),
     ).reduce((sum, y) => sum.map((s, k) => add(s, y[k])))
     return concat(
       parts.map((p) => reshape(p, [S.size(p.shape)])),

@@ -4,7 +4,7 @@ import type { Rounds } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { chooseOp, constantOp, inputOp } from '../ops/index.ts'
-import { instance, layoutOf, pruned, settled, strideOf } from './accumulate.ts'
+import { instance, layoutOf, pruned, strideOf, suited } from './accumulate.ts'
 import { keeping } from './keep.ts'
 import { type Access, frugal, type Loop, MAX_INPUTS, MAX_OPS, type MicroOp, united } from './loops.ts'
 import { absorb, type Epilogue, subtracted } from './rewrites.ts'
@@ -48,7 +48,7 @@ const iteration = (consumer: Tensor, how: PlanLowering, read: Tensor): S.Shape |
 
 /** The graph as a backend that repeats rounds runs it. */
 export const repeated = (outputs: readonly Tensor[], keep: boolean): readonly Tensor[] => {
-  const needed = pruned(settled(outputs, true))
+  const needed = pruned(suited(outputs, true))
   return keep ? keeping(needed) : needed
 }
 

@@ -3,7 +3,7 @@ import { Opcode, type ReferenceKernel } from '../core/lowering.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { type ConstantAttrs, inputOp } from '../ops/index.ts'
-import { settled, unrolled } from './accumulate.ts'
+import { suited, unrolled } from './accumulate.ts'
 import { encode } from './encode.ts'
 import { copyTo, isLeaf, type Lowered, lower, repeated, rootOf } from './lower.ts'
 import { gathered, overwrites, sequence } from './schedule.ts'
@@ -83,7 +83,7 @@ export const plan = (
     page = Number.POSITIVE_INFINITY,
   }: PlanOptions = {},
 ): Plan => {
-  const { nodes: taped, outputs: roots } = tape(rounds ? repeated(outputs, keep) : unrolled(settled(outputs, false)))
+  const { nodes: taped, outputs: roots } = tape(rounds ? repeated(outputs, keep) : unrolled(suited(outputs, false)))
   for (const x of taped) {
     if (x.op === inputOp && !inputs.includes(x))
       raise({

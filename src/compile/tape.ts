@@ -188,8 +188,8 @@ const expand = (outputs: readonly Tensor[]): readonly Tensor[] => {
  * What a kernel makes of an operand without elements does not depend on the others: a sum of no products is 0, a row of an empty table NaN. Its own reference
  * says which, so that no backend has kernels of extent 0.
  */
-const settled = (outputs: readonly Tensor[]): readonly Tensor[] => {
-  const isSettled = (x: Tensor) =>
+const withoutEmpty = (outputs: readonly Tensor[]): readonly Tensor[] => {
+  const readsNothing = (x: Tensor) =>
     size(x.shape) > 0 &&
     x.inputs.some((i) => size(i.shape) === 0) &&
     'lower' in x.op.kernel &&
@@ -198,9 +198,9 @@ const settled = (outputs: readonly Tensor[]): readonly Tensor[] => {
       x.shape,
       x.attrs,
     ).kind === 'kernel'
-  if (!order(outputs).some(isSettled)) return outputs
+  if (!order(outputs).some(readsNothing)) return outputs
   return rewrite(outputs, (x, inputs) => {
-    if (!isSettled(x) || !('lower' in x.op.kernel)) return withInputs(x, inputs)
+    if (!readsNothing(x) || !('lower' in x.op.kernel)) return withInputs(x, inputs)
     const value = new Float64Array(size(x.shape))
     const nothing = x.inputs.map((i) => new Float64Array(size(i.shape)))
     const shapes = x.inputs.map((i) => i.shape)
@@ -211,7 +211,7 @@ const settled = (outputs: readonly Tensor[]): readonly Tensor[] => {
 
 /** Order, expansion, common subexpressions, dead nodes: everything between a graph and a plan. */
 export const tape = (outputs: readonly Tensor[]): Tape => {
-  const shared = share(settled(expand(outputs)))
+  const shared = share(withoutEmpty(expand(outputs)))
   return { nodes: order(shared), outputs: shared }
 }
 

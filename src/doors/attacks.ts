@@ -10,7 +10,7 @@
  */
 
 export { type Attack, fgsm, type Pgd, pgd, type Target, usualStep, wider } from '../robust/attack.ts'
-export { type Insight, intervalInsight } from '../robust/interval-attack.ts'
+export { type IntervalStep, intervalStep } from '../robust/interval-attack.ts'
 export {
   type Attacked,
   type AttackName,

@@ -1,6 +1,6 @@
 import { accumulate } from '../compile/accumulate.ts'
 import type { Tensor } from '../core/tensor.ts'
-import { add, chooseOp, greater, type InputAttrs, inputOp, iota, mean, mul, select, sum } from '../ops/index.ts'
+import { add, chooseOp, feedOf, greater, iota, mean, mul, select, sum } from '../ops/index.ts'
 import { picked, type Step } from './loss.ts'
 
 /** The mean over the images of a step of a value for each, `[n]`, under the step's weights. */
@@ -36,7 +36,7 @@ const separable = (values: Tensor, given: readonly Tensor[]): boolean => {
     const x = stack.pop() as Tensor
     if (seen.has(x)) continue
     seen.add(x)
-    const drawn = x.op === inputOp && (x.attrs as InputAttrs).feed !== undefined && x.shape.length > 0
+    const drawn = feedOf(x) !== undefined && x.shape.length > 0
     if (x.op === chooseOp || drawn) return false
     stack.push(...x.inputs)
   }

@@ -454,6 +454,10 @@ export const probeOp: Op<{ readonly name: string }> = {
 
 export const probe = <T extends Operand>(name: string, x: T): T => apply(probeOp, [x], { name }) as T
 
+/** The name under which a run reports the node; undefined for what is no probe. */
+export const probeName = (x: Tensor): string | undefined =>
+  x.op === probeOp ? (x.attrs as { readonly name: string }).name : undefined
+
 export const full = (shape: S.Shape, value: number): Tensor => broadcastTo(scalar(value), shape)
 export const zeros = (shape: S.Shape): Tensor => full(shape, 0)
 const onesLike = (x: Tensor): Tensor => full(x.shape, 1)

@@ -40,6 +40,10 @@ const leafKernel = {
   lower: () => ({ kind: 'alias' }) as const,
 }
 
+/** How a feed draws its value; undefined for every other node. */
+export const feedOf = (x: Tensor): ((host: Host) => Float32Array) | undefined =>
+  x.op === inputOp ? (x.attrs as InputAttrs).feed : undefined
+
 /** A value given at run time. Two inputs are the same only if they are the same node. */
 export const inputOp: Op<InputAttrs> = {
   name: 'input',

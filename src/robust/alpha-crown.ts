@@ -53,7 +53,7 @@ export const leak = (x: Tensor): number => leakOf(x) ?? 0
 const PER_ROW = 2 ** 18
 
 /** The slope of one ReLU in the walk from one node. */
-interface Site {
+interface FreeSlopes {
   readonly relu: Tensor
   /** `[rows, n, ...relu]`, or `[n, ...relu]`: one for all rows. */
   readonly shape: S.Shape
@@ -63,7 +63,7 @@ interface Site {
 interface Walk {
   readonly from: Tensor
   readonly side: 'lower' | 'upper'
-  readonly sites: readonly Site[]
+  readonly free: readonly FreeSlopes[]
 }
 
 /** A bound with free slopes. */
@@ -101,7 +101,7 @@ export const relaxation = (
   const walkOf = (from: Tensor, side: 'lower' | 'upper'): Walk => ({
     from,
     side,
-    sites: below(from).map((relu) => {
+    free: below(from).map((relu) => {
       const own = [images, ...relu.shape.slice(1)]
       const count = S.size(from.shape.slice(1))
       // Convolutions walk in patches, which have no row of their own.
@@ -115,13 +115,13 @@ export const relaxation = (
       .flatMap((h) => [walkOf(h, 'lower'), walkOf(h, 'upper')]),
     walkOf(output, 'lower'),
   ]
-  const sites = walks.flatMap((w) => w.sites)
+  const free = walks.flatMap((w) => w.free)
   const crown = linearBounds({ slope: 'adaptive', hidden: 'own' })(output, boxes, known, rounding)
   return {
-    slopes: sites.map(({ relu, shape }) => ({ shape, low: leak(relu), relu })),
+    slopes: free.map(({ relu, shape }) => ({ shape, low: leak(relu), relu })),
     order: below(output),
-    relus: walks[walks.length - 1].sites.map((s) => s.relu),
-    start: sites.map(({ relu, shape }) => {
+    relus: walks[walks.length - 1].free.map((s) => s.relu),
+    start: free.map(({ relu, shape }) => {
       const { lower, upper } = crown.node(relu.inputs[0])
       const a = leak(relu)
       return broadcastTo(add(a, mul(1 - a, step(add(lower, upper)))), shape)
@@ -131,7 +131,7 @@ export const relaxation = (
     bound: (values) => {
       const given = new Map<Tensor, Interval>(known)
       let at = 0
-      const bounded = ({ from, sites: own }: Walk): Bounded => {
+      const bounded = ({ from, free: own }: Walk): Bounded => {
         const slope = new Map(own.map(({ relu }, i) => [relu, values[at + i]]))
         at += own.length
         return linearBounds({ slope, hidden: 'own' })(from, boxes, new Map(given), rounding)

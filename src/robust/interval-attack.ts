@@ -13,15 +13,15 @@ import { rivals } from './specification.ts'
  * symbolic bounds of the margins say whether the box holds no violation (`proved`, `[n]`), and the coefficients of the least margin, the *interval gradient*, point
  * to where one may be found: to a corner of the ball, `next`. A point gradient sees one x; these see the whole box.
  */
-export interface Insight {
+export interface IntervalStep {
   readonly proved: Tensor
   readonly next: Tensor
 }
 
 /** points `[n, ...shape]` in the ball of the target, halves `[n]` in input units. */
-export const intervalInsight =
+export const intervalStep =
   (classes: number) =>
-  (target: Target, points: Tensor, halves: Tensor): Insight => {
+  (target: Target, points: Tensor, halves: Tensor): IntervalStep => {
     const { logits, labels, range } = target
     const x: Tensor = input('x', points.shape)
     const y = logits(x)

@@ -9,7 +9,7 @@ import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import { neg, sub } from '../ops/index.ts'
 import { ascended, geometry, margin } from './attack.ts'
-import { intervalInsight } from './interval-attack.ts'
+import { intervalStep } from './interval-attack.ts'
 import type { Range } from './perturbation.ts'
 import { type Around, witness } from './witness.ts'
 
@@ -137,7 +137,7 @@ const aroundProgram = (options: SearchOptions) => {
     { ...inputsOf(options), halves: [batch] },
     ({ parameters, inputs, labels, epsilon, points, halves }) => {
       const target = { logits: network.apply(parameters), inputs, labels, epsilon, range, norm }
-      const { proved, next } = intervalInsight(network.classes)(target, points, halves)
+      const { proved, next } = intervalStep(network.classes)(target, points, halves)
       return { points: next, proved }
     },
   )

@@ -1,15 +1,25 @@
-import { settled } from '../compile/accumulate.ts'
+import { suited } from '../compile/accumulate.ts'
 import type { Buffer, Data } from '../compile/backend.ts'
 import type { Region } from '../compile/region.ts'
-import { type Compiled, compileIn, compilePlanIn, planBytes, planFor } from '../compile/run.ts'
+import { type Compiled, compileIn, compilePlanIn, planFor } from '../compile/run.ts'
 import { order, stage } from '../compile/tape.ts'
 import { grad } from '../compile/vjp.ts'
 import { raise, usage } from '../core/error.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
-import { isTrained, type Named, trainedOf } from '../nn/layers.ts'
-import { add, type Host, type InputAttrs, input, inputOp, mul, probe, probeOp } from '../ops/index.ts'
+import { isTrained, trainedOf } from '../nn/layers.ts'
+import { add, type Host, input, mul, probe, probeName } from '../ops/index.ts'
 import type { Ranks } from './ranks.ts'
+import {
+  evaluatedIn,
+  type Feed,
+  feedsIn,
+  feedsOf,
+  fittingStep,
+  inOrder,
+  requireParameters,
+  stateOf,
+} from './resident.ts'
 import { measured } from './statistics.ts'
 import {
   emptySlots,
@@ -38,13 +48,11 @@ export interface MicroOptions extends TrainerOptions {
 
 interface Variant {
   readonly compiled: Compiled
-  readonly feeds: readonly { readonly draw: (h: Host) => Float32Array; readonly buffer: Buffer }[]
+  readonly feeds: readonly Feed[]
   /** Names of the loss terms that are computed, in the order of their buffers. */
   readonly terms: readonly string[]
   readonly outputs: readonly Buffer[]
 }
-
-const probeName = (x: Tensor): string => (x.attrs as { readonly name: string }).name
 
 /**
  * (state, batch) -> state, the batch as the mean over micro-batches: gradients, statistics and loss terms of each are summed by the ranks' tree, then one plan updates the state, on every
@@ -92,7 +100,7 @@ export const microTrainer =
     const populationNodes = Object.values(populationOf)
     const nodes = order([objective])
     const isRunning = nodes.some((x) => populationNodes.includes(x))
-    const termNames = [...new Set(nodes.filter((x) => x.op === probeOp).map(probeName))]
+    const termNames = [...new Set(nodes.flatMap((x) => probeName(x) ?? []))]
     const running = isRunning ? statisticNames : []
 
     // What is summed over micro-batches, one after the other: gradients, statistics, then [value, count] of each term.
@@ -105,14 +113,14 @@ export const microTrainer =
     const staging = stage([objective])
     const variants = new Map<string, Variant>()
     const planOf = (resolved: Tensor, keep: boolean) => {
-      const [staged] = settled([resolved], backend.rounds ?? false)
+      const [staged] = suited([resolved], backend.rounds ?? false)
       const gradients = grad(
         staged,
         names.map((k) => parameterOf[k]),
       )
-      const probes = order([staged]).filter((x) => x.op === probeOp)
+      const probes = order([staged]).filter((x) => probeName(x) !== undefined)
       const outputs = [...gradients, ...running.map((k) => statistics[k]), ...probes]
-      const feedNodes = order(outputs).filter((x) => x.op === inputOp && (x.attrs as InputAttrs).feed !== undefined)
+      const feedNodes = feedsIn(outputs)
       const given = [
         ...names.map((k) => parameterOf[k]),
         inputs,
@@ -124,28 +132,16 @@ export const microTrainer =
     }
     const fitting = (host: Host) => {
       const whole = staging.resolve(host)[0]
-      const limit = backend.rounds ? memory : Number.POSITIVE_INFINITY
-      let [made, parts] = [planOf(whole, true), 1]
-      if (planBytes(backend, made.plan) > limit) made = planOf(whole, false)
-      while (planBytes(backend, made.plan) > limit) {
-        if (parts >= n) {
-          const what = 'a training step with one image at a time'
-          return raise({ kind: 'memory', needed: planBytes(backend, made.plan), budget: limit, what })
-        }
-        parts *= 2
-        made = planOf(stage([objectiveIn(parts)]).resolve(host)[0], false)
-      }
-      return made
+      return fittingStep(backend, { memory, images: n }, (parts, keep) =>
+        planOf(parts === 1 ? whole : stage([objectiveIn(parts)]).resolve(host)[0], keep),
+      )
     }
     const build = async (host: Host): Promise<Variant> => {
       const { plan, feedNodes, outputs, probes } = fitting(host)
       return {
         compiled: await compilePlanIn(region)(plan),
-        feeds: feedNodes.map((x) => ({
-          draw: (x.attrs as InputAttrs).feed as (h: Host) => Float32Array,
-          buffer: region.alloc(S.size(x.shape)),
-        })),
-        terms: probes.map(probeName),
+        feeds: feedsOf(region, feedNodes),
+        terms: probes.flatMap((x) => probeName(x) ?? []),
         outputs: outputs.map((x) => region.alloc(S.size(x.shape))),
       }
     }
@@ -169,7 +165,7 @@ export const microTrainer =
         add(mul(1 - MOMENTUM, populationOf[k]), mul(MOMENTUM, mean(sumNodes[names.length + i]))),
       ),
     ]
-    const updateFeeds = order(next).filter((x) => x.op === inputOp && (x.attrs as InputAttrs).feed !== undefined)
+    const updateNodes = feedsIn(next)
     const stateNodes = [
       ...names.map((k) => parameterOf[k]),
       ...slotNames.flatMap((s) => names.map((k) => slotOf[s][k])),
@@ -178,14 +174,12 @@ export const microTrainer =
       ...stateNodes,
       ...running.map((k) => populationOf[k]),
       ...sumNodes,
-      ...updateFeeds,
+      ...updateNodes,
     ])
-    const updateFeedBuffers = updateFeeds.map((x) => region.alloc(S.size(x.shape)))
+    const updateFeeds = feedsOf(region, updateNodes)
 
     // ---- the state -----------------------------------------------------------------------------------------------------
-    for (const k of Object.keys(network.parameters))
-      if (start.parameters[k]?.length !== S.size(shapeOf(k)))
-        raise(usage(`parameter ${k} of network ${network.name} must have ${S.size(shapeOf(k))} elements`))
+    requireParameters(network, start.parameters)
     const slots = { ...emptySlots(optimizer, network.parameters), ...start.slots }
     const initial = [
       ...names.map((k) => start.parameters[k]),
@@ -229,20 +223,12 @@ export const microTrainer =
 
     const copied = (buffers: readonly Buffer[]): Promise<readonly Float32Array[]> =>
       Promise.all(buffers.map(async (b) => Float32Array.from(await backend.read(b))))
-    const inOrder = <A>(named: Named<A>): Named<A> =>
-      Object.fromEntries(Object.keys(network.parameters).map((k) => [k, named[k]]))
     const state = async (): Promise<TrainState> => {
       const [data, measuredNow] = [await copied(front), await copied(statisticBuffers)]
-      const at = (i: number) => Object.fromEntries(names.map((k, j) => [k, data[i * names.length + j]]))
-      return {
-        parameters: inOrder({ ...at(0), ...Object.fromEntries(statisticNames.map((k, i) => [k, measuredNow[i]])) }),
-        slots: Object.fromEntries(slotNames.map((s, i) => [s, at(i + 1)])),
-      }
+      const own = Object.fromEntries(statisticNames.map((k, i) => [k, measuredNow[i]]))
+      return stateOf(network, optimizer, names, data, own)
     }
-    const evaluated = (): readonly Buffer[] => {
-      const from = names.length * (optimizer.evaluated === undefined ? 0 : 1 + slotNames.indexOf(optimizer.evaluated))
-      return front.slice(from, from + names.length)
-    }
+    const evaluated = () => evaluatedIn(optimizer, names, front)
     let measuring: Promise<Compiled> | undefined
 
     return {
@@ -251,13 +237,12 @@ export const microTrainer =
         offsets.forEach((at, i) => {
           backend.write(sumBuffers[i], sum.subarray(at, at + sizes[i]))
         })
-        for (const [i, x] of updateFeeds.entries())
-          backend.write(updateFeedBuffers[i], ((x.attrs as InputAttrs).feed as (h: Host) => Float32Array)(host))
+        for (const { draw, buffer } of updateFeeds) backend.write(buffer, draw(host))
         update.run([
           ...front,
           ...(isRunning ? statisticBuffers : []),
           ...sumBuffers,
-          ...updateFeedBuffers,
+          ...updateFeeds.map((f) => f.buffer),
           ...back,
           ...statisticSpares,
         ])
@@ -292,6 +277,7 @@ export const microTrainer =
       snapshot: async () => ({ ...(await state()), terms: Object.fromEntries(terms) }),
       parameters: () =>
         inOrder(
+          network,
           Object.fromEntries([
             ...evaluated().map((b, i) => [names[i], b] as const),
             ...statisticNames.map((k, i) => [k, statisticBuffers[i]] as const),

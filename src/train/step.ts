@@ -1,38 +1,31 @@
-import { settled } from '../compile/accumulate.ts'
+import { suited } from '../compile/accumulate.ts'
 import type { Buffer, Data } from '../compile/backend.ts'
 import type { Region } from '../compile/region.ts'
-import { type Compiled, compileIn, compilePlanIn, planBytes, planFor } from '../compile/run.ts'
+import { type Compiled, compileIn, compilePlanIn, planFor } from '../compile/run.ts'
 import { order, stage } from '../compile/tape.ts'
 import { grad } from '../compile/vjp.ts'
-import { raise, usage } from '../core/error.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import type { Loss } from '../loss/loss.ts'
 import { isTrained, type Named, type Parameter, trainedOf } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
-import {
-  add,
-  concat,
-  feed,
-  type Host,
-  type InputAttrs,
-  input,
-  inputOp,
-  mul,
-  probe,
-  probeOp,
-  reshape,
-  scalar,
-} from '../ops/index.ts'
+import { add, concat, feed, type Host, input, mul, probe, probeName, reshape, scalar } from '../ops/index.ts'
 import type { Range } from '../robust/perturbation.ts'
 import type { Optimizer, Slots } from './optimizer.ts'
+import {
+  evaluatedIn,
+  type Feed,
+  feedsIn,
+  feedsOf,
+  fittingStep,
+  inOrder,
+  requireParameters,
+  stateOf,
+  type TrainState,
+} from './resident.ts'
 import { measured } from './statistics.ts'
 
-/** Everything that training changes, as plain data: what a checkpoint holds. */
-export interface TrainState {
-  readonly parameters: Named<Float32Array>
-  readonly slots: Slots<Float32Array>
-}
+export type { TrainState } from './resident.ts'
 
 /** The slots of an optimizer before its first step: 0. */
 export const emptySlots = (optimizer: Optimizer, parameters: Named<Parameter>): Slots<Float32Array> => {
@@ -99,7 +92,7 @@ export const MOMENTUM = 0.1
 
 interface Variant {
   readonly compiled: Compiled
-  readonly feeds: readonly { readonly draw: (h: Host) => Float32Array; readonly buffer: Buffer }[]
+  readonly feeds: readonly Feed[]
 }
 
 /**
@@ -148,14 +141,7 @@ export const trainer =
     const running = isRunning
       ? statisticNames.map((k) => add(mul(1 - MOMENTUM, populationOf[k]), mul(MOMENTUM, statistics[k])))
       : []
-    const probeName = (x: Tensor) => (x.attrs as { readonly name: string }).name
-    const termNames = [
-      ...new Set(
-        order([objective])
-          .filter((x) => x.op === probeOp)
-          .map(probeName),
-      ),
-    ]
+    const termNames = [...new Set(order([objective]).flatMap((x) => probeName(x) ?? []))]
     const termOf = Object.fromEntries(termNames.map((t) => [t, input(`term.${t}`, [2])]))
 
     const flat = <A>(parameters: Named<A>, slots: Slots<A>, terms: Named<A>): readonly A[] => [
@@ -169,12 +155,7 @@ export const trainer =
       { ...emptySlots(optimizer, network.parameters), ...start.slots },
       Object.fromEntries(termNames.map((t) => [t, start.terms?.[t] ?? new Float32Array(2)])),
     )
-    Object.keys(network.parameters).forEach((k) => {
-      if (start.parameters[k]?.length !== S.size(network.parameters[k].shape))
-        raise(
-          usage(`parameter ${k} of network ${network.name} must have ${S.size(network.parameters[k].shape)} elements`),
-        )
-    })
+    requireParameters(network, start.parameters)
     let [front, back] = [initial.map((d) => region.from(d)), initial.map((d) => region.alloc(d.length))]
     let statisticBuffers = statisticNames.map((k) => region.from(start.parameters[k]))
     let statisticSpares = running.map((x) => region.alloc(S.size(x.shape)))
@@ -185,69 +166,46 @@ export const trainer =
 
     const stepOf = (resolved: Tensor, keep: boolean) => {
       // Before it is differentiated: the backward pass of either form is the backward pass of the other, but at its own cost.
-      const [staged] = settled([resolved], backend.rounds ?? false)
+      const [staged] = suited([resolved], backend.rounds ?? false)
       const gradients = grad(
         staged,
         names.map((k) => parameterOf[k]),
       )
       const updated = optimizer.update(parameterOf, Object.fromEntries(names.map((k, i) => [k, gradients[i]])), slotOf)
-      const probes = order([staged]).filter((x) => x.op === probeOp)
+      const probes = order([staged]).filter((x) => probeName(x) !== undefined)
       const counted = (t: string) =>
         probes
           .filter((p) => probeName(p) === t)
           .reduce<Tensor>((sum, p) => add(sum, concat([reshape(p, [1]), reshape(scalar(1), [1])], 0)), termOf[t])
       const terms = Object.fromEntries(termNames.map((t) => [t, counted(t)]))
       const outputs = [...flat(updated.parameters, updated.state, terms), ...running, ...(watched ? [staged] : [])]
-      const feedNodes = order(outputs).filter((x) => x.op === inputOp && (x.attrs as InputAttrs).feed !== undefined)
+      const feedNodes = feedsIn(outputs)
       const given = [...stateNodes, inputs, labels, ...(isRunning ? populationNodes : []), ...feedNodes]
       return { plan: planFor(backend, keep)(outputs, given), feedNodes }
     }
     const fitting = (host: Host) => {
       const whole = staging.resolve(host)[0]
-      const limit = backend.rounds ? memory : Number.POSITIVE_INFINITY
-      let [made, parts] = [stepOf(whole, true), 1]
-      if (planBytes(backend, made.plan) > limit) made = stepOf(whole, false)
-      while (planBytes(backend, made.plan) > limit) {
-        if (parts >= batchSize) {
-          const what = 'a training step with one image at a time'
-          return raise({ kind: 'memory', needed: planBytes(backend, made.plan), budget: limit, what })
-        }
-        parts *= 2
-        made = stepOf(stage([objectiveIn(parts)]).resolve(host)[0], false)
-      }
-      return made
+      return fittingStep(backend, { memory, images: batchSize }, (parts, keep) =>
+        stepOf(parts === 1 ? whole : stage([objectiveIn(parts)]).resolve(host)[0], keep),
+      )
     }
     const build = async (host: Host): Promise<Variant> => {
       const { plan, feedNodes } = fitting(host)
       return {
         compiled: await compilePlanIn(region)(plan),
-        feeds: feedNodes.map((x) => ({
-          draw: (x.attrs as InputAttrs).feed as (h: Host) => Float32Array,
-          buffer: region.alloc(S.size(x.shape)),
-        })),
+        feeds: feedsOf(region, feedNodes),
       }
     }
 
     const copied = (buffers: readonly Buffer[]): Promise<readonly Float32Array[]> =>
       Promise.all(buffers.map(async (b) => Float32Array.from(await backend.read(b))))
     const stateSize = names.length * (1 + optimizer.slots.length)
-    const inOrder = <A>(named: Named<A>): Named<A> =>
-      Object.fromEntries(Object.keys(network.parameters).map((k) => [k, named[k]]))
-    const stateOf = (data: readonly Float32Array[], statistics: readonly Float32Array[]): TrainState => {
-      const at = (i: number) => Object.fromEntries(names.map((k, j) => [k, data[i * names.length + j]]))
-      const own = Object.fromEntries(statisticNames.map((k, i) => [k, statistics[i]]))
-      return {
-        parameters: inOrder({ ...at(0), ...own }),
-        slots: Object.fromEntries(optimizer.slots.map((s, i) => [s, at(i + 1)])),
-      }
+    const stateIn = async (data: readonly Float32Array[]): Promise<TrainState> => {
+      const own = await copied(statisticBuffers)
+      return stateOf(network, optimizer, names, data, Object.fromEntries(statisticNames.map((k, i) => [k, own[i]])))
     }
-
     /** Live buffers of the parameters that an evaluation takes. */
-    const evaluated = (): readonly Buffer[] => {
-      const from =
-        names.length * (optimizer.evaluated === undefined ? 0 : 1 + optimizer.slots.indexOf(optimizer.evaluated))
-      return front.slice(from, from + names.length)
-    }
+    const evaluated = () => evaluatedIn(optimizer, names, front)
     let measuring: Promise<Compiled> | undefined
     const measure = (): Promise<Compiled> => {
       measuring ??= compileIn(region)(
@@ -292,16 +250,17 @@ export const trainer =
         return means
       },
       loss: async () => (watched ? (await backend.read(lossBuffers[0]))[0] : Number.NaN),
-      state: async () => stateOf(await copied(front.slice(0, stateSize)), await copied(statisticBuffers)),
+      state: async () => stateIn(await copied(front.slice(0, stateSize))),
       snapshot: async () => {
         const data = await copied(front)
         return {
-          ...stateOf(data, await copied(statisticBuffers)),
+          ...(await stateIn(data)),
           terms: Object.fromEntries(termNames.map((t, i) => [t, data[stateSize + i]])),
         }
       },
       parameters: () =>
         inOrder(
+          network,
           Object.fromEntries([
             ...evaluated().map((b, i) => [names[i], b] as const),
             ...statisticNames.map((k, i) => [k, statisticBuffers[i]] as const),

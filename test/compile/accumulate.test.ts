@@ -3,7 +3,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
 import { wasm } from '../../src/backend/wasm/wasm.ts'
-import { accumulate, either, rematerialise, settled } from '../../src/compile/accumulate.ts'
+import { accumulate, either, rematerialise, suited } from '../../src/compile/accumulate.ts'
 import type { Backend, Data } from '../../src/compile/backend.ts'
 import { plan } from '../../src/compile/plan.ts'
 import { grad } from '../../src/compile/vjp.ts'
@@ -47,7 +47,7 @@ test('a sum over rounds, its gradient and the gradient of its gradient: any coun
     fc.asyncProperty(fc.integer({ min: 0, max: n }), fc.integer({ min: 1, max: n + 2 }), async (count, per) => {
       const [x, w, c] = [O.input('x', [n, d]), O.input('w', [d, d]), O.input('count', [])] as readonly Tensor[]
       const derived = (rounds: boolean) => {
-        const [rows, energy] = settled(sums(n, per, c, x, w), rounds)
+        const [rows, energy] = suited(sums(n, per, c, x, w), rounds)
         const loss = O.add(O.sum(O.mul(rows, O.constant(generic(n * d, 5), [n, d])) as Tensor), energy) as Tensor
         const first = grad(loss, [x, w])
         return [rows, energy, ...first, ...grad(O.sum(O.mul(first[1], first[1]) as Tensor), [x])]

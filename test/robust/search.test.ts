@@ -12,7 +12,7 @@ import { conv, dense, flatten, type Named, relu, sequential } from '../../src/nn
 import { type Network, network } from '../../src/nn/networks.ts'
 import { add, concat, constant, full, input, matmul, sum } from '../../src/ops/index.ts'
 import { pgdFrom } from '../../src/robust/attack.ts'
-import { intervalInsight } from '../../src/robust/interval-attack.ts'
+import { intervalStep } from '../../src/robust/interval-attack.ts'
 import { norms } from '../../src/robust/perturbation.ts'
 import { type AttackOptions, type Outcome, search } from '../../src/robust/search.ts'
 import { inside, witness } from '../../src/robust/witness.ts'
@@ -201,7 +201,7 @@ test('on a linear network the interval gradient points to the worst corner, and 
   const classes = Array.from({ length: count }, (_, i) => i % 3)
   const [inputs, labelsOf, halves] = [input('x', [count, 6]), input('y', [count]), input('h', [count])]
   const target = { logits, inputs, labels: labelsOf, epsilon: constant([0.2], []), range: [0, 1] as const }
-  const { proved, next } = intervalInsight(3)(target, inputs, halves)
+  const { proved, next } = intervalStep(3)(target, inputs, halves)
   const small = 0.05
   const [flags, corner] = await evaluate(reference())(
     [proved, next],
