@@ -34,13 +34,18 @@ export const contenders = (records: readonly RaceRecord[]): readonly Contender[]
 /** Seconds of training for each epoch. */
 const pace = ({ runs }: Contender): number => mean(runs.map((run) => at(run, -1).seconds / run.length))
 
+/** What trains boxes: neither the yardsticks (natural, PGD-40, the whole batch) nor what they are held against. */
+const robust = (all: readonly Contender[]): readonly Contender[] =>
+  all.filter(({ method }) => method !== 'natural' && method !== 'pgd' && method !== 'symbolic')
+
 /** By when every seed of a contender has done something; Infinity if one never does. Mean over the seeds. */
 const time = ({ runs }: Contender, holds: (r: RaceRecord) => boolean): number =>
   mean(runs.map((run) => run.find(holds)?.seconds ?? Number.POSITIVE_INFINITY))
 
 export interface TimeBar {
-  /** The whole batch's highest VRA, and when it was reached. */
+  /** The whole batch's highest VRA, its ACC in that epoch, and when it was reached. */
   readonly vra: number
+  readonly acc: number
   readonly seconds: number
   readonly rows: readonly {
     readonly name: string
@@ -53,8 +58,14 @@ export interface TimeBar {
   }[]
 }
 
+/** What ACC may be lower than the whole batch's. */
+const ACC_LESS = 0.003
+
+/** Fractions of whole images: a point is a point, whatever the last bit says. */
+const LAST_BIT = 1e-9
+
 /**
- * How much sooner each k reaches the whole batch's highest VRA. `authors` is that ratio with the authors' whole-batch step in the place of
+ * How much sooner each robust method reaches the whole batch's highest VRA, and its ACC but for 0.3 points, in one epoch. `authors` is that ratio with the authors' whole-batch step in the place of
  * ours: as many epochs, each of 7.6 s / 3.5 ms of our natural ones.
  */
 export const timeBar = (all: readonly Contender[]): TimeBar | undefined => {
@@ -64,22 +75,21 @@ export const timeBar = (all: readonly Contender[]): TimeBar | undefined => {
   const natural = all.find((c) => c.method === 'natural')
   return {
     vra: best.vra,
+    acc: best.acc,
     seconds: best.seconds,
-    rows: all
-      .filter((c) => c.method === 'mixtrain')
-      .map((c) => {
-        const seconds = time(c, (r) => r.vra >= best.vra)
-        return {
-          name: c.name,
-          seconds,
-          ratio: best.seconds / seconds,
-          cheaper: pace(whole) / pace(c),
-          authors:
-            natural === undefined
-              ? undefined
-              : ((best.epoch + 1) * pace(natural) * AUTHORS.symbolic) / AUTHORS.natural / seconds,
-        }
-      }),
+    rows: robust(all).map((c) => {
+      const seconds = time(c, (r) => r.vra >= best.vra && r.acc >= best.acc - ACC_LESS - LAST_BIT)
+      return {
+        name: c.name,
+        seconds,
+        ratio: best.seconds / seconds,
+        cheaper: pace(whole) / pace(c),
+        authors:
+          natural === undefined
+            ? undefined
+            : ((best.epoch + 1) * pace(natural) * AUTHORS.symbolic) / AUTHORS.natural / seconds,
+      }
+    }),
   }
 }
 
@@ -89,7 +99,7 @@ export interface AdversarialBar {
   readonly vra: number
   /** End of the last epoch of PGD-40. */
   readonly seconds: number
-  /** For each k: when ACC and ERA are within a point of PGD-40's last ones, as a share of its time, and VRA then. */
+  /** For each robust method: when ACC and ERA are within a point of PGD-40's last ones, as a share of its time, and VRA then. */
   readonly rows: readonly {
     readonly name: string
     readonly seconds: number
@@ -106,25 +116,22 @@ export const adversarialBar = (all: readonly Contender[]): AdversarialBar | unde
   const last = pgd.runs.map((run) => at(run, -1))
   const [acc, era, vra] = (['acc', 'era', 'vra'] as const).map((f) => mean(last.map((r) => r[f])))
   const seconds = mean(last.map((r) => r.seconds))
-  // Fractions of whole images: a point is a point, whatever the last bit says.
-  const near = (r: RaceRecord) => r.acc >= acc - POINT - 1e-9 && r.era >= era - POINT - 1e-9
+  const near = (r: RaceRecord) => r.acc >= acc - POINT - LAST_BIT && r.era >= era - POINT - LAST_BIT
   return {
     acc,
     era,
     vra,
     seconds,
-    rows: all
-      .filter((c) => c.method === 'mixtrain')
-      .map((c) => {
-        const then = c.runs.map((run) => run.find(near)?.vra)
-        const reached = time(c, near)
-        return {
-          name: c.name,
-          seconds: reached,
-          share: reached / seconds,
-          vra: then.every((v) => v !== undefined) ? mean(then) : undefined,
-        }
-      }),
+    rows: robust(all).map((c) => {
+      const then = c.runs.map((run) => run.find(near)?.vra)
+      const reached = time(c, near)
+      return {
+        name: c.name,
+        seconds: reached,
+        share: reached / seconds,
+        vra: then.every((v) => v !== undefined) ? mean(then) : undefined,
+      }
+    }),
   }
 }
 
@@ -222,12 +229,12 @@ export const summary = (records: readonly RaceRecord[], finals: readonly FinalRe
     const best = sooner.rows.reduce((a, b) => (b.seconds < a.seconds ? b : a))
     parts.push(
       '## Time against whole-batch symbolic training',
-      `Whole batch: highest VRA ${percent(sooner.vra)} % after ${seconds(sooner.seconds)} s.`,
+      `Whole batch: highest VRA ${percent(sooner.vra)} % (ACC ${percent(sooner.acc)} %) after ${seconds(sooner.seconds)} s. Reached: that VRA, and that ACC but for 0.3 points.`,
       table(
         [
           'method',
           'epoch, times cheaper',
-          's to that VRA',
+          's to both',
           'times sooner',
           "times sooner than by the authors' step (7.6 s : 3.5 ms natural)",
         ],
@@ -239,7 +246,7 @@ export const summary = (records: readonly RaceRecord[], finals: readonly FinalRe
           r.authors === undefined || r.authors === 0 ? '-' : r.authors.toFixed(0),
         ]),
       ),
-      `Bar: at least 15 times sooner: ${verdict(best.ratio >= 15)} (${best.ratio > 0 ? `${best.name}, ${best.ratio.toFixed(1)}` : 'no k reached it'}).`,
+      `Bar: at least 6 times sooner (the paper: 15): ${verdict(best.ratio >= 6)} (${best.ratio > 0 ? `${best.name}, ${best.ratio.toFixed(1)}` : 'none reached it'}).`,
     )
   }
   const adversarial = adversarialBar(all)
@@ -257,7 +264,7 @@ export const summary = (records: readonly RaceRecord[], finals: readonly FinalRe
           r.vra === undefined ? '-' : percent(r.vra),
         ]),
       ),
-      `Bar: at most a third of the time: ${verdict(best.share <= 1 / 3)} (${Number.isFinite(best.share) ? `${best.name}, ${best.share.toFixed(3)}` : 'no k got there'}).`,
+      `Bar: at most a quarter of the time (the paper: a third): ${verdict(best.share <= 1 / 4)} (${Number.isFinite(best.share) ? `${best.name}, ${best.share.toFixed(3)}` : 'none got there'}).`,
     )
   }
   const sampling = samplingBar(all)
