@@ -16,7 +16,7 @@ import { ball } from '../robust/perturbation.ts'
 import { rivals } from '../robust/specification.ts'
 import { DEFAULT_MEMORY, PIXELS } from '../train/fit.ts'
 import type { Command } from './command.ts'
-import { bytesOf, dataFor, loadModel, matching, withDevice } from './open.ts'
+import { bytesOf, loadModel, matching, testFor, withDevice } from './open.ts'
 import {
   alphaOption,
   ballOf,
@@ -186,7 +186,7 @@ export const boundsCommand: Command<typeof options, 'MODEL'> = {
       TE.bind('method', () => TE.fromEither(boundOf(o))),
       TE.bind('rounding', () => TE.fromEither(roundingOf(o))),
       TE.bind('model', () => loadModel(MODEL)),
-      TE.bind('all', ({ model }) => dataFor(model, MODEL, o.data)),
+      TE.bind('all', ({ model }) => testFor(model, MODEL, o.data)),
       TE.bind('data', ({ model, all }) => TE.fromEither(matching(model, MODEL, all.test))),
       TE.chain(({ ball: { epsilon, norm }, method, rounding, model, data }) =>
         withDevice(o)(({ backend }) =>

@@ -14,7 +14,7 @@ import { methods } from '../robust/bounds.ts'
 import { type Certificate, decodeCertificate, MAX_BYTES, scopeOf, unproved } from '../robust/certificate.ts'
 import { verify } from '../train/verify.ts'
 import type { Command } from './command.ts'
-import { bytesOf, loadData, matching, sourceOf } from './open.ts'
+import { bytesOf, loadTest, matching, sourceOf } from './open.ts'
 import { count, text } from './options.ts'
 import { json, table } from './report.ts'
 import { attempt, get, type Shell } from './shell.ts'
@@ -54,7 +54,7 @@ const subjectsOf = async (
   const bytes = await get(forModels.read(file))
   if ((await sha256(bytes)) !== c.model.sha256) refuse('model.sha256', `${file} is not the model that was certified`)
   const model = await get(TE.fromEither(decodeModel(await get(unpacked(bytes, file)), file)))
-  const test = await get(TE.fromEither(matching(model, file, (await get(loadData(sourceOf(source), forData))).test)))
+  const test = await get(TE.fromEither(matching(model, file, await get(loadTest(sourceOf(source), forData)))))
   if ((await hashOf(test)) !== c.data.sha256)
     refuse('data.sha256', `${test.name} are not the images that were certified`)
   if (c.ending !== model.ending)
@@ -133,7 +133,7 @@ const checkFolder = async (
   const network = await readNetwork(await get(forModels.read(model))).catch((e: unknown) =>
     e instanceof Refused ? raise(fileError(model, e.message, 'network')) : Promise.reject(e),
   )
-  const test = o.data === undefined ? undefined : (await get(loadData(sourceOf(o.data), forData))).test
+  const test = o.data === undefined ? undefined : await get(loadTest(sourceOf(o.data), forData))
   const known = test && claimable(test)
   const images = new Set<string>()
   const claims = new Set<string>()

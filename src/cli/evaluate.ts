@@ -19,7 +19,7 @@ import { pgdAttack } from '../train/recipe.ts'
 import { type Verified, verify } from '../train/verify.ts'
 import { imageProver, orRefusal } from '../verify/image-proof.ts'
 import type { Command } from './command.ts'
-import { bytesOf, dataFor, matching, overlapNote, withDevice } from './open.ts'
+import { bytesOf, matching, overlapNote, testFor, withDevice } from './open.ts'
 import {
   alphaOption,
   ballOf,
@@ -296,10 +296,13 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
           TE.chainEitherK((content) => decodeModel(content, MODEL)),
         ),
       ),
-      TE.bind('all', ({ model }) => dataFor(model, MODEL, o.data)),
+      TE.bind('all', ({ model }) => testFor(model, MODEL, o.data)),
       TE.bind('test', ({ model, all }) => TE.fromEither(matching(model, MODEL, all.test))),
-      TE.bind('overlap', ({ model, all, test }) =>
-        overlapNote(model, MODEL, all, o.limit === undefined ? test : take(o.limit)(test)),
+      // One of the shards says it: the others need not read the training images.
+      TE.bind('overlap', ({ model, test }) =>
+        o.shard !== undefined && o.shard.index > 1
+          ? TE.right(undefined)
+          : overlapNote(model, MODEL, o.limit === undefined ? test : take(o.limit)(test)),
       ),
       TE.chain(({ ball, method, attack, rounding, bytes, model, all, test, overlap }) =>
         withDevice(o)((device) =>

@@ -13,7 +13,7 @@ import { decodeModel } from '../format/model.ts'
 import { verifyEach } from '../train/verify.ts'
 import type { Command } from './command.ts'
 import { decodeInstances, decodeOutcomes, isWrong, nameOf, type Outcome, talliesOf } from './instances.ts'
-import { bytesOf, loadData, matching, sourceOf, withDevice } from './open.ts'
+import { bytesOf, loadTest, matching, sourceOf, withDevice } from './open.ts'
 import { count, integer, text } from './options.ts'
 import { bounderOf, questionsOf, readShard, recordsReport, recordsTable } from './records.ts'
 import { json } from './report.ts'
@@ -50,7 +50,7 @@ const audited = async (folder: string, { manifest, records }: Merged, o: Given, 
   if ((await sha256(bytes)) !== manifest.model.sha256)
     raise(fileError(file, 'this is not the model that was evaluated'))
   const model = await get(TE.fromEither(decodeModel(await get(unpacked(bytes, file)), file)))
-  const all = await get(TE.fromEither(matching(model, file, (await get(loadData(sourceOf(source)))).test)))
+  const all = await get(TE.fromEither(matching(model, file, await get(loadTest(sourceOf(source))))))
   const data = take(manifest.data.count)(all)
   if ((await hashOf(data)) !== manifest.data.sha256)
     raise(fileError(source, 'these are not the images that were evaluated'))

@@ -9,7 +9,7 @@ import * as S from '../core/shape.ts'
 import { type Data, type Dataset, sharedImages, take } from '../data/dataset.ts'
 import { digits } from '../data/digits.ts'
 import { exists, type FileReader, files } from '../data/files.ts'
-import { loadFolder } from '../data/folder.ts'
+import { loadFolder, loadTestImages } from '../data/folder.ts'
 import { unpacked } from '../data/gzip.ts'
 import { isTableFile, loadTableFile } from '../data/table-file.ts'
 import { decodeModel, type SavedModel } from '../format/model.ts'
@@ -21,10 +21,17 @@ export const DIGITS = 'digits'
 export const sourceOf = (name: string | undefined): string =>
   name === undefined || name === DIGITS ? DIGITS : resolve(name)
 
-/** Loads the images of a source; where there is no such folder, the error tells about `digits`. */
-export const loadData = (source: string, reader: FileReader = files): TE.TaskEither<MixtrainError, Data> =>
+/** What is at a source, by how a file and a folder are read; where there is nothing, the error tells about `digits`. */
+const loadedFrom = <A>(
+  source: string,
+  of: {
+    readonly digits: () => Promise<A>
+    readonly file: (path: string) => TE.TaskEither<MixtrainError, A>
+    readonly folder: (path: string) => TE.TaskEither<MixtrainError, A>
+  },
+): TE.TaskEither<MixtrainError, A> =>
   source === DIGITS
-    ? attempt(digits)
+    ? attempt(of.digits)
     : pipe(
         exists(source),
         TE.filterOrElse(
@@ -35,19 +42,33 @@ export const loadData = (source: string, reader: FileReader = files): TE.TaskEit
             message: `there is no such ${isTableFile(source) ? 'file' : 'folder'}; the embedded images are called ${DIGITS}`,
           }),
         ),
-        TE.chain(() => (isTableFile(source) ? loadTableFile(reader)(source) : loadFolder(reader)(source))),
+        TE.chain(() => (isTableFile(source) ? of.file(source) : of.folder(source))),
       )
 
-/** The images that were asked for, or else those that the model names, or else the digits; and where they are. */
-export const dataFor = (
+/** Loads the images of a source. */
+export const loadData = (source: string, reader: FileReader = files): TE.TaskEither<MixtrainError, Data> =>
+  loadedFrom(source, { digits: async () => digits(), file: loadTableFile(reader), folder: loadFolder(reader) })
+
+/** Loads the test images of a source, and no more than has to be read for them. */
+export const loadTest = (source: string, reader: FileReader = files): TE.TaskEither<MixtrainError, Dataset> => {
+  const testOf = ({ test }: Data): Dataset => test
+  return loadedFrom(source, {
+    digits: async () => testOf(await digits()),
+    file: (path) => pipe(loadTableFile(reader)(path), TE.map(testOf)),
+    folder: loadTestImages(reader),
+  })
+}
+
+/** The test images that were asked for, or else those that the model names, or else the digits; and where they are. */
+export const testFor = (
   { provenance }: SavedModel,
   path: string,
   asked: string | undefined,
-): TE.TaskEither<MixtrainError, Data & { readonly source: string }> => {
+): TE.TaskEither<MixtrainError, { readonly test: Dataset; readonly source: string }> => {
   const source = asked === undefined ? (provenance?.data?.source ?? DIGITS) : sourceOf(asked)
   return pipe(
-    loadData(source),
-    TE.map((data) => ({ ...data, source })),
+    loadTest(source),
+    TE.map((test) => ({ test, source })),
     TE.mapLeft((error) =>
       asked === undefined && error.kind === 'file' && error.path === source
         ? { ...error, message: `${path} was trained on the images there: ${error.message}; others are named by --data` }
@@ -60,13 +81,12 @@ export const dataFor = (
 export const overlapNote = (
   { provenance }: SavedModel,
   path: string,
-  { source, train }: Data & { readonly source: string },
   test: Dataset,
 ): TE.TaskEither<MixtrainError, string | undefined> => {
   const trained = provenance?.data
   if (trained === undefined) return TE.right(undefined)
   return pipe(
-    trained.source === source ? TE.right<MixtrainError, Data>({ train, test }) : loadData(trained.source),
+    loadData(trained.source),
     TE.map((data) => {
       const shared = sharedImages(test, take(trained.images)(data.train))
       return shared === 0

@@ -4,7 +4,7 @@ import { take } from '../data/dataset.ts'
 import { writeAtomic } from '../data/files.ts'
 import { certifiedRadii } from '../train/radius.ts'
 import type { Command } from './command.ts'
-import { bytesOf, dataFor, loadModel, matching, withDevice } from './open.ts'
+import { bytesOf, loadModel, matching, testFor, withDevice } from './open.ts'
 import {
   alphaOption,
   boundOf,
@@ -57,7 +57,7 @@ export const radiusCommand: Command<typeof options, 'MODEL'> = {
       TE.bind('method', () => TE.fromEither(boundOf(o))),
       TE.bind('rounding', () => TE.fromEither(roundingOf(o))),
       TE.bind('model', () => loadModel(MODEL)),
-      TE.bind('all', ({ model }) => dataFor(model, MODEL, o.data)),
+      TE.bind('all', ({ model }) => testFor(model, MODEL, o.data)),
       TE.bind('test', ({ model, all }) => TE.fromEither(matching(model, MODEL, all.test))),
       TE.chain(({ method, rounding, model, test }) =>
         withDevice(o)(({ backend }) =>

@@ -14,7 +14,7 @@ import { pgdAttack } from '../train/recipe.ts'
 import type { Command } from './command.ts'
 import { measured } from './html/measure.ts'
 import { pageOf, type ReportedRun } from './html/page.ts'
-import { bytesOf, dataFor, loadModel, matching, withDevice } from './open.ts'
+import { bytesOf, loadModel, matching, testFor, withDevice } from './open.ts'
 import { count, text } from './options.ts'
 import { FILES, stored } from './run-folder.ts'
 import { attempt, get, type Shell } from './shell.ts'
@@ -74,7 +74,7 @@ const reported = async (folder: string, o: Given, shell: Shell, device: Device):
   const file = (await get(exists(join(folder, FILES.model)))) ? FILES.model : FILES.onnx
   if (final === null || !(await get(exists(join(folder, file))))) return { ...about, measured: undefined }
   const model = await get(loadModel(join(folder, file)))
-  const all = await get(dataFor(model, join(folder, file), settings.data))
+  const all = await get(testFor(model, join(folder, file), settings.data))
   const data = take(o.limit ?? 200)(await get(TE.fromEither(matching(model, join(folder, file), all.test))))
   const result = await measured({
     ...{ model, data, epsilon: settings.epsilon, method: final.method, pictures: o.pictures ?? 12 },

@@ -54,6 +54,8 @@ export interface Running<I extends Shapes, O extends Graphs> {
   readonly write: (values: Values<I>) => void
   /** Writes inputs and runs; enqueues, does not wait. */
   readonly run: (values?: Values<I>) => void
+  /** `run` so many times: each output with the name and the shape of an input is that input of the next time. Nothing that was given is written over. */
+  readonly repeat: (times: number, values?: Values<I>) => void
   /** Where a run leaves its outputs: the next one overwrites them. */
   readonly buffers: Results<O, Buffer>
 }
@@ -94,6 +96,16 @@ const mapped = <A>(x: Graphs, value: (x: Tensor) => A): unknown => {
   if (Array.isArray(x)) return x.map((y) => mapped(y, value))
   return Object.fromEntries(Object.entries(x).map(([name, y]) => [name, mapped(y, value)]))
 }
+
+/** Outputs that are inputs too, by name. */
+const carriedOf = (outputs: Graphs, inputs: Shapes): readonly (readonly [Path, Tensor])[] =>
+  isOperand(outputs) || Array.isArray(outputs)
+    ? []
+    : Object.entries(outputs as { readonly [name: string]: Graphs }).flatMap(([name, x]) => {
+        const shape = Object.hasOwn(inputs, name) ? inputs[name] : undefined
+        const same = shape !== undefined && isShape(shape) && isOperand(x) && !isInterval(x) && S.equals(x.shape, shape)
+        return same ? [[name, x as Tensor] as const] : []
+      })
 
 const isBuffer = (x: unknown): x is Buffer => typeof x === 'object' && x !== null && 'id' in x && 'length' in x
 const isContent = (x: unknown): x is Value =>
@@ -144,6 +156,7 @@ export const program = <I extends Shapes, O extends Graphs>(inputs: I, body: (x:
     const results = new Map(roots.map((x) => [x, region.alloc(S.size(x.shape))]))
     const own = new Map<Path, Buffer>()
     const bound = new Map<Path, Buffer>()
+    const spares = new Map<Tensor, Buffer>()
 
     const place = (path: Path, value: Value): void => {
       const length = S.size(shapes.get(path) as S.Shape)
@@ -167,8 +180,7 @@ export const program = <I extends Shapes, O extends Graphs>(inputs: I, body: (x:
     const write = (values: Values<I>): void => {
       for (const [path, value] of contentsOf(inputs, values)) place(path, value)
     }
-    const run = (values: Values<I> = {}): void => {
-      write(values)
+    const required = (): void => {
       const missing = [...shapes.keys()].filter((path) => !bound.has(path))
       if (missing.length > 0)
         raise({
@@ -176,15 +188,33 @@ export const program = <I extends Shapes, O extends Graphs>(inputs: I, body: (x:
           op: 'program',
           message: `the input${missing.length > 1 ? 's' : ''} ${missing.join(', ')} was never given`,
         })
-      executable.run([...shapes.keys()].map((path) => bound.get(path) as Buffer).concat([...results.values()]))
     }
+    const repeat = (times: number, values: Values<I> = {}): void => {
+      write(values)
+      required()
+      const carried = times > 1 ? carriedOf(outputs, inputs) : []
+      const spareOf = (x: Tensor): Buffer => {
+        const buffer = spares.get(x) ?? region.alloc(S.size(x.shape))
+        spares.set(x, buffer)
+        return buffer
+      }
+      let into = bound
+      for (let left = times - 1; left >= 0; left--) {
+        // The last time writes where results are read, the one before it elsewhere, and so on in turn.
+        const turned = new Map(left % 2 === 0 ? [] : carried.map(([, x]) => [x, spareOf(x)]))
+        const out = (x: Tensor) => turned.get(x) ?? (results.get(x) as Buffer)
+        executable.run([...shapes.keys()].map((path) => into.get(path) as Buffer).concat(roots.map(out)))
+        into = new Map([...bound, ...carried.map(([path, x]) => [path, out(x)] as const)])
+      }
+    }
+    const run = (values?: Values<I>): void => repeat(1, values)
     const call = async (values?: Values<I>): Promise<unknown> => {
       run(values)
       const read = new Map<Tensor, Data>()
       for (const [x, buffer] of results) read.set(x, await backend.read(buffer))
       return mapped(outputs, (x) => read.get(x) as Data)
     }
-    return Object.assign(call, { write, run, buffers: mapped(outputs, (x) => results.get(x) as Buffer) })
+    return Object.assign(call, { write, run, repeat, buffers: mapped(outputs, (x) => results.get(x) as Buffer) })
   }
   const made = {
     inputs,

@@ -11,8 +11,8 @@ export interface Tape {
   readonly outputs: readonly Tensor[]
 }
 
-/** Nodes that the outputs depend on, inputs before users (depth first, in the order of the graph). Iterative: graphs are deep. */
-export const order = (outputs: readonly Tensor[]): readonly Tensor[] => {
+/** Nodes that the outputs depend on, inputs before users (depth first, in the order of the graph), and none below `ends`. Iterative: graphs are deep. */
+export const order = (outputs: readonly Tensor[], ends: readonly Tensor[] = []): readonly Tensor[] => {
   const done = new Set<Tensor>()
   const result: Tensor[] = []
   const stack: (readonly [Tensor, number])[] = []
@@ -22,7 +22,7 @@ export const order = (outputs: readonly Tensor[]): readonly Tensor[] => {
     while (stack.length > 0) {
       const [x, next] = stack.pop() as readonly [Tensor, number]
       if (done.has(x)) continue
-      const child = x.inputs[next]
+      const child = ends.includes(x) ? undefined : x.inputs[next]
       if (child === undefined) {
         done.add(x)
         result.push(x)

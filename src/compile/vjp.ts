@@ -10,7 +10,8 @@ export const cotangents = (
   cts: readonly Tensor[],
   wrt: readonly Tensor[],
 ): readonly (Tensor | undefined)[] => {
-  const nodes = order(outputs)
+  // What one node depends on carries no cotangent of it: the steps of an attack before this one are not looked at.
+  const nodes = order(outputs, wrt.length === 1 ? wrt : [])
   // Only nodes on a path from `wrt` carry a cotangent.
   const active = new Set<Tensor>(wrt)
   for (const x of nodes) if (x.inputs.some((i) => active.has(i))) active.add(x)

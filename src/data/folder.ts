@@ -22,6 +22,8 @@ interface Recogniser<Part extends string> {
     found: Readonly<Record<Part, string>>,
     folder: string,
   ) => TE.TaskEither<MixtrainError, Data>
+  /** Its test images alone, where that is quicker. */
+  readonly test?: (reader: FileReader, found: Readonly<Record<Part, string>>) => TE.TaskEither<MixtrainError, Dataset>
 }
 
 /**
@@ -40,6 +42,19 @@ const KNOWN: Readonly<Record<string, Pick<Dataset, 'name' | 'licence' | 'variant
 const spellings = (stem: string, rank: number): readonly string[] =>
   [`${stem}-idx${rank}-ubyte`, `${stem}.idx${rank}-ubyte`].flatMap((name) => [name, `${name}.gz`])
 
+const readFrom =
+  (reader: FileReader) =>
+  (path: string): TE.TaskEither<MixtrainError, Idx> =>
+    pipe(
+      reader.read(path),
+      TE.chain((bytes) => readIdx(bytes, path)),
+    )
+
+const aboutOf = (trainLabels: Idx) => ({
+  ...(KNOWN[trainLabels.data.subarray(0, 10).join('')] ?? { name: 'idx' }),
+  classes: 10,
+})
+
 const idx: Recogniser<'trainImages' | 'trainLabels' | 'testImages' | 'testLabels'> = {
   name: 'MNIST or Fashion-MNIST',
   parts: {
@@ -48,12 +63,16 @@ const idx: Recogniser<'trainImages' | 'trainLabels' | 'testImages' | 'testLabels
     testImages: spellings('t10k-images', 3),
     testLabels: spellings('t10k-labels', 1),
   },
+  test: (reader, found) =>
+    pipe(
+      TE.Do,
+      TE.bind('trainLabels', () => readFrom(reader)(found.trainLabels)),
+      TE.bind('testImages', () => readFrom(reader)(found.testImages)),
+      TE.bind('testLabels', () => readFrom(reader)(found.testLabels)),
+      TE.chainEitherK(({ trainLabels, testImages, testLabels }) => pair(aboutOf(trainLabels))(testImages, testLabels)),
+    ),
   load: (reader, found) => {
-    const read = (path: string): TE.TaskEither<MixtrainError, Idx> =>
-      pipe(
-        reader.read(path),
-        TE.chain((bytes) => readIdx(bytes, path)),
-      )
+    const read = readFrom(reader)
     return pipe(
       TE.Do,
       TE.bind('trainImages', () => read(found.trainImages)),
@@ -61,7 +80,7 @@ const idx: Recogniser<'trainImages' | 'trainLabels' | 'testImages' | 'testLabels
       TE.bind('testImages', () => read(found.testImages)),
       TE.bind('testLabels', () => read(found.testLabels)),
       TE.chainEitherK(({ trainImages, trainLabels, testImages, testLabels }) => {
-        const about = { ...(KNOWN[trainLabels.data.subarray(0, 10).join('')] ?? { name: 'idx' }), classes: 10 }
+        const about = aboutOf(trainLabels)
         return pipe(
           E.Do,
           E.bind('train', () => pair(about)(trainImages, trainLabels)),
@@ -82,6 +101,21 @@ const idx: Recogniser<'trainImages' | 'trainLabels' | 'testImages' | 'testLabels
 }
 
 type CifarPart = 'batch1' | 'batch2' | 'batch3' | 'batch4' | 'batch5' | 'test'
+const decodedCifar = (
+  reader: FileReader,
+  found: Readonly<Record<CifarPart, string>>,
+  parts: readonly CifarPart[],
+): TE.TaskEither<MixtrainError, Dataset> =>
+  pipe(
+    parts,
+    TE.traverseSeqArray((part) =>
+      pipe(
+        reader.read(found[part]),
+        TE.map((bytes) => ({ path: found[part], bytes })),
+      ),
+    ),
+    TE.chainEitherK(decodeCifar),
+  )
 const cifar: Recogniser<CifarPart> = {
   name: 'CIFAR-10 (binary version)',
   parts: {
@@ -92,24 +126,13 @@ const cifar: Recogniser<CifarPart> = {
     batch5: ['data_batch_5.bin'],
     test: ['test_batch.bin'],
   },
-  load: (reader, found) => {
-    const decoded = (parts: readonly CifarPart[]) =>
-      pipe(
-        parts,
-        TE.traverseSeqArray((part) =>
-          pipe(
-            reader.read(found[part]),
-            TE.map((bytes) => ({ path: found[part], bytes })),
-          ),
-        ),
-        TE.chainEitherK(decodeCifar),
-      )
-    return pipe(
+  test: (reader, found) => decodedCifar(reader, found, ['test']),
+  load: (reader, found) =>
+    pipe(
       TE.Do,
-      TE.bind('train', () => decoded(['batch1', 'batch2', 'batch3', 'batch4', 'batch5'])),
-      TE.bind('test', () => decoded(['test'])),
-    )
-  },
+      TE.bind('train', () => decodedCifar(reader, found, ['batch1', 'batch2', 'batch3', 'batch4', 'batch5'])),
+      TE.bind('test', () => decodedCifar(reader, found, ['test'])),
+    ),
 }
 
 const tinyImagenet: Recogniser<'train' | 'val' | 'wnids'> = {
@@ -209,6 +232,22 @@ const nothing = (top: string, entries: readonly string[], found: readonly Found[
     : `there is no data set here, nor ${DEPTH} levels below: ${RECOGNISERS.map(({ name, parts }) => `${name} has ${Object.values(parts)[0][0]}`).join(', ')}`
 }
 
+/** The only whole data set in a folder or below. */
+const chosenIn = (reader: FileReader, path: string): TE.TaskEither<MixtrainError, Found> =>
+  pipe(
+    reader.list(path),
+    TE.chain((entries) => async () => {
+      const top = path.replace(/(?<=.)[/\\]+$/, '')
+      const here = foundIn(top, entries)
+      const own = here.find((f) => f.whole)
+      const found = own === undefined ? [...here, ...(await foundBelow(reader, top, entries, DEPTH))] : [own]
+      const [chosen, ...others] = found.filter((f) => f.whole)
+      return chosen === undefined || others.length > 0
+        ? E.left(fileError(path, nothing(top, entries, found)))
+        : E.right(chosen)
+    }),
+  )
+
 /**
  * Loads a data set from a folder that holds its official files: MNIST and Fashion-MNIST (IDX, plain or gzip), CIFAR-10 (binary
  * version), Tiny-ImageNet, or `train.csv` and `test.csv`; or from the only one of the folders up to two levels below that does, as torchvision lays them out. Errors: a folder
@@ -219,15 +258,22 @@ export const loadFolder =
   (reader: FileReader) =>
   (path: string): TE.TaskEither<MixtrainError, Data> =>
     pipe(
-      reader.list(path),
-      TE.chain((entries) => async () => {
-        const top = path.replace(/(?<=.)[/\\]+$/, '')
-        const here = foundIn(top, entries)
-        const own = here.find((f) => f.whole)
-        const found = own === undefined ? [...here, ...(await foundBelow(reader, top, entries, DEPTH))] : [own]
-        const [chosen, ...others] = found.filter((f) => f.whole)
-        return chosen === undefined || others.length > 0
-          ? E.left(fileError(path, nothing(top, entries, found)))
-          : chosen.recogniser.load(reader, chosen.parts, chosen.folder)()
-      }),
+      chosenIn(reader, path),
+      TE.chain(({ recogniser, parts, folder }) => recogniser.load(reader, parts, folder)),
+    )
+
+/** The test images of `loadFolder`; the training images are not read where they lie in files of their own. */
+export const loadTestImages =
+  (reader: FileReader) =>
+  (path: string): TE.TaskEither<MixtrainError, Dataset> =>
+    pipe(
+      chosenIn(reader, path),
+      TE.chain(
+        ({ recogniser: { load, test }, parts, folder }) =>
+          test?.(reader, parts) ??
+          pipe(
+            load(reader, parts, folder),
+            TE.map((data) => data.test),
+          ),
+      ),
     )

@@ -191,34 +191,47 @@ export const pgdFrom =
       : ascended(options, criterion, geometry(norm)(target).project(add(inputs, mul(epsilon, start))))(target).points
   }
 
+/** Where an ascent stands: its points, the largest state of its steps so far, and the best iterate before these points with its score. */
+export interface Standing {
+  readonly points: Tensor
+  readonly state: Tensor
+  readonly best?: { readonly points: Tensor; readonly score: Tensor } | undefined
+}
+
+/** The iterate of larger score for each image, the earlier one of equal ones, given the logits at the points. */
+export const bestOf = (keep: Criterion, z: Tensor, labels: Tensor, { points, best }: Standing) => {
+  const score = keep(z, labels)
+  if (best === undefined) return { points, score }
+  const better = greater(score, best.score)
+  const images = reshape(better, [points.shape[0], ...points.shape.slice(1).map(() => 1)])
+  return { points: select(images, points, best.points), score: select(better, score, best.score) }
+}
+
+/** One step of an ascent; no gradient flows through it. */
+export const ascendedOnce =
+  ({ stepSize, fallback = margin }: Pick<Pgd, 'stepSize' | 'fallback'>, criterion: Criterion, keep?: Criterion) =>
+  ({ logits, labels, ...ground }: Target, from: Standing): Standing => {
+    const { project, ascend } = geometry(ground.norm)(ground)
+    const at = stopGradient(from.points)
+    const z = logits(at)
+    const best = keep === undefined ? undefined : bestOf(keep, z, labels, { ...from, points: at })
+    const slope = slopeOf(criterion, fallback, [at, z, labels])
+    return {
+      points: project(ascend(at, slope.gradient, mul(ground.epsilon, stepSize))),
+      state: maximum(from.state, slope.state),
+      best,
+    }
+  }
+
 /** The same from a point of the ball. With `keep` each image gets the first of its iterates, the start included, for which that is largest, else the last one. */
 export const ascended =
-  ({ steps, stepSize, fallback = margin }: Omit<Pgd, 'start'>, criterion: Criterion, from: Tensor, keep?: Criterion) =>
+  ({ steps, ...options }: Omit<Pgd, 'start'>, criterion: Criterion, from: Tensor, keep?: Criterion) =>
   (target: Target): Ascent => {
-    const { logits, labels, epsilon, norm } = target
-    const { project, ascend } = geometry(norm)(target)
-    const stride = mul(epsilon, stepSize)
-    let x = from
-    let state = zeros([from.shape[0]])
-    let best: { readonly x: Tensor; readonly score: Tensor } | undefined
-    const kept = (at: Tensor, z: Tensor) => {
-      if (keep === undefined) return undefined
-      const score = keep(z, labels)
-      if (best === undefined) return { x: at, score }
-      const better = greater(score, best.score)
-      const images = reshape(better, [at.shape[0], ...at.shape.slice(1).map(() => 1)])
-      return { x: select(images, at, best.x), score: select(better, score, best.score) }
-    }
-    for (let t = 0; t < steps; t++) {
-      const at = stopGradient(x)
-      const z = logits(at)
-      best = kept(at, z)
-      const slope = slopeOf(criterion, fallback, [at, z, labels])
-      state = maximum(state, slope.state)
-      x = project(ascend(at, slope.gradient, stride))
-    }
-    const points = stopGradient((keep === undefined ? undefined : kept(x, logits(x)))?.x ?? x)
-    return { points, state }
+    const step = ascendedOnce(options, criterion, keep)
+    let at: Standing = { points: from, state: zeros([from.shape[0]]) }
+    for (let t = 0; t < steps; t++) at = step(target, at)
+    const last = keep === undefined ? at : bestOf(keep, target.logits(at.points), target.labels, at)
+    return { points: stopGradient(last.points), state: at.state }
   }
 
 /** `pgdFrom` with the start that the options name. */

@@ -8,7 +8,7 @@ import { type Criterion, crossEntropy, logitOf } from '../nn/criterion.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import { neg, sub } from '../ops/index.ts'
-import { ascended, geometry, margin } from './attack.ts'
+import { ascendedOnce, bestOf, geometry, margin } from './attack.ts'
 import { intervalStep } from './interval-attack.ts'
 import type { Range } from './perturbation.ts'
 import { type Around, witness } from './witness.ts'
@@ -95,7 +95,7 @@ const criteria: Readonly<Record<TargetLoss, Criterion>> = { ce: crossEntropy, ma
 /** The programs of a search of a batch of images, from the points where they stand. */
 export interface SearchPrograms {
   readonly options: SearchOptions
-  readonly stages: readonly { readonly stage: Stage; readonly ascent: ReturnType<typeof ascentProgram> }[]
+  readonly stages: readonly { readonly stage: Stage; readonly ascent: ReturnType<typeof ascentPrograms> }[]
   readonly lookAround: ReturnType<typeof aroundProgram> | undefined
   /** Bytes of scratch of the largest. */
   readonly bytes: (backend: Backend) => number
@@ -109,25 +109,72 @@ const inputsOf = ({ network, batch }: SearchOptions) => ({
   points: [batch, ...network.input],
 })
 
-/** Ascents towards a goal, a class for each image, where the stage is targeted: where each image ends, z_y - max of the others there, and whose gradient it went by. */
-const ascentProgram = (options: SearchOptions, { loss, targeted, steps, stepSize }: Stage) => {
+/**
+ * Ascents towards a goal, a class for each image, where the stage is targeted. A program of one step, which is run as often as there are steps, so that planning does not grow with them;
+ * then where each image ends: the iterate of the least margin, whatever is raised, as a violation on the way counts.
+ */
+const ascentPrograms = (options: SearchOptions, { loss, targeted, stepSize }: Stage) => {
   const { network, range, norm, batch } = options
-  return program({ ...inputsOf(options), goals: [batch] }, ({ parameters, inputs, labels, epsilon, points, goals }) => {
-    const logits = network.apply(parameters)
-    const target = { logits, inputs, labels, epsilon, range, norm }
+  const shapes = {
+    ...inputsOf(options),
+    goals: [batch],
+    state: [batch],
+    best: [batch, ...network.input],
+    score: [batch],
+  }
+  const step = program(shapes, ({ parameters, inputs, labels, epsilon, goals, points, state, best, score }) => {
+    const target = { logits: network.apply(parameters), inputs, labels, epsilon, range, norm }
     /** z_t - z_y for the goals t. */
     const towards: Criterion = (z, y) => sub(logitOf(z, goals), logitOf(z, y))
-    const from = geometry(norm)(target).project(points)
-    // The iterate of the least margin, whatever is raised: a violation on the way counts.
-    const { points: x, state } = ascended(
-      { steps, stepSize },
-      targeted ? towards : criteria[loss],
-      from,
+    const raised = targeted ? towards : criteria[loss]
+    const { best: kept, ...next } = ascendedOnce(
+      { stepSize },
+      raised,
       margin,
-    )(target)
-    // NaN is no margin: it compares false with whatever would make it one.
-    return { points: x, margin: neg(margin(logits(x), labels)), state }
+    )(target, {
+      ...{ points, state },
+      best: { points: best, score },
+    })
+    return { ...next, best: kept?.points ?? points, score: kept?.score ?? score }
   })
+  const { parameters: ofNetwork, inputs: images, labels: classes, epsilon: radius } = shapes
+  const begin = program({ inputs: images, epsilon: radius, points: images }, ({ inputs, epsilon, points }) => ({
+    points: geometry(norm)({ inputs, epsilon, range }).project(points),
+  }))
+  const end = program(
+    { parameters: ofNetwork, labels: classes, points: images, state: [batch], best: images, score: [batch] },
+    ({ parameters, labels, points, state, best, score }) => {
+      const z = network.apply(parameters)(points)
+      const last = bestOf(margin, z, labels, { points, state, best: { points: best, score } })
+      // NaN is no margin: it compares false with whatever would make it one.
+      return { points: last.points, margin: neg(last.score) }
+    },
+  )
+  return { begin, step, end }
+}
+
+/** Ascents on a device: from points, for labels and goals, to the points where each image ends, z_y - max of the others there, and whose gradient it went by. */
+const ascentsOn = async (region: Region, { begin, step, end }: ReturnType<typeof ascentPrograms>, steps: number) => {
+  const [first, further, last] = [await begin.on(region), await step.on(region), await end.on(region)]
+  const { backend } = region
+  const { state, score } = step.inputs
+  const fresh = { state: new Float32Array(S.size(state)), score: new Float32Array(S.size(score)).fill(-Infinity) }
+  return {
+    /** What stays the same from batch to batch. */
+    write: (fixed: { readonly parameters: Named<Buffer>; readonly epsilon: number }) => {
+      first.write({ epsilon: fixed.epsilon })
+      further.write(fixed)
+      last.write({ parameters: fixed.parameters })
+    },
+    run: async (at: { readonly [name in 'inputs' | 'points' | 'labels' | 'goals']: Float32Array }) => {
+      first.run({ inputs: at.inputs, points: at.points })
+      const { points } = first.buffers
+      further.repeat(steps, { ...fresh, inputs: at.inputs, labels: at.labels, goals: at.goals, points, best: points })
+      const { buffers } = further
+      const found = await last({ ...buffers, labels: at.labels })
+      return { ...found, state: await backend.read(buffers.state) }
+    },
+  }
 }
 
 /** What bounds of a box round each point say: whether it holds no counterexample, and where the bounds point otherwise. */
@@ -144,13 +191,14 @@ const aroundProgram = (options: SearchOptions) => {
 }
 
 export const searchPrograms = (options: SearchOptions): SearchPrograms => {
-  const stages = stagesOf(options.attack).map((stage) => ({ stage, ascent: ascentProgram(options, stage) }))
+  const stages = stagesOf(options.attack).map((stage) => ({ stage, ascent: ascentPrograms(options, stage) }))
   const lookAround = stages.some(({ stage }) => stage.kind === 'interval') ? aroundProgram(options) : undefined
   return {
     options,
     stages,
     lookAround,
-    bytes: (backend) => Math.max(...stages.map(({ ascent }) => ascent.bytes(backend)), lookAround?.bytes(backend) ?? 0),
+    bytes: (backend) =>
+      Math.max(...stages.map(({ ascent }) => ascent.step.bytes(backend)), lookAround?.bytes(backend) ?? 0),
   }
 }
 
@@ -210,7 +258,7 @@ export const searchOf =
     const { backend } = region
     const { network, range, norm, attack, batch } = options
     const ascents = await Promise.all(
-      stages.map(async ({ stage, ascent }) => ({ stage, ascend: await ascent.on(region) })),
+      stages.map(async ({ stage, ascent }) => ({ stage, ascend: await ascentsOn(region, ascent, stage.steps) })),
     )
     const look = await around?.on(region)
     const names = Object.keys(network.parameters)
@@ -271,7 +319,7 @@ export const searchOf =
           await batches(some, async (part) => {
             const { numbers, ...at } = filled(part)
             const goals = numbers((p) => (p.label + goal) % network.classes)
-            const { points: to, margin: margins, state } = await one.ascend({ ...at, goals })
+            const { points: to, margin: margins, state } = await one.ascend.run({ ...at, goals })
             for (const [i, p] of part.entries()) {
               p.point = Float32Array.from(to.subarray(i * size, (i + 1) * size))
               p.state = Math.max(p.state, state[i])

@@ -88,8 +88,8 @@ test(
     symlinkSync('circle', at('circle'))
     symlinkSync('/dev/zero', at('zero'))
     mkdirSync(at('data'))
-    execFileSync('mkfifo', [at('data/train-images-idx3-ubyte')])
-    for (const name of ['train-labels-idx1', 't10k-images-idx3', 't10k-labels-idx1'])
+    execFileSync('mkfifo', [at('data/train-labels-idx1-ubyte')])
+    for (const name of ['train-images-idx3', 't10k-images-idx3', 't10k-labels-idx1'])
       symlinkSync('/dev/zero', at(`data/${name}-ubyte`))
     writeFileSync(at('sparse'), '')
     truncateSync(at('sparse'), 2 ** 40)
@@ -112,7 +112,7 @@ test(
       await refused(['check', await named(`m${i}.json`, { model })], 1, path, says)
       await refused(['check', path], 1, path, says)
     }
-    await refused(['check', at('c.json'), '--data', at('data')], 1, 'train-images-idx3-ubyte', 'named pipe')
+    await refused(['check', at('c.json'), '--data', at('data')], 1, 'train-labels-idx1-ubyte', 'named pipe')
     const data = { ...certificate.data, source: at('pipe') }
     await refused(['check', await named('d.json', { data })], 1, at('pipe'), 'expected a folder, found a file')
   }),

@@ -57,7 +57,7 @@ const attack = (net: Network) =>
     norm: 'linf',
     attack: { name: 'pgd', steps: 2, restarts: 1, stepSize: 0.5, seed: 0 },
     batch: BATCH,
-  }).stages[0].ascent
+  }).stages[0].ascent.step
 
 interface Planned {
   readonly plan: (device: Backend) => Plan

@@ -89,6 +89,42 @@ test('wrong arguments are refused by name', async () => {
   close()
 })
 
+test('repeat: outputs are the inputs of the next time by their names, and what was given stays', async () => {
+  // x <- 2 x + y, y <- x; z has the name of no input, w another shape.
+  const step = program({ x: [2], y: [2], w: [3] }, ({ x, y, w }) => ({
+    ...{ y: mul(x, 1), x: add(mul(x, 2), y), z: sub(x, y) },
+    w: sum(w),
+  }))
+  for (const backend of await backends()) {
+    const { region, close } = openRegion(backend)
+    const f = await step.on(region)
+    const x = region.from(Float32Array.of(1, 0))
+    for (const times of [1, 2, 3, 8]) {
+      f.repeat(times, { x, y: [1, 1], w: [1, 2, 3] })
+      let [a, b, c] = [
+        [1, 0],
+        [1, 1],
+        [0, 0],
+      ]
+      for (let i = 0; i < times; i++) [a, b, c] = [a.map((v, k) => 2 * v + b[k]), a, a.map((v, k) => v - b[k])]
+      for (const [buffer, expected] of [
+        [f.buffers.x, a],
+        [f.buffers.y, b],
+        [f.buffers.z, c],
+        [f.buffers.w, [6]],
+        [x, [1, 0]],
+      ] as const)
+        assert.equal([...(await backend.read(buffer))], expected, `${times} times`)
+    }
+    // The next call begins with what is given, not with what is left.
+    const { x: once } = await f({})
+    assert.equal([...once], [3, 1])
+    close()
+    assert.is(backend.stats().live, 0)
+    backend.dispose()
+  }
+})
+
 test('fitted: the largest number of images within a budget', async () => {
   const backend = right(await wasm({ threads: 1 })())
   const of = (n: number) => program({ x: [n, 64], w: [64, 64] }, ({ x, w }) => ({ y: matmul(relu(matmul(x, w)), w) }))

@@ -4,7 +4,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { fileError } from '../../src/core/error.ts'
 import { type FileReader, files } from '../../src/data/files.ts'
-import { loadFolder } from '../../src/data/folder.ts'
+import { loadFolder, loadTestImages } from '../../src/data/folder.ts'
 import { left, right, shared, skipped } from '../shared.ts'
 
 /** A folder `data` in memory. */
@@ -41,6 +41,22 @@ test('MNIST and Fashion-MNIST are told apart by their labels', async () => {
   assert.equal([fashion.test.name, fashion.test.licence], ['fashion-mnist', 'MIT (Zalando SE)'])
   const other = right(await loadFolder(memory(folder([1, 2, 3])))('data')())
   assert.equal([other.test.name, other.test.licence], ['idx', undefined])
+})
+
+test('test images alone are those of the whole, and training images are not read for them', async () => {
+  const whole = right(await loadFolder(memory(folder(MNIST)))('data')())
+  const read: string[] = []
+  const watched: FileReader = {
+    ...memory(folder(MNIST)),
+    read: (path) => {
+      read.push(path)
+      return memory(folder(MNIST)).read(path)
+    },
+  }
+  assert.equal(right(await loadTestImages(watched)('data')()), whole.test)
+  assert.not(read.includes('data/train-images-idx3-ubyte'), `${read}`)
+  const { 'train-images-idx3-ubyte': _, ...rest } = folder(MNIST)
+  assert.match(left(await loadTestImages(memory(rest))('data')()), /not whole.*train-images/)
 })
 
 test('the spellings of the official names are known, compressed or not', async () => {
