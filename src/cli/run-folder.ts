@@ -120,6 +120,37 @@ export const stored = (folder: string): TE.TaskEither<MixtrainError, StoredRun> 
 
 const lines = (history: readonly EpochRecord[]): string => history.map((r) => `${JSON.stringify(logged(r))}\n`).join('')
 
+/** Whether a line that was not finished may be the beginning of one; of an epoch that the checkpoint does not have it may be anything. */
+const begins = (piece: string, line = ''): boolean => line === '' || line.startsWith(piece)
+
+/**
+ * An error if the log says anything that the checkpoint does not. It may lack its last lines, or end within one: an epoch is logged after its checkpoint
+ * is written, and what lacks is written again. Other text was written by somebody else, and would be lost.
+ */
+export const unaltered = (folder: string, history: readonly EpochRecord[]): TE.TaskEither<MixtrainError, void> => {
+  const path = join(folder, FILES.log)
+  return pipe(
+    exists(path),
+    TE.chain((there) => (there ? files.read(path) : TE.right(new Uint8Array()))),
+    TE.chainEitherK((bytes) => {
+      const [found, expected] = [new TextDecoder().decode(bytes).split('\n'), lines(history).split('\n')]
+      // The last piece has no end of line: it may be any part of a line, and that of an epoch whose checkpoint was lost with the power.
+      const altered = found.findIndex((line, i) =>
+        i < found.length - 1 ? line !== expected[i] : !begins(line, expected[i]),
+      )
+      return altered < 0
+        ? E.right(undefined)
+        : E.left(
+            fileError(
+              path,
+              `this is not what ${FILES.checkpoint} has of epoch ${altered}: the log was edited, or is that of another run; remove it, and it is written again`,
+              `line ${altered + 1}`,
+            ),
+          )
+    }),
+  )
+}
+
 /** What a killed process leaves of a file that it was writing, or of a lock that it was taking. */
 const LEFTOVER = new RegExp(
   `^((${Object.values(FILES).join('|').replaceAll('.', '\\.')})\\.[0-9a-f-]{36}\\.tmp|${LOCK}(\\.[0-9a-f-]{36})+(\\.tmp)?)$`,

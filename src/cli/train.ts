@@ -35,6 +35,7 @@ import {
   reclaim,
   shown,
   stored,
+  unaltered,
   write,
 } from './run-folder.ts'
 import { attempt, get, Interrupted, type Shell, using } from './shell.ts'
@@ -363,6 +364,7 @@ export const trainCommand: Command<typeof options, never> = {
         (folder) =>
           pipe(
             stored(resume),
+            TE.chainFirst(({ history }) => unaltered(resume, history)),
             TE.chain((before) => trained(o, TE.right(folder), own, job, before)),
           ),
         ({ release }) => release(),

@@ -103,7 +103,9 @@ test(
     await logged(broken, 1, killed)
     killed.kill('SIGKILL')
     assert.is((await killed.ended).code, 'SIGKILL')
-    writeFileSync(join(broken, 'log.jsonl'), '{"epoch":0,"sec', { flag: 'a' })
+    const journal = join(broken, 'log.jsonl')
+    const full = readFileSync(journal, 'utf8')
+    writeFileSync(journal, `{"epoch":${full.split('\n').length - 1},"sec`, { flag: 'a' })
     writeFileSync(join(broken, `model.safetensors.${crypto.randomUUID()}.tmp`), 'half of it')
     await refused(
       ['train', '--resume', broken, '--epochs', '2', '--seed', '6'],
@@ -111,6 +113,20 @@ test(
       ...['cannot go on with other settings', 'epochs: it has 3, asked for is 2', 'seed: it has 5, asked for is 6'],
     )
     await refused(['train', ...small, '--output', broken], 1, 'a run in this folder already', `--resume ${broken}`)
+    const torn = readFileSync(journal)
+    // What the log tells of an epoch is what the checkpoint has of it; nothing is overwritten that somebody else wrote.
+    for (const edited of [
+      full.replace(/"vra":[^,}]+/, '"vra":1'),
+      `${full}${full}`,
+      `\n${full}`,
+      full.replace('\n', ' \n'),
+      'note of mine\n',
+    ]) {
+      writeFileSync(journal, edited)
+      await refused(['train', '--resume', broken], 1, 'log.jsonl', 'line ', 'the log was edited')
+      assert.is(readFileSync(journal, 'utf8'), edited)
+    }
+    writeFileSync(journal, torn)
     await json(['train', '--resume', broken, '--seed', '5', '--threads', '2'])
     assert.equal(readdirSync(broken).sort(), FILES)
     same(whole, broken)

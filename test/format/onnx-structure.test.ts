@@ -434,7 +434,86 @@ test('what cannot be taken is named: node, op, what was found', () => {
   )
 })
 
+test('an integer that numbers do not hold exactly is refused, and one that only says "to the end" is not', () => {
+  const text = (a: bigint, b: bigint): Case =>
+    lines(
+      ['N', 1],
+      [
+        ['Sub', 'a b', 'c'],
+        ['Cast', 'c', 'd', { to: FLOAT }],
+        ['Add', 'x d', 'y'],
+      ],
+      [
+        { name: 'a', shape: [1], data: [a] },
+        { name: 'b', shape: [1], data: [b] },
+      ],
+    )
+  // Read as numbers both are 2^53, and their difference would be 0.
+  refused(/\(Sub\)\): the integer 9007199254740992 leaves what int64 holds exactly/, text(2n ** 53n + 1n, 2n ** 53n))
+  assert.ok(E.isRight(decode(text(2n ** 53n - 1n, 2n ** 52n))))
+  for (const to of [FLOAT, DOUBLE])
+    refused(
+      /\(Cast\)\): the integer 9007199254740992 leaves/,
+      lines(
+        ['N', 1],
+        [
+          ['Cast', 'a', 'd', { to }],
+          ['Cast', 'd', 'e', { to: FLOAT }],
+          ['Add', 'x e', 'y'],
+        ],
+        [{ name: 'a', shape: [1], data: [2n ** 53n + 1n] }],
+      ),
+    )
+  // torch ends a slice at the largest integer.
+  const sliced = lines(['N', 4], [['Slice', 'x', 'y', { starts: [1], ends: [2 ** 62], axes: [1] }]], [], 9)
+  assert.equal(right(decode(sliced)).output, { ...right(decode(sliced)).output, shape: [3] })
+})
+
+test('where runtimes choose different elements for one file, it is refused', () => {
+  const maps = ['N', 2, 4, 5] as const
+  const scales = (...by: readonly number[]) => ({ name: 's', shape: [4], data: Float32Array.of(1, 1, ...by) })
+  const resize = (by: readonly number[], given: Line[3], opset = 13) =>
+    lines(maps, [['Resize', opset < 11 ? 'x s' : 'x  s', 'y', given]], [scales(...by)], opset)
+  const half = { coordinate_transformation_mode: 'half_pixel', nearest_mode: 'floor' }
+  // (1 + 1/2) / 0.6 - 1/2 is 2 in float32, and less than 2 for the float32 next to 0.6.
+  refused(/element 1 of axis 3 is nearest to 2 in float32 and to 1 in exact arithmetic/, resize([0.5, 0.6], half))
+  assert.ok(E.isRight(decode(resize([0.5, 0.4], half))))
+  assert.ok(E.isRight(decode(resize([2, 1.5], half))))
+  // onnxruntime rounds up where a map becomes smaller, the standard says nothing.
+  refused(/before opset 11 runtimes choose elements of smaller maps differently/, resize([0.5, 0.6], {}, 10))
+  assert.ok(E.isRight(decode(resize([0.5, 1], {}, 10))))
+  const pool = (dilations: readonly number[]) =>
+    lines(maps, [['MaxPool', 'x', 'y', { kernel_shape: [2, 2], auto_pad: 'SAME_UPPER', dilations }]], [], 13)
+  refused(
+    /\(MaxPool\)\): attribute auto_pad: with dilations the standard and onnxruntime pad differently/,
+    pool([1, 2]),
+  )
+  assert.ok(E.isRight(decode(pool([1, 1]))))
+})
+
 // ---- gzip ----------------------------------------------------------------------------------------------------------
+
+test('all members of a gzip file are its content', async () => {
+  const random = (n: number, seed: number) => Uint8Array.from({ length: n }, (_, i) => (i * seed + (i >> 3)) % 251)
+  const joined = (...parts: readonly Uint8Array[]) => Uint8Array.from(parts.flatMap((p) => [...p]))
+  const gzip = (b: Uint8Array, level = 6) => new Uint8Array(gzipSync(b, { level }))
+  const content = async (b: Uint8Array) => right(await unpacked(b, 'a.gz')())
+  const [a, b] = [random(5000, 7), random(700, 13)]
+  assert.equal(await content(joined(gzip(a), gzip(b))), joined(a, b))
+  assert.equal(await content(joined(gzip(a), gzip(new Uint8Array()), gzip(b, 0), gzip(a))), joined(a, b, a))
+  // What looks like a member but lies within one is none: stored bytes, a gzip file in a gzip file, hundreds of beginnings.
+  const nested = gzip(b)
+  assert.equal(await content(gzip(nested, 0)), nested)
+  const beginnings = joined(...Array.from({ length: 200 }, () => Uint8Array.of(0x1f, 0x8b, 8, 0, 1, 2, 3)))
+  assert.equal(await content(gzip(beginnings, 0)), beginnings)
+  const failure = async (bytes: Uint8Array) => left(await unpacked(bytes, 'a.gz')())
+  assert.match(await failure(joined(gzip(a), gzip(b).subarray(0, 60))), /damaged or truncated/)
+  const flipped = joined(gzip(a), gzip(b))
+  flipped[flipped.length - 6] ^= 1
+  assert.match(await failure(flipped), /damaged or truncated/)
+  const zeros = gzip(new Uint8Array(40_000_000))
+  assert.match(await failure(joined(zeros, zeros)), /at most 67108864 bytes of content are read of so small a file/)
+})
 
 test('a gzipped file is unpacked by its content; what is too much or damaged is refused', async () => {
   const c = STRUCTURE.Slice

@@ -1,7 +1,7 @@
 import { type Shape, show, size } from '../../core/shape.ts'
 import { constant as constantNode } from '../../ops/index.ts'
 import { axes, axesOf, axis, spread } from './axes.ts'
-import { castTo, known } from './known.ts'
+import { castTo, known, within } from './known.ts'
 import { AttributeType, DataType, typeName } from './proto.ts'
 import { isFloat } from './tensor.ts'
 import type { Extent, Import, Known, NodeView } from './values.ts'
@@ -163,7 +163,7 @@ const product: Import = (s) => {
   if (isFloat(x.type)) s.fail('a product of floats is not supported')
   return [...over]
     .reverse()
-    .reduce<Known>((v, a) => alongAxis(s, v, a, keep, (line) => line.reduce((p, q) => p * q, 1)), x)
+    .reduce<Known>((v, a) => alongAxis(s, v, a, keep, (line) => line.reduce((p, q) => within(s, x.type, p * q), 1)), x)
 }
 
 /** Along a new axis, `on` where the index says so and `off` elsewhere. */

@@ -121,8 +121,9 @@ export const mapped = (
 
 /** The ranges of the integer types. */
 const RANGES: { readonly [type: number]: readonly [number, number] } = {
-  [DataType.int64]: [-(2 ** 53), 2 ** 53],
-  [DataType.uint64]: [0, 2 ** 53],
+  // Numbers hold these exactly, and what lies beyond may have been another integer in the file.
+  [DataType.int64]: [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
+  [DataType.uint64]: [0, Number.MAX_SAFE_INTEGER],
   [DataType.int32]: [-(2 ** 31), 2 ** 31 - 1],
   [DataType.uint32]: [0, 2 ** 32 - 1],
   [DataType.int16]: [-(2 ** 15), 2 ** 15 - 1],
@@ -133,7 +134,7 @@ const RANGES: { readonly [type: number]: readonly [number, number] } = {
 }
 
 /** An integer of a type, or a failure: what a runtime does where it leaves the range is not a matter of the graph. */
-const within = (s: Spender, type: DataType, v: number): number => {
+export const within = (s: Spender, type: DataType, v: number): number => {
   const [low, high] = RANGES[type] ?? s.fail(`${typeName(type)} is not a type of integers`)
   return v >= low && v <= high ? v : s.fail(`the integer ${v} leaves what ${typeName(type)} holds exactly`)
 }
@@ -249,7 +250,8 @@ const COMPARE: Readonly<Record<Comparison, (a: number, b: number) => boolean>> =
 
 /** A comparison; the batch is some number >= 1, which settles those with numbers below. */
 export const compared = (s: Spender, op: Comparison, a: Known, b: Known): Known => {
-  const run = onlyNumbers(s, (x, y) => Number(COMPARE[op](x, y)))
+  const held = (x: Known, v: number) => (isFloat(x.type) ? v : within(s, x.type, v))
+  const run = onlyNumbers(s, (x, y) => Number(COMPARE[op](held(a, x), held(b, y))))
   return mapped(s, [a, b], DataType.bool, (x, y) => {
     if (x === 'N' && y === 'N') return Number(COMPARE[op](1, 1))
     if (x === 'N' && typeof y === 'number' && y < 1) return Number(COMPARE[op](1, y))
@@ -263,13 +265,14 @@ export const castTo = (s: Spender, x: Known, type: DataType): Known => {
   if (type === DataType.bool) return mapped(s, [x], type, (v) => (v === 'N' ? 1 : Number(v !== 0)))
   if (isFloat(type)) {
     if (type !== DataType.float && type !== DataType.double) s.fail(`attribute to: ${typeName(type)} is not supported`)
-    const run = onlyNumbers(s, (v) => (type === DataType.float ? Math.fround(v) : v))
+    const held = (v: number) => (isFloat(x.type) ? v : within(s, x.type, v))
+    const run = onlyNumbers(s, (v) => (type === DataType.float ? Math.fround(held(v)) : held(v)))
     return mapped(s, [x], type, (v) => run(v))
   }
   if (RANGES[type] === undefined) s.fail(`attribute to: ${typeName(type)} is not supported`)
   const whole = (v: number): number => {
     // Ends of slices are often the largest integer there is; it only ever says "to the end".
-    if (!isFloat(x.type) && type === DataType.int64) return v
+    if (x.type === DataType.int64 && type === DataType.int64) return v
     return within(s, type, Math.trunc(v))
   }
   return mapped(s, [x], type, (v) => (v === 'N' ? v : whole(v)))

@@ -17,6 +17,13 @@ const pool =
     const kernel = pairOf(s, 'kernel_shape', given, maps.axes)
     const ceil = s.int('ceil_mode', 0) !== 0 && !s.string('auto_pad', 'NOTSET').startsWith('SAME')
     const options = { ...geometry(s, maps, kernel), ceil }
+    if (
+      options.dilation.some((d, i) => d !== 1 && kernel[i] !== 1) &&
+      s.string('auto_pad', 'NOTSET').startsWith('SAME')
+    )
+      s.fail(
+        `attribute auto_pad: with dilations the standard and onnxruntime pad differently; write the pads that are meant`,
+      )
     if (options.padding.some((p, i) => p >= kernel[i % 2]))
       s.fail(`attribute pads: [${options.padding}] must be less than the window [${given}]`)
     const run = step(s, kernel, options)

@@ -9,18 +9,20 @@ import type { Extent, Floats, Import, NodeView } from './values.ts'
 /** The longest axis of a result, as places of it are listed. */
 const MAX_EXTENT = 2 ** 16
 
-type Where = (x: number, scale: number, from: number, to: number) => number
+/** Rounds what is computed on the way to a place: to float32 as runtimes do, or to float64. */
+type Round = (x: number) => number
+type Where = (x: number, scale: number, from: number, to: number, r: Round) => number
 
 /** Where a place of the result lies in the operand, by the names of the standard. */
 const COORDINATES: Readonly<Record<string, Where>> = {
-  align_corners: (x, _, from, to) => (to === 1 ? 0 : (x * (from - 1)) / (to - 1)),
-  asymmetric: (x, scale) => x / scale,
-  half_pixel: (x, scale) => (x + 0.5) / scale - 0.5,
-  half_pixel_symmetric: (x, scale, from, to) => {
-    const offset = (from / 2) * (1 - to / (scale * from))
-    return offset + (x + 0.5) / scale - 0.5
+  align_corners: (x, _, from, to, r) => (to === 1 ? 0 : r((x * (from - 1)) / (to - 1))),
+  asymmetric: (x, scale, _, __, r) => r(x / scale),
+  half_pixel: (x, scale, _, __, r) => r(r((x + 0.5) / scale) - 0.5),
+  half_pixel_symmetric: (x, scale, from, to, r) => {
+    const offset = r((from / 2) * r(1 - r(to / r(scale * from))))
+    return r(r(offset + r((x + 0.5) / scale)) - 0.5)
   },
-  pytorch_half_pixel: (x, scale, _, to) => (to > 1 ? (x + 0.5) / scale - 0.5 : 0),
+  pytorch_half_pixel: (x, scale, _, to, r) => (to > 1 ? r(r((x + 0.5) / scale) - 0.5) : 0),
 }
 
 /** Which of two neighbours a place between them takes. */
@@ -61,16 +63,29 @@ const targets = (x: Floats, scales: readonly number[] | undefined, sizes: readon
     return { to, scale: to / fixed }
   })
 
-const resized = (s: NodeView, x: Floats, all: readonly Target[], where: Where, nearest: (x: number) => number) => {
+const resized = (
+  s: NodeView,
+  x: Floats,
+  all: readonly Target[],
+  where: Where,
+  nearest: (scale: number) => (x: number) => number,
+) => {
   const extents = x.shape.map((d) => (d === 'N' ? 1 : d))
   if (x.shape[0] === 'N' && (all[0].to !== 1 || all[0].scale !== 1))
     s.fail(`it resizes the batch axis of ${showExtents(x)} by ${all[0].scale}`)
   if (all.some(({ to }) => !(to <= MAX_EXTENT))) s.fail(`the result is longer than ${MAX_EXTENT} along an axis`)
   if (all.some(({ to }) => to < 1)) s.fail(`the result ${show(all.map((t) => t.to) as Shape)} has no elements`)
-  const indices = all.map(({ to, scale }, i) =>
-    Array.from({ length: to }, (_, k) =>
-      Math.min(Math.max(nearest(where(k, scale, extents[i], to)), 0), extents[i] - 1),
-    ),
+  const index = (k: number, { to, scale }: Target, from: number, r: Round) =>
+    Math.min(Math.max(nearest(scale)(where(k, scale, from, to, r)), 0), from - 1)
+  const indices = all.map((target, i) =>
+    Array.from({ length: target.to }, (_, k) => {
+      const [single, double] = [Math.fround, (v: number) => v].map((r) => index(k, target, extents[i], r))
+      return single === double
+        ? single
+        : s.fail(
+            `element ${k} of axis ${i} is nearest to ${single} in float32 and to ${double} in exact arithmetic, and runtimes differ: choose a scale or nearest_mode without such ties`,
+          )
+    }),
   )
   // Whole factors of maps repeat rows and columns at once.
   const whole = indices.map((list, i) =>
@@ -97,7 +112,7 @@ const resize: Import = (s) => {
   nearestOnly(s)
   const x = s.floats(0)
   const rank = x.shape.length
-  if (s.opset < 11) return resized(s, x, targets(x, perAxis(s, 1, rank), undefined), COORDINATES.asymmetric, Math.floor)
+  if (s.opset < 11) return before11(s, x, perAxis(s, 1, rank))
   if (s.given('axes')) s.fail('attribute axes: only all axes are supported')
   if (s.string('keep_aspect_ratio_policy', 'stretch') !== 'stretch')
     s.fail('attribute keep_aspect_ratio_policy: only "stretch" is supported')
@@ -111,7 +126,18 @@ const resize: Import = (s) => {
   const scaled = s.has(2) && s.known(2).data.length > 0
   if (!scaled && !s.has(3)) s.fail('scales or sizes are missing')
   const all = scaled ? targets(x, perAxis(s, 2, rank), undefined) : targets(x, undefined, perAxis(s, 3, rank))
-  return resized(s, x, all, where, nearest)
+  return resized(s, x, all, where, () => nearest)
+}
+
+/** What a place takes before opset 11: the standard says for larger maps alone, and onnxruntime rounds up for smaller ones. */
+const before11 = (s: NodeView, x: Floats, scales: readonly number[]): Floats => {
+  const floor = (scale: number) => (v: number) =>
+    scale < 1 && !Number.isInteger(v)
+      ? s.fail(
+          `a scale of ${scale}: before opset 11 runtimes choose elements of smaller maps differently; export with a later one`,
+        )
+      : Math.floor(v)
+  return resized(s, x, targets(x, scales, undefined), COORDINATES.asymmetric, floor)
 }
 
 /** Upsample: scales as input 1 (opset 9). */
@@ -119,7 +145,7 @@ const upsample: Import = (s) => {
   nearestOnly(s)
   if (s.given('scales')) s.fail('attribute scales: it is read as an input, since opset 9')
   const x = s.floats(0)
-  return resized(s, x, targets(x, perAxis(s, 1, x.shape.length), undefined), COORDINATES.asymmetric, Math.floor)
+  return before11(s, x, perAxis(s, 1, x.shape.length))
 }
 
 export const imports: Readonly<Record<string, Import>> = { Resize: resize, Upsample: upsample }

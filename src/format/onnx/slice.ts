@@ -47,7 +47,7 @@ const slice: Import = (s) => {
   const x = s.either(0)
   const rank = x.shape.length
   const list = (name: string, i: number): readonly number[] | undefined =>
-    s.opset < 10 ? s.list(name) : s.has(i) ? s.numbers(i) : undefined
+    s.opset < 10 ? s.ends(name) : s.has(i) ? s.numbers(i) : undefined
   const starts = list('starts', 1) ?? s.fail('starts are missing')
   const ends = list('ends', 2) ?? s.fail('ends are missing')
   const over = (list('axes', 3) ?? [...starts.keys()]).map((a) => axis(s, a, rank, 'axes:'))

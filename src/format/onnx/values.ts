@@ -109,6 +109,8 @@ export interface NodeView {
   readonly float: (name: string, otherwise: number) => number
   readonly string: (name: string, otherwise: string) => string
   readonly list: (name: string) => readonly number[] | undefined
+  /** A list of places that are cut to an axis: the largest integer there is says "to the end", and need not be held exactly. */
+  readonly ends: (name: string) => readonly number[] | undefined
   readonly tensor: (name: string) => Stored
   /**
    * A value computed from others by `run`, which must not depend on the size of the batch. The result has the batch where the operands

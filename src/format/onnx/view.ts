@@ -213,6 +213,7 @@ const attributesOf = (n: Node, fail: Fail) => {
     float: (name: string, otherwise: number) => of(name, AttributeType.float)?.f ?? otherwise,
     string: (name: string, otherwise: string) => of(name, AttributeType.string)?.s ?? otherwise,
     list: (name: string) => of(name, AttributeType.ints)?.ints.map((v) => integer(name, v)),
+    ends: (name: string) => of(name, AttributeType.ints)?.ints,
     tensor: (name: string): Stored => {
       const t = of(name, AttributeType.tensor)?.t
       return t === undefined ? fail(`attribute ${name} is missing`) : { kind: 'stored', proto: t, name: n.outputs[0] }
