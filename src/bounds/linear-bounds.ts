@@ -45,6 +45,11 @@ export interface Bounded {
   readonly output: () => Interval
   /** `[rows, n]`: bounds of sum over the output of spec * output, spec `[rows, n, ...shape]`, merged before concretising. */
   readonly rows: (spec: Tensor) => Interval
+  /**
+   * Lower bounds of rows as functions of the boxed node: where `lower` is the bound `[rows, n]` over its box [l, u] and A the coefficients `[rows, n, ...shape]`, a row is at least
+   * lower + sum_i |A_i| d_i(x) at every x of the box, d_i being how far x_i is from l_i where A_i > 0 and from u_i where A_i < 0. Bounds that are not linear in one node have none.
+   */
+  readonly lines?: (spec: Tensor) => { readonly lower: Tensor; readonly coefficients: Tensor } | undefined
   /** How it rounds, `none` where it does not say: a bound that rounds to nearest must not pass for another. */
   readonly rounding?: Rounding
   /** The box of any node on the way, as the method has it. */
@@ -283,6 +288,20 @@ export const linearBounds = (method: Method): Bounder =>
       rows: (spec) => {
         settle()
         return specified(output, ctx, spec, (rows) => walk(output, rows, ctx, terminal))
+      },
+      lines: (spec) => {
+        settle()
+        const [[x, box], ...others] = boxes
+        if (others.length > 0 || box.ball !== undefined) return undefined
+        let rows: Rows | undefined
+        const { lower } = specified(output, ctx, spec, (start) => {
+          const walked = walk(output, start, ctx, terminal)
+          rows = walked.met.get(x)
+          return walked
+        })
+        return rows === undefined || rows.patch !== undefined
+          ? undefined
+          : { lower, coefficients: broadcastTo(rows.lower, [spec.shape[0], images, ...x.shape.slice(1)]) }
       },
       node: (x) => {
         settle()

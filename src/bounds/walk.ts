@@ -188,6 +188,11 @@ const merge = (a: Rows | undefined, b: Rows): Rows => {
 export const through = (rows: Rows, x: Tensor, ctx: Context): Through =>
   isNonlinear(x, ctx.boxed) ? throughRelaxation(rows, x, ctx) : linear(rows, x, ctx)
 
+/** Bounds of the rows, and the coefficients with which the walk came to each node that it ended at. */
+interface Walked extends Ends {
+  readonly met: ReadonlyMap<Tensor, Rows>
+}
+
 /**
  * Bounds of rows of `root` by the walk; it ends at nodes whose box `terminal` knows. Where executions are covered, those of the root are unless it is no
  * value: `isValue` false bounds its exact results.
@@ -198,11 +203,12 @@ export const walk = (
   ctx: Context,
   terminal: (x: Tensor) => Interval | undefined,
   isValue = true,
-): Ends => {
+): Walked => {
   const cover = ctx.outward
   const nodes = order([root])
   const rowsOf = new Map<Tensor, Rows>([[root, start]])
   const owed = new Map<Tensor, Slack>()
+  const met = new Map<Tensor, Rows>()
   let [offset, error]: Gathered[] = [{}, {}]
   const collect = (value: Ends | undefined, lost?: Gathered) => {
     if (cover === undefined) offset = plusEnds(offset, value)
@@ -213,6 +219,7 @@ export const walk = (
     if (rows === undefined) continue
     const box = terminal(x)
     if (box !== undefined || !ctx.boxed.has(x)) {
+      if (box !== undefined) met.set(x, rows)
       if (cover === undefined) collect(box === undefined ? pointEnds(rows, x, x, ctx) : concretize(rows, x, box, ctx))
       else {
         const end = box === undefined ? pointCovered(rows, x, cover) : concretizeCovered(rows, x, box, owed.get(x))
@@ -240,9 +247,9 @@ export const walk = (
         collect(undefined, errorOf(merged, i, mergeSlack(i, cover)))
     })
   }
-  if (cover !== undefined) return concluded(offset, error)
+  if (cover !== undefined) return { ...concluded(offset, error), met }
   const zero = full([1, 1], 0)
-  return { lower: offset.lower ?? zero, upper: offset.upper ?? zero }
+  return { lower: offset.lower ?? zero, upper: offset.upper ?? zero, met }
 }
 
 const plusEnds = (a: Gathered, b: Ends | undefined): Gathered => ({

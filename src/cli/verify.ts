@@ -206,7 +206,11 @@ const inWords = ({ verdict, bounded, lower, seconds, reason }: Verification): st
     `${bounded} subproblem${bounded === 1 ? '' : 's'} bounded in ${seconds.toFixed(1)} s`,
     ...(verdict === 'sat' || !Number.isFinite(lower)
       ? []
-      : [`lower bound ${showRounded(fromDouble(lower), 4, 'down')}`]),
+      : [
+          lower > 0 && lower < 2 ** -100
+            ? 'lower bound above 0'
+            : `lower bound ${showRounded(fromDouble(lower), 4, 'down')}`,
+        ]),
     ...(reason === undefined ? [] : [reason]),
   ].join('; ')
 

@@ -86,7 +86,8 @@ export interface Verification {
   readonly counterexample: Counterexample | undefined
   /**
    * Lower bound, over the inputs of all cases, of how far each is from a counterexample: the largest excess of a constraint, less the safety
-   * margin of bounds that round to nearest. Above 0 iff the verdict is unsat; -infinity while a case was not looked at.
+   * margin of bounds that round to nearest. Above 0 iff the verdict is unsat, and then the least double where parts of boxes were clipped off, of which no more is known; -infinity
+   * while a case was not looked at.
    */
   readonly lower: number
   /** Subproblems bounded. */
@@ -342,6 +343,8 @@ interface Brancher<P extends Subproblem> {
   readonly bytes: (part: P) => number
   /** Smaller parts that cover the part; none where it cannot be split. */
   readonly split: (part: P) => readonly P[]
+  /** Whether constraints clipped the part that was bounded. */
+  readonly clipped: (part: P) => boolean
   /** What refuted a part. */
   readonly refuted: (part: P) => Refuted
   /** The trees so far, where they are kept. */
@@ -424,6 +427,7 @@ const searcher = <P extends Subproblem>(decision: Decision, brancher: Brancher<P
           if (p.node !== undefined) p.node.refuted = brancher.refuted(p)
           continue
         }
+        if (brancher.clipped(p)) proved = Math.min(proved, Number.MIN_VALUE)
         if (p.violation <= p.goal.conjunctions[p.conjunction].near) await confirmPoint(prepared, p.goal, p.point)
         open.push(p.lower, { ...p, point: FORGOTTEN }, p.violation)
         bytes += brancher.bytes(p)
@@ -489,6 +493,7 @@ const overInputs = ({ prepared }: Decision): Brancher<Cell> => {
       const halves = splitCell(cell)
       return grown(cell, halves, () => halvedAt(cell.box, halves[0].box))
     },
+    clipped: ({ shrunk }) => shrunk,
     refuted: ({ weights }) => ({ weights }),
     trees,
   }
@@ -583,6 +588,7 @@ const overRelus = (decision: Decision): Brancher<Branch> => {
         neuron === undefined ? halvedAt(branch.box, parts[0].box) : { kind: 'relu', neuron },
       )
     },
+    clipped: () => false,
     refuted: ({ splits, betas, weights, conjunction, goal, alphas }) => ({
       slopes: Float32Array.from(alphas, (a) => a / 255),
       signs: splits.map((s, k) => [s >> 1, betas[k]] as const),
@@ -733,7 +739,7 @@ const prepare = async (
     root: rootOf(region, budget, subject, rounding),
     inputs: pool(budget, batchSize, (batch) =>
       firstOf(way === undefined ? inputWays(budget.memory, width) : [way], async (w, isLast) => {
-        const made = await inputBrancher(region, budget)(subject, { extent, rounding }, w, batch)
+        const made = await inputBrancher(region, budget)(subject, { extent, rounding, clips: !options.trace }, w, batch)
         // A way of which one box takes all the time is none, unless there is no other.
         if (batch === 1 && !isLast && made.seconds() > 0.25 * budget.left()) throw new OutOfTime('bounding one box')
         way = w
@@ -752,7 +758,8 @@ export const ADDRESSABLE = 65535 * 65536 - 2 ** 24
  * Decides properties of a network: attack first, then branch and bound. A case is a box and a disjunction of unsafe conjunctions; it
  * holds iff for every conjunction and every part of the box some constraint c . y <= b is refuted by a bound c . y - b > 0, or a mean of some by a bound of the mean.
  *
- * - Up to 20 free inputs are bisected (ReluVal, arXiv:1804.10829) and bounded by CROWN with intersected hidden boxes, all rows of a box at once.
+ * - Up to 20 free inputs are bisected (ReluVal, arXiv:1804.10829) and bounded by CROWN with intersected hidden boxes, all rows of a box at once; the linear bounds of constraints clip
+ *   the box to where a conjunction may hold yet (arXiv:2512.11087), unless the trees are kept for a proof.
  * - Otherwise the box is bounded by CROWN, then, for rows that leaves open, by alpha-CROWN (arXiv:2011.13824) with all hidden slopes optimized, and split at ReLUs with
  *   beta-CROWN (arXiv:2103.06624); neurons are chosen by the intercepts of their relaxations, the first few by trial (arXiv:2104.06718). Up to 128 free inputs both kinds of
  *   split are tried by turns.

@@ -10,6 +10,7 @@ import type { Interval, Tensor } from '../core/tensor.ts'
 import {
   add,
   greater,
+  greaterEqual,
   input,
   max,
   maximum,
@@ -25,6 +26,7 @@ import {
 } from '../ops/index.ts'
 import { crown, ibp, intersected } from '../robust/bounds.ts'
 import { argumentsOf, type Budget, type Graph } from '../robust/budget.ts'
+import { around, clipped, type Line } from './clip.ts'
 import { outputOf, type Subject } from './counterexample.ts'
 import { type Box, type Conjunction, type Extent, type Goal, grained, mixed, raised } from './goals.ts'
 import { type Way, wayNodes, ways } from './root-bounds.ts'
@@ -48,10 +50,14 @@ export interface Cell extends Placed {
   readonly point: Float32Array
   readonly violation: number
   readonly depth: number
+  /** Whether the box became smaller when it was bounded, so that it may be bounded again as it is. */
+  readonly shrunk: boolean
 }
 
 export interface InputOptions {
   readonly extent: Extent
+  /** Whether boxes are clipped by the constraints: to where some conjunction may hold yet. */
+  readonly clips: boolean
   /** Of the bounds. */
   readonly rounding: Rounding
 }
@@ -60,12 +66,19 @@ export interface InputOptions {
 const rowsOf = ({ rows }: Extent): number => (rows > 1 ? rows + 1 : 1)
 /** How fast weights move. */
 const RATE = 1.5
+/** Coefficients of rows that are worth reading back, in order to clip the boxes of a batch. */
+const COEFFICIENTS = 2 ** 20
 
 /**
  * Bounds of a batch of boxes: `margin` of every row, where the least of them is, the output there, and what halving an input would gain. Hidden boxes by CROWN, each
  * intersected with interval propagation from those before it; the better of two slopes at the end.
  */
-const graphOf = (subject: Subject, { extent, rounding }: InputOptions, way: Way, batch: number): Graph => {
+const graphOf = (
+  subject: Subject,
+  { extent, rounding, clips }: InputOptions,
+  way: Way,
+  batch: number,
+): Graph & { readonly clips: boolean } => {
   const x = input('x', [batch, ...subject.input])
   const y = outputOf(subject, x)
   const [lower, upper] = [input('lower', x.shape), input('upper', x.shape)]
@@ -83,12 +96,15 @@ const graphOf = (subject: Subject, { extent, rounding }: InputOptions, way: Way,
   // The last walk meets the box under other names: what moving both its ends together would change is its coefficient of the input.
   const renamed = interval(probe('lower', lower), probe('upper', upper))
   const moved: Boxes = new Map([[x, renamed]])
-  const ends =
+  const found =
     way.name === 'intervals'
-      ? [way.rows(y, moved, given, rounding).rows(spec).lower]
-      : (['adaptive', 'same'] as const).map(
-          (slope) => linearBounds({ slope, hidden: 'own' })(y, moved, given, rounding).rows(spec).lower,
+      ? [way.rows(y, moved, given, rounding)]
+      : (['adaptive', 'same'] as const).map((slope) =>
+          linearBounds({ slope, hidden: 'own' })(y, moved, given, rounding),
         )
+  const wanted = clips && rows * S.size(x.shape) <= COEFFICIENTS
+  const lines = wanted ? found.map((f) => f.lines?.(spec)) : []
+  const ends = found.map((f, i) => lines[i]?.lower ?? f.rows(spec).lower)
   const margin = subRounded(
     ends.reduce((a, b) => maximum(a, b) as Tensor),
     bound,
@@ -104,10 +120,34 @@ const graphOf = (subject: Subject, { extent, rounding }: InputOptions, way: Way,
   // First-order gain of halving an input, through hidden boxes, too (without, the bounds of a batch take two thirds of the time, but up to 60 times as many are needed): the
   // lower half loses the upper end, and the other way round. In parts, hidden boxes are taken as they are: all walks at once would not fit.
   const gain = mul(sub(upper, lower), add(maximum(l, 0), maximum(neg(u), 0))) as Tensor
+  const coefficients = coefficientsOf(ends, lines)
   return {
     inputs: [lower, upper, spec, bound],
-    outputs: [margin, point, there, gain, ...(each > 1 ? grad(sum(margin), [spec]) : [])],
+    outputs: [
+      margin,
+      point,
+      there,
+      gain,
+      ...(each > 1 ? grad(sum(margin), [spec]) : []),
+      ...(coefficients === undefined ? [] : [coefficients]),
+    ],
+    clips: coefficients !== undefined,
   }
+}
+
+/** The coefficients of the greater of two bounds, row by row; 0, which clips nothing, where one of them is no number. */
+const coefficientsOf = (
+  ends: readonly Tensor[],
+  lines: readonly ({ readonly coefficients: Tensor } | undefined)[],
+): Tensor | undefined => {
+  const [a, b] = lines
+  if (a === undefined || b === undefined) return undefined
+  const along = (which: Tensor) => reshape(which, [...which.shape, ...a.coefficients.shape.slice(2).map(() => 1)])
+  return select(
+    along(greater(ends[0], ends[1]) as Tensor),
+    a.coefficients,
+    select(along(greaterEqual(ends[1], ends[0]) as Tensor), b.coefficients, 0),
+  ) as Tensor
 }
 
 export const inputWays = (memory: number, width: number): readonly Way[] => {
@@ -125,6 +165,9 @@ export interface InputBrancher {
   readonly seconds: () => number
   readonly way: string
 }
+
+/** How far a conjunction is at least from holding that constraints refuted together: above 0, and no more is known. */
+const CLIPPED = Number.MIN_VALUE
 
 /** A conjunction that is not there is one that a cell has refuted. */
 const NOTHING = Number.POSITIVE_INFINITY
@@ -148,6 +191,7 @@ export const rootCell = (goal: Goal): Cell => ({
   point: new Float32Array(goal.box.lower.length),
   violation: NOTHING,
   depth: 0,
+  shrunk: false,
 })
 
 const halves = (cell: Cell, i: number): readonly Cell[] => {
@@ -164,13 +208,13 @@ const halves = (cell: Cell, i: number): readonly Cell[] => {
   ]
 }
 
-/** Two halves of a cell, across the input where that raises the bound most (ReluVal, arXiv:1804.10829); none where float32 has no number between any ends. */
+/** Two halves of a cell, across the input where that raises the bound most (ReluVal, arXiv:1804.10829); none where float32 has no number between any ends, but for a box that became smaller and is bounded again. */
 export const splitCell = (cell: Cell): readonly Cell[] => {
   for (const i of cell.next) {
     const parts = halves(cell, i)
     if (parts.length > 0) return parts
   }
-  return []
+  return cell.shrunk ? [cell] : []
 }
 
 /** Bisection of the inputs, `batch` cells at a time. @throws memory and unsupported errors where this way is not open. */
@@ -178,13 +222,13 @@ export const inputBrancher =
   (region: Region, budget: Budget) =>
   async (subject: Subject, options: InputOptions, way: Way, batch: number): Promise<InputBrancher> => {
     const { extent } = options
-    let graph: Graph | undefined
+    let graph: ReturnType<typeof graphOf> | undefined
     const what = batch === 1 ? 'bounding one box' : `bounding ${batch} boxes`
     const plan = await budget.plan(what, 2 * wayNodes(way, subject), () => {
       graph = graphOf(subject, options, way, batch)
       return graph
     })
-    const { inputs, outputs } = graph as Graph
+    const { inputs, outputs, clips } = graph as ReturnType<typeof graphOf>
     const [given, results] = [argumentsOf(region, inputs), argumentsOf(region, outputs)]
     const size = S.size(subject.input)
     const each = rowsOf(extent)
@@ -214,6 +258,13 @@ export const inputBrancher =
         const seen: ArrayLike<number>[] = []
         for (let i = 0; i < results.all.length; i++) seen.push(await results.read(i))
         const [margin, point, output, gain, slope] = seen
+        const coefficients = clips ? seen[seen.length - 1] : undefined
+        /** What is known of the rows of a conjunction in the box of a cell. */
+        const linesOf = (c: Conjunction, g: number, b: number, of: ArrayLike<number>): readonly Line[] =>
+          Array.from({ length: each }, (_, k) => {
+            const row = (g * each + k) * batch + b
+            return { margin: margin[row] - toleranceOf(c, k, each), coefficients: of, from: row * size }
+          })
         return cells.map((cell, b): Cell => {
           const { goal } = cell
           const row = (g: number, k: number) => (g * each + k) * batch + b
@@ -224,15 +275,25 @@ export const inputBrancher =
               marginOf(goal.conjunctions[g], (k) => margin[row(g, k)], each),
             ),
           )
+          const boxes = Array.from(margins).flatMap((m, g) => {
+            if (m > 0 || coefficients === undefined) return []
+            const box = clipped(cell.box, linesOf(goal.conjunctions[g], g, b, coefficients))
+            if (box !== undefined) return [box]
+            margins[g] = CLIPPED
+            return []
+          })
+          const box = boxes.length === 0 ? cell.box : around(boxes)
           let conjunction = 0
           margins.forEach((m, g) => {
             if (m < margins[conjunction]) conjunction = g
           })
-          const width = (i: number) => cell.box.upper[i] - cell.box.lower[i]
+          const width = (i: number) => box.upper[i] - box.lower[i]
           const score = (i: number) => (gain[b * size + i] > 0 ? gain[b * size + i] : 0)
           const order = Array.from({ length: size }, (_, i) => i).filter((i) => width(i) > 0)
           return {
             ...cell,
+            box,
+            shrunk: box.lower.some((l, i) => l > cell.box.lower[i]) || box.upper.some((u, i) => u < cell.box.upper[i]),
             margins,
             lower: margins[conjunction],
             conjunction,
@@ -252,12 +313,15 @@ export const inputBrancher =
     }
   }
 
+/** What a row's bound must exceed: the last one is the mean where there are several. */
+const toleranceOf = ({ rows, tolerance }: Conjunction, k: number, each: number): number =>
+  each > 1 && k === each - 1 ? Math.max(...tolerance) : tolerance[k % rows.length]
+
 /** The largest excess of a conjunction's rows, or of their mean; NaN and infinity prove nothing. */
-const marginOf = ({ rows, tolerance }: Conjunction, margin: (k: number) => number, each: number): number => {
+const marginOf = (c: Conjunction, margin: (k: number) => number, each: number): number => {
   let most = Number.NEGATIVE_INFINITY
   for (let k = 0; k < each; k++) {
-    const isMean = each > 1 && k === each - 1
-    const e = margin(k) - (isMean ? Math.max(...tolerance) : tolerance[k % rows.length])
+    const e = margin(k) - toleranceOf(c, k, each)
     if (e > most && e < Number.POSITIVE_INFINITY) most = e
   }
   return most

@@ -231,7 +231,7 @@ test('halves of inputs cover their cell and share no more than a face', async ()
   const extent = { rows: 1, conjunctions: 1 }
   const brancher = await inputBrancher(region, budget)(
     subjectOf(net),
-    { extent, rounding: REAL },
+    { extent, clips: true, rounding: REAL },
     inputWays(2 ** 30, 4)[0],
     4,
   )
@@ -279,7 +279,7 @@ test('all rows of a box and a mean of each conjunction are bounded together, and
         [constraint([-1, 0, 0.125], 0)],
       ],
     )
-    const options = { extent, rounding: REAL }
+    const options = { extent, clips: true, rounding: REAL }
     for (const way of inputWays(2 ** 20, 4)) {
       const brancher = await inputBrancher(region, budget)(subjectOf(net), options, way, 2)
       let cells = await brancher.bound([brancher.root(goalOf(c, 3))])
