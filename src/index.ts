@@ -1,4 +1,16 @@
-// The public names, by hand. Ops and combinators are plain functions; everything below is tree-shakeable.
+/**
+ * `mixtrain`: tensors, interval tensors and ops; graphs and how they are differentiated, bounded and run; networks, losses, training, metrics, files and verification.
+ * Ops and combinators are plain functions, and all of it is tree-shakeable. The other doors have parts of it under shorter names.
+ *
+ * @example
+ *   import { ball, constant, evaluate, reference, relu } from 'mixtrain'
+ *   const { lower, upper } = relu(ball(constant([0.5, 0.05], [2]), 0.1))
+ *   const [l, u] = await evaluate(reference())([lower, upper])
+ *
+ * @module
+ */
+
+// The public names, by hand.
 
 export {
   type Device,
@@ -10,11 +22,15 @@ export {
   withFallback,
 } from './backend/device.ts'
 export { reference } from './backend/reference.ts'
+// ---- types that signatures above name -------------------------------------------------------------------------------------------
+export type { Pace, Pacing } from './backend/wasm/pace.ts'
 export { type WasmOptions, wasm } from './backend/wasm/wasm.ts'
 export { type Bounded, linearBounds } from './bounds/linear-bounds.ts'
+export type { AccumulateOptions } from './compile/accumulate.ts'
 export { accumulate, rematerialise } from './compile/accumulate.ts'
 // ---- devices, and running graphs on them ------------------------------------------------------------------------------------
-export type { Backend, Buffer, Data as BufferData, Stats } from './compile/backend.ts'
+export type { Backend, Buffer, Data as BufferData, Executable, Stats } from './compile/backend.ts'
+export type { Call, PlanOptions, Slot } from './compile/plan.ts'
 // ---- transforms of graphs: differentiate, bound, print, plan --------------------------------------------------------------
 export { type Plan, plan } from './compile/plan.ts'
 export {
@@ -33,10 +49,13 @@ export { openRegion, type Region, withRegion } from './compile/region.ts'
 export { type Compiled, compile, compileIn, evaluate } from './compile/run.ts'
 export { print, type Tape, tape } from './compile/tape.ts'
 export { grad, vjp } from './compile/vjp.ts'
+export type { Epsilon } from './core/epsilon.ts'
+export type { Outcome as Fallible } from './core/error.ts'
 // ---- errors: values, and the one exception that carries one -----------------------------------------------------------------------
 export { type MixtrainError, MixtrainException, orThrow, show } from './core/error.ts'
 // ---- randomness: keys are values, the same numbers on every engine ----------------------------------------------------------------
 export { fold as foldKey, type Key, key, split as splitKey } from './core/key.ts'
+export type { Lowering, ReferenceKernel } from './core/lowering.ts'
 // ---- tensors, interval tensors and ops: each takes tensors or interval tensors and returns the same kind ---------------
 export {
   type Affine,
@@ -56,8 +75,10 @@ export {
   type Unsupported,
   unsupported,
 } from './core/op.ts'
+export type { Rational } from './core/rational.ts'
 export type { Rounding, Semantics } from './core/rounding.ts'
 export { type Shape, size } from './core/shape.ts'
+export type { Join, Pair, Windowed } from './core/tensor.ts'
 export {
   type Apply,
   type Ball,
@@ -85,9 +106,11 @@ export { digits } from './data/digits.ts'
 export { type FileReader, files } from './data/files.ts'
 export { loadFolder } from './data/folder.ts'
 export * from './doors/bounds.ts'
+export type { Provenance } from './format/model.ts'
 // ---- files ----------------------------------------------------------------------------------------------------------------------
 export { decodeModel, encodeModel, encodeModelOnnx, type SavedModel } from './format/model.ts'
 export { decodeOnnx, encodeOnnx, type OnnxExport, type OnnxModel } from './format/onnx/index.ts'
+export type { Metadata, Tensors } from './format/safetensors.ts'
 export {
   decode as decodeSafetensors,
   encode as encodeSafetensors,
@@ -255,6 +278,8 @@ export {
   upsample2d,
   zeros,
 } from './ops/index.ts'
+export type { Matmul, Matrix } from './ops/linear.ts'
+export type { Arg, Argument } from './ops/maker.ts'
 export { type Attack, fgsm, type Pgd, pgd, type Target, wider } from './robust/attack.ts'
 export {
   checkOp,
@@ -266,6 +291,7 @@ export {
   type Violation,
 } from './robust/check-op.ts'
 export { type IntervalStep, intervalStep } from './robust/interval-attack.ts'
+export type { Evaluator, Questions } from './robust/metric.ts'
 // ---- metrics: ACC, ERA and VRA --------------------------------------------------------------------------------------------------
 export { evaluator, type Images, rates, type Verdicts } from './robust/metric.ts'
 export { ball, norms, type Range } from './robust/perturbation.ts'
@@ -282,18 +308,32 @@ export { margins, rivals, type Specification } from './robust/specification.ts'
 export { averaged } from './train/average.ts'
 export { adaptive as adaptiveBalance, type Balance, fixed as fixedBalance, tightShare } from './train/balance.ts'
 export * as cascade from './train/cascade.ts'
+export type { Part, StoredRun } from './train/checkpoint.ts'
 export {
   decodeCheckpoint,
   encodeCheckpoint,
   restore as restoreCheckpoint,
   type Settings,
 } from './train/checkpoint.ts'
-export type { Checkpoint, EpochRecord, Failure, FitOptions, Progress, TrainedEpoch } from './train/fit.ts'
+export type {
+  Checkpoint,
+  EpochRecord,
+  Failure,
+  FitOptions,
+  Progress,
+  StepRecord,
+  TrainedEpoch,
+  Within,
+} from './train/fit.ts'
+export type { Slots } from './train/optimizer.ts'
 export { type Adam, adam, clipGradients, type Optimizer, radam, sgd } from './train/optimizer.ts'
 export { fit, holdOut, type QuickOptions } from './train/quick.ts'
 export { certifiedRadii, type RadiusOptions } from './train/radius.ts'
+export type { Leaf, Ranks } from './train/ranks.ts'
 export { pgdAttack, type Recipe, type RecipeOptions, recipe } from './train/recipe.ts'
+export type { TrainState } from './train/resident.ts'
 export { type Verified, type VerifyOptions, verify } from './train/verify.ts'
+export type { Patience, Progress as VerificationProgress, PropertyExtent, Verdict } from './verify/branch-and-bound.ts'
 export {
   type Decider,
   type DecisionOptions,
@@ -302,4 +342,7 @@ export {
   type Verification,
   verifyProperty,
 } from './verify/branch-and-bound.ts'
+export type { Constraint, ExactConstraint, Subject, UnsafeCase, UnsafeProperty } from './verify/counterexample.ts'
+export type { Counterexample } from './verify/counterexample-check.ts'
 export { robustness } from './verify/robustness.ts'
+export type { Refuted, SearchNode, SearchTree, Split } from './verify/trace.ts'

@@ -7,9 +7,12 @@ import { wasm } from './wasm/wasm.ts'
 import { wrongResult } from './webgpu/check.ts'
 import { webgpu } from './webgpu/webgpu.ts'
 
+/** The devices that `device` and `--device` know. */
 export const deviceNames = ['auto', 'wasm', 'webgpu', 'reference'] as const
+/** One of `deviceNames`. */
 export type DeviceName = (typeof deviceNames)[number]
 
+/** Which device is opened, and how. */
 export interface DeviceOptions {
   readonly device?: DeviceName
   /** The most threads of the WASM backend. Default: what the machine and the quota of the process give, at most 8. */
@@ -42,7 +45,12 @@ const checkedGpu = (accept: 'real' | 'any'): TE.TaskEither<MixtrainError, Backen
 
 const named = (backend: Backend): Device => ({ backend, reason: 'asked for by name' })
 
-/** The same backend with one that takes over when it fails, opened when it is first asked for. */
+/**
+ * The same backend with one that takes over when it fails, opened when it is first asked for.
+ *
+ * @example
+ *   const backend = withFallback(await device(), wasm())
+ */
 export const withFallback = (backend: Backend, open: TE.TaskEither<MixtrainError, Backend>): Backend => {
   let opened: Promise<E.Either<MixtrainError, Backend>> | undefined
   return {
@@ -77,6 +85,9 @@ const message = (e: MixtrainError): string => (e.kind === 'device' ? e.message :
  * Opens the device asked for by name. `auto` takes WebGPU where a real GPU answers and computes a known result, WASM otherwise;
  * a software adapter is slower than WASM and is only used when `webgpu` is asked for. An error says why there is no such device. What
  * `auto` chose carries a `fallback` where it is a GPU.
+ *
+ * @example
+ *   const { backend } = await orThrow(openDevice({ device: 'reference' }))
  */
 export const openDevice = ({
   device = 'auto',
@@ -106,7 +117,12 @@ export const openDevice = ({
   }
 }
 
-/** `openDevice` for scripts: the backend, or an exception that says what is wrong. */
+/**
+ * `openDevice` for scripts: the backend, or an exception that says what is wrong.
+ *
+ * @example
+ *   const backend = await device({ device: 'wasm', threads: 2 })
+ */
 export const device = async (options: DeviceOptions = {}): Promise<Backend> => {
   const opened = await openDevice(options)()
   if (opened._tag === 'Left') throw new MixtrainException(opened.left)

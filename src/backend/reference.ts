@@ -6,6 +6,9 @@ import * as S from '../core/shape.ts'
 
 /**
  * f64, op by op, no fusion, no tricks: the oracle of every other backend, and the arithmetic that re-checks certificates.
+ *
+ * @example
+ *   (await evaluate(reference())([constant([0.1], [1])]))[0] // [0.1]
  */
 export const reference = (): Backend => {
   const buffers = new Map<number, Float64Array>()

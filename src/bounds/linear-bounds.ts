@@ -187,6 +187,9 @@ const ones = (shape: S.Shape): Tensor => broadcastTo(scalar(1), shape)
 /**
  * The CROWN family (arXiv:1811.00866, 1804.10829, 1906.06316). `{ slope: 'same', hidden: 'own' }` is the symbolic interval of MixTrain,
  * `{ slope: 'adaptive', hidden: 'own' }` CROWN, `{ slope: 'adaptive', hidden: 'ibp' }` CROWN-IBP.
+ *
+ * @example
+ *   const method = linearBounds({ slope: 'adaptive', hidden: 'ibp' })
  */
 export const linearBounds = (method: Method): Bounder =>
   defined((output, around, given = new Map(), rounding = 'none') => {

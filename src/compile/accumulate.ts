@@ -153,6 +153,7 @@ const capture = (roots: readonly Tensor[], starts: readonly Tensor[], round: Ten
   return { outputs: roots.map(imageOf), placeholders }
 }
 
+/** How items are taken in rounds. */
 export interface AccumulateOptions {
   /** Items there are in a run, a scalar; may be known only then. */
   readonly count: Tensor | number
@@ -178,6 +179,10 @@ const sumOf = (
  * Sums over rounds r = 0 .. ceil(count / per) - 1 of the tensors f(r), r a scalar node: one after the other in the same memory, none of it
  * where the count is 0. What does not depend on r is computed once, before. Items behind the count must add 0. Differentiable: the
  * backward pass computes each round again instead of keeping it.
+ *
+ * @example
+ *   const [total] = accumulate({ count: 4, per: 1, capacity: 4 }, (round) => [mul(round, 10)])
+ *   total // [60]
  */
 export const accumulate = (
   { count, per, capacity, keeps = false }: AccumulateOptions,
@@ -191,6 +196,10 @@ export const accumulate = (
 /**
  * f(inputs), of which the backward pass keeps the inputs alone and computes the rest a second time: memory for time. What f uses besides
  * is kept, and differentiated, too.
+ *
+ * @example
+ *   const x = input('x', [2])
+ *   const [y] = rematerialise(([a]) => [relu(a)], [x])
  */
 export const rematerialise = (
   f: (inputs: readonly Tensor[]) => readonly Tensor[],

@@ -15,6 +15,7 @@ export interface Executable {
   readonly bytes: number
 }
 
+/** What a backend holds and has done. */
 export interface Stats {
   /** Buffers allocated and not yet freed. */
   readonly live: number
@@ -24,6 +25,7 @@ export interface Stats {
   readonly peak: number
 }
 
+/** Numbers of a backend: float32, or float64 on the reference. */
 export type Data = Float32Array | Float64Array
 
 /**

@@ -48,6 +48,7 @@ export interface Plan {
   readonly outputIds: readonly number[]
 }
 
+/** What a plan may do to a graph, and what the machine asks of it. */
 export interface PlanOptions {
   /** Chains of elementwise ops become single loops. */
   readonly fuse?: boolean | undefined
@@ -70,6 +71,10 @@ const align = (n: number): number => Math.ceil(n / ALIGN) * ALIGN
  * The plan of the given outputs as a function of the given inputs. Chains of elementwise ops, broadcasts, views and reductions become
  * single loops; other ops are kernels. Scratch is laid out by liveness in one arena, so that its size is known before anything runs.
  * @throws a shape or unsupported error for an input missing from `inputs` or an undecided choice.
+ *
+ * @example
+ *   const x = input('x', [2])
+ *   const { calls } = plan([relu(x)], [x])
  */
 export const plan = (
   outputs: readonly Tensor[],

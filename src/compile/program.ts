@@ -136,6 +136,11 @@ const contentsOf = (shapes: Shapes, values: object, path: Path = ''): readonly (
  *
  * Tensors that the body closes over must be constants or parts of the graph: every other input has to be named.
  * @throws whatever the ops of the body raise.
+ *
+ * @example
+ *   const double = program({ x: [2] }, ({ x }) => ({ y: mul(x, 2) }))
+ *   const { y } = await double.once(reference(), { x: [1, 2] })
+ *   y // [2, 4]
  */
 export const program = <I extends Shapes, O extends Graphs>(inputs: I, body: (x: Inputs<I>) => O): Program<I, O> => {
   const shapes = new Map(shapesOf(inputs))
@@ -237,6 +242,10 @@ export const program = <I extends Shapes, O extends Graphs>(inputs: I, body: (x:
 /**
  * The program for the largest number of images n <= wanted whose scratch fits a budget in bytes, and n. `what` names one image's work in the error.
  * @throws a memory error if not even one fits.
+ *
+ * @example
+ *   const x = fitted(reference(), { wanted: 100, budget: 2e9, what: 'a batch' }, (n) => program({ x: [n, 2] }, ({ x }) => ({ y: relu(x) })))
+ *   x.n // 100
  */
 export const fitted = <I extends Shapes, O extends Graphs>(
   backend: Backend,

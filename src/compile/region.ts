@@ -16,7 +16,13 @@ export interface Region {
   readonly defer: (release: () => void) => void
 }
 
-/** A region with its end in the caller's hands, for owners that live across an async iteration. `close` frees exactly once. */
+/**
+ * A region with its end in the caller's hands, for owners that live across an async iteration. `close` frees exactly once.
+ *
+ * @example
+ *   const { region, close } = openRegion(reference())
+ *   close()
+ */
 export const openRegion = (backend: Backend): { readonly region: Region; readonly close: () => void } => {
   const owned = new Set<Buffer>()
   const deferred: (() => void)[] = []
@@ -56,6 +62,10 @@ export const openRegion = (backend: Backend): { readonly region: Region; readonl
 /**
  * Runs `use` with a region and frees what the region still owns, exactly once, whether `use` ends in Right, in Left, throws or
  * rejects; a throw or a rejection goes on as a rejection. (fp-ts `TaskEither.bracket` does not release on a throw.)
+ *
+ * @example
+ *   const task = withRegion(reference())((region) => async () => ({ _tag: 'Right' as const, right: await compileIn(region)([scalar(1)], []) }))
+ *   (await task())._tag // 'Right'
  */
 export const withRegion =
   (backend: Backend) =>

@@ -40,13 +40,27 @@ export const compilePlan =
     return { run: (args) => backend.run(e, args), scratchBytes: e.bytes, release: () => backend.release(e) }
   }
 
-/** Plans and compiles `outputs` as a function of `inputs` on a backend. */
+/**
+ * Plans and compiles `outputs` as a function of `inputs` on a backend.
+ *
+ * @example
+ *   const x = input('x', [2])
+ *   const double = compile(reference())([mul(x, 2)], [x])
+ */
 export const compile =
   (backend: Backend) =>
   (outputs: readonly Tensor[], inputs: readonly Tensor[]): Promise<Compiled> =>
     compilePlan(backend)(planFor(backend)(outputs, inputs))
 
-/** `compile`, released when the region ends. */
+/**
+ * `compile`, released when the region ends.
+ *
+ * @example
+ *   const x = input('x', [2])
+ *   const { region, close } = openRegion(reference())
+ *   const total = await compileIn(region)([sum(x)], [x])
+ *   close()
+ */
 export const compileIn =
   (region: Region) =>
   (outputs: readonly Tensor[], inputs: readonly Tensor[]): Promise<Compiled> =>
@@ -61,7 +75,14 @@ export const compilePlanIn =
     return compiled
   }
 
-/** Computes tensors once: feeds in, data out, every buffer freed whatever happens. */
+/**
+ * Computes tensors once: feeds in, data out, every buffer freed whatever happens.
+ *
+ * @example
+ *   const { lower, upper } = relu(ball(constant([0.05], [1]), 0.1))
+ *   const [[l], [u]] = await evaluate(reference())([lower, upper])
+ *   [l, u] // [0, 0.15]
+ */
 export const evaluate =
   (backend: Backend) =>
   async (outputs: readonly Tensor[], feeds: ReadonlyMap<Tensor, Data> = new Map()): Promise<readonly Data[]> => {

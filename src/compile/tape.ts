@@ -209,7 +209,13 @@ const withoutEmpty = (outputs: readonly Tensor[]): readonly Tensor[] => {
   })
 }
 
-/** Order, expansion, common subexpressions, dead nodes: everything between a graph and a plan. */
+/**
+ * Order, expansion, common subexpressions, dead nodes: everything between a graph and a plan.
+ *
+ * @example
+ *   const x = input('x', [2])
+ *   tape([relu(x)]).nodes.length // 2
+ */
 export const tape = (outputs: readonly Tensor[]): Tape => {
   const shared = share(withoutEmpty(expand(outputs)))
   return { nodes: order(shared), outputs: shared }
@@ -230,6 +236,10 @@ const attributes = (x: Tensor): string => {
 
 /**
  * One line per value, `%3 = relu(%2) [50,16,14,14]`, for reading and for tests.
+ *
+ * @example
+ *   const x = input('x', [2])
+ *   console.log(print(tape([relu(x)])))
  */
 export const print = ({ nodes, outputs }: Tape): string => {
   const index = new Map(nodes.map((x, i) => [x, i]))

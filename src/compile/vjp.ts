@@ -45,11 +45,21 @@ export const cotangents = (
  * Vector-Jacobian products: for outputs y and cotangents ct, the gradients of sum(ct * y) with respect to `wrt`, as nodes. Cotangents
  * are added in reverse order of the graph, so the result is deterministic. Reverse mode on a graph of graphs: a vjp of a vjp is
  * the same function applied again.
+ *
+ * @example
+ *   const x = input('x', [2])
+ *   const [cotangent] = vjp([mul(x, x)], [constant([1, 1], [2])], [x])
  */
 export const vjp = (outputs: readonly Tensor[], cts: readonly Tensor[], wrt: readonly Tensor[]): readonly Tensor[] =>
   cotangents(outputs, cts, wrt).map((ct, k) => ct ?? zeros(wrt[k].shape))
 
-/** Gradients of a scalar with respect to `wrt`. */
+/**
+ * Gradients of a scalar with respect to `wrt`.
+ *
+ * @example
+ *   const x = input('x', [2])
+ *   const [slope] = grad(sum(mul(x, x)), [x])
+ */
 export const grad = (loss: Tensor, wrt: readonly Tensor[]): readonly Tensor[] =>
   loss.shape.length === 0
     ? vjp([loss], [full([], 1)], wrt)

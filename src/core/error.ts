@@ -7,6 +7,12 @@ export type MixtrainError =
   | { readonly kind: 'device'; readonly device: string; readonly message: string }
   | { readonly kind: 'memory'; readonly needed: number; readonly budget: number; readonly what: string }
 
+/**
+ * An error as the line that the command line prints.
+ *
+ * @example
+ *   show({ kind: 'usage', message: 'epsilon: expected a number' }) // 'epsilon: expected a number'
+ */
 export const show = (e: MixtrainError): string => {
   switch (e.kind) {
     case 'shape':
@@ -45,6 +51,9 @@ export const raise = (error: MixtrainError): never => {
  * The value of what may have failed, or the error as an exception: `orThrow(decodeModel(bytes, path))`, `await orThrow(loadFolder(files)(path))`. For programs
  * that have no use for `Either` (a result with a `_tag`) and `TaskEither` (a function to a promise of one).
  * @throws MixtrainException with the error.
+ *
+ * @example
+ *   const { network } = orThrow(decodeModel(await readFile('model.onnx'), 'model.onnx'))
  */
 export function orThrow<A>(result: Outcome<A>): A
 export function orThrow<A>(task: () => Promise<Outcome<A>>): Promise<A>
@@ -54,7 +63,7 @@ export function orThrow<A>(result: Outcome<A> | (() => Promise<Outcome<A>>)): A 
 }
 
 /** An `Either` of fp-ts, by its structure. */
-type Outcome<A> =
+export type Outcome<A> =
   | { readonly _tag: 'Left'; readonly left: MixtrainError }
   | { readonly _tag: 'Right'; readonly right: A }
 

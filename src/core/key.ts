@@ -63,16 +63,29 @@ const safe = (what: string, value: number): number =>
 /** High and low word of a safe integer in two's complement. */
 const words = (value: number): Key => [Math.floor(value / 2 ** 32) >>> 0, value >>> 0]
 
-/** The key of a seed, any safe integer: its high and low 32 bits. Raises a usage error for other numbers. */
+/**
+ * The key of a seed, any safe integer: its high and low 32 bits. Raises a usage error for other numbers.
+ *
+ * @example
+ *   const [first, second] = splitKey(key(7), 2)
+ */
 export const key = (seed: number): Key => words(safe('a seed', seed))
 
-/** n independent keys. `split(key, n)[i]` does not depend on n. */
+/**
+ * n independent keys. `split(key, n)[i]` does not depend on n.
+ *
+ * @example
+ *   splitKey(key(7), 3).length // 3
+ */
 export const split = (key: Key, n: number): readonly Key[] =>
   Array.from({ length: integer('a number of keys', n, 0, 2 ** 32 - 1) }, (_, i) => threefry2x32(key, [i, SPLIT]))
 
 /**
  * The key that belongs to `data` under `key`: an epoch, an image index, the name of a layer. Keys of
  * different data are independent, those of a number and of its digits too. `data`: a safe integer or any string.
+ *
+ * @example
+ *   const [shuffle, start] = [foldKey(key(7), 'shuffle'), foldKey(key(7), 'start')]
  */
 export const fold = (key: Key, data: number | string): Key => {
   const absorb = (tag: number) => (k: Key, word: number) => threefry2x32(k, [word, tag])

@@ -20,6 +20,12 @@ export type {
   Unsupported,
 } from './tensor.ts'
 
+/**
+ * A rule that an op does not have, with the reason that whoever needs it is told.
+ *
+ * @example
+ *   unsupported('heaviside has no lines').unsupported // 'heaviside has no lines'
+ */
 export const unsupported = (reason: string): Unsupported => ({ unsupported: reason })
 
 /** A graph node; raises a shape error that names the op and the shapes. */
@@ -79,6 +85,12 @@ export const apply = <A>(op: Op<A>, operands: readonly Operand[], attrs: A): Ope
     : op.interval(operands, attrs)
 }
 
+/**
+ * The interval tensor with these ends, which must have one shape; that lower <= upper holds is the caller's promise. `ball` makes one round a tensor.
+ *
+ * @example
+ *   interval(constant([0, 1], [2]), constant([1, 3], [2])).shape // [2]
+ */
 export const interval = (lower: Tensor, upper: Tensor): Interval =>
   lower.shape.length === upper.shape.length && lower.shape.every((d, i) => d === upper.shape[i])
     ? { _tag: 'Interval', lower, upper, shape: lower.shape }

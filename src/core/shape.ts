@@ -3,7 +3,12 @@ import * as E from 'fp-ts/lib/Either.js'
 /** Extents of a tensor, outermost axis first; `[]` is a scalar. */
 export type Shape = readonly number[]
 
-/** Number of elements of a shape: the product of its extents. */
+/**
+ * Number of elements of a shape: the product of its extents.
+ *
+ * @example
+ *   size([2, 3, 4]) // 24
+ */
 export const size = (shape: Shape): number => shape.reduce((n, d) => n * d, 1)
 
 export const show = (shape: Shape): string => `[${shape.join(',')}]`

@@ -44,6 +44,12 @@ export interface Ball {
 /** What a public op takes: a tensor, or an interval tensor for a sound enclosure of the same function. */
 export type Operand<S extends Shape = Shape> = Tensor<S> | Interval<S>
 
+/**
+ * Whether an operand is an interval tensor.
+ *
+ * @example
+ *   isInterval(ball(constant([0.5], [1]), 0.1)) // true
+ */
 export const isInterval = (x: Operand): x is Interval => x._tag === 'Interval'
 
 /** The result kind of an op: an interval as soon as one operand is one. */
@@ -170,6 +176,7 @@ export interface Outward<A> {
   readonly live?: (where: Tensor, inputs: readonly Shape[], attrs: A) => Tensor | undefined
 }
 
+/** Two numbers of an image: of its rows and of its columns. */
 export type Pair = readonly [number, number]
 
 /** How a window slides over a map: [vertical, horizontal] steps, zeros in front and distance of taps. */

@@ -4,7 +4,12 @@ import type { Variants } from './dataset.ts'
 /** Random variants of images `[n, c, h, w]` (row-major), a pure function of a key. */
 export type Augment = (pixels: Float32Array, shape: readonly [number, number, number], key: Key) => Float32Array
 
-/** Each image moved by up to `by` pixels in both directions, zeros entering: the usual random crop of the padded image. */
+/**
+ * Each image moved by up to `by` pixels in both directions, zeros entering: the usual random crop of the padded image.
+ *
+ * @example
+ *   const augment = crop(4)
+ */
 export const crop =
   (by: number): Augment =>
   (pixels, [c, h, w], key) => {
@@ -34,12 +39,22 @@ export const flip: Augment = (pixels, [c, h, w], key) => {
   return out
 }
 
-/** One after the other. */
+/**
+ * One after the other.
+ *
+ * @example
+ *   const augment = compose(crop(4), flip)
+ */
 export const compose =
   (...augments: readonly Augment[]): Augment =>
   (pixels, shape, key) =>
     augments.reduce((p, f, i) => f(p, shape, fold(key, i)), pixels)
 
-/** The variants that keep the class of an image, drawn at random; undefined if there are none but the image itself. */
+/**
+ * The variants that keep the class of an image, drawn at random; undefined if there are none but the image itself.
+ *
+ * @example
+ *   const augment = varied({ crop: 4, mirror: true })
+ */
 export const varied = ({ crop: by, mirror }: Variants): Augment | undefined =>
   by > 0 ? (mirror ? compose(flip, crop(by)) : crop(by)) : mirror ? flip : undefined

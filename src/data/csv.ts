@@ -41,6 +41,7 @@ const rowsOf = (text: string, separator: string): readonly Row[] | { readonly op
   return rows
 }
 
+/** How a text of comma-separated values is read. */
 export interface CsvOptions {
   /** Name of the column of labels, or its number from 0. Default: a column called label, class or target, or else the last one. */
   readonly label?: string | number | undefined

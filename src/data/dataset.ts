@@ -17,7 +17,7 @@ export interface Variants {
  */
 export interface Dataset {
   readonly name: string
-  /** [count, ...shape]: bytes, 0 .. 255 for 0 .. 1, or numbers from 0 to 1 as they are */
+  /** `[count, ...shape]`: bytes, 0 to 255 for 0 to 1, or numbers from 0 to 1 as they are */
   readonly inputs: Uint8Array | Float32Array
   /** [count], 0 .. classes - 1 */
   readonly labels: Uint8Array | Uint16Array
@@ -41,7 +41,13 @@ export interface Data {
 /** Pixels of one image: c h w. */
 export const pixelsPerImage = (d: Dataset): number => size(d.shape)
 
-/** A data set of arrays in memory. Raises a usage error if their lengths disagree or a label is not below `classes`. */
+/**
+ * A data set of arrays in memory. Raises a usage error if their lengths disagree or a label is not below `classes`.
+ *
+ * @example
+ *   const two = dataset({ name: 'two', shape: [1, 1, 2], classes: 2, inputs: new Uint8Array([0, 255, 255, 0]), labels: new Uint8Array([0, 1]) })
+ *   two.count // 2
+ */
 export const dataset = (parts: Omit<Dataset, 'count'>): Dataset => {
   const count = parts.labels.length
   const expected = count * size(parts.shape)
@@ -67,7 +73,12 @@ const inRange = (d: Dataset, index: number): number =>
     ? index
     : raise(usage(`there is no image ${index} in ${d.name}: it has ${d.count}, counted from 0`))
 
-/** Images `from` (included) to `to` (excluded), as Array.prototype.slice; a view, nothing is copied. */
+/**
+ * Images `from` (included) to `to` (excluded), as Array.prototype.slice; a view, nothing is copied.
+ *
+ * @example
+ *   slice(100, 150)((await digits()).test).count // 50
+ */
 export const slice =
   (from: number, to?: number) =>
   (d: Dataset): Dataset => {
@@ -77,13 +88,23 @@ export const slice =
     return { ...d, labels, count: labels.length, inputs: d.inputs.subarray(start * n, (start + labels.length) * n) }
   }
 
-/** The first n images, or all if there are fewer. Raises a usage error unless n is a non-negative integer. */
+/**
+ * The first n images, or all if there are fewer. Raises a usage error unless n is a non-negative integer.
+ *
+ * @example
+ *   take(100)((await digits()).train).count // 100
+ */
 export const take = (n: number): ((d: Dataset) => Dataset) =>
   Number.isSafeInteger(n) && n >= 0
     ? slice(0, n)
     : raise(usage(`a number of images must be a non-negative integer, not ${n}`))
 
-/** The images at `indices`, in that order, copied. Raises a usage error for an index out of range. */
+/**
+ * The images at `indices`, in that order, copied. Raises a usage error for an index out of range.
+ *
+ * @example
+ *   select([0, 2, 4])((await digits()).test).count // 3
+ */
 export const select =
   (indices: ArrayLike<number>) =>
   (d: Dataset): Dataset => {
@@ -104,6 +125,9 @@ const INTENSITY = Float32Array.from({ length: 256 }, (_, byte) => byte / 255)
 /**
  * Inputs of a network, [indices.length, c, h, w]: float32(pixel / 255) of bytes, numbers as they are. Raises a usage error for an index out of
  * range.
+ *
+ * @example
+ *   pixels((await digits()).test, [0, 1]).length // 1568
  */
 export const pixels = (d: Dataset, indices: ArrayLike<number>): Float32Array => {
   const n = pixelsPerImage(d)
@@ -120,13 +144,21 @@ export const pixels = (d: Dataset, indices: ArrayLike<number>): Float32Array => 
   return out
 }
 
-/** Labels as float32, [indices.length]. Raises a usage error for an index out of range. */
+/**
+ * Labels as float32, [indices.length]. Raises a usage error for an index out of range.
+ *
+ * @example
+ *   labelsOf((await digits()).test, [0, 1]) // [3, 4]
+ */
 export const labelsOf = (d: Dataset, indices: ArrayLike<number>): Float32Array =>
   Float32Array.from(indices, (index) => d.labels[inRange(d, index)])
 
 /**
  * The indices 0 .. count-1, shuffled and cut into batches. A last batch that is not full is dropped, so that every
  * batch has the same shape (none is left if batchSize > count), or kept on request.
+ *
+ * @example
+ *   batches(5, 2, key(1)).map((batch) => batch.length) // [2, 2]
  */
 export const batches = (
   count: number,
@@ -141,7 +173,13 @@ export const batches = (
   return Array.from({ length }, (_, i) => order.subarray(i * batchSize, (i + 1) * batchSize))
 }
 
-/** Two disjoint random parts of a data set: `count` images, and all others. */
+/**
+ * Two disjoint random parts of a data set: `count` images, and all others.
+ *
+ * @example
+ *   const [monitored, others] = split(key(1), 500)((await digits()).train)
+ *   [monitored.count, others.count] // [500, 7500]
+ */
 export const split =
   (key: Key, count: number) =>
   (d: Dataset): readonly [Dataset, Dataset] => {
@@ -167,7 +205,13 @@ const sketch = (bytes: Uint8Array, from: number, n: number): number => {
   return hash
 }
 
-/** How many images of `a` are also in `b`, byte for byte, whatever their labels; 0 where their shapes differ. */
+/**
+ * How many images of `a` are also in `b`, byte for byte, whatever their labels; 0 where their shapes differ.
+ *
+ * @example
+ *   const { train, test } = await digits()
+ *   sharedImages(train, test) // 0
+ */
 export const sharedImages = (a: Dataset, b: Dataset): number => {
   if (pixelsPerImage(a) !== pixelsPerImage(b) || a.inputs.BYTES_PER_ELEMENT !== b.inputs.BYTES_PER_ELEMENT) return 0
   const n = pixelsPerImage(a) * a.inputs.BYTES_PER_ELEMENT
@@ -191,7 +235,12 @@ export const sharedImages = (a: Dataset, b: Dataset): number => {
 const labelBytes = (labels: Dataset['labels']): Uint8Array =>
   Uint8Array.from({ length: 2 * labels.length }, (_, i) => (labels[i >> 1] >> (8 * (i & 1))) & 255)
 
-/** SHA-256 of all that training takes from the images of both sets: pixels, labels, shape, classes, normalisation, variants. */
+/**
+ * SHA-256 of all that training takes from the images of both sets: pixels, labels, shape, classes, normalisation, variants.
+ *
+ * @example
+ *   const name = await fingerprintOf(await digits())
+ */
 export const fingerprintOf = async ({ train, test }: Data): Promise<string> => {
   const about = async ({ count, shape, classes, normalisation, variants, labels, ...d }: Dataset) =>
     JSON.stringify([
@@ -202,7 +251,12 @@ export const fingerprintOf = async ({ train, test }: Data): Promise<string> => {
   return sha256(new TextEncoder().encode(`${await about(train)}\n${await about(test)}`))
 }
 
-/** SHA-256 of what the images are: a line with their number, shape and classes, the pixels, and the labels as 16-bit numbers, low byte first. */
+/**
+ * SHA-256 of what the images are: a line with their number, shape and classes, the pixels, and the labels as 16-bit numbers, low byte first.
+ *
+ * @example
+ *   const sha256 = await hashOf((await digits()).test)
+ */
 export const hashOf = ({ count, shape, classes, labels, ...d }: Dataset): Promise<string> => {
   const inputs = bytesOf(d)
   const head = new TextEncoder().encode(`${count} [${shape}] ${classes}\n`)

@@ -11,6 +11,10 @@ const PIXELS = 784
  * The embedded digits: the first 10,000 MNIST *training* images, [1, 28, 28] each (never one of the official test
  * images), in a fixed random split into 8,000 to train and 2,000 to test. Decoded from the package at every call,
  * about 0.1 s.
+ *
+ * @example
+ *   const { train, test } = await digits()
+ *   [train.count, test.count] // [8000, 2000]
  */
 export const digits = async (): Promise<Data> => {
   const { content, licence } = await import('./generated/digits.ts')

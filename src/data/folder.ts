@@ -253,6 +253,9 @@ const chosenIn = (reader: FileReader, path: string): TE.TaskEither<MixtrainError
  * version), Tiny-ImageNet, or `train.csv` and `test.csv`; or from the only one of the folders up to two levels below that does, as torchvision lays them out. Errors: a folder
  * that cannot be read, no data set, parts of one (the message says what is missing, and where), several (it names their folders), every
  * error of the files.
+ *
+ * @example
+ *   const { train, test } = await orThrow(loadFolder(files)(folder))
  */
 export const loadFolder =
   (reader: FileReader) =>

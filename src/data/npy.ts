@@ -49,6 +49,9 @@ const transposed = (shape: Shape): ((i: number) => number) => {
 /**
  * Reads an array that `numpy.save` wrote, format versions 1 to 3: integers and floats of 8 to 64 bits, bool, either byte order, either memory order. Errors:
  * another file, objects and other types, content that is too short or too long.
+ *
+ * @example
+ *   const { shape } = orThrow(decodeNpy(await readFile('x.npy'), 'x.npy'))
  */
 export const decodeNpy = (bytes: Uint8Array, path: string): E.Either<MixtrainError, NumpyArray> => {
   const left = (message: string, place?: string) => E.left(fileError(path, message, place))

@@ -190,6 +190,9 @@ export const isTableFile = (path: string): boolean => /\.(csv|tsv|npz)$/i.test(p
 /**
  * Loads a data set from one file: a CSV table, of which a fifth, the same in every run, is the test set; or an archive of numpy with
  * `x_train`, `y_train`, `x_test`, `y_test` (or MedMNIST's names). Bytes are pixels; other numbers are scaled by their ranges (`fromArrays`).
+ *
+ * @example
+ *   const { train, test } = await orThrow(loadTableFile(files)(path))
  */
 export const loadTableFile =
   (reader: FileReader) =>

@@ -17,6 +17,7 @@ export {
   type AttackOptions,
   attackNames,
   type Gradient,
+  gradients,
   type Outcome,
   type Search,
   type SearchOptions,

@@ -47,10 +47,14 @@ export {
   attacked,
   balance,
   type ChoiceName,
+  type CrownIbp,
   ccIbp,
+  choices,
   controlledMixTrain,
   crownIbp,
+  type Distilled,
   distilled,
+  type Expressive,
   expIbp,
   farStep,
   fastIbp,
@@ -59,14 +63,17 @@ export {
   frozen,
   hydra,
   judged,
+  type MixTrain,
   madry,
   mart,
   mixTrain,
   mtlIbp,
   natural,
   type ObjectiveName,
+  type ObjectiveOptions,
   objectives,
   robust,
+  type Sabr,
   sabr,
   staps,
   taps,
@@ -82,5 +89,12 @@ export * as regularizers from '../loss/regularizer.ts'
 export * as schedules from '../loss/schedule.ts'
 export { smoothed } from '../loss/smoothing.ts'
 export { boostedCrossEntropy, type Criterion, correct, crossEntropy, divergence, marginLoss } from '../nn/criterion.ts'
-export { adaptive as adaptiveBalance, type Balance, fixed as fixedBalance, tightShare } from '../train/balance.ts'
-export { type Recipe, type RecipeOptions, recipe } from '../train/recipe.ts'
+export {
+  type Adaptive,
+  adaptive as adaptiveBalance,
+  type Balance,
+  type EpochMetrics,
+  fixed as fixedBalance,
+  tightShare,
+} from '../train/balance.ts'
+export { type Adjustable, type Numbers, type Recipe, type RecipeOptions, recipe } from '../train/recipe.ts'

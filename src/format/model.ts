@@ -211,6 +211,9 @@ const shapesOf = (network: Network): Named<Shape> =>
 /**
  * A model as safetensors: its parameters by name, and what it is in the metadata. The same model gives the same bytes. A network of one's own is written as
  * the description of its layers. Raises a usage error for one that has none, such as a network from ONNX: nothing could read it back.
+ *
+ * @example
+ *   await writeFile('model.safetensors', encodeModel(model))
  */
 export const encodeModel = (model: SavedModel): Uint8Array => {
   if (!isDescribed(model.network))
@@ -309,7 +312,12 @@ const decodeForeign = (bytes: Uint8Array, path: string): E.Either<MixtrainError,
     })),
   )
 
-/** The model as ONNX, for other programs; its metadata say what `encodeModel`'s do. */
+/**
+ * The model as ONNX, for other programs; its metadata say what `encodeModel`'s do.
+ *
+ * @example
+ *   await writeFile('model.onnx', orThrow(encodeModelOnnx(model)))
+ */
 export const encodeModelOnnx = (model: SavedModel): E.Either<MixtrainError, Uint8Array> => {
   const x = input('input', [1, ...model.network.input])
   const nodes = Object.entries(shapesOf(model.network)).map(([name, shape]) => ({ name, node: input(name, shape) }))
@@ -326,6 +334,9 @@ export const encodeModelOnnx = (model: SavedModel): E.Either<MixtrainError, Uint
  * Decodes a saved model, safetensors or ONNX, which its content alone tells apart: the same bytes are the same model under every name. Errors:
  * those of the formats; safetensors that are no model; a network that is not known (the nearest is named); tensors that are missing, too
  * many or of other shapes.
+ *
+ * @example
+ *   const { network, parameters } = orThrow(decodeModel(await readFile('model.onnx'), 'model.onnx'))
  */
 export const decodeModel = (bytes: Uint8Array, path: string): E.Either<MixtrainError, SavedModel> =>
   bytes.length <= 8

@@ -6,6 +6,7 @@ import { equals, type Shape, show, size } from '../core/shape.ts'
 
 /** Named float32 arrays, each with `size(shape)` elements. */
 export type Tensors = ReadonlyMap<string, { readonly shape: Shape; readonly data: Float32Array }>
+/** Texts by name beside the tensors of a safetensors file. */
 export type Metadata = Readonly<Record<string, string>>
 
 /** A decoded file. `path` is only for messages. */
@@ -46,6 +47,9 @@ const object = (members: readonly (readonly [string, string])[]): string =>
  * little-endian), a JSON header, the float32 data. The same tensors give the same bytes: names sorted by code units,
  * metadata too, no white space but what pads the header to a multiple of 8. Raises a usage error for a length that
  * does not fit its shape or a reserved name.
+ *
+ * @example
+ *   encodeSafetensors(new Map([['w', { shape: [2], data: new Float32Array([1, 2]) }]])).length % 8 // 0
  */
 export const encode = (tensors: Tensors, metadata: Metadata = {}): Uint8Array => {
   const entries = [...tensors].sort(byCodeUnits)
@@ -238,6 +242,10 @@ const widened = (bytes: Uint8Array, dtype: Float): { readonly data: Float32Array
  * file is trusted: a header that is too long, not UTF-8 or not JSON, a key that occurs twice, metadata other than strings, an unknown dtype, a
  * shape that is negative, fractional or too big, offsets that leave the file, overlap, leave gaps or do not fit the shape are errors that
  * name the place. Only data that are there are allocated for.
+ *
+ * @example
+ *   const bytes = encodeSafetensors(new Map([['w', { shape: [2], data: new Float32Array([1, 2]) }]]))
+ *   orThrow(decodeSafetensors(bytes, 'w.safetensors')).tensors.get('w')?.shape // [2]
  */
 export const decode = (bytes: Uint8Array, path: string): E.Either<MixtrainError, Safetensors> =>
   pipe(

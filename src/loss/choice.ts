@@ -29,7 +29,12 @@ import { add, type Logits, type Loss, type Model, picked, type Step, sampled, sc
 /** A number for each image of a step, `[n]`, that images are chosen by; no gradient flows through it. */
 export type Scores = (step: Step) => (model: Model) => Tensor
 
-/** A criterion of each image: `scored(crossEntropy)(forward)`. */
+/**
+ * A criterion of each image: `scored(crossEntropy)(forward)`.
+ *
+ * @example
+ *   const scores = scored(crossEntropy)(worstLogits(bounded(ibp)))
+ */
 export const scored =
   (criterion: Criterion) =>
   (logits: Logits): Scores =>
@@ -54,6 +59,10 @@ const imagesAt = (place: Tensor, places: Tensor): Tensor => {
 /**
  * The loss on the k images with the largest scores, the first of equal ones; NaN counts as largest. Hard example mining (arXiv:1604.03540): at least the mean over the batch if
  * the loss is the score. From k = n on it is the loss itself.
+ *
+ * @example
+ *   const scores = scored(crossEntropy)(worstLogits(bounded(ibp)))
+ *   const loss = hardest(5, scores)(robust(symbolic, worstCase(crossEntropy)))
  */
 export const hardest =
   (k: number, scores: Scores) =>
@@ -74,6 +83,9 @@ export const hardest =
  * The loss on k images drawn so that every class has its share of them, to within one: the batch in the order of its labels, in a random order within each, and of it the
  * places floor((j n + r) / k), j = 0 .. k - 1, r uniform in 0 .. n - 1 (systematic sampling; Cochran, Sampling Techniques, chapter 8). Each image is drawn with probability
  * k / n, so the mean over all draws is the loss on the whole batch. From k = n on it is the loss itself.
+ *
+ * @example
+ *   const loss = stratified(5)(robust(symbolic, worstCase(crossEntropy)))
  */
 export const stratified =
   (k: number, name = 'stratified') =>
@@ -96,6 +108,10 @@ export const stratified =
  * The loss on k images drawn, with replacement, with probabilities p_i = u / n + (1 - u) s_i / sum_j s_j for scores s >= 0, each with the factor 1 / (n p_i) in the mean, so that
  * the mean over all draws is the loss on the whole batch whatever the scores are (importance sampling: arXiv:1803.00942, section 3). Its variance is least where scores
  * follow the loss of each image; u in (0, 1] keeps factors below 1 / u. One draw from each k-th of the distribution.
+ *
+ * @example
+ *   const scores = scored(crossEntropy)(worstLogits(bounded(ibp)))
+ *   const loss = importance(5, scores)(robust(symbolic, worstCase(crossEntropy)))
  */
 export const importance =
   (k: number, scores: Scores, { u = 0.5, name = 'importance' }: { readonly u?: number; readonly name?: string } = {}) =>
@@ -123,6 +139,10 @@ export const importance =
  * A dear loss on k images, corrected by a cheap one on all: beta mean_all cheap + mean_R (dear - beta cheap), R as in `sampled` (control variates: Owen, Monte Carlo theory, methods and
  * examples, section 8.9). Its mean over all draws is the dear loss on the whole batch; its variance is that of dear - beta cheap, 0 where the two agree. With symbolic bounds as
  * the dear and interval bounds as the cheap loss, `controlled(k)(certified(symbolic), certified(ibp))`, they do ever better as training goes on.
+ *
+ * @example
+ *   const [dear, cheap] = [symbolic, ibp].map((method) => robust(method, worstCase(crossEntropy)))
+ *   const loss = controlled(5)(dear, cheap)
  */
 export const controlled =
   (k: number, beta = 1, name?: string) =>

@@ -16,6 +16,9 @@ const LEAST = 1e-30
  * log sum_j exp(z_j - z_y) by one backward row per image instead of classes - 1. Each exponential lies below its chord over the interval-propagated
  * box of z_j - z_y (merged into the last layer), pre-activation bounds are by interval propagation, and log is increasing. The largest upper
  * bound is taken out of the exponentials, which therefore never overflow.
+ *
+ * @example
+ *   const loss = mix(0.5)(natural(crossEntropy), fusedCrossEntropy())
  */
 export const fusedCrossEntropy =
   (region: Region = wholeBall): Loss =>

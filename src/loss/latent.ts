@@ -95,6 +95,7 @@ export const linked = (point: Tensor, { lower, upper }: Interval, connector: num
   return add(z, add(moved(lower, share(sub(z, l))), moved(upper, share(sub(u, z)))))
 }
 
+/** How the attack of TAPS goes in a latent box (arXiv:2305.04574). */
 export interface Latent {
   /** Nonlinear ops behind the cut. */
   readonly layers: number
@@ -113,6 +114,9 @@ export interface Latent {
  * Worst-case logits estimated from a latent box (TAPS, arXiv:2305.04574, section 3): the box of the cut by interval propagation over a region, then projected
  * gradient ascent inside it, z <- clip(z + stepSize r sign(gradient)) from a random point. An estimate from below of what propagation to
  * the end would give, with gradients to the parameters of both parts. The linear end alone (`layers: 0`) with stepSize >= 2 is exact.
+ *
+ * @example
+ *   const loss = judged(crossEntropy)(latentLogits({ layers: 4, steps: 20, stepSize: 0.1 }, wholeBall))
  */
 export const latentLogits =
   ({ layers, steps, stepSize, estimate = 'margins', connector = 0.5, method = ibp }: Latent, region: Region): Logits =>

@@ -54,6 +54,9 @@ export interface Model {
 /**
  * The loss with its bounds taken of the network with population statistics, as CTBench trains (arXiv:2406.04848): what is bounded is then what will be evaluated, each image by itself, and
  * no gradient of a bound flows through statistics. Clean and adversarial terms keep those of the batch. Without batch norm it is the loss.
+ *
+ * @example
+ *   const loss = withPopulation(verifiable(ibp))
  */
 export const withPopulation =
   (loss: Loss): Loss =>
@@ -93,6 +96,7 @@ export const once = <A>(f: (step: Step) => (model: Model) => A): ((step: Step) =
 
 /** A number that may follow the host's state, as pure data -> number. */
 export type Schedule = (host: Host) => number
+/** A factor of a term: a number, or a schedule that gives one in each step. */
 export type Weight = number | Schedule
 
 /** 1 - w. */
@@ -106,13 +110,23 @@ const tensorMonoid: Monoid<Tensor> = {
   concat: (x, y) => (x === ZERO ? y : y === ZERO ? x : addNodes(x, y)),
 }
 
-/** Losses add up, pointwise: associative, with `zero` as the unit (which adds no node). Derived, not written. */
+/**
+ * Losses add up, pointwise: associative, with `zero` as the unit (which adds no node). Derived, not written.
+ *
+ * @example
+ *   const loss = getMonoid().concat(natural(crossEntropy), robust(ibp, worstCase(crossEntropy)))
+ */
 export const getMonoid = (): Monoid<Loss> => functionMonoid(functionMonoid(tensorMonoid)<Model>())<Step>()
 
 /** The loss that is 0: the unit of `add`. */
 export const zero: Loss = getMonoid().empty
 
-/** x + y + ... */
+/**
+ * x + y + ...
+ *
+ * @example
+ *   const loss = add(natural(crossEntropy), scale(0.1)(robust(ibp, worstCase(crossEntropy))))
+ */
 export const add = (...losses: readonly Loss[]): Loss => losses.reduce(getMonoid().concat, zero)
 
 /** A weight times a graph; 0 drops the graph (0 * inf is NaN, and a warm-up must not pay for bounds), 1 adds no node. */
@@ -125,7 +139,12 @@ const weighted = (w: Weight, x: Tensor): Tensor =>
         : mul(w, x)
     : choose((h) => (w(h) === 0 ? 0 : 1), [ZERO, mul(fed(w), x)])
 
-/** w x. `scale(a)(scale(b)(x)) = scale(a b)(x)`, `scale(a)(add(x, y)) = add(scale(a)(x), scale(a)(y))`, `scale(0)(x) = zero`. */
+/**
+ * w x. `scale(a)(scale(b)(x)) = scale(a b)(x)`, `scale(a)(add(x, y)) = add(scale(a)(x), scale(a)(y))`, `scale(0)(x) = zero`.
+ *
+ * @example
+ *   const loss = scale(0.1)(natural(crossEntropy))
+ */
 export const scale =
   (w: Weight) =>
   (loss: Loss): Loss =>
@@ -143,6 +162,9 @@ const mixNodes = (a: Weight, x: () => Tensor, y: () => Tensor): Tensor => {
 /**
  * (1 - a) x + a y, a in [0, 1]. `mix(a)(x, x) = x`, `mix(a)(x, y) = mix(1 - a)(y, x)`; at 0 and 1 it is x and y alone, whatever the
  * other is (NaN included). Not associative.
+ *
+ * @example
+ *   const loss = mix(0.7)(natural(crossEntropy), robust(crown, worstCase(crossEntropy)))
  */
 export const mix =
   (a: Weight) =>
@@ -155,7 +177,12 @@ export const mix =
       () => y(step)(model),
     )
 
-/** `mix` on logits, before they are judged (CC-IBP, arXiv:2305.13991). */
+/**
+ * `mix` on logits, before they are judged (CC-IBP, arXiv:2305.13991).
+ *
+ * @example
+ *   const loss = judged(crossEntropy)(mixLogits(0.3)(attacked(madry(8)), worstLogits(bounded(ibp))))
+ */
 export const mixLogits =
   (a: Weight) =>
   (x: Logits, y: Logits): Logits =>
@@ -167,7 +194,12 @@ export const mixLogits =
       () => y(step)(model),
     )
 
-/** `mix` on bounds, end by end: sound, as both are (CROWN-IBP's beta, arXiv:1906.06316). A bound whose weight is 0 is not computed. */
+/**
+ * `mix` on bounds, end by end: sound, as both are (CROWN-IBP's beta, arXiv:1906.06316). A bound whose weight is 0 is not computed.
+ *
+ * @example
+ *   const bounds = mixBounds(0.5)(bounded(ibp), bounded(crown))
+ */
 export const mixBounds =
   (a: Weight) =>
   (x: Bounds, y: Bounds): Bounds =>
@@ -191,6 +223,9 @@ const LEAST = 1e-12
 /**
  * x^(1 - a) y^a of losses >= 0, a in [0, 1]: `mix` in the space of logarithms (EXP-IBP, arXiv:2305.13991). At 0 and 1 it is x and y alone, whatever the other is;
  * `geometric(a)(x, x) = x`.
+ *
+ * @example
+ *   const loss = geometric(0.5)(adversarial(8), robust(ibp, worstCase(crossEntropy)))
  */
 export const geometric =
   (a: Weight) =>
@@ -205,7 +240,12 @@ export const geometric =
     return choose((h) => (a(h) === 0 ? 0 : a(h) === 1 ? 1 : 2), branches)
   }
 
-/** x y (TAPS, arXiv:2305.04574). */
+/**
+ * x y (TAPS, arXiv:2305.04574).
+ *
+ * @example
+ *   const loss = product(natural(crossEntropy), robust(ibp, worstCase(crossEntropy)))
+ */
 export const product =
   (x: Loss, y: Loss): Loss =>
   (step) =>
@@ -214,19 +254,35 @@ export const product =
 
 /** Whether a term takes part in a step. */
 export type Gate = (host: Host) => boolean
+/** The gate that is open in every step. */
 export const always: Gate = () => true
-/** Open with probability p, independently in each step. Gates of one name open together; name them to draw apart. */
+/**
+ * Open with probability p, independently in each step. Gates of one name open together; name them to draw apart.
+ *
+ * @example
+ *   const loss = gate(bernoulli(0.8))(robust(symbolic, worstCase(crossEntropy)))
+ */
 export const bernoulli =
   (p: number, name = 'gate'): Gate =>
   (h) =>
     draw(fold(h.key, name), p)
-/** Of every `period` steps, the last `open`: whole batches alternate between natural and robust. */
+/**
+ * Of every `period` steps, the last `open`: whole batches alternate between natural and robust.
+ *
+ * @example
+ *   const loss = gate(alternate(2, 10))(robust(symbolic, worstCase(crossEntropy)))
+ */
 export const alternate =
   (open: number, period = 10): Gate =>
   (h) =>
     h.count % period >= period - open
 
-/** The loss in steps where the gate is open, 0 in others, which do not compute it. */
+/**
+ * The loss in steps where the gate is open, 0 in others, which do not compute it.
+ *
+ * @example
+ *   const loss = gate(bernoulli(0.8))(robust(symbolic, worstCase(crossEntropy)))
+ */
 export const gate =
   (g: Gate) =>
   (loss: Loss): Loss =>
@@ -234,7 +290,12 @@ export const gate =
   (model) =>
     g === always ? loss(step)(model) : choose((h) => (g(h) ? 1 : 0), [ZERO, loss(step)(model)])
 
-/** A loss that depends on a schedule: `scheduled(kappa, (k) => mix(complement(k))(natural, robust))`. */
+/**
+ * A loss that depends on a schedule: `scheduled(kappa, (k) => mix(complement(k))(natural, robust))`.
+ *
+ * @example
+ *   const loss = scheduled(({ progress }) => progress, (w) => scale(w)(natural(crossEntropy)))
+ */
 export const scheduled = (schedule: Weight, f: (weight: Weight) => Loss): Loss => f(schedule)
 
 /** Of `of` micro-batches, whether this one takes one of the `left` images that do not divide; they lie evenly apart and go round with the steps. */
@@ -249,6 +310,9 @@ const takesOneMore = ({ micro, count }: Host, left: number, of: number): boolean
  *
  * Of M micro-batches, each draws floor(k / M) or one more of its own images, with the factor that makes the mean over micro-batches the mean over the k: as a batch is in random order, every k of
  * its images are equally likely all the same.
+ *
+ * @example
+ *   const loss = sampled(5)(robust(symbolic, worstCase(crossEntropy)))
  */
 export const sampled =
   (k: number, how: 'without replacement' | 'with replacement' = 'without replacement', name = 'sample') =>
@@ -285,7 +349,12 @@ export const picked = (step: Step, indices: Tensor, factors?: Tensor): Step => {
   }
 }
 
-/** The loss under a name in the metrics of a run (`natural`, `robust`), as it is here: weights round it do not show. The value is unchanged. */
+/**
+ * The loss under a name in the metrics of a run (`natural`, `robust`), as it is here: weights round it do not show. The value is unchanged.
+ *
+ * @example
+ *   const loss = named('worst')(judged(crossEntropy)(worstLogits(bounded(ibp))))
+ */
 export const named =
   (name: string) =>
   (loss: Loss): Loss =>

@@ -8,14 +8,24 @@ import { type Bounds, boundedLogits, type Hidden, type Inputs, type Logits, type
 /** The images of the step. */
 export const clean: Inputs = (step) => () => step.inputs
 
-/** What an attack makes of them, inside the ball of the step; no gradient flows through it. */
+/**
+ * What an attack makes of them, inside the ball of the step; no gradient flows through it.
+ *
+ * @example
+ *   const logits = at(perturbed(madry(8)))
+ */
 export const perturbed =
   (attack: Attack): Inputs =>
   (step) =>
   (model) =>
     attack({ ...step, logits: model.logits })
 
-/** Logits of inputs. */
+/**
+ * Logits of inputs.
+ *
+ * @example
+ *   const logits = at(perturbed(madry(8)))
+ */
 export const at =
   (inputs: Inputs): Logits =>
   (step) =>
@@ -29,6 +39,9 @@ export const wholeBall: Region = (step) => () => ball(step.inputs, step.epsilon,
  * SABR's region (arXiv:2210.04871, section 3): the box of radius tau = lambda epsilon round an adversarial point that is moved towards
  * x until the box fits into the ball, x' = clip(x*, x - (epsilon - tau), x + (epsilon - tau)); cut to the valid range. lambda in [0, 1]: at 1
  * it is the whole ball, at 0 the point.
+ *
+ * @example
+ *   const loss = robust(ibp, worstCase(crossEntropy), smallBox(0.4, perturbed(madry(8))))
  */
 export const smallBox =
   (lambda: number, inputs: Inputs): Region =>
@@ -40,7 +53,12 @@ export const smallBox =
     return ball(centre, mul(step.epsilon, lambda), step.range)
   }
 
-/** Bounds by a method, over the whole ball unless told otherwise. */
+/**
+ * Bounds by a method, over the whole ball unless told otherwise.
+ *
+ * @example
+ *   const loss = judged(crossEntropy)(worstLogits(bounded(crown)))
+ */
 export const bounded =
   (method: Bounder, region: Region = wholeBall): Bounds =>
   (step) =>
@@ -49,7 +67,12 @@ export const bounded =
     return (spec) => boundsOf(method)(boundedLogits(step, model), box).rows(spec)
   }
 
-/** Pre-activation bounds by a method. */
+/**
+ * Pre-activation bounds by a method.
+ *
+ * @example
+ *   const loss = scale(0.01)(regularizers.reluStability(hidden(ibp)))
+ */
 export const hidden =
   (method: Bounder, region: Region = wholeBall): Hidden =>
   (step) =>

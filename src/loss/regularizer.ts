@@ -1,3 +1,9 @@
+/**
+ * Terms that are added to a loss: norms of the weights, stability of ReLUs, tightness of interval bounds.
+ *
+ * @module
+ */
+
 import type { Tensor } from '../core/tensor.ts'
 import {
   abs,
@@ -43,6 +49,9 @@ export const l2: Loss = () => (model) => mul(total(weights(model).map((w) => sum
 /**
  * ReLU stability (arXiv:1809.03008, section 3): mean over images of sum over hidden neurons of -tanh(1 + l u), which rewards bounds of one
  * sign. The bounds are those of the method that `hidden` names.
+ *
+ * @example
+ *   const loss = scale(0.01)(regularizers.reluStability(hidden(ibp)))
  */
 export const reluStability =
   (hidden: Hidden): Loss =>
@@ -70,6 +79,9 @@ const average = (xs: readonly Tensor[]): Tensor => mul(total(xs), 1 / Math.max(1
 /**
  * Tightness regulariser of Fast-IBP's warm-up (arXiv:2103.17268): mean over hidden layers of max(0, t - r0 / r) / t, t = 1/2, r0 and r the mean
  * radii of the region and of the layer's pre-activation bounds. 0 as long as no layer widens the box more than twice.
+ *
+ * @example
+ *   const loss = scale(0.5)(regularizers.tightness(hidden(ibp), wholeBall))
  */
 export const tightness =
   (hidden: Hidden, region: Region): Loss =>
@@ -83,6 +95,9 @@ export const tightness =
  * ReLU balance regulariser of Fast-IBP's warm-up (arXiv:2103.17268): for each hidden layer, by the centres c of the bounds, the sums over
  * active (l > 0) and over inactive (u < 0) neurons of |c| and of (c - mean c)^2; with rho the smaller sum divided by the larger, the mean over
  * layers of (max(0, t - rho_c) + max(0, t - rho_v)) / (2 t), t = 1/2. 1 for a layer without active or without inactive neurons.
+ *
+ * @example
+ *   const loss = scale(0.5)(regularizers.reluBalance(hidden(ibp)))
  */
 export const reluBalance =
   (hidden: Hidden): Loss =>

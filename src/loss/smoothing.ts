@@ -9,6 +9,9 @@ import type { Loss, Weight } from './loss.ts'
  * L_sigma(w) = E L(w + sigma z), which is smooth even where the bound in L is not, and its gradient the mean of gradients at perturbed weights (RGS in the paper). Draws
  * come in pairs z, -z, so that what is linear in the weights does not vary. What else is random in the loss is drawn once for all. At sigma = 0 it is the loss. A step
  * costs as much as m steps of the loss.
+ *
+ * @example
+ *   const loss = smoothed(0.01)(natural(crossEntropy))
  */
 export const smoothed =
   (sigma: Weight, samples = 2, name = 'smoothed') =>

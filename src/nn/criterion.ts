@@ -44,7 +44,12 @@ export const crossEntropy: Criterion = (z, y) => {
   return logSumExp(select(oneHot(y, z.shape[1]), 0, difference), 1)
 }
 
-/** Carlini-Wagner margin max(max_{j != y} z_j - z_y, -confidence) (arXiv:1608.04644). */
+/**
+ * Carlini-Wagner margin max(max_{j != y} z_j - z_y, -confidence) (arXiv:1608.04644).
+ *
+ * @example
+ *   marginLoss(1)(constant([1, 2, 5], [1, 3]), constant([1], [1])) // [3]
+ */
 export const marginLoss =
   (confidence = 0): Criterion =>
   (z, y) =>
@@ -67,6 +72,9 @@ export const boostedCrossEntropy: Criterion = (z, y) => {
 /**
  * KL(p || q) = sum_j p_j (log p_j - log q_j) of the softmax of two sets of logits: `[n, k], [n, k] -> [n]`. 0 where they agree; a class of probability 0 under p
  * adds nothing.
+ *
+ * @example
+ *   divergence(constant([0, 0], [1, 2]), constant([1, 0], [1, 2])) // [0.1201]
  */
 export const divergence = (p: Tensor, q: Tensor): Tensor => {
   const [logP, logQ] = [logSoftmax(p, 1), logSoftmax(q, 1)]

@@ -1,3 +1,9 @@
+/**
+ * Layers: functions of an input shape, the same on tensors and interval tensors, which `network` makes a network of.
+ *
+ * @module
+ */
+
 import { raise } from '../core/error.ts'
 import { fold, type Key, normal, uniform } from '../core/key.ts'
 import * as S from '../core/shape.ts'
@@ -35,13 +41,29 @@ export interface Parameter {
   readonly role?: 'statistic'
 }
 
+/**
+ * Whether a training changes the parameter: all but statistics of batch norm.
+ *
+ * @example
+ *   isTrained({ shape: [3], fanIn: 1, role: 'statistic' }) // false
+ */
 export const isTrained = ({ role }: Parameter): boolean => role !== 'statistic'
 
-/** The parameters that an optimizer moves. */
+/**
+ * The parameters that an optimizer moves.
+ *
+ * @example
+ *   Object.keys(trainedOf(batchNorm([4]).parameters)) // ['scale', 'shift']
+ */
 export const trainedOf = (parameters: Named<Parameter>): Named<Parameter> =>
   Object.fromEntries(Object.entries(parameters).filter(([, p]) => isTrained(p)))
 
-/** The shapes of parameters by name, as inputs of a program. */
+/**
+ * The shapes of parameters by name, as inputs of a program.
+ *
+ * @example
+ *   inputsOf(dense(10)([784]).parameters) // { weight: [10, 784], bias: [10] }
+ */
 export const inputsOf = (parameters: Named<Pick<Parameter, 'shape'>>): Named<S.Shape> =>
   Object.fromEntries(Object.entries(parameters).map(([name, { shape }]) => [name, shape]))
 
@@ -85,7 +107,12 @@ export interface Built {
   readonly observe?: (parameters: Named<Tensor>) => (x: Tensor) => Observed
 }
 
-/** `observe`, also of a layer without statistics. */
+/**
+ * `observe`, also of a layer without statistics.
+ *
+ * @example
+ *   const seen = observed(sequential(flatten, dense(10))([1, 28, 28]))
+ */
 export const observed =
   ({ apply, observe }: Built) =>
   (parameters: Named<Tensor>): ((x: Tensor) => Observed) =>
@@ -110,10 +137,16 @@ const elementwise = (description: Description, f: Apply): Layer =>
 
 /** max(x, 0). */
 export const relu: Layer = elementwise({ layer: 'relu' }, reluOp)
-/** x where it is positive, `slope` x elsewhere; slope in [0, 1). */
+/**
+ * x where it is positive, `slope` x elsewhere; slope in [0, 1).
+ *
+ * @example
+ *   leakyRelu(0.1)([3]).output // [3]
+ */
 export const leakyRelu = (slope = 0.01): Layer => elementwise({ layer: 'leakyRelu', slope }, leakyReluOp(slope))
 /** 1 / (1 + exp(-x)). */
 export const sigmoid: Layer = elementwise({ layer: 'sigmoid' }, sigmoidOp)
+/** The hyperbolic tangent of each element. */
 export const tanh: Layer = elementwise({ layer: 'tanh' }, tanhOp)
 /** x times the normal distribution function of x. */
 export const gelu: Layer = elementwise({ layer: 'gelu' }, geluOp('none'))
@@ -137,9 +170,19 @@ const pool = (layer: 'maxPool' | 'averagePool', size: number, stride: number, pa
   }
 }
 
-/** Maxima of square windows of each channel, `[c, h, w]`; padding has no part in them. */
+/**
+ * Maxima of square windows of each channel, `[c, h, w]`; padding has no part in them.
+ *
+ * @example
+ *   maxPool(2)([16, 8, 8]).output // [16, 4, 4]
+ */
 export const maxPool = (size: number, stride = size, padding = 0): Layer => pool('maxPool', size, stride, padding)
-/** Means of square windows of each channel, `[c, h, w]`; padding counts as 0. */
+/**
+ * Means of square windows of each channel, `[c, h, w]`; padding counts as 0.
+ *
+ * @example
+ *   averagePool(2)([16, 8, 8]).output // [16, 4, 4]
+ */
 export const averagePool = (size: number, stride = size, padding = 0): Layer =>
   pool('averagePool', size, stride, padding)
 
@@ -152,7 +195,12 @@ export const flatten: Layer = plain(
       reshape(x, [x.shape[0], d]),
 )
 
-/** x W^T + b, W `[out, in]` (PyTorch's layout), x `[n, in]`. */
+/**
+ * x W^T + b, W `[out, in]` (PyTorch's layout), x `[n, in]`.
+ *
+ * @example
+ *   dense(10)([784]).output // [10]
+ */
 export const dense =
   (out: number): Layer =>
   (input) =>
@@ -174,6 +222,9 @@ export const dense =
 /**
  * Convolution of square kernels with bias, x `[n, c, h, w]`, weights `[out, c / groups, k, k]`. Channels in groups see their own output channels
  * alone; as many groups as channels: depthwise.
+ *
+ * @example
+ *   conv(16, 4, 2, 1)([1, 28, 28]).output // [16, 14, 14]
  */
 export const conv =
   (out: number, kernel: number, stride = 1, padding = 0, groups = 1): Layer =>
@@ -252,6 +303,9 @@ export interface Normalisation {
 /**
  * (x - mean) / std per channel, as an affine op of its own in front of a network: x f + s with f = 1 / std and s = -mean / std rounded to
  * float32, as a model file has them. Epsilon and boxes stay in pixels, and bounds through it are exact. Folded into a convolution with zero padding it would be another function at the border, where 0 stands for the mean.
+ *
+ * @example
+ *   const net = sequential(normalise({ mean: [0.5], std: [0.25] }), flatten, dense(10))
  */
 export const normalise =
   ({ mean: m, std }: Normalisation): Layer =>
@@ -285,7 +339,12 @@ const under = <A>(prefix: string, named: Named<A>): Named<A> =>
     Object.entries(named).flatMap(([k, v]) => (k.startsWith(`${prefix}.`) ? [[k.slice(prefix.length + 1), v]] : [])),
   )
 
-/** Layers one after the other; parameters are named `index.name`. */
+/**
+ * Layers one after the other; parameters are named `index.name`.
+ *
+ * @example
+ *   sequential(flatten, dense(50), relu, dense(10))([1, 28, 28]).output // [10]
+ */
 export const sequential =
   (...layers: readonly Layer[]): Layer =>
   (input) => {
@@ -323,7 +382,12 @@ export const sequential =
     }
   }
 
-/** body(x) + skip(x); the shapes agree. Parameters are named `body.` and `skip.`. */
+/**
+ * body(x) + skip(x); the shapes agree. Parameters are named `body.` and `skip.`.
+ *
+ * @example
+ *   residual(sequential(dense(8), relu, dense(4)), sequential())([4]).output // [4]
+ */
 export const residual =
   (body: Layer, skip: Layer): Layer =>
   (input) => {
@@ -359,7 +423,12 @@ export const residual =
     }
   }
 
-/** The layer of a description. Raises what the layers raise for numbers that make none. */
+/**
+ * The layer of a description. Raises what the layers raise for numbers that make none.
+ *
+ * @example
+ *   layerOf({ layer: 'dense', out: 10 })([784]).output // [10]
+ */
 export const layerOf = (d: Description): Layer => {
   switch (d.layer) {
     case 'relu':
@@ -395,7 +464,12 @@ export const layerOf = (d: Description): Layer => {
   }
 }
 
-/** A description for people: `conv 16,4,2,1 - relu - flatten - dense 10`; convolutions as out, kernel, stride, padding (and groups). */
+/**
+ * A description for people: `conv 16,4,2,1 - relu - flatten - dense 10`; convolutions as out, kernel, stride, padding (and groups).
+ *
+ * @example
+ *   showDescription({ layer: 'dense', out: 10 }) // 'dense 10'
+ */
 export const showDescription = (d: Description): string => {
   switch (d.layer) {
     case 'leakyRelu':
@@ -441,7 +515,12 @@ export const ibpInit: Initialiser = (key, { shape, fanIn }) =>
     ? new Float32Array(shape[0])
     : normal(key, S.size(shape)).map((v) => (v * Math.sqrt(2 * Math.PI)) / fanIn)
 
-/** Start values of all parameters, each from its own name's randomness, or its `start`. */
+/**
+ * Start values of all parameters, each from its own name's randomness, or its `start`.
+ *
+ * @example
+ *   initialise(key(1), dense(10)([784]).parameters).weight.length // 7840
+ */
 export const initialise = (
   key: Key,
   parameters: Named<Parameter>,

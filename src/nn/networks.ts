@@ -44,6 +44,7 @@ export interface Network {
   readonly statistics: (parameters: Named<Tensor>) => (x: Tensor) => Named<Tensor>
 }
 
+/** What a network is for: inputs of a shape, and so many classes. */
 export interface Task {
   readonly input: Shape
   readonly classes: number
@@ -51,7 +52,12 @@ export interface Task {
   readonly normalisation?: Normalisation | undefined
 }
 
-/** A network from its layers, for inputs of one shape. */
+/**
+ * A network from its layers, for inputs of one shape.
+ *
+ * @example
+ *   const mlp = network('mlp', sequential(flatten, dense(50), relu, dense(10)), { input: [1, 28, 28], classes: 10 })
+ */
 export const network = (
   name: string,
   layer: Layer,
@@ -156,6 +162,7 @@ export const mlp = (task: Task, init?: Initialiser): Network =>
 
 /** The networks by name. */
 export const networks = { small, large, resnet, cnn7, mlp } as const
+/** A name of `networks`: what `--network` takes. */
 export type NetworkName = keyof typeof networks
 
 /** Ops that a file may end in behind the logits, whose order they keep. */

@@ -204,6 +204,12 @@ export const clipOp: Op<undefined> = {
   kernel: { expand: ([x, low, high]) => minimum(maximum(x, low), high) as Tensor },
 }
 
+/**
+ * x limited to [low, high], elementwise; limits broadcast to x, infinite ones do not limit. Where low > high the result is high.
+ *
+ * @example
+ *   clip(constant([-2, 0.5, 3], [3]), 0, 1) // [0, 0.5, 1]
+ */
 export const clip = <T extends Argument>(x: T, low: Argument, high: Argument): Arg<T> =>
   apply(clipOp, [operand(x), operand(low), operand(high)], undefined) as Arg<T>
 
@@ -293,6 +299,12 @@ export const preluOp: Op<undefined> = {
   kernel: { expand: ([x, a]) => select(greaterEqual(x, 0), x, mul(a, x)) as Tensor },
 }
 
+/**
+ * x where x >= 0, a x below; a broadcasts to x (a slope per channel: `[c, 1, 1]`), any number (arXiv:1502.01852).
+ *
+ * @example
+ *   prelu(constant([-2, 3], [2]), constant([0.25], [1])) // [-0.5, 3]
+ */
 export const prelu = <T extends Operand, U extends Operand>(x: T, a: U): Join<T, U> =>
   apply(preluOp, [x, a], undefined) as Join<T, U>
 
@@ -340,15 +352,31 @@ export const eluOp: Op<{ readonly alpha: number }> = smooth(
   },
   ({ alpha }) => (alpha >= 0 && Number.isFinite(alpha) ? undefined : `alpha ${alpha} must be a number >= 0`),
 )
+/**
+ * x above 0, alpha (e^x - 1) below, alpha >= 0 (arXiv:1511.07289).
+ *
+ * @example
+ *   elu()(constant([-1, 2], [2])) // [-0.6321, 2]
+ */
 export const elu =
   (alpha = 1) =>
   <T extends Operand>(x: T): T =>
     apply(eluOp, [x], { alpha }) as T
 
-/** `selu(x)`, scale times elu, arXiv:1706.02515. */
+/**
+ * `selu(x)`, scale times elu, arXiv:1706.02515.
+ *
+ * @example
+ *   selu(constant([-1, 1], [2])) // [-1.1113, 1.0507]
+ */
 export const selu = <T extends Operand>(x: T): T => mul(1.0507009873554805, elu(1.6732632423543772)(x)) as T
 
-/** `celu(alpha)(x)`, alpha > 0: x above 0, alpha (e^(x / alpha) - 1) below. arXiv:1704.07483. */
+/**
+ * `celu(alpha)(x)`, alpha > 0: x above 0, alpha (e^(x / alpha) - 1) below. arXiv:1704.07483.
+ *
+ * @example
+ *   celu(2)(constant([-1, 2], [2])) // [-0.7869, 2]
+ */
 export const celu =
   (alpha = 1) =>
   <T extends Operand>(x: T): T =>
@@ -380,6 +408,14 @@ export const softplusOp: Op<undefined> = smooth<undefined>(
     ),
   },
 )
+/**
+ * log(1 + e^x), elementwise, without overflow.
+ *
+ * @example
+ *   softplus(constant([-1, 0, 100], [3])) // [0.3133, 0.6931, 100]
+ *
+ * @function
+ */
 export const softplus = unary(softplusOp, undefined)
 
 const softsignSlope: Function1 = (x) => {
@@ -413,6 +449,14 @@ export const softsignOp: Op<undefined> = smooth<undefined>(
     ),
   },
 )
+/**
+ * x / (1 + abs x), elementwise.
+ *
+ * @example
+ *   softsign(constant([-1, 3], [2])) // [-0.5, 0.75]
+ *
+ * @function
+ */
 export const softsign = unary(softsignOp, undefined)
 
 const erfSlope: Function1 = (x) => mul(2 / Math.sqrt(Math.PI), exp(neg(mul(x, x)))) as Tensor
@@ -451,6 +495,14 @@ export const erfOp: Op<undefined> = elementwise<undefined>(
     return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum
   },
 )
+/**
+ * The error function 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x.
+ *
+ * @example
+ *   erf(constant([0, 1], [2])) // [0, 0.8427]
+ *
+ * @function
+ */
 export const erf = unary(erfOp, undefined)
 
 // ---- with one valley ---------------------------------------------------------------------------------------------------
@@ -570,6 +622,12 @@ export const geluOp: Op<{ readonly approximate: 'none' | 'tanh' }> = valley(
   ({ approximate }) =>
     approximate in gelus ? undefined : `approximate ${JSON.stringify(approximate)} must be "none" or "tanh"`,
 )
+/**
+ * x times the normal distribution function of x, or its approximation by tanh (arXiv:1606.08415).
+ *
+ * @example
+ *   gelu()(constant([-1, 0, 1], [3])) // [-0.1587, 0, 0.8413]
+ */
 export const gelu =
   (approximate: 'none' | 'tanh' = 'none') =>
   <T extends Operand>(x: T): T =>
@@ -585,6 +643,14 @@ export const siluOp: Op<undefined> = valley('silu', () => ({
   at: -1.278464542761074,
   least: -0.2784645428,
 }))
+/**
+ * x / (1 + e^-x), elementwise (swish, arXiv:1710.05941).
+ *
+ * @example
+ *   silu(constant([-1, 0, 1], [3])) // [-0.2689, 0, 0.7311]
+ *
+ * @function
+ */
 export const silu = unary(siluOp, undefined)
 
 /** x clip(x / 6 + 1 / 2, 0, 1), arXiv:1905.02244. */
@@ -603,6 +669,14 @@ export const hardSwishOp: Op<undefined> = valley('hardSwish', () => {
     least: -0.3750001,
   }
 })
+/**
+ * x max(0, min(1, x / 6 + 1 / 2)), elementwise (arXiv:1905.02244).
+ *
+ * @example
+ *   hardSwish(constant([-4, 0, 3], [3])) // [0, 0, 3]
+ *
+ * @function
+ */
 export const hardSwish = unary(hardSwishOp, undefined)
 
 /** x tanh(log(1 + e^x)), arXiv:1908.08681. */
@@ -618,6 +692,14 @@ export const mishOp: Op<undefined> = valley('mish', () => ({
   at: -1.192431217806879,
   least: -0.3088434131,
 }))
+/**
+ * x tanh(log(1 + e^x)), elementwise (arXiv:1908.08681).
+ *
+ * @example
+ *   mish(constant([-1, 0, 1], [3])) // [-0.3034, 0, 0.8651]
+ *
+ * @function
+ */
 export const mish = unary(mishOp, undefined)
 
 // ---- powers ------------------------------------------------------------------------------------------------------------
@@ -722,6 +804,9 @@ export const powOp: Op<{ readonly exponent: number }> = smooth(
 /**
  * `pow(exponent)(x)`: x to a constant power. Whole numbers by multiplications (negative ones as a reciprocal), 1/2 and -1/2 by the root, any other
  * as e^(exponent log x), NaN below 0.
+ *
+ * @example
+ *   pow(3)(constant([2, -1], [2])) // [8, -1]
  */
 export const pow =
   (exponent: number) =>
@@ -801,15 +886,33 @@ export const reciprocalOp: Op<undefined> = smooth<undefined>(
     outward: { interval: ([x]) => quotientBox(x), relax: reciprocalOutward, steep: true },
   },
 )
+/**
+ * 1 / x, elementwise; bounds are infinite where an interval has 0 inside.
+ *
+ * @example
+ *   reciprocal(constant([2, 4], [2])) // [0.5, 0.25]
+ *
+ * @function
+ */
 export const reciprocal = unary(reciprocalOp, undefined)
 
-/** x where x > alpha, else 0. It jumps: bounds are those of intervals. */
+/**
+ * x where x > alpha, else 0. It jumps: bounds are those of intervals.
+ *
+ * @example
+ *   thresholdedRelu(1)(constant([0.5, 2], [2])) // [0, 2]
+ */
 export const thresholdedRelu =
   (alpha = 1) =>
   <T extends Operand>(x: T): T =>
     select(greater(x, alpha) as Operand, maximum(x, alpha) as Operand, 0) as T
 
-/** clip(alpha x + beta, 0, 1). */
+/**
+ * clip(alpha x + beta, 0, 1).
+ *
+ * @example
+ *   hardSigmoid()(constant([-3, 0, 1], [3])) // [0, 0.5, 0.7]
+ */
 export const hardSigmoid =
   (alpha = 0.2, beta = 0.5) =>
   <T extends Operand>(x: T): T =>

@@ -248,6 +248,7 @@ export interface WindowOptions {
   readonly dilation?: number | Pair
 }
 
+/** Stride, padding and dilation of pooling windows. */
 export interface PoolOptions extends WindowOptions {
   /**
    * Whether the number of windows is rounded up: the last one may hang over the padded map. What hangs over has no part in a maximum or a
@@ -296,6 +297,7 @@ const geometry = (op: string, x: S.Shape, w: Pair, options: PoolOptions): Conv =
       })
 }
 
+/** Stride, padding, dilation and groups of a convolution. */
 export interface ConvOptions extends WindowOptions {
   /** Channels in so many groups, each with its own output channels (AlexNet, ResNeXt); as many as channels: depthwise (MobileNet). */
   readonly groups?: number
@@ -306,6 +308,9 @@ export interface ConvOptions extends WindowOptions {
  * Operands may be intervals (centre-radius enclosure). Raises a shape error where channels do not fit.
  *
  * `conv2d(x, w, { groups: 3 })`, x `[n, 3, h, w]`, w `[6, 1, 3, 3]`: a depthwise convolution with two filters for each channel.
+ *
+ * @example
+ *   conv2d(constant([1, 2, 3, 4], [1, 1, 2, 2]), constant([1, 1, 1, 1], [1, 1, 2, 2])) // [10]
  */
 export const conv2d = <T extends Operand, U extends Operand>(
   x: T,
@@ -471,6 +476,9 @@ export const maxOfWindowsOp: Op<Conv & Axes> = {
 /**
  * Maximum over windows, `[n, c, h, w] -> [n, c, i, j]`; the stride defaults to the window. Padding is left out of the windows, so it never
  * wins. @throws shape for a window that lies in the padding alone.
+ *
+ * @example
+ *   maxPool2d(constant([1, 2, 3, 4], [1, 1, 2, 2]), 2) // [4]
  */
 export const maxPool2d = <T extends Operand>(x: T, size: number | Pair, options: PoolOptions = {}): T => {
   const w = pairOf(size, 1)
@@ -483,6 +491,9 @@ export const maxPool2d = <T extends Operand>(x: T, size: number | Pair, options:
 /**
  * Mean over windows, `[n, c, h, w] -> [n, c, i, j]`; the stride defaults to the window. `countPadding`: zeros of the padding count, otherwise the
  * mean is over what lies inside the map. @throws shape for a window that lies in the padding alone, where it does not count.
+ *
+ * @example
+ *   averagePool2d(constant([1, 2, 3, 4], [1, 1, 2, 2]), 2) // [2.5]
  */
 export const averagePool2d = <T extends Operand>(
   x: T,
@@ -512,6 +523,7 @@ export const averagePool2d = <T extends Operand>(
 
 // ---- transposed ------------------------------------------------------------------------------------------------------
 
+/** Stride, padding, dilation and groups of a transposed convolution: those of the convolution that it is the adjoint of. */
 export interface TransposedOptions extends ConvOptions {
   /** Rows and columns more behind the last, which the forward convolution would not reach. */
   readonly outputPadding?: number | Pair
@@ -520,6 +532,9 @@ export interface TransposedOptions extends ConvOptions {
 /**
  * Transposed convolution `[n, c, i, j], [c, o / groups, p, q] -> [n, o, h, w]`, the adjoint of `conv2d` from maps of h = stride (i - 1) + dilation (p - 1) +
  * 1 + outputPadding - pads rows. Operands may be intervals. Raises a shape error where channels do not fit, or nothing is left of the map.
+ *
+ * @example
+ *   convTranspose2d(constant([2], [1, 1, 1, 1]), constant([1, 2, 3, 4], [1, 1, 2, 2])) // [2, 4, 6, 8]
  */
 export const convTranspose2d = <T extends Operand, U extends Operand>(
   x: T,
@@ -548,7 +563,12 @@ export const convTranspose2d = <T extends Operand, U extends Operand>(
   return apply(conv2dInputOp, [x, w], g) as Join<T, U>
 }
 
-/** Every row and column repeated: `[n, c, h, w] -> [n, c, h a, w b]` for factors [a, b], the nearest neighbour of an enlarged map. */
+/**
+ * Every row and column repeated: `[n, c, h, w] -> [n, c, h a, w b]` for factors [a, b], the nearest neighbour of an enlarged map.
+ *
+ * @example
+ *   upsample2d(constant([1, 2], [1, 1, 1, 2]), [1, 2]) // [1, 1, 2, 2]
+ */
 export const upsample2d = <T extends Operand>(x: T, factor: number | Pair): T => {
   const [a, b] = pairOf(factor, 1)
   if (x.shape.length !== 4 || ![a, b].every((v) => Number.isInteger(v) && v >= 1))

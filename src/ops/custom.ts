@@ -10,7 +10,7 @@ import { input } from './source.ts'
  * said, too, and then its bounds are those of any op: by every method, outward, in lists, with slopes to choose and neurons to split.
  *
  * @example round-to-step with a straight-through gradient
- *   custom({ name: 'heaviside', forward: ([x]) => step(x), vjp: (ct) => [ct], interval: unsupported('...'), relax: unsupported('...') })
+ *   custom({ name: 'heaviside', forward: ([x]) => greater(x, 0), vjp: (ct) => [ct], interval: unsupported('...'), relax: unsupported('...') })
  */
 export const custom = (
   rules: Omit<Op<undefined>, 'shape' | 'kernel'> & {

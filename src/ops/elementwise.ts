@@ -187,10 +187,50 @@ export const divOp: Op<undefined> = elementwise(
   (a, b) => a / b,
 )
 
+/**
+ * a + b, elementwise, shapes broadcast as in NumPy. Of intervals, lower and upper ends are added.
+ *
+ * @example
+ *   add(constant([1, 2], [2]), 10) // [11, 12]
+ *
+ * @function
+ */
 export const add = binary(addOp)
+/**
+ * a - b, elementwise, shapes broadcast as in NumPy.
+ *
+ * @example
+ *   sub(constant([1, 2], [2]), 10) // [-9, -8]
+ *
+ * @function
+ */
 export const sub = binary(subOp)
+/**
+ * a b, elementwise, shapes broadcast as in NumPy. Of two intervals: the hull of the four products of ends.
+ *
+ * @example
+ *   mul(constant([1, 2], [2]), 10) // [10, 20]
+ *
+ * @function
+ */
 export const mul = binary(mulOp)
+/**
+ * a / b, elementwise, shapes broadcast. An interval divisor that contains 0 gives (-inf, inf).
+ *
+ * @example
+ *   div(constant([6, 9], [2]), constant([2, 3], [2])) // [3, 3]
+ *
+ * @function
+ */
 export const div = binary(divOp)
+/**
+ * -x, elementwise; the ends of an interval change places.
+ *
+ * @example
+ *   neg(constant([1, -2], [2])) // [-1, 2]
+ *
+ * @function
+ */
 export const neg = unary(negOp, undefined)
 
 // ---- order -------------------------------------------------------------------------------------------------------
@@ -247,8 +287,32 @@ export const equalOp: Op<undefined> = elementwise(
   (a, b) => (a === b ? 1 : 0),
 )
 
+/**
+ * 1 where a > b, else 0 (also where either is NaN); its derivative is 0.
+ *
+ * @example
+ *   greater(constant([1, 3], [2]), 2) // [0, 1]
+ *
+ * @function
+ */
 export const greater = binary(greaterOp)
+/**
+ * 1 where a >= b, else 0 (also where either is NaN); its derivative is 0.
+ *
+ * @example
+ *   greaterEqual(constant([1, 2], [2]), 2) // [0, 1]
+ *
+ * @function
+ */
 export const greaterEqual = binary(greaterEqualOp)
+/**
+ * 1 where a = b, else 0; its derivative is 0.
+ *
+ * @example
+ *   equal(constant([1, 2], [2]), 2) // [0, 1]
+ *
+ * @function
+ */
 export const equal = binary(equalOp)
 
 /**
@@ -292,6 +356,13 @@ export const selectOp: Op<undefined> = elementwise(
   (c, a, b) => (Number.isNaN(c) ? Number.NaN : c !== 0 ? a : b),
 )
 
+/**
+ * a where c is not 0, b where it is, NaN where c is NaN; the condition has no derivative. An interval condition that contains 0 and more gives the hull
+ * of both.
+ *
+ * @example
+ *   select(constant([1, 0], [2]), constant([1, 2], [2]), constant([3, 4], [2])) // [1, 4]
+ */
 export const select = <C extends Argument, T extends Argument, U extends Argument>(
   c: C,
   a: T,
@@ -385,10 +456,31 @@ export const minimumOp: Op<undefined> = elementwise(
   (a, b) => Math.min(a, b),
 )
 
+/**
+ * The larger of a and b, elementwise, shapes broadcast; NaN if either is NaN. At a tie the gradient goes to a.
+ *
+ * @example
+ *   maximum(constant([1, 5], [2]), 3) // [3, 5]
+ *
+ * @function
+ */
 export const maximum = binary(maximumOp)
+/**
+ * The smaller of a and b, elementwise, shapes broadcast; NaN if either is NaN. At a tie the gradient goes to a.
+ *
+ * @example
+ *   minimum(constant([1, 5], [2]), 3) // [1, 3]
+ *
+ * @function
+ */
 export const minimum = binary(minimumOp)
 
-/** x limited to [low, high]. */
+/**
+ * x limited to [low, high].
+ *
+ * @example
+ *   clamp(constant([-2, 0.5, 3], [3]), 0, 1) // [0, 0.5, 1]
+ */
 export const clamp = <T extends Operand>(x: T, low: Argument, high: Argument): T => minimum(maximum(x, low), high) as T
 
 // ---- piecewise linear --------------------------------------------------------------------------------------------
@@ -518,9 +610,33 @@ export const absOp: Op<undefined> = elementwise(
   (a) => Math.abs(a),
 )
 
+/**
+ * max(0, x), elementwise; the derivative at 0 is 0. Bounds: the chord above, a line through 0 below, by the method.
+ *
+ * @example
+ *   relu(constant([-1, 2], [2])) // [0, 2]
+ *
+ * @function
+ */
 export const relu = unary(reluOp, undefined)
 export const step = unary(stepOp, undefined)
+/**
+ * -1, 0 or 1, NaN for NaN; its derivative is 0.
+ *
+ * @example
+ *   sign(constant([-2, 0, 3], [3])) // [-1, 0, 1]
+ *
+ * @function
+ */
 export const sign = unary(signOp, undefined)
+/**
+ * |x|, elementwise. The gradient at 0 is 0.
+ *
+ * @example
+ *   abs(constant([-2, 3], [2])) // [2, 3]
+ *
+ * @function
+ */
 export const abs = unary(absOp, undefined)
 
 /** max(x, slope x), 0 <= slope < 1, a float32 number. Runs as its expansion; relaxed as one piece. */
@@ -537,7 +653,12 @@ export const leakyReluOp: Op<{ readonly slope: number }> = {
   },
   kernel: { expand: ([x], { slope }) => maximum(x, mul(slope, x)) },
 }
-/** max(x, slope x), the slope rounded to float32, so that it is one function on every device. */
+/**
+ * max(x, slope x), the slope rounded to float32, so that it is one function on every device.
+ *
+ * @example
+ *   leakyRelu(0.1)(constant([-1, 2], [2])) // [-0.1, 2]
+ */
 export const leakyRelu =
   (slope: number) =>
   <T extends Operand>(x: T): T =>
@@ -586,15 +707,35 @@ export const absMul = (a: Tensor, r: Tensor): Tensor => node(absMulOp, [a, r], u
 
 // ---- interval tensors ----------------------------------------------------------------------------------------------
 
-/** (lower + upper) / 2. */
+/**
+ * (lower + upper) / 2.
+ *
+ * @example
+ *   centre(ball(constant([0.5], [1]), 0.25)) // [0.5]
+ */
 export const centre = (x: Operand): Tensor => (isInterval(x) ? mul(add(x.lower, x.upper), 0.5) : x)
-/** (upper - lower) / 2. */
+/**
+ * (upper - lower) / 2.
+ *
+ * @example
+ *   radius(ball(constant([0.5], [1]), 0.25)) // [0.25]
+ */
 export const radius = (x: Operand): Tensor => (isInterval(x) ? mul(sub(x.upper, x.lower), 0.5) : full(x.shape, 0))
 /** The interval [c - r, c + r]. */
 export const centreRadius = (c: Tensor, r: Tensor) => interval(sub(c, r), add(c, r))
-/** The smallest interval that contains both. */
+/**
+ * The smallest interval that contains both.
+ *
+ * @example
+ *   hull(constant([0, 5], [2]), constant([1, 2], [2])) // { lower: [0, 2], upper: [1, 5] }
+ */
 export const hull = (a: Operand, b: Operand) =>
   interval(minimum(lowerOf(a), lowerOf(b)), maximum(upperOf(a), upperOf(b)))
-/** What both contain; empty (lower > upper) where they are disjoint. */
+/**
+ * What both contain; empty (lower > upper) where they are disjoint.
+ *
+ * @example
+ *   intersection(interval(constant([0], [1]), constant([2], [1])), interval(constant([1], [1]), constant([3], [1]))) // { lower: [1], upper: [2] }
+ */
 export const intersection = (a: Operand, b: Operand) =>
   interval(maximum(lowerOf(a), lowerOf(b)), minimum(upperOf(a), upperOf(b)))

@@ -6,6 +6,7 @@ import { type Interval, isInterval, type Join, type Operand, type Tensor } from 
 import { abs, absMul, add, centre, centreRadius, mul, radius } from './elementwise.ts'
 import { broadcastTo, reshape, sum, transpose, transposeLast } from './shape.ts'
 
+/** Which operands of a matrix product are transposed. */
 export interface Matmul {
   readonly transA: boolean
   readonly transB: boolean
@@ -180,12 +181,16 @@ const product = <T extends Operand, U extends Operand>(a: T, b: U, transA: boole
   return run(spread(a), spread(b)) as Join<T, U>
 }
 
-type Matrix<M extends number, N extends number> = Tensor<readonly [M, N]>
+/** A matrix whose extents the compiler knows, so that it refuses products that do not fit. */
+export type Matrix<M extends number, N extends number> = Tensor<readonly [M, N]>
 
 /**
  * Matrix product `[..., m, k] [..., k, n] -> [..., m, n]`, leading axes broadcast as numpy has it; a vector `[k]` on the left is a row, on the
  * right a column, and its axis is left out of the result. Interval operands give the centre-radius enclosure; both may be intervals.
  * @throws shape where inner or leading extents do not agree
+ *
+ * @example
+ *   matmul(constant([1, 2, 3, 4], [2, 2]), constant([1, 1], [2, 1])) // [3, 7]
  */
 export function matmul<const M extends number, const K extends number, const N extends number>(
   a: Matrix<M, K>,

@@ -46,6 +46,7 @@ export const unary =
 
 /** An operand of a binary op, or a number standing for a scalar constant. */
 export type Argument = Operand | number
+/** The kind of an argument: a number counts as a tensor. */
 export type Arg<T> = T extends number ? Tensor : T extends Operand ? T : never
 
 export const operand = (x: Argument): Operand => (typeof x === 'number' ? scalar(x) : x)

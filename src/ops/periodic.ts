@@ -37,10 +37,31 @@ export const roundOp = whole('round', Micro.round, (x) => {
   return x - low > 0.5 || low % 2 !== 0 ? (low === -1 ? -0 : low + 1) : low
 })
 
+/**
+ * The largest integer that is at most x; its derivative is 0.
+ *
+ * @example
+ *   floor(constant([-1.5, 2.7], [2])) // [-2, 2]
+ *
+ * @function
+ */
 export const floor = unary(floorOp, undefined)
+/**
+ * The nearest integer, halves to the even one; its derivative is 0.
+ *
+ * @example
+ *   round(constant([0.5, 1.5, 2.7], [3])) // [0, 2, 3]
+ *
+ * @function
+ */
 export const round = unary(roundOp, undefined)
 
-/** The least whole number that is at least x: -floor(-x). */
+/**
+ * The least whole number that is at least x: -floor(-x).
+ *
+ * @example
+ *   ceil(constant([-1.5, 2.2], [2])) // [-1, 3]
+ */
 export const ceil = <T extends Operand>(x: T): T => neg(floor(neg(x) as Operand)) as T
 
 const TURN = 2 * Math.PI
@@ -231,5 +252,21 @@ export const cosOp: Op<undefined> = elementwise(
   known(Math.cos),
 )
 
+/**
+ * The sine of x in radians, elementwise; NaN beyond 8192.
+ *
+ * @example
+ *   sin(constant([0, 1.5707963267948966], [2])) // [0, 1]
+ *
+ * @function
+ */
 export const sin = unary(sinOp, undefined)
+/**
+ * The cosine of x in radians, elementwise; NaN beyond 8192.
+ *
+ * @example
+ *   cos(constant([0, 3.141592653589793], [2])) // [1, -1]
+ *
+ * @function
+ */
 export const cos = unary(cosOp, undefined)

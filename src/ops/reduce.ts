@@ -76,14 +76,30 @@ const firstMax = (x: Tensor, axes: readonly number[], mask?: Tensor): Tensor => 
   return equal(min(select(winners, position, n), axes, true), position)
 }
 
+/**
+ * The largest element over axes (default: all), NaN if any is NaN; `keep` keeps them with extent 1. Ties share the gradient evenly.
+ *
+ * @example
+ *   max(constant([1, 5, 2, 3], [2, 2]), [1]) // [5, 3]
+ */
 export const max = <T extends Operand>(x: T, axes?: readonly number[] | number, keep = false): T =>
   apply(maxOp, [x], { axes: normalise(x.shape.length, axes), keep }) as T
 
-/** Smallest element over axes: -max(-x). */
+/**
+ * Smallest element over axes: -max(-x).
+ *
+ * @example
+ *   min(constant([1, 5, 2, 3], [2, 2]), [1]) // [1, 2]
+ */
 export const min = <T extends Operand>(x: T, axes?: readonly number[] | number, keep = false): T =>
   sub(0, max(sub(0, x) as Operand, axes, keep)) as unknown as T
 
-/** Mean over axes: the sum divided by the count, which is one rounding; 1 / n would be another. */
+/**
+ * Mean over axes: the sum divided by the count, which is one rounding; 1 / n would be another.
+ *
+ * @example
+ *   mean(constant([1, 2, 3, 4], [2, 2]), [1]) // [1.5, 3.5]
+ */
 export const mean = <T extends Operand>(x: T, axes?: readonly number[] | number, keep = false): T => {
   const n = S.size(normalise(x.shape.length, axes).map((a) => x.shape[a]))
   return div(sum(x, axes, keep), n) as unknown as T
@@ -161,10 +177,28 @@ export const compactOp: Op<undefined> = {
   },
 }
 
+/**
+ * Coordinates of the elements that are not 0, in row-major order, then 0: `[d0, .., dk] -> [k + 1, n]`, n = all elements. NaN is not 0. Walks over unstable neurons only are
+ * made of it.
+ *
+ * @example
+ *   compact(constant([0, 1, 0, 1], [4])) // [1, 3, 0, 0]
+ */
 export const compact = (x: Tensor): Tensor => node(compactOp, [x], undefined)
 
+/**
+ * The index of the first largest element along an axis, as a float: `[n, k] -> [n]`. NaN counts as largest. It has no derivative and no linear bounds.
+ *
+ * @example
+ *   argmax(constant([1, 5, 2], [1, 3])) // [1]
+ */
 export const argmax = (x: Tensor, axis = -1): Tensor => node(argmaxOp, [x], { axis: S.axisOf(axis, x.shape.length) })
 
-/** 1 at the index, 0 elsewhere: `[n] -> [n, count]`. To choose by it, use `select`: a product with it makes NaN of an infinity. */
+/**
+ * 1 at the index, 0 elsewhere: `[n] -> [n, count]`. To choose by it, use `select`: a product with it makes NaN of an infinity.
+ *
+ * @example
+ *   oneHot(constant([1, 0], [2]), 3) // [0, 1, 0, 1, 0, 0]
+ */
 export const oneHot = (index: Tensor, count: number): Tensor =>
   equal(reshape(index, [index.shape[0], 1]), iota(count)) as Tensor

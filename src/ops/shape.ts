@@ -66,6 +66,12 @@ export const reshapeOp: Op<{ readonly shape: S.Shape }> = {
   kernel: { reference: (out, [x]) => out.set(x), lower: () => ({ kind: 'alias' }) },
 }
 
+/**
+ * The elements in the same order under another shape of the same size.
+ *
+ * @example
+ *   reshape(constant([1, 2, 3, 4], [4]), [2, 2]).shape // [2, 2]
+ */
 export function reshape<const Sh extends S.Shape>(x: Tensor, shape: Sh): Tensor<Sh>
 export function reshape<T extends Operand>(x: T, shape: S.Shape): T
 export function reshape(x: Operand, shape: S.Shape): Operand {
@@ -105,6 +111,12 @@ export const transposeOp: Op<{ readonly permutation: readonly number[] }> = {
   },
 }
 
+/**
+ * x with its axes in the order of the permutation.
+ *
+ * @example
+ *   transpose(constant([1, 2, 3, 4], [2, 2]), [1, 0]) // [1, 3, 2, 4]
+ */
 export const transpose = <T extends Operand>(x: T, permutation: readonly number[]): T =>
   (permutation.every((p, i) => p === i) ? x : apply(transposeOp, [x], { permutation })) as T
 
@@ -138,6 +150,12 @@ export const broadcastOp: Op<{ readonly shape: S.Shape }> = {
   },
 }
 
+/**
+ * x repeated to a shape, as NumPy broadcasts; the shape itself gives x back.
+ *
+ * @example
+ *   broadcastTo(constant([1, 2], [2]), [2, 2]) // [1, 2, 1, 2]
+ */
 export const broadcastTo = <T extends Operand>(x: T, shape: S.Shape): T =>
   (S.equals(x.shape, shape) ? x : apply(broadcastOp, [x], { shape })) as T
 
@@ -203,6 +221,12 @@ export const normalise = (rank: number, axes: readonly number[] | number | undef
         .map((a) => S.axisOf(a, rank))
         .sort((a, b) => a - b)
 
+/**
+ * The sum over axes (default: all); `keep` keeps them with extent 1.
+ *
+ * @example
+ *   sum(constant([1, 2, 3, 4], [2, 2]), [1]) // [3, 7]
+ */
 export const sum = <T extends Operand>(x: T, axes?: readonly number[] | number, keep = false): T => {
   const attrs = { axes: normalise(x.shape.length, axes), keep }
   return (attrs.axes.length === 0 ? x : apply(sumOp, [x], attrs)) as T
@@ -252,6 +276,12 @@ export const padOp: Op<{ readonly before: readonly number[]; readonly after: rea
   },
 }
 
+/**
+ * x with zeros around: so many before and after on each axis.
+ *
+ * @example
+ *   pad(constant([1, 2], [2]), [1], [2]) // [0, 1, 2, 0, 0]
+ */
 export const pad = <T extends Operand>(x: T, before: readonly number[], after: readonly number[]): T =>
   ([...before, ...after].every((p) => p === 0) ? x : apply(padOp, [x], { before, after })) as T
 
@@ -294,6 +324,12 @@ export const sliceOp: Op<{ readonly starts: readonly number[]; readonly sizes: r
   },
 }
 
+/**
+ * The part of x that begins at `starts` and has the extents `sizes`.
+ *
+ * @example
+ *   slice(constant([1, 2, 3, 4], [4]), [1], [2]) // [2, 3]
+ */
 export const slice = <T extends Operand>(x: T, starts: readonly number[], sizes: readonly number[]): T =>
   (S.equals(x.shape, sizes) ? x : apply(sliceOp, [x], { starts, sizes })) as T
 
@@ -345,6 +381,12 @@ export const concatOp: Op<{ readonly axis: number }> = {
   },
 }
 
+/**
+ * Operands behind each other along an axis; the other extents must agree.
+ *
+ * @example
+ *   concat([constant([1, 2], [2]), constant([3], [1])], 0) // [1, 2, 3]
+ */
 export function concat(xs: readonly Tensor[], axis: number): Tensor
 export function concat<T extends Operand>(xs: readonly T[], axis: number): T
 export function concat(xs: readonly Operand[], axis: number): Operand {
@@ -418,9 +460,20 @@ export const scatterAddOp: Op<{ readonly rows: number }> = {
   },
 }
 
+/**
+ * Rows of x chosen by index: `[r, ...d], [k] -> [k, ...d]`; an index outside 0..r-1 gives a row of NaN.
+ *
+ * @example
+ *   gather(constant([1, 2, 3, 4], [2, 2]), constant([1, 0], [2])) // [3, 4, 1, 2]
+ */
 export const gather = <T extends Operand>(x: T, index: Tensor): T => apply(gatherOp, [x, index], undefined) as T
 
-/** `[k, ...d], [k] -> [rows, ...d]`: rows with the same index added in order, those without one dropped. */
+/**
+ * `[k, ...d], [k] -> [rows, ...d]`: rows with the same index added in order, those without one dropped.
+ *
+ * @example
+ *   scatterAdd(constant([1, 2, 3], [3, 1]), constant([0, 1, 0], [3]), 2) // [4, 2]
+ */
 export const scatterAdd = (x: Tensor, index: Tensor, rows: number): Tensor => node(scatterAddOp, [x, index], { rows })
 
 /** The value with no gradient: vjp treats it as a constant. */
@@ -438,6 +491,12 @@ export const stopGradientOp: Op<undefined> = {
   kernel: { reference: (out, [x]) => out.set(x), lower: () => ({ kind: 'alias' }) },
 }
 
+/**
+ * x itself, with derivative 0.
+ *
+ * @example
+ *   stopGradient(constant([1, 2], [2])) // [1, 2]
+ */
 export const stopGradient = <T extends Operand>(x: T): T => apply(stopGradientOp, [x], undefined) as T
 
 /** The value under a name that a run reports (a loss term, a norm). */
@@ -452,12 +511,30 @@ export const probeOp: Op<{ readonly name: string }> = {
   kernel: { reference: (out, [x]) => out.set(x), lower: () => ({ kind: 'alias' }) },
 }
 
+/**
+ * x itself, under a name that a run reports (a loss term, a norm).
+ *
+ * @example
+ *   probe('hidden', constant([1, 2], [2])) // [1, 2]
+ */
 export const probe = <T extends Operand>(name: string, x: T): T => apply(probeOp, [x], { name }) as T
 
 /** The name under which a run reports the node; undefined for what is no probe. */
 export const probeName = (x: Tensor): string | undefined =>
   x.op === probeOp ? (x.attrs as { readonly name: string }).name : undefined
 
+/**
+ * A tensor of one value.
+ *
+ * @example
+ *   full([2, 2], 7) // [7, 7, 7, 7]
+ */
 export const full = (shape: S.Shape, value: number): Tensor => broadcastTo(scalar(value), shape)
+/**
+ * A tensor of zeros.
+ *
+ * @example
+ *   zeros([2]) // [0, 0]
+ */
 export const zeros = (shape: S.Shape): Tensor => full(shape, 0)
 const onesLike = (x: Tensor): Tensor => full(x.shape, 1)

@@ -359,8 +359,48 @@ export const tanhOp: Op<undefined> = elementwise(
   (a) => Math.tanh(a),
 )
 
+/**
+ * e to the power x, elementwise.
+ *
+ * @example
+ *   exp(constant([0, 1], [2])) // [1, 2.7183]
+ *
+ * @function
+ */
 export const exp = unary(expOp, undefined)
+/**
+ * The natural logarithm; NaN below 0.
+ *
+ * @example
+ *   log(constant([1, 2], [2])) // [0, 0.6931]
+ *
+ * @function
+ */
 export const log = unary(logOp, undefined)
+/**
+ * The square root; NaN below 0.
+ *
+ * @example
+ *   sqrt(constant([4, 9], [2])) // [2, 3]
+ *
+ * @function
+ */
 export const sqrt = unary(sqrtOp, undefined)
+/**
+ * 1 / (1 + e^-x), elementwise.
+ *
+ * @example
+ *   sigmoid(constant([0, 2], [2])) // [0.5, 0.8808]
+ *
+ * @function
+ */
 export const sigmoid = unary(sigmoidOp, undefined)
+/**
+ * The hyperbolic tangent, elementwise.
+ *
+ * @example
+ *   tanh(constant([0, 1], [2])) // [0, 0.7616]
+ *
+ * @function
+ */
 export const tanh = unary(tanhOp, undefined)

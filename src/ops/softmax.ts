@@ -148,6 +148,12 @@ export const logSumExpOp: Op<Axes> = {
   },
 }
 
+/**
+ * log(sum of e^x) over axes (default: all), without overflow; `keep` keeps them with extent 1.
+ *
+ * @example
+ *   logSumExp(constant([0, 0], [2])) // [0.6931]
+ */
 export const logSumExp = <T extends Operand>(x: T, axes?: readonly number[] | number, keep = false): T =>
   apply(logSumExpOp, [x], { axes: normalise(x.shape.length, axes), keep }) as T
 
@@ -174,7 +180,12 @@ export const logSoftmaxOp: Op<{ readonly axis: number }> = {
   kernel: { expand: ([x], { axis }) => relative(x, x, [axis]) },
 }
 
-/** x - logSumExp(x): logarithms of probabilities along an axis. */
+/**
+ * x - logSumExp(x): logarithms of probabilities along an axis.
+ *
+ * @example
+ *   logSoftmax(constant([0, 0], [1, 2])) // [-0.6931, -0.6931]
+ */
 export const logSoftmax = <T extends Operand>(x: T, axis = -1): T =>
   apply(logSoftmaxOp, [x], { axis: S.axisOf(axis, x.shape.length) }) as T
 
@@ -221,6 +232,11 @@ export const softmaxOp: Op<{ readonly axis: number }> = {
   kernel: { expand: ([x], { axis }) => normalized(x, [axis]) },
 }
 
-/** Probabilities along an axis. */
+/**
+ * Probabilities along an axis.
+ *
+ * @example
+ *   softmax(constant([0, 0], [1, 2])) // [0.5, 0.5]
+ */
 export const softmax = <T extends Operand>(x: T, axis = -1): T =>
   apply(softmaxOp, [x], { axis: S.axisOf(axis, x.shape.length) }) as T

@@ -91,11 +91,21 @@ export const chooseOp: Op<ChooseAttrs> = {
   kernel: leafKernel,
 }
 
-/** `input('x', [n, 784])`: a leaf whose value is an argument of the compiled plan. */
+/**
+ * `input('x', [n, 784])`: a leaf whose value is an argument of the compiled plan.
+ *
+ * @example
+ *   const x = input('x', [1, 784])
+ */
 export const input = <const Sh extends S.Shape>(name: string, shape: Sh): Tensor<Sh> =>
   node(inputOp, [], { name, shape }) as Tensor<Sh>
 
-/** A leaf whose value the host draws for every step: epsilon, loss weights, sampled indices, random starts. */
+/**
+ * A leaf whose value the host draws for every step: epsilon, loss weights, sampled indices, random starts.
+ *
+ * @example
+ *   const noise = feed('noise', [2], () => new Float32Array([0.1, -0.1]))
+ */
 export const feed = <const Sh extends S.Shape>(
   name: string,
   shape: Sh,
@@ -106,7 +116,12 @@ export const feed = <const Sh extends S.Shape>(
 export const choose = (draw: (host: Host) => number, branches: readonly Tensor[]): Tensor =>
   node(chooseOp, branches, { draw })
 
-/** `constant([1, 2, 3, 4], [2, 2])`: row-major data. */
+/**
+ * `constant([1, 2, 3, 4], [2, 2])`: row-major data.
+ *
+ * @example
+ *   constant([1, 2, 3, 4], [2, 2]) // [1, 2, 3, 4]
+ */
 export const constant = <const Sh extends S.Shape>(data: ArrayLike<number>, shape: Sh): Tensor<Sh> =>
   data.length === S.size(shape)
     ? (node(constantOp, [], { shape, data: Float64Array.from(data) }) as Tensor<Sh>)
@@ -116,9 +131,20 @@ export const constant = <const Sh extends S.Shape>(data: ArrayLike<number>, shap
         message: `${data.length} numbers do not fill shape ${S.show(shape)} of ${S.size(shape)}`,
       })
 
+/**
+ * A constant of shape [].
+ *
+ * @example
+ *   scalar(3) // [3]
+ */
 export const scalar = (value: number): Tensor<readonly []> => constant([value], [])
 
-/** `first`, first + 1, ..., first + n - 1 as `[n]`. */
+/**
+ * `first`, first + 1, ..., first + n - 1 as `[n]`.
+ *
+ * @example
+ *   iota(3) // [0, 1, 2]
+ */
 export const iota = (n: number, first = 0): Tensor<readonly [number]> =>
   constant(
     Float64Array.from({ length: n }, (_, i) => first + i),

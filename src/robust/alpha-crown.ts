@@ -199,6 +199,9 @@ const zerosOf = ({ shape }: { readonly shape: S.Shape }): Tensor => broadcastTo(
  * alpha-CROWN as a bound like the others: a graph with the updates unrolled, starting at CROWN. Each row's bound is the best of all
  * iterates, so it is never below CROWN's. Boxes of hidden nodes (`node`) are CROWN's. Gradients flow through the bounds, not through
  * the choice of the slopes.
+ *
+ * @example
+ *   const method = alphaCrown({ steps: 20, lr: 0.1 })
  */
 export const alphaCrown =
   ({ steps, lr }: AlphaOptions): Bounder =>

@@ -28,6 +28,7 @@ import {
 } from '../ops/index.ts'
 import type { Range } from './perturbation.ts'
 
+/** What an attack works on: the network as a function, the images that it begins at, their labels and the ball. */
 export interface Target {
   readonly logits: Apply
   readonly inputs: Tensor
@@ -41,6 +42,7 @@ export interface Target {
 /** Inputs inside the ball that an attack proposes, as a graph of the same shape as the inputs; no gradient flows through it. */
 export type Attack = (target: Target) => Tensor
 
+/** Settings of projected gradient ascent (arXiv:1706.06083). */
 export interface Pgd {
   readonly steps: number
   /** As a share of epsilon: the step is `stepSize * epsilon`. */
@@ -57,7 +59,12 @@ export interface Pgd {
 /** max_{j != y} z_j - z_y, whose gradient never is 0 at the logits. */
 export const margin: Criterion = marginLoss(3e38)
 
-/** The usual step of PGD, as a share of epsilon: 1 / 30 from 40 steps on (0.01 at 0.3, arXiv:1706.06083), else 2.5 / steps. */
+/**
+ * The usual step of PGD, as a share of epsilon: 1 / 30 from 40 steps on (0.01 at 0.3, arXiv:1706.06083), else 2.5 / steps.
+ *
+ * @example
+ *   usualStep(10) // 0.25
+ */
 export const usualStep = (steps: number): number => (steps >= 40 ? 1 / 30 : 2.5 / steps)
 
 /** Uniform in [-1, 1), for one random start. The name tells draws of one step apart. */
@@ -234,17 +241,32 @@ export const ascended =
     return { points: stopGradient(last.points), state: at.state }
   }
 
-/** `pgdFrom` with the start that the options name. */
+/**
+ * `pgdFrom` with the start that the options name.
+ *
+ * @example
+ *   const attack = pgd({ steps: 10, stepSize: usualStep(10), start: 'random' }, crossEntropy)
+ */
 export const pgd =
   ({ start, ...rest }: Pgd, criterion: Criterion): Attack =>
   (target) =>
     pgdFrom(rest, criterion, start === 'random' ? noise('pgd', target.inputs.shape) : undefined)(target)
 
-/** The attack in a ball of `factor` times the radius, cut to the valid range: training attacks of 2305.13991 see more than the ball that is certified. */
+/**
+ * The attack in a ball of `factor` times the radius, cut to the valid range: training attacks of 2305.13991 see more than the ball that is certified.
+ *
+ * @example
+ *   const attack = wider(2)(fgsm(crossEntropy))
+ */
 export const wider =
   (factor: number) =>
   (attack: Attack): Attack =>
     factor === 1 ? attack : (target) => attack({ ...target, epsilon: mul(target.epsilon, factor) })
 
-/** One step of size epsilon from the input (arXiv:1412.6572). */
+/**
+ * One step of size epsilon from the input (arXiv:1412.6572).
+ *
+ * @example
+ *   const attack = fgsm(crossEntropy)
+ */
 export const fgsm = (criterion: Criterion): Attack => pgd({ steps: 1, stepSize: 1, start: 'input' }, criterion)

@@ -41,6 +41,9 @@ export const intersected =
 /**
  * The tighter of two bounds, element by element, at every hidden node and at the output: both are sound, so their intersection is. `intersect(symbolic, ibp)` is
  * what MixTrain's authors call mix. Commutative, and idempotent but for methods whose slopes depend on more than boxes.
+ *
+ * @example
+ *   const method = intersect(symbolic, ibp)
  */
 export const intersect =
   (a: Bounder, b: Bounder): Bounder =>
@@ -52,6 +55,9 @@ export const intersect =
 /**
  * (1 - beta) a + beta b of the ends: sound, being a convex combination of sound bounds, each with hidden boxes of its own. beta in [0, 1], a number or a
  * scalar node.
+ *
+ * @example
+ *   const method = blend(0.5)(crownIbp, ibp)
  */
 export const blend = (beta: Tensor | number) => {
   const mixed = (x: Tensor, y: Tensor) => add(mul(sub(1, beta), x), mul(beta, y)) as Tensor
@@ -87,6 +93,7 @@ export const methods = {
   'alpha-crown': alphaCrown(ALPHA),
   intersect: intersect(symbolic, ibp),
 } as const
+/** A name of `methods`: what `--method` takes. */
 export type MethodName = keyof typeof methods
 
 /** Bounds rounded as asked for: a method that rounds otherwise is refused. */
@@ -102,6 +109,10 @@ export const rounded =
 /**
  * Bounds of a network's output over a box or ball. The network is traced once on a placeholder; what comes back are graphs in the box's
  * ends, differentiable like any other.
+ *
+ * @example
+ *   const x = ball(constant([0.5, 0.5], [1, 2]), 0.1)
+ *   boundsOf(crown)((v) => sum(relu(v), [1]), x).output() // { lower: [0.8], upper: [1.2] }
  */
 export const boundsOf =
   (method: Bounder) =>
@@ -122,6 +133,11 @@ export interface LayerBounds {
 /**
  * Bounds of every layer: of each hidden node, that is each boxed operand of a nonlinear op, as the method's relaxations see it, and of the output. A node that feeds
  * several nonlinear ops is named after the first.
+ *
+ * @example
+ *   const x = input('x', [1, 2])
+ *   const layers = layerBounds(crown)(relu(sub(x, 0.4)), new Map([[x, ball(constant([0.5, 0.2], [1, 2]), 0.1)]]))
+ *   layers.map(({ name }) => name) // ['relu1.input', 'output']
  */
 export const layerBounds =
   (method: Bounder) =>

@@ -79,6 +79,9 @@ export const stated = (bound: number): number => Math.floor((bound - ROOM * (1 +
  * Claims for the images that `standing` has 1 for and whose stated margins are all above 0. `bounds`: lower bounds of margins,
  * `[count, classes - 1]`. `standing`: 0 for an image that was seen to be classified otherwise, at itself or by an attack. A bound that says the
  * opposite of what was seen is wrong, and is not passed on as a theorem.
+ *
+ * @example
+ *   claimsOf([0.5, 0.25, 0.5, -1], [1, 0], 3, [1, 1]) // [{ index: 0, label: 1, margins: [0.4996, 0.2496] }]
  */
 export const claimsOf = (
   bounds: ArrayLike<number>,
@@ -92,7 +95,12 @@ export const claimsOf = (
     margins: Array.from({ length: classes - 1 }, (__, j) => stated(bounds[index * (classes - 1) + j])),
   })).filter(({ index, margins }) => standing[index] === 1 && margins.every((m) => m > 0 && Number.isFinite(m)))
 
-/** Claims that bounds computed again do not prove; NaN and infinity prove nothing. `bounds`: `[claims, classes - 1]`. */
+/**
+ * Claims that bounds computed again do not prove; NaN and infinity prove nothing. `bounds`: `[claims, classes - 1]`.
+ *
+ * @example
+ *   unproved([{ index: 0, label: 1, margins: [0.3, 0.2] }], [0.31, 0.15], 3) // [{ index: 0, label: 1, margins: [0.3, 0.2] }]
+ */
 export const unproved = (claims: readonly Claim[], bounds: ArrayLike<number>, classes: number): readonly Claim[] =>
   claims.filter(
     ({ margins }, i) =>
@@ -160,7 +168,12 @@ const documentOf = (c: Certificate): Omit<Document, 'sha256'> => ({
 const utf8 = new TextEncoder()
 const digest = (content: Omit<Document, 'sha256'>): Promise<string> => sha256(utf8.encode(JSON.stringify(content)))
 
-/** The document as JSON, one image a line. */
+/**
+ * The document as JSON, one image a line.
+ *
+ * @example
+ *   await writeFile('certificate.json', await encodeCertificate(certificate))
+ */
 export const encodeCertificate = async (c: Certificate): Promise<string> => {
   const content = documentOf(c)
   const { images, ...head } = content
@@ -224,6 +237,9 @@ const respelled = (text: string, canonical: string): readonly [place: string, me
 /**
  * Reads a certificate. An edited one is refused, whatever was edited: the bytes are those that `encodeCertificate` makes of what they say. It is
  * proved nowhere here: `check` does that.
+ *
+ * @example
+ *   const certificate = await orThrow(decodeCertificate(await readFile('certificate.json'), 'certificate.json'))
  */
 export const decodeCertificate = (bytes: Uint8Array, path: string): TE.TaskEither<MixtrainError, Certificate> =>
   pipe(

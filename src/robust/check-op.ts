@@ -22,6 +22,7 @@ export interface OperandRange {
 
 /** The laws that an op has to keep. */
 export const opLaws = ['gradient', 'inclusion', 'isotonicity', 'relaxation', 'walk'] as const
+/** One of `opLaws`. */
 export type OpLaw = (typeof opLaws)[number]
 
 /** A law that was broken, with numbers that show it. */
@@ -32,6 +33,7 @@ export interface Violation {
   readonly message: string
 }
 
+/** What `checkOp` found. */
 export interface OpCheck {
   /** The first violation of each law by each example; none: no sample spoke against the op, which is no proof. */
   readonly violations: readonly Violation[]
@@ -41,6 +43,7 @@ export interface OpCheck {
   readonly skipped: readonly { readonly law: OpLaw; readonly example: number; readonly reason: string }[]
 }
 
+/** How thoroughly `checkOp` tries an op. */
 export interface OpCheckOptions {
   /** Boxes and points drawn for each example. Default: 100. */
   readonly samples?: number

@@ -18,7 +18,12 @@ export interface IntervalStep {
   readonly next: Tensor
 }
 
-/** points `[n, ...shape]` in the ball of the target, halves `[n]` in input units. */
+/**
+ * points `[n, ...shape]` in the ball of the target, halves `[n]` in input units.
+ *
+ * @example
+ *   const step = intervalStep(10)
+ */
 export const intervalStep =
   (classes: number) =>
   (target: Target, points: Tensor, halves: Tensor): IntervalStep => {

@@ -64,12 +64,18 @@ export interface Verdicts {
   readonly margins: Float64Array
 }
 
-/** ACC, ERA and VRA as fractions. */
+/**
+ * ACC, ERA and VRA as fractions.
+ *
+ * @example
+ *   const { acc, era, vra } = rates(verdicts)
+ */
 export const rates = (v: Verdicts): { readonly acc: number; readonly era: number | null; readonly vra: number } => {
   const share = (xs: Uint8Array) => xs.reduce((n, x) => n + x, 0) / xs.length
   return { acc: share(v.correct), era: v.robust === undefined ? null : share(v.robust), vra: share(v.verified) }
 }
 
+/** A network compiled for questions about images. */
 export interface Evaluator {
   /** Images per run, as the memory budget has it. */
   readonly chunk: number
@@ -130,6 +136,9 @@ const boundsProgram = ({ network, range, method, norm = 'linf', rounding = 'none
 /**
  * Compiles the questions for chunks of images; answers them image by image. The last chunk is filled up with its own images, whose
  * repeated answers are dropped.
+ *
+ * @example
+ *   const judge = evaluator(openRegion(await device()).region)
  */
 export const evaluator =
   (region: Region) =>

@@ -18,6 +18,9 @@ export const norms = ['linf', 'l2', 'l1'] as const satisfies readonly Norm[]
  * dual norm. `range: null` does not cut. Epsilon is a number, a scalar node (so that a schedule does not recompile) or a tensor that broadcasts to x: limits
  * of each pixel, and for l2 and l1 the semi-axes of an ellipsoid or its l1 counterpart.
  * Under outward rounding, for l-inf only, the ends step outward, and so do a number and constants that float32 does not hold; an input must have been rounded up.
+ *
+ * @example
+ *   ball(constant([0.5, 0.05], [2]), 0.1) // { lower: [0.4, 0], upper: [0.6, 0.15] }
  */
 export const ball = (
   x: Tensor,

@@ -13,12 +13,16 @@ import { intervalStep } from './interval-attack.ts'
 import type { Range } from './perturbation.ts'
 import { type Around, witness } from './witness.ts'
 
+/** The attacks that `search` and `mixtrain evaluate --attack` know. */
 export const attackNames = ['pgd', 'fgsm', 'interval', 'ensemble'] as const
+/** One of `attackNames`. */
 export type AttackName = (typeof attackNames)[number]
 /** What an attack raises: cross-entropy, or the margin of Carlini and Wagner. */
 export const targetLosses = ['ce', 'margin'] as const
+/** One of `targetLosses`. */
 export type TargetLoss = (typeof targetLosses)[number]
 
+/** What an attack of an evaluation is: its name, steps and restarts, what it raises, and the seed of its random starts. */
 export interface AttackOptions {
   readonly name: AttackName
   /** Of each gradient ascent. */
@@ -81,6 +85,7 @@ const WIDEST = 0.5
 /** Rounds of ascent and look-around: in the first two starts, and in later ones. */
 const roundsOf = (restart: number): number => (restart < 2 ? 3 : 1)
 
+/** What is attacked, in which ball, and how. */
 export interface SearchOptions {
   readonly network: Network
   readonly range: Range
@@ -223,9 +228,12 @@ export interface Outcome {
   readonly gradient: Gradient
 }
 
+/** The names of `Gradient`. */
 export const gradients = ['own', 'margin', 'none'] as const
+/** What a gradient is taken of: a loss, or a margin where the loss's gradient is 0 in floats. */
 export type Gradient = (typeof gradients)[number]
 
+/** An attack of a network, compiled for a batch size: what it is run by. */
 export interface Search {
   /** Attacks images; an image does not depend on the others. Progress counts ascents of a batch. */
   readonly run: (
@@ -394,7 +402,16 @@ export const searchOf =
     }
   }
 
-/** An attack, compiled for batches of images. */
+/**
+ * An attack, compiled for batches of images.
+ *
+ * @example
+ *   const network = networks.mlp({ input: [1, 2, 2], classes: 3 })
+ *   const ascents = pgdAttack({ steps: 10, restarts: 2, seed: 0 })
+ *   const { region, close } = openRegion(reference())
+ *   const attack = await search(region)({ network, range: [0, 1], norm: 'linf', attack: ascents, batch: 1 })
+ *   close()
+ */
 export const search =
   (region: Region) =>
   (options: SearchOptions): Promise<Search> =>

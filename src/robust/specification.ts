@@ -13,6 +13,9 @@ const difference = (a: Tensor, b: Tensor): Tensor => select(a, select(b, 0, 1), 
 /**
  * Margins z_y - z_j for every class j: `[n] -> [classes, n, classes]`; row j = y is 0. An input is verified iff every lower bound
  * with j != y is > 0.
+ *
+ * @example
+ *   margins(constant([2], [1]), 3).shape // [3, 1, 3]
  */
 export const margins = (labels: Tensor, classes: number): Specification => {
   const n = labels.shape[0]
@@ -24,6 +27,9 @@ export const margins = (labels: Tensor, classes: number): Specification => {
 /**
  * The margins that can be lost, z_y - z_j for j != y ascending: `[n] -> [classes - 1, n, classes]`. One row less to carry than `margins`,
  * whose row y is 0 by construction.
+ *
+ * @example
+ *   rivals(constant([2], [1]), 3).shape // [2, 1, 3]
  */
 export const rivals = (labels: Tensor, classes: number): Specification => {
   const n = labels.shape[0]

@@ -125,7 +125,12 @@ const merged = (maps: readonly Columns[]): Columns => {
   return all
 }
 
-/** Bounds by the dual, its l1 norms exact or, with `projections`, estimated. A ball counts as the box round it. */
+/**
+ * Bounds by the dual, its l1 norms exact or, with `projections`, estimated. A ball counts as the box round it.
+ *
+ * @example
+ *   const [exact, estimated] = [dual(), dual({ projections: 50 })]
+ */
 export const dual =
   (options?: Projected): Bounder =>
   (output, boxes, given = new Map()) => {

@@ -13,6 +13,9 @@ export const averagingRate =
  * theta_swa <- (n theta_swa + theta) / (n + 1), n the steps since the share `from` of the training, hence the mean of the parameters after each of them
  * (before, the parameters themselves), and is what is evaluated and saved. The steps taken do not change. In a
  * network with batch norm, statistics are measured under the average.
+ *
+ * @example
+ *   const optimizer = averaged(0.75)(adam({ lr: 0.001 }))
  */
 export const averaged =
   (from: number) =>

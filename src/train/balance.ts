@@ -12,11 +12,18 @@ export interface EpochMetrics {
 /** The weight in [0, 1] of the robust term in the next epoch, a pure function of the history. */
 export type Balance = (history: readonly EpochMetrics[]) => number
 
+/**
+ * The balance that is the same in every epoch.
+ *
+ * @example
+ *   fixedBalance(0.5)([]) // 0.5
+ */
 export const fixed =
   (value: number): Balance =>
   () =>
     value
 
+/** How an adaptive balance moves: where it begins, between which limits, by how much in an epoch, and what counts as near the best. */
 export interface Adaptive {
   /** Balance of the first epoch: low, as a network that classifies nothing has nothing to defend. */
   readonly start: number
@@ -39,6 +46,9 @@ export interface Adaptive {
  *   else:                      unchanged           (hysteresis: noise of evaluation does not move it)
  *
  * cut to [min, max]. A NaN metric moves nothing.
+ *
+ * @example
+ *   const rule = adaptiveBalance({ start: 0.2, min: 0.2, max: 0.8, step: 0.1, tolerance: 0.01 })
  */
 export const adaptive =
   ({ start, min, max, step, tolerance }: Adaptive): Balance =>
@@ -58,6 +68,9 @@ export const adaptive =
 /**
  * The share of tight bounds among robust terms (`twofold`), by the rule of `adaptive` for the second conflict: VRA by intervals in the place of ACC, for training tight bounds alone costs it,
  * and VRA by the tight method, which training intervals alone costs. It climbs as long as the network keeps what intervals can prove.
+ *
+ * @example
+ *   const rule = tightShare({ start: 0.5, min: 0.1, max: 0.9, step: 0.1, tolerance: 0.01 })
  */
 export const tightShare =
   (rule: Adaptive): Balance =>

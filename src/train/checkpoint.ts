@@ -212,6 +212,9 @@ const isWhole = async (bytes: Uint8Array, hash: string): Promise<boolean> => {
 /**
  * A run after an epoch, as one safetensors file: tensors `parameter.NAME` (statistics among them) and `slot.SLOT.NAME` (the optimizer's state), history and
  * settings as JSON in the metadata. Within an epoch, `term.NAME` ([sum, count] of a loss term) and `within` in the metadata come with them. `sha256` in the metadata is the hash of the file, taken with zeros in its own place.
+ *
+ * @example
+ *   await writeFile('checkpoint.safetensors', await encodeCheckpoint(network, checkpoint, settings))
  */
 export const encodeCheckpoint = (
   network: Network,
@@ -244,6 +247,9 @@ export const encodeCheckpoint = (
 /**
  * Decodes what `encodeCheckpoint` wrote, but for the tensors (`restore`). A file of which any bit was changed since, and metadata that are not as
  * expected, are errors that say so.
+ *
+ * @example
+ *   const run = await orThrow(decodeCheckpoint(await readFile('checkpoint.safetensors'), 'checkpoint.safetensors'))
  */
 export const decodeCheckpoint = (bytes: Uint8Array, path: string): TE.TaskEither<MixtrainError, StoredRun> => {
   const left = (message: string) => E.left(fileError(path, message, 'metadata'))
@@ -296,7 +302,12 @@ export const decodeCheckpoint = (bytes: Uint8Array, path: string): TE.TaskEither
   )
 }
 
-/** The checkpoint of a stored run, if its tensors are those of the network and the optimizer's slots. */
+/**
+ * The checkpoint of a stored run, if its tensors are those of the network and the optimizer's slots.
+ *
+ * @example
+ *   const checkpoint = orThrow(restoreCheckpoint(stored, network, ['m', 'v']))
+ */
 export const restore = (
   { file, history, part }: StoredRun,
   network: Network,

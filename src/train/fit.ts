@@ -95,6 +95,7 @@ export interface StepRecord {
   readonly epsilon: number
 }
 
+/** What a training is made of: network, loss, optimizer, data, and what is told in between. */
 export interface FitOptions {
   readonly network: Network
   readonly loss: Loss
@@ -142,7 +143,12 @@ export interface FitOptions {
 export const PIXELS: Range = [0, 1]
 export const DEFAULT_MEMORY = 2 ** 31
 
-/** A data set as the evaluator asks for it. */
+/**
+ * A data set as the evaluator asks for it.
+ *
+ * @example
+ *   imagesOf(take(3)((await digits()).test)).count // 3
+ */
 export const imagesOf = (d: Dataset): Images => ({
   count: d.count,
   pixels: (indices) => pixels(d, indices),

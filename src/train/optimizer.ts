@@ -27,7 +27,12 @@ const rate = (lr: number | Schedule): Tensor => fed('learningRate', typeof lr ==
 const mapNamed = <A, B>(named: Named<A>, f: (a: A, name: string) => B): Named<B> =>
   Object.fromEntries(Object.entries(named).map(([k, a]) => [k, f(a, k)]))
 
-/** Stochastic gradient descent: v <- momentum v + g, p <- p - lr v. */
+/**
+ * Stochastic gradient descent: v <- momentum v + g, p <- p - lr v.
+ *
+ * @example
+ *   const optimizer = sgd({ lr: 0.01, momentum: 0.9 })
+ */
 export const sgd = ({
   lr,
   momentum = 0,
@@ -47,6 +52,7 @@ export const sgd = ({
   },
 })
 
+/** Settings of Adam (arXiv:1412.6980), with decoupled weight decay (arXiv:1711.05101). */
 export interface Adam {
   readonly lr: number | Schedule
   readonly beta1?: number
@@ -56,7 +62,12 @@ export interface Adam {
   readonly weightDecay?: number
 }
 
-/** Adam (arXiv:1412.6980) with bias correction: p <- p - lr m' / (sqrt(v') + eps). */
+/**
+ * Adam (arXiv:1412.6980) with bias correction: p <- p - lr m' / (sqrt(v') + eps).
+ *
+ * @example
+ *   const optimizer = adam({ lr: 0.001, weightDecay: 1e-4 })
+ */
 export const adam = ({ lr, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay = 0 }: Adam): Optimizer => ({
   slots: ['first', 'second'],
   update: (parameters, gradients, { first, second }) => {
@@ -76,6 +87,9 @@ export const adam = ({ lr, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay =
 /**
  * RAdam (arXiv:1908.03265, algorithm 2): p <- p - lr r_t m' / (sqrt(v') + eps) with r_t = sqrt((rho_t - 4)(rho_t - 2) rho / ((rho - 4)(rho - 2) rho_t)), rho = 2 / (1 - beta2) - 1 and
  * rho_t = rho - 2 t beta2^t / (1 - beta2^t), once rho_t > 5 (as PyTorch has it; the paper: 4); before, while the second moment says little, p <- p - lr m'.
+ *
+ * @example
+ *   const optimizer = radam({ lr: 0.001 })
  */
 export const radam = ({ lr, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay = 0 }: Adam): Optimizer => {
   const rho = 2 / (1 - beta2) - 1
@@ -104,7 +118,12 @@ export const radam = ({ lr, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay 
   }
 }
 
-/** Gradients scaled so that their joint Euclidean norm is at most `limit`: g <- g min(1, limit / ||g||). */
+/**
+ * Gradients scaled so that their joint Euclidean norm is at most `limit`: g <- g min(1, limit / ||g||).
+ *
+ * @example
+ *   const optimizer = clipGradients(10)(sgd({ lr: 0.01 }))
+ */
 export const clipGradients =
   (limit: number) =>
   (optimizer: Optimizer): Optimizer => ({

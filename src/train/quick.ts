@@ -5,10 +5,21 @@ import { methods } from '../robust/bounds.ts'
 import { type FitOptions, fit as fitFully } from './fit.ts'
 import { MONITOR, MONITOR_ATTACK, recipe } from './recipe.ts'
 
-/** What a network for a data set has to be like. */
+/**
+ * What a network for a data set has to be like.
+ *
+ * @example
+ *   taskOf((await digits()).train).input // [1, 28, 28]
+ */
 export const taskOf = ({ shape: input, classes, normalisation }: Dataset): Task => ({ input, classes, normalisation })
 
-/** Images to train on, and those at the end of a set that are never trained on: at most 500, a tenth. */
+/**
+ * Images to train on, and those at the end of a set that are never trained on: at most 500, a tenth.
+ *
+ * @example
+ *   const { train, monitor } = holdOut((await digits()).train)
+ *   [train.count, monitor.count] // [7500, 500]
+ */
 export const holdOut = (train: Dataset): { readonly train: Dataset; readonly monitor: Dataset } => {
   const count = Math.max(1, Math.min(MONITOR.most, Math.floor(train.count * MONITOR.share)))
   if (train.count < 2) raise(usage(`${train.count} training images are too few: one at least is held out`))
@@ -51,5 +62,10 @@ export const completed = ({ data, ...given }: QuickOptions): FitOptions => {
  * Trains, one epoch per iteration, on a backend: `for await (const epoch of fit({ loss, data, epsilon: 0.1 })(await device()))`.
  * Each epoch has its metrics (ACC, ERA and VRA as fractions of held-out training images) and a checkpoint with the parameters.
  * @throws usage errors for options that cannot work; backend errors.
+ *
+ * @example
+ *   const { train } = await digits()
+ *   const options = { data: { train: take(500)(train) }, loss: mixTrain({ k: 2 }), epsilon: 0.1, epochs: 1 }
+ *   for await (const { epoch, vra } of fit(options)(await device())) console.log(epoch, vra)
  */
 export const fit = (options: QuickOptions) => fitFully(completed(options))

@@ -16,6 +16,7 @@ import { ball, type Range } from '../robust/perturbation.ts'
 import { rivals } from '../robust/specification.ts'
 import { DEFAULT_MEMORY, PIXELS } from './fit.ts'
 
+/** Whose certified radii are looked for, by which method and how finely. */
 export interface RadiusOptions {
   readonly network: Network
   readonly parameters: Named<Float32Array>
@@ -44,6 +45,9 @@ export interface RadiusOptions {
  * grow with the ball, and a radius is one of `most k / 2^steps` as float32.
  *
  * @throws usage errors for a `most` that is no positive number; memory and backend errors.
+ *
+ * @example
+ *   const radii = await certifiedRadii({ network, parameters, data: test, method: crown })(await device())
  */
 export const certifiedRadii =
   (options: RadiusOptions) =>

@@ -15,7 +15,7 @@ import { adaptive, type Balance, fixed, tightShare } from './balance.ts'
 import { adam, clipGradients, type Optimizer, radam } from './optimizer.ts'
 
 /** What a training run uses where it is not told otherwise. Shares are of the whole training. */
-interface Numbers {
+export interface Numbers {
   readonly epochs: number
   readonly batchSize: number
   /** Images per batch that MixTrain's robust term is computed for. */
@@ -192,8 +192,10 @@ export const adjustable = [
     'population',
   ] as const),
 ] as const
-type Adjustable = Pick<Numbers, (typeof adjustable)[number]>
+/** The numbers of a recipe that an option of the command line may change. */
+export type Adjustable = Pick<Numbers, (typeof adjustable)[number]>
 
+/** What a recipe depends on: radius, epochs, batch size, and numbers that take the place of its own. */
 export type RecipeOptions = { readonly [N in keyof Adjustable]?: Adjustable[N] | undefined } & {
   /** Full l-inf radius in pixel units. */
   readonly epsilon: number
@@ -240,7 +242,12 @@ const FIFTH = 0.2
 /** Share of the training from which SWA averages. */
 const AVERAGE_FROM = 0.75
 
-/** How an objective of that name is trained. */
+/**
+ * How an objective of that name is trained.
+ *
+ * @example
+ *   const { loss, optimizer } = recipe('mixtrain', { epsilon: 0.1, epochs: 20 })
+ */
 export const recipe = (name: ObjectiveName, options: RecipeOptions): Recipe => {
   const numbers = numbersOf(name, options)
   const { epochs, batchSize, k, balance, lr, decayFrom, epsilonStart, epsilonUntil, lambda, l1, weightDecay } = numbers
@@ -274,7 +281,12 @@ export const recipe = (name: ObjectiveName, options: RecipeOptions): Recipe => {
   }
 }
 
-/** PGD from random points with the usual step (`usualStep`). */
+/**
+ * PGD from random points with the usual step (`usualStep`).
+ *
+ * @example
+ *   pgdAttack({ steps: 40, restarts: 1, seed: 0 }).name // 'pgd'
+ */
 export const pgdAttack = ({
   steps,
   restarts,

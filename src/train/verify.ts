@@ -17,6 +17,7 @@ import { robustness } from '../verify/robustness.ts'
 import type { SearchTree } from '../verify/trace.ts'
 import { DEFAULT_MEMORY, imagesOf, PIXELS } from './fit.ts'
 
+/** What is verified of which network, by which method. */
 export interface VerifyOptions {
   readonly network: Network
   readonly parameters: Named<Float32Array>
@@ -177,6 +178,9 @@ const completed = async (
  * Judges each image: classified correctly, still so under attack, verified (every margin's lower bound > 0: with outward rounding a theorem,
  * core/rounding.ts). With `complete`, what the method leaves open is decided as by `decider`; a counterexample that it finds breaks the image
  * as an attack does.
+ *
+ * @example
+ *   const { verified } = await verify({ network, parameters, data: test, epsilon: 0.1, method: crown })(await device())
  */
 export const verify =
   (options: VerifyOptions) =>

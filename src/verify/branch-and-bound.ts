@@ -32,6 +32,7 @@ export { SAFETY }
 /** How a property came out. `unsat`: it holds. `sat`: it has a counterexample. */
 export type Verdict = 'unsat' | 'sat' | 'unknown' | 'timeout'
 
+/** Where the search for a decision stands. */
 export interface Progress {
   readonly phase: 'attack' | 'bounds' | 'search'
   /** Case of the property, from 0. */
@@ -81,6 +82,7 @@ export interface PropertyOptions extends Subject, DecisionOptions, Patience {
   readonly property: UnsafeProperty
 }
 
+/** What was decided of a property, and by what. */
 export interface Verification {
   readonly verdict: Verdict
   readonly counterexample: Counterexample | undefined
@@ -771,6 +773,9 @@ export const ADDRESSABLE = 65535 * 65536 - 2 ** 24
  * bound that is NaN or infinite never counts. What is neither is `unknown` or, where the time left does not suffice for what comes next, `timeout`; a network whose bounds are
  * refused is attacked all the same, and then `unknown` with the reason.
  * @throws usage errors where property and network do not fit; unsupported errors where the network cannot be run; device errors.
+ *
+ * @example
+ *   const decide = decider(subject, extent)
  */
 export const decider =
   (subject: Subject, extent: PropertyExtent, given: DecisionOptions = {}) =>
@@ -825,7 +830,12 @@ export const decider =
     }
   }
 
-/** Decides one property of a network, as `decider` does. */
+/**
+ * Decides one property of a network, as `decider` does.
+ *
+ * @example
+ *   const { verdict } = await verifyProperty({ network: classify, input, outputs, property })(await device())
+ */
 export const verifyProperty =
   ({ network, input, outputs, property, timeout, progress, said, ...options }: PropertyOptions) =>
   async (backend: Backend): Promise<Verification> => {

@@ -14,6 +14,9 @@ const sumUp = (a: number, b: number): number => {
 /**
  * That an image keeps its label in the l-inf ball of radius epsilon, cut to the range, as a property: unsafe is z_y - z_j <= 0 for some j != y, the
  * opposite of what every verifier of margins claims. The ends of the box are rounded inward, its `outward` ones outward.
+ *
+ * @example
+ *   robustness([0.5, 0.5], 0, 3, 0.1, [0, 1]).outputs // 3
  */
 export const robustness = (
   pixels: ArrayLike<number>,

@@ -8,6 +8,7 @@ import { adaptive, type Pacing } from './pace.ts'
 import { prepare } from './program.ts'
 import { canShare, concurrency, mayWait, type Seat, startWorkers, type Workers } from './threads.ts'
 
+/** Threads and arithmetic of the WASM backend. */
 export interface WasmOptions {
   /** The most threads, this one included. Default: what the machine and the quota of the process give, at most 8. */
   readonly threads?: number | undefined
@@ -149,6 +150,9 @@ const elements = (shape: readonly number[]): number => shape.reduce((n, d) => n 
 /**
  * The WebAssembly SIMD backend: one linear memory, one call into it per run. Results are the same bits for any number of
  * threads and on every engine, unless `fastMath` is asked for.
+ *
+ * @example
+ *   const backend = await orThrow(wasm({ threads: 2 }))
  */
 export const wasm = (options: WasmOptions = {}): TE.TaskEither<MixtrainError, Backend> => {
   const { threads, maxBytes } = options

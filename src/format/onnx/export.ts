@@ -163,6 +163,10 @@ const translate = (model: Omit<OnnxExport, 'name' | 'metadata'>) => {
  * of the same meaning, a product and its bias as one Gemm or Conv. Parameters and constants are rounded to float32. The same
  * network gives the same bytes. What `decodeOnnx` makes of them computes the same numbers. Errors: an op without a rule, one that
  * does not keep the batch as the first axis, a leaf that is not among the parameters, a name used twice.
+ *
+ * @example
+ *   const x = input('x', [1, 2])
+ *   const bytes = orThrow(encodeOnnx({ name: 'relu', input: x, output: relu(x), parameters: new Map() }))
  */
 export const encodeOnnx = (model: OnnxExport): E.Either<MixtrainError, Uint8Array> =>
   E.tryCatch(

@@ -31,6 +31,7 @@ export interface OnnxModel {
   readonly opset: number
 }
 
+/** What is read of an ONNX file. */
 export interface OnnxOptions {
   /** The output of a node, by its name in the file, that is asked for instead of the output of the graph. */
   readonly output?: string | undefined
@@ -113,6 +114,9 @@ const checked = (model: Model, path: string, output: string | undefined): E.Eith
  *
  * A graph of float64 numbers is read as the same function of real numbers: weights that float32 does not hold become sums of float32
  * tensors. A Cast to float32 rounds as every runtime does, and its result is the weight.
+ *
+ * @example
+ *   const { network, input, output } = orThrow(decodeOnnx(await readFile('model.onnx'), 'model.onnx'))
  */
 export const decodeOnnx = (
   bytes: Uint8Array,
@@ -124,6 +128,11 @@ export const decodeOnnx = (
     E.chain((model) => checked(model, path, output)),
   )
 
-/** The parameters of a model as constants. */
+/**
+ * The parameters of a model as constants.
+ *
+ * @example
+ *   const values = parameterConstants(orThrow(decodeOnnx(await readFile('model.onnx'), 'model.onnx')))
+ */
 export const parameterConstants = (model: Pick<OnnxModel, 'parameters'>): ReadonlyMap<string, Tensor> =>
   new Map([...model.parameters].map(([name, { data, shape }]) => [name, constant(data, shape)]))
