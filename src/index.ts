@@ -280,6 +280,9 @@ export {
 } from './ops/index.ts'
 export type { Matmul, Matrix } from './ops/linear.ts'
 export type { Arg, Argument } from './ops/maker.ts'
+// ---- proofs: written by `imageProver`, checked without a line of what wrote them -------------------------------------------------
+export { Refused } from './proof/exact.ts'
+export { type Checked, check as checkProof, type Files as ProofFiles } from './proof/file.ts'
 export { type Attack, fgsm, type Pgd, pgd, type Target, wider } from './robust/attack.ts'
 export {
   checkOp,
@@ -344,5 +347,6 @@ export {
 } from './verify/branch-and-bound.ts'
 export type { Constraint, ExactConstraint, Subject, UnsafeCase, UnsafeProperty } from './verify/counterexample.ts'
 export type { Counterexample } from './verify/counterexample-check.ts'
+export { type ImageClaim, imageProver } from './verify/image-proof.ts'
 export { robustness } from './verify/robustness.ts'
 export type { Refuted, SearchNode, SearchTree, Split } from './verify/trace.ts'

@@ -1,4 +1,4 @@
-import type { FromWorker, ToWorker } from './protocol.ts'
+import type { FromProver, FromWorker, ToProver, ToWorker } from './protocol.ts'
 
 export interface Client {
   readonly send: (message: ToWorker) => void
@@ -27,4 +27,17 @@ export const connect = (received: (message: FromWorker) => void, crashed: (why: 
   })
   worker.addEventListener('messageerror', () => fail('a message could not be read'))
   return { send: (message) => worker.postMessage(message), close }
+}
+
+/** Starts the worker of proofs: exact arithmetic takes seconds, which bounds do not wait for. */
+export const connectProver = (
+  received: (message: FromProver) => void,
+): { readonly send: (message: ToProver) => void } => {
+  const worker = new Worker(new URL('prover.js', import.meta.url), { type: 'module', name: 'mixtrain proofs' })
+  worker.addEventListener('message', ({ data }: MessageEvent<FromProver>) => received(data))
+  worker.addEventListener('error', (e) => {
+    e.preventDefault()
+    received({ type: 'refused', reason: e.message || 'the checker could not be loaded' })
+  })
+  return { send: (message) => worker.postMessage(message) }
 }

@@ -1,163 +1,128 @@
-import {
-  type Backend,
-  ball,
-  boundsOf,
-  type Compiled,
-  compileIn,
-  crossEntropy,
-  input,
-  type MethodName,
-  methods,
-  type Network,
-  openRegion,
-  pgdAttack,
-  rivals,
-  size,
-} from '../src/index.ts'
-import { pgdFrom } from '../src/robust/attack.ts'
-import { type Adversarial, type Bounds, PIXELS, type Question } from './protocol.ts'
+// Answers questions about single images, by the public doors.
+import { type Backend, type Network, openRegion, program, search } from 'mixtrain'
+import { pgdAttack } from 'mixtrain/attacks'
+import { ball, boundsOf, layerBounds, methods, rivals } from 'mixtrain/bounds'
+import type { Adversarial, Bounds, Layer, Method, Question } from './protocol.ts'
 
-/** Starts of the attack: the image itself and random points of the box. */
-const STARTS = 8
-/** The attack of a report's ERA. */
-const ATTACK = pgdAttack({ steps: 40, restarts: STARTS, seed: 0 })
+/** The attack of a report's ERA, from more points; what it finds is confirmed in double precision. */
+const ATTACK = pgdAttack({ steps: 40, restarts: 8, seed: 0 })
+const RANGE = [0, 1] as const
 
-type Parameters = Readonly<Record<string, Float32Array>>
+export type Parameters = Readonly<Record<string, Float32Array>>
 
-/** Answers questions about single images. */
 export interface Inspector {
   readonly network: Network
   readonly parameters: () => Parameters
   readonly set: (parameters: Parameters) => void
   readonly bounds: (q: Question) => Promise<Bounds>
-  /** `label` is that of the bounds. */
-  readonly attack: (q: Question, label: number) => Promise<Adversarial | undefined>
+  /** `label` is that of the bounds; `between` is called between searches, and ends them by throwing. */
+  readonly attack: (q: Question, label: number, between: () => Promise<void>) => Promise<Adversarial | undefined>
+  readonly layers: (q: Question) => Promise<readonly Layer[]>
   readonly close: () => void
 }
 
-const largest = (xs: readonly number[]): number => xs.reduce((best, x, i) => (x > xs[best] ? i : best), 0)
+const largest = (xs: readonly number[], but?: number): number =>
+  xs.reduce((best, x, i) => (i !== but && (best < 0 || x > xs[best]) ? i : best), -1)
 
 /** The label alone has the largest logit. */
 const wins = (logits: readonly number[], label: number): boolean =>
   logits.every((z, j) => j === label || logits[label] > z)
 
-const verdictOf = (logits: readonly number[], margin: readonly number[], label: number): Bounds['verdict'] => {
+export const verdictOf = (logits: readonly number[], margin: readonly number[], label: number): Bounds['verdict'] => {
   if (!wins(logits, label)) return 'misclassified'
   return margin.every((m, j) => j === label || (m > 0 && m < Number.POSITIVE_INFINITY)) ? 'certified' : 'open'
 }
 
-/** The points from which the attack starts, relative to the ball: 0, then a fixed spread of [-1, 1). */
-const startsOf = (): Float32Array => {
-  const noise = new Float32Array(STARTS * PIXELS)
-  let state = 1
-  for (let i = PIXELS; i < noise.length; i++) {
-    state = (Math.imul(state, 1664525) + 1013904223) | 0
-    noise[i] = state / 2 ** 31
-  }
-  return noise
-}
+const inputsOf = (network: Network) => ({ parameters: network.inputs, x: [1, ...network.input], epsilon: [] })
 
 /**
  * Bounds by `boundsOf(method)(network, ball(x, epsilon))`, margins merged into the last layer: the path of `mixtrain bounds`, and on the
- * same backend the same bits. One plan for each method, made when it is first asked for.
+ * same backend the same bits.
  */
+const boundsProgram = (network: Network, method: Method) =>
+  program({ ...inputsOf(network), label: [1] }, ({ parameters, x, epsilon, label }) => {
+    const apply = network.apply(parameters)
+    const bounded = boundsOf(methods[method])(apply, ball(x, epsilon))
+    return { logits: apply(x), box: bounded.output(), margin: bounded.rows(rivals(label, network.classes)).lower }
+  })
+
+const layersProgram = (network: Network, method: Method) => {
+  let names: readonly string[] = []
+  const made = program(inputsOf(network), ({ parameters, x, epsilon }) => {
+    const layers = layerBounds(methods[method])(network.apply(parameters)(x), new Map([[x, ball(x, epsilon)]]))
+    names = layers.map(({ name }) => name)
+    return layers.map(({ bounds }) => bounds)
+  })
+  return { made, names }
+}
+
+const describe = (name: string, lower: ArrayLike<number>, upper: ArrayLike<number>): Layer => {
+  const [a, b] = [Array.from(lower), Array.from(upper)]
+  const widths = a.map((l, i) => b[i] - l)
+  const signs = {
+    below: a.filter((_, i) => b[i] <= 0).length,
+    above: a.filter((l, i) => l >= 0 && b[i] > 0).length,
+    open: a.filter((l, i) => l < 0 && b[i] > 0).length,
+  }
+  return {
+    name,
+    neurons: a.length,
+    meanWidth: widths.reduce((s, w) => s + w, 0) / a.length,
+    widest: widths.reduce((s, w) => Math.max(s, w), 0),
+    signs: name.startsWith('relu') ? signs : undefined,
+  }
+}
+
+/** One plan for each method and kind of question, made when it is first asked for. */
 export const inspector = (backend: Backend, network: Network, first: Parameters): Inspector => {
   const { region, close } = openRegion(backend)
+  let current = first
   const names = Object.keys(network.parameters)
-  let parameters = first
-  const resident = names.map((name) => region.from(first[name]))
-  const nodes = names.map((name) => input(name, network.parameters[name].shape))
-  const apply = network.apply(Object.fromEntries(names.map((name, i) => [name, nodes[i]])))
-  const epsilonNode = input('epsilon', [])
-  const buffers = {
-    image: region.alloc(PIXELS),
-    label: region.alloc(1),
-    epsilon: region.alloc(1),
-    many: region.alloc(STARTS * PIXELS),
-    labels: region.alloc(STARTS),
+  const resident = Object.fromEntries(names.map((name) => [name, region.from(first[name])]))
+  const attack = search(region)
+  const kept = new Map<string, unknown>()
+  const once = <A>(key: string, make: () => A): A => {
+    if (!kept.has(key)) kept.set(key, make())
+    return kept.get(key) as A
   }
-
-  const boundsPlan = async (method: MethodName) => {
-    const [x, y] = [input('x', [1, ...network.input]), input('label', [1])]
-    const bounded = boundsOf(methods[method])(apply, ball(x, epsilonNode))
-    const box = bounded.output()
-    const outputs = [apply(x), box.lower, box.upper, bounded.rows(rivals(y, network.classes)).lower]
-    const compiled = await compileIn(region)(outputs, [...nodes, x, y, epsilonNode])
-    return { compiled, results: outputs.map((o) => region.alloc(size(o.shape))) }
-  }
-
-  const attackPlan = async () => {
-    const inputs = input('inputs', [STARTS, ...network.input])
-    const [labels, noise] = [input('labels', [STARTS]), input('noise', inputs.shape)]
-    const target = { logits: apply, inputs, labels, epsilon: epsilonNode, range: [0, 1] as const }
-    const found = pgdFrom(ATTACK, crossEntropy, noise)(target)
-    const outputs = [found, apply(found)]
-    const compiled = await compileIn(region)(outputs, [...nodes, inputs, labels, epsilonNode, noise])
-    return { compiled, noise: region.from(startsOf()), results: outputs.map((o) => region.alloc(size(o.shape))) }
-  }
-
-  const plans = new Map<MethodName, ReturnType<typeof boundsPlan>>()
-  const planOf = (method: MethodName) => {
-    const plan = plans.get(method) ?? boundsPlan(method)
-    plans.set(method, plan)
-    return plan
-  }
-  let attacking: ReturnType<typeof attackPlan> | undefined
-
-  /** Margins depend on the label, which may be the prediction: then the plan runs once more. */
-  const runBounds = async (
-    {
-      compiled,
-      results,
-    }: { readonly compiled: Compiled; readonly results: Awaited<ReturnType<typeof boundsPlan>>['results'] },
-    { image, epsilon }: Question,
-    label: number,
-  ) => {
-    backend.write(buffers.image, image)
-    backend.write(buffers.epsilon, Float32Array.of(epsilon))
-    backend.write(buffers.label, Float32Array.of(label))
-    compiled.run([...resident, buffers.image, buffers.label, buffers.epsilon, ...results])
-    // Reads are queued at once: another question may write the same buffers meanwhile.
-    return (await Promise.all(results.map((r) => backend.read(r)))).map((r) => [...r])
-  }
+  const bounder = (method: Method) => once(`bounds ${method}`, () => boundsProgram(network, method).on(region))
+  const about = ({ image, epsilon }: Question) => ({ parameters: resident, x: image, epsilon })
 
   return {
     network,
-    parameters: () => parameters,
+    parameters: () => current,
     set: (next) => {
-      parameters = next
-      names.forEach((name, i) => backend.write(resident[i], next[name]))
+      current = next
+      for (const name of names) backend.write(resident[name], next[name])
     },
     bounds: async (q) => {
-      const plan = await planOf(q.method)
-      let rows = await runBounds(plan, q, q.label ?? 0)
-      const prediction = largest(rows[0])
+      const ask = await bounder(q.method)
+      // Margins depend on the label, which may be the prediction: then the plan runs once more.
+      let found = await ask({ ...about(q), label: q.label ?? 0 })
+      const prediction = largest([...found.logits])
       const label = q.label ?? prediction
-      if (q.label === undefined && prediction !== 0) rows = await runBounds(plan, q, label)
-      const [logits, lower, upper, rival] = rows
+      if (q.label === undefined && label !== 0) found = await ask({ ...about(q), label })
+      const [logits, lower, upper, rival] = [found.logits, found.box.lower, found.box.upper, found.margin].map((v) => [
+        ...v,
+      ])
       const margin = [...rival.slice(0, label), 0, ...rival.slice(label)]
       return { label, prediction, logits, lower, upper, margin, verdict: verdictOf(logits, margin, label) }
     },
-    attack: async ({ image, epsilon }, label) => {
-      attacking ??= attackPlan()
-      const { compiled, noise, results } = await attacking
-      for (let i = 0; i < STARTS; i++) backend.write(buffers.many, image, i * PIXELS)
-      backend.write(buffers.labels, new Float32Array(STARTS).fill(label))
-      backend.write(buffers.epsilon, Float32Array.of(epsilon))
-      compiled.run([...resident, buffers.many, buffers.labels, buffers.epsilon, noise, ...results])
-      const [images, logits] = await Promise.all(results.map((r) => backend.read(r)))
-      const points = Array.from({ length: STARTS }, (_, i) => {
-        const z = [...logits.subarray(i * network.classes, (i + 1) * network.classes)]
-        const rival = Math.max(...z.filter((__, j) => j !== label))
-        return { i, z, margin: z[label] - rival }
-      }).filter(({ z }) => !wins(z, label))
-      if (points.length === 0) return undefined
-      const worst = points.reduce((a, b) => (b.margin < a.margin ? b : a))
-      return {
-        image: Float32Array.from(images.subarray(worst.i * PIXELS, (worst.i + 1) * PIXELS)),
-        prediction: largest(worst.z),
-        logits: worst.z,
-      }
+    attack: async (q, label, between) => {
+      const { run } = await once('attack', () =>
+        attack({ network, range: RANGE, norm: 'linf', attack: ATTACK, batch: 1 }),
+      )
+      const attacked = { indices: [0], pixels: () => q.image, labels: () => Float32Array.of(label) }
+      const point = (await run(resident, attacked, q.epsilon, between)).get(0)?.point
+      if (point === undefined) return undefined
+      const image = Float32Array.from(point)
+      const { logits } = await (await bounder('ibp'))({ ...about(q), x: image, label })
+      return { image, prediction: largest([...logits], label) }
+    },
+    layers: async (q) => {
+      const { made, names: layers } = once(`layers of ${q.method}`, () => layersProgram(network, q.method))
+      const found = await (await once(`layers ${q.method}`, () => made.on(region)))(about(q))
+      return found.map(({ lower, upper }, i) => describe(layers[i], lower, upper))
     },
     close,
   }

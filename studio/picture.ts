@@ -74,3 +74,46 @@ export const centred = (pixels: Float32Array): Float32Array => {
     return Math.min(1, sum / SAMPLES.length ** 2)
   })
 }
+
+/** Ink is light in these images; a picture whose border is lighter than this has dark ink on paper. */
+const PAPER = 0.5
+
+/** A picture of a digit as 28 x 28 grey values, light on dark: a photograph of ink on paper is turned round, and its paper becomes black. */
+export const pictureOf = async (file: Blob): Promise<Float32Array> => {
+  const bitmap = await createImageBitmap(file)
+  const scale = SIDE / Math.max(bitmap.width, bitmap.height)
+  const canvas = new OffscreenCanvas(SIDE, SIDE)
+  const context = canvas.getContext('2d')
+  if (context === null) throw new Error('no canvas')
+  const [w, h] = [bitmap.width * scale, bitmap.height * scale].map((v) => Math.max(1, v))
+  context.imageSmoothingQuality = 'high'
+  // What is beside a picture that is not square has the colour of its corner; transparent pixels are white.
+  context.fillStyle = '#fff'
+  context.fillRect(0, 0, SIDE, SIDE)
+  context.drawImage(bitmap, 0, 0, 1, 1, 0, 0, SIDE, SIDE)
+  context.drawImage(bitmap, (SIDE - w) / 2, (SIDE - h) / 2, w, h)
+  bitmap.close()
+  const { data } = context.getImageData(0, 0, SIDE, SIDE)
+  const grey = Float32Array.from({ length: PIXELS }, (_, i) => {
+    const [r, g, b] = data.subarray(4 * i, 4 * i + 3)
+    return (0.299 * r + 0.587 * g + 0.114 * b) / 255
+  })
+  return cleaned(grey)
+}
+
+/** Light ink on black: turned round where the border is paper, stretched from the border's grey to the brightest ink. */
+export const cleaned = (grey: Float32Array): Float32Array => {
+  const border = [...grey.keys()].filter(
+    (i) => i < SIDE || i >= PIXELS - SIDE || i % SIDE === 0 || i % SIDE === SIDE - 1,
+  )
+  const middle = border.map((i) => grey[i]).sort((a, b) => a - b)[border.length >> 1]
+  const light = middle > PAPER ? grey.map((v) => 1 - v) : grey
+  const ground = middle > PAPER ? 1 - middle : middle
+  const top = light.reduce((a, b) => Math.max(a, b), 0)
+  const span = Math.max(top - ground, 1e-3)
+  // A faint rest of the ground, noise of the paper, is no ink.
+  return light.map((v) => {
+    const share = (v - ground) / span
+    return Math.round(255 * Math.min(1, Math.max(0, share < 0.12 ? 0 : share))) / 255
+  })
+}

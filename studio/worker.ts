@@ -3,36 +3,39 @@ import {
   type Backend,
   type Checkpoint,
   type Data,
-  type Device,
   decodeModel,
   digits,
   encodeModel,
-  type Failure,
-  fit,
-  holdOut,
+  encodeModelOnnx,
   key,
-  MixtrainException,
   networks,
+  type ObjectiveName,
   openDevice,
-  type Progress,
-  recipe,
+  orThrow,
   show,
   take,
-  withFallback,
-} from '../src/index.ts'
+  verify,
+} from 'mixtrain'
+import { pgdAttack } from 'mixtrain/attacks'
+import { methods } from 'mixtrain/bounds'
 import { type Inspector, inspector } from './inspect.ts'
 import {
   CLASSES,
   type FromWorker,
+  METHODS,
   type Origin,
   type Question,
+  type Rates,
   SIDE,
+  type Slot,
   type ToWorker,
   type TrainSettings,
 } from './protocol.ts'
+import { trainer } from './training.ts'
 
-/** Whether the build put a trained model beside this file. */
+/** Which trained models the build put beside this file. */
 declare const STARTER: { readonly file: string } | undefined
+declare const NATURAL: { readonly file: string } | undefined
 
 const scope = self as unknown as {
   postMessage: (message: FromWorker, transfer?: Transferable[]) => void
@@ -46,15 +49,18 @@ const breathe = (): Promise<void> => new Promise((resolve) => setTimeout(resolve
 
 const small = networks.small({ input: [1, SIDE, SIDE], classes: CLASSES })
 
-// ---- the model that is looked at ------------------------------------------------------------------------------------
+// ---- models ---------------------------------------------------------------------------------------------------------
 
 interface Shown {
   readonly inspector: Inspector
   readonly origin: Origin
+  readonly loss: ObjectiveName
   readonly arithmetic: 'exact' | 'fast-math'
   readonly seed: number
 }
 let shown: Shown
+/** The network beside it. */
+let natural: Inspector | undefined
 
 const present = (
   wasm: Backend,
@@ -69,7 +75,7 @@ const present = (
     shown?.inspector.close()
     shown = { ...next, inspector: inspector(wasm, network, parameters) }
   }
-  post({ type: 'model', origin: next.origin, parameters: Object.values(parameters).reduce((n, p) => n + p.length, 0) })
+  post({ type: 'model', origin: next.origin })
 }
 
 const fromFile = (wasm: Backend, name: string, bytes: Uint8Array, origin?: Origin) => {
@@ -79,27 +85,43 @@ const fromFile = (wasm: Backend, name: string, bytes: Uint8Array, origin?: Origi
   if (network.classes !== CLASSES || network.input.join() !== `1,${SIDE},${SIDE}`)
     return notice('error', `Not opened: ${name} is not a network for ten classes of ${SIDE} x ${SIDE} grey images`)
   const known: Origin = origin ?? { kind: 'file', name, network: network.name, epsilon: provenance?.epsilon }
-  const rest = { origin: known, arithmetic: provenance?.arithmetic ?? 'exact', seed: provenance?.seed ?? 0 }
-  present(wasm, rest, parameters, network.name === 'small' ? small : network)
+  const rest = { origin: known, arithmetic: provenance?.arithmetic ?? 'exact', seed: provenance?.seed ?? 0 } as const
+  present(wasm, { ...rest, loss: 'mixtrain' }, parameters, network.name === 'small' ? small : network)
 }
 
 const fromRun = (wasm: Backend, { state, history }: Checkpoint, s: TrainSettings, onGpu: boolean): void =>
   present(
     wasm,
     {
-      origin: { kind: 'trained', epsilon: s.epsilon, epochs: history.length, of: s.epochs },
+      origin: { kind: 'trained', loss: s.loss, epsilon: s.epsilon, epochs: history.length, of: s.epochs },
+      loss: s.loss,
       arithmetic: onGpu ? 'fast-math' : 'exact',
       seed: s.seed,
     },
     state.parameters,
   )
 
+/** A file beside this one, unpacked, unless the host did so already. */
+const beside = async (file: string): Promise<Uint8Array> => {
+  const response = await fetch(new URL(file, import.meta.url))
+  if (!response.ok) throw new Error(`HTTP ${response.status}`)
+  const bytes = new Uint8Array(await response.arrayBuffer())
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'))
+  return new Uint8Array(await new Response(stream).arrayBuffer())
+}
+
 const start = async (wasm: Backend): Promise<void> => {
+  if (typeof NATURAL !== 'undefined')
+    try {
+      const { network, parameters } = orThrow(decodeModel(await beside(NATURAL.file), NATURAL.file))
+      natural = inspector(wasm, network.name === 'small' ? small : network, parameters)
+    } catch (e) {
+      notice('warning', `The network to compare with could not be loaded (${reasonOf(e)}).`)
+    }
   if (typeof STARTER !== 'undefined') {
     try {
-      const response = await fetch(new URL(STARTER.file, import.meta.url))
-      if (!response.ok) throw new Error(`HTTP ${response.status}`)
-      const bytes = new Uint8Array(await response.arrayBuffer())
+      const bytes = await beside(STARTER.file)
       const read = decodeModel(bytes, STARTER.file)
       const epsilon = read._tag === 'Right' ? (read.right.provenance?.epsilon ?? 0) : 0
       fromFile(wasm, STARTER.file, bytes, { kind: 'starter', epsilon })
@@ -108,13 +130,52 @@ const start = async (wasm: Backend): Promise<void> => {
       notice('warning', `The starter model could not be loaded (${reasonOf(e)}). The network is untrained.`)
     }
   }
-  present(wasm, { origin: { kind: 'untrained' }, arithmetic: 'exact', seed: 0 }, small.init(key(0)))
+  present(wasm, { origin: { kind: 'untrained' }, loss: 'mixtrain', arithmetic: 'exact', seed: 0 }, small.init(key(0)))
 }
 
 // ---- questions: the latest wins -----------------------------------------------------------------------------------------
 
 let asked: { readonly id: number; readonly question: Question } | undefined
 let answering = false
+
+/** Thrown where a newer question waits. */
+class Superseded extends Error {}
+const between = async (): Promise<void> => {
+  await breathe()
+  if (asked !== undefined) throw new Superseded()
+}
+
+let isTraining = (): boolean => false
+
+/** A moving slider gets bounds and attacks; the rest is computed once it rests. */
+const REST = 250
+
+const both = async (id: number, slot: Slot, at: Inspector, question: Question): Promise<number> => {
+  const bounds = await at.bounds(question)
+  post({ type: 'bounds', id, slot, question, bounds })
+  if (bounds.verdict !== 'open') return bounds.label
+  await between()
+  post({ type: 'attacked', id, slot, adversarial: await at.attack(question, bounds.label, between) })
+  return bounds.label
+}
+
+const rest = async (id: number, question: Question): Promise<void> => {
+  // A training has the device to itself, but for what is looked at; when it ends, the page asks again.
+  if (isTraining()) return
+  for (let waited = 0; waited < REST; waited += 25) {
+    await new Promise((resolve) => setTimeout(resolve, 25))
+    await between()
+  }
+  if (natural !== undefined) await both(id, 'natural', natural, question)
+  const at = shown.inspector
+  for (const method of METHODS) {
+    await between()
+    if (at !== shown.inspector) return
+    post({ type: 'margins', id, method, bounds: await at.bounds({ ...question, method }) })
+  }
+  await between()
+  post({ type: 'layers', id, layers: await at.layers(question) })
+}
 
 const answer = async (): Promise<void> => {
   if (answering) return
@@ -123,12 +184,12 @@ const answer = async (): Promise<void> => {
     while (asked !== undefined) {
       const { id, question } = asked
       asked = undefined
-      const bounds = await shown.inspector.bounds(question)
-      post({ type: 'bounds', id, bounds })
-      if (bounds.verdict !== 'open') continue
-      await breathe()
-      if (asked !== undefined) continue
-      post({ type: 'attacked', id, adversarial: await shown.inspector.attack(question, bounds.label) })
+      try {
+        const label = await both(id, 'opened', shown.inspector, question)
+        await rest(id, { ...question, label })
+      } catch (e) {
+        if (!(e instanceof Superseded)) throw e
+      }
     }
   } catch (e) {
     notice('error', `The bounds could not be computed: ${reasonOf(e)}`)
@@ -155,166 +216,92 @@ const largestRadius = async (id: number, question: Question): Promise<void> => {
   post({ type: 'radius', id, epsilon: good * RESOLUTION })
 }
 
-// ---- training -----------------------------------------------------------------------------------------------------------
-
-class Stopped extends Error {}
-let training = false
-let stopping = false
-let paused: { readonly wait: Promise<void>; readonly release: () => void } | undefined
-
-const hold = (): void => {
-  if (paused !== undefined) return
-  let release = () => {}
-  const wait = new Promise<void>((resolve) => {
-    release = resolve
-  })
-  paused = { wait, release }
-}
-const release = (): void => {
-  paused?.release()
-  paused = undefined
-}
-
-let reported = 0
-const progressOn = (backend: () => Backend) => {
-  /** The work of the step before: a GPU would take any number of steps at once, and show, pause and stop late. */
-  let queued = Promise.resolve()
-  let on = backend()
-  return async (p: Progress): Promise<void> => {
-    // What a device that failed still had to do is nothing to wait for.
-    const before = backend() === on ? queued : Promise.resolve()
-    on = backend()
-    queued = on.sync()
-    queued.catch(() => undefined)
-    await before
-    const now = performance.now()
-    if (now - reported > 80 || p.done === p.total) {
-      reported = now
-      post({ type: 'progress', ...p })
-    }
-    await breathe()
-    await paused?.wait
-    if (stopping) throw new Stopped()
-  }
-}
-
-/** The device to train on. WASM is open already; a GPU that does not work is told about. */
-const chosen = async (
-  wasm: Backend,
-  { device }: TrainSettings,
-): Promise<{ readonly backend: Backend; readonly reason?: string }> => {
-  if (device === 'wasm') return { backend: wasm }
-  const opened = await openDevice({ device, threads: 1, fallback: false })()
-  if (opened._tag === 'Left') {
-    notice('warning', `WebGPU cannot be used (${show(opened.left)}). Training on WebAssembly instead.`)
-    return { backend: wasm }
-  }
-  const { backend, reason }: Device = opened.right
-  // Where the GPU fails, the WASM of the page takes over; it does not end with the training.
-  if (backend.name === 'webgpu')
-    return {
-      backend: withFallback(backend, async () => ({ _tag: 'Right', right: { ...wasm, dispose: () => undefined } })),
-    }
-  backend.dispose()
-  return { backend: wasm, reason: reason.replace(/; WebAssembly SIMD works here$/, '') }
-}
-
-/** Small sets get small batches, so that a quick trial takes enough steps. */
-const recipeOf = ({ epsilon, epochs, images }: TrainSettings) =>
-  recipe('mixtrain', { epsilon, epochs, ...(images < 5000 ? { batchSize: 20, k: 2 } : {}) })
-
-const train = async (
+/** ACC, ERA and VRA of both networks on the first test images. */
+const measure = async (
   wasm: Backend,
   data: Data,
-  settings: TrainSettings,
-  resume: Checkpoint | undefined,
+  { count, epsilon, method }: Extract<ToWorker, { type: 'measure' }>,
 ): Promise<void> => {
-  const { k: _, numbers: __, ...plan } = recipeOf(settings)
-  const { epsilon, seed } = settings
-  const images = { train: take(settings.images)(data.train) }
-  post({ type: 'progress', phase: 'preparing', epoch: resume?.history.length ?? 0, done: 0, total: 1 })
-  const { backend, reason } = await chosen(wasm, settings)
-  let current = backend
-  const onGpu = backend.name === 'webgpu'
-  const tell = (more: string | undefined): void => {
-    const held = `${holdOut(images.train).monitor.count} images held out`
-    const about = [current.description, `batches of ${plan.batchSize}`, held, ...(more === undefined ? [] : [more])]
-    post({ type: 'training', text: about.join(' · ') })
+  const rates: Partial<Record<Slot, Rates>> = {}
+  const those = { opened: shown.inspector, natural }
+  for (const slot of ['opened', 'natural'] as const) {
+    const at = those[slot]
+    if (at === undefined) continue
+    const { acc, era, vra } = await verify({
+      network: at.network,
+      parameters: at.parameters(),
+      data: take(count)(data.test),
+      epsilon,
+      method: methods[method],
+      attack: pgdAttack({ steps: 10, restarts: 1, seed: 0 }),
+      batchSize: 25,
+      progress: (done, total) => {
+        post({ type: 'measuring', slot, done, total })
+        return breathe()
+      },
+    })(wasm)
+    rates[slot] = { acc, era, vra }
   }
-  const failed = ({ error, to, steps, kept }: Failure): void => {
-    if (to === undefined) return
-    current = to
-    const place = kept === 0 ? 'from the beginning' : `from step ${kept} of the ${steps} that were begun`
-    notice('warning', `The GPU stopped working (${show(error)}). Training goes on on WebAssembly ${place}.`)
-    tell('after the loss of the GPU')
-  }
-  tell(reason)
-  try {
-    const options = { data: images, seed, ...plan, epsilon, evaluationBatch: 25, resume, failed }
-    for await (const epoch of fit({ ...options, progress: progressOn(() => current) })(backend)) {
-      const { checkpoint, device: ___, ...record } = epoch
-      post({ type: 'epoch', record, checkpoint })
-      fromRun(wasm, checkpoint, settings, onGpu)
-    }
-  } finally {
-    if (backend !== wasm) backend.dispose()
-  }
-}
-
-const runTraining = async (
-  wasm: Backend,
-  data: Data,
-  settings: TrainSettings,
-  resume: Checkpoint | undefined,
-): Promise<void> => {
-  if (training) return
-  training = true
-  stopping = false
-  try {
-    await train(wasm, data, settings, resume)
-    post({ type: 'ended', why: 'finished', message: undefined })
-  } catch (e) {
-    const stopped = e instanceof Stopped
-    post({ type: 'ended', why: stopped ? 'stopped' : 'failed', message: stopped ? undefined : reasonOf(e) })
-  } finally {
-    training = false
-    release()
-  }
+  post({ type: 'measured', rates })
 }
 
 // ---- messages -----------------------------------------------------------------------------------------------------------
 
-const exported = (): void => {
-  const { inspector: at, origin, arithmetic, seed } = shown
+const modelOf = ({ inspector: at, origin, loss, arithmetic, seed }: Shown) => {
   const epsilon = 'epsilon' in origin ? origin.epsilon : undefined
-  const provenance = epsilon === undefined ? undefined : { epsilon, loss: 'mixtrain', seed, arithmetic }
-  const bytes = Uint8Array.from(encodeModel({ network: at.network, parameters: at.parameters(), provenance }))
-  post({ type: 'exported', name: `mixtrain-${at.network.name}.safetensors`, bytes }, [bytes.buffer])
+  const provenance = epsilon === undefined ? undefined : { epsilon, loss, seed, arithmetic }
+  return { network: at.network, parameters: at.parameters(), provenance }
 }
 
-const receive =
-  (wasm: Backend, data: Data) =>
-  ({ data: m }: MessageEvent<ToWorker>) => {
+const exported = (): void => {
+  const bytes = Uint8Array.from(encodeModel(modelOf(shown)))
+  post({ type: 'exported', name: `mixtrain-${shown.inspector.network.name}.safetensors`, bytes }, [bytes.buffer])
+}
+
+const onnx = (): void => {
+  const bytes = Uint8Array.from(orThrow(encodeModelOnnx(modelOf(shown))))
+  post({ type: 'onnx', bytes }, [bytes.buffer])
+}
+
+const told =
+  (what: string) =>
+  (e: unknown): void =>
+    notice('error', `${what}: ${reasonOf(e)}`)
+
+const receive = (wasm: Backend, data: Data) => {
+  const training = trainer(wasm, data, { post, breathe, trained: (...run) => fromRun(wasm, ...run) })
+  isTraining = training.isRunning
+  return ({ data: m }: MessageEvent<ToWorker>) => {
     switch (m.type) {
       case 'train':
-        void runTraining(wasm, data, m.settings, m.resume)
+        void training.start(m.settings, m.resume)
         return
       case 'pause':
-        return hold()
+        return training.pause()
       case 'continue':
-        return release()
+        return training.go()
       case 'stop':
-        stopping = true
-        return release()
+        return training.stop()
       case 'inspect':
         asked = m
         void answer()
         return
       case 'radius':
-        largestRadius(m.id, m.question).catch((e) => notice('error', reasonOf(e)))
+        largestRadius(m.id, m.question).catch(told('The radius was not found'))
+        return
+      case 'measure':
+        measure(wasm, data, m).catch((e) => {
+          post({ type: 'measured', rates: {} })
+          told('Not measured')(e)
+        })
         return
       case 'export':
-        return exported()
+      case 'onnx':
+        try {
+          return m.type === 'export' ? exported() : onnx()
+        } catch (e) {
+          return told('Not written')(e)
+        }
       case 'load':
         return fromFile(wasm, m.name, m.bytes)
       case 'restore':
@@ -323,6 +310,7 @@ const receive =
         return m satisfies never
     }
   }
+}
 
 /** The name of a GPU adapter, if one answers soon. */
 const gpuName = async (): Promise<string | undefined> => {
@@ -335,23 +323,13 @@ const gpuName = async (): Promise<string | undefined> => {
 
 const begin = async (): Promise<void> => {
   const [opened, data, gpu] = await Promise.all([openDevice({ device: 'wasm' })(), digits(), gpuName()])
-  if (opened._tag === 'Left') throw new MixtrainException(opened.left)
-  const wasm = opened.right.backend
+  const wasm = orThrow(opened).backend
   const images = Uint8Array.from(data.test.inputs)
   const labels = Uint8Array.from(data.test.labels)
   await start(wasm)
   scope.onmessage = receive(wasm, data)
-  post(
-    {
-      type: 'ready',
-      threads: wasm.threads,
-      isolated: globalThis.crossOriginIsolated === true,
-      gpu,
-      images,
-      labels,
-    },
-    [images.buffer, labels.buffer],
-  )
+  const about = { threads: wasm.threads, isolated: globalThis.crossOriginIsolated === true, gpu }
+  post({ type: 'ready', ...about, images, labels, natural: natural !== undefined }, [images.buffer, labels.buffer])
 }
 
 begin().catch((e) => {

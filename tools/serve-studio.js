@@ -8,6 +8,7 @@ import { extname, join, resolve, sep } from 'node:path'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { createGzip } from 'node:zlib'
 
 const TYPES = {
   '.html': 'text/html; charset=utf-8',
@@ -36,10 +37,10 @@ const fail = (message) => {
 }
 const port = Number(values.port)
 if (!(Number.isInteger(port) && port >= 0 && port < 65536)) fail(`--port must be a port number, not ${values.port}`)
-const folder = resolve(values.folder ?? fileURLToPath(new URL('../dist/studio', import.meta.url)))
+const folder = resolve(values.folder ?? fileURLToPath(new URL('../dist/site', import.meta.url)))
 if (!values['no-build']) {
   const { buildStudio } = await import('./build-studio.js')
-  await buildStudio({ output: folder }).catch((e) => fail(e.message))
+  await buildStudio({ output: folder, types: false }).catch((e) => fail(e.message))
 } else if (!existsSync(join(folder, 'index.html'))) fail(`${folder} has no index.html: leave --no-build out`)
 
 /** The policy of the page, which says it itself, for hosts that send no headers; what only a header may say comes here. */
@@ -81,15 +82,15 @@ const server = createServer((request, response) => {
     return refuse(405, 'GET and HEAD only\n', { Allow: 'GET, HEAD' })
   const file = fileOf(request.url)
   if (file === undefined) return refuse(404, 'not found\n')
-  response.writeHead(200, {
-    'Content-Type': TYPES[extname(file)] ?? 'application/octet-stream',
-    'Content-Length': statSync(file).size,
-    ...HEADERS,
-  })
+  const type = TYPES[extname(file)] ?? 'application/octet-stream'
+  // Text is packed on its way, to half of what a first visit takes; models are packed already.
+  const packed = type.startsWith('text/') && /\bgzip\b/.test(String(request.headers['accept-encoding']))
+  const length = packed ? { 'Content-Encoding': 'gzip' } : { 'Content-Length': statSync(file).size }
+  response.writeHead(200, { 'Content-Type': type, Vary: 'Accept-Encoding', ...length, ...HEADERS })
   if (request.method === 'HEAD') return response.end()
-  createReadStream(file)
-    .on('error', () => response.destroy())
-    .pipe(response)
+  const content = createReadStream(file).on('error', () => response.destroy())
+  if (packed) content.pipe(createGzip()).pipe(response)
+  else content.pipe(response)
 })
 server.on('error', (e) =>
   fail(e.code === 'EADDRINUSE' ? `port ${port} is in use: choose another with --port` : e.message),
