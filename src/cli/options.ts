@@ -167,7 +167,7 @@ export const common = {
 export const dataOption = {
   flags: '--data <digits|PATH>',
   about:
-    'images: the embedded digits, a folder with the official files of MNIST, Fashion-MNIST, CIFAR-10 (binary) or Tiny-ImageNet, or with train.csv and test.csv; or a table FILE.csv with a column of labels, or FILE.npz with x_train, y_train, x_test, y_test (default: those that the model was trained on, or digits)',
+    'images: the embedded digits, a folder with the official files of MNIST, Fashion-MNIST, CIFAR-10 (binary) or Tiny-ImageNet, with train.csv and test.csv, with images in train/CLASS and test/CLASS, or with Parquet files of Hugging Face; or a table FILE.csv or FILE.parquet with a column of labels, or FILE.npz with x_train, y_train, x_test, y_test (default: those that the model was trained on, or digits)',
   read: text,
 }
 

@@ -8,12 +8,18 @@ import { decodeCifar } from './cifar.ts'
 import type { Data, Dataset } from './dataset.ts'
 import type { FileReader } from './files.ts'
 import { type Idx, pair, readIdx } from './idx.ts'
+import { loadImageFolder } from './image-folder.ts'
+import { loadParquetPair } from './parquet-set.ts'
 import { loadCsvPair } from './table-file.ts'
 import { loadTinyImagenet } from './tiny-imagenet.ts'
 
 /** How a data set lies in a folder, and how it is read. */
 interface Recogniser<Part extends string> {
   readonly name: string
+  /** What an error calls it that tells what there could be. Default: its first file. */
+  readonly example?: string
+  /** Whether a part alone means nothing: folders called train are everywhere. */
+  readonly onlyWhole?: boolean
   /** The files (or folders) it consists of, each with the names it goes by; the first one present is taken. */
   readonly parts: Readonly<Record<Part, readonly string[]>>
   /** `found` has the path of every part in `folder`. */
@@ -141,13 +147,46 @@ const tinyImagenet: Recogniser<'train' | 'val' | 'wnids'> = {
   load: (reader, _, folder) => loadTinyImagenet(reader, folder),
 }
 
+const lastOf = (folder: string): string => folder.split(/[/\\]/).at(-1) ?? folder
+
 const csv: Recogniser<'train' | 'test'> = {
   name: 'a pair of tables',
   parts: { train: ['train.csv'], test: ['test.csv'] },
-  load: (reader, { train, test }, folder) => loadCsvPair(reader, train, test, folder.split(/[/\\]/).at(-1) ?? folder),
+  load: (reader, { train, test }, folder) => loadCsvPair(reader, train, test, lastOf(folder)),
 }
 
-const RECOGNISERS: readonly Recogniser<string>[] = [idx, cifar, tinyImagenet, csv]
+const imageFolder: Recogniser<'train' | 'test'> = {
+  name: 'a folder of images',
+  example: 'train/CLASS/*.png (or .jpg) and test/CLASS/*.png',
+  onlyWhole: true,
+  parts: { train: ['train'], test: ['test'] },
+  load: (reader, _, folder) => loadImageFolder(reader, folder, lastOf(folder)),
+}
+
+/** Files of one part of a Hugging Face data set, or the only file of a part. */
+const isShard =
+  (part: 'train' | 'test') =>
+  (name: string): boolean =>
+    new RegExp(`^${part}(-\\d+-of-\\d+)?\\.parquet$`).test(name)
+
+/** A Parquet data set, if there is one in a folder: its parts have any number of files. */
+const parquetIn = (folder: string, entries: readonly string[]): Found | undefined => {
+  const [train, test] = (['train', 'test'] as const).map((part) =>
+    entries
+      .filter(isShard(part))
+      .sort()
+      .map((name) => `${folder}/${name}`),
+  )
+  if (train.length === 0 || test.length === 0) return undefined
+  const recogniser: Recogniser<string> = {
+    name: 'Parquet',
+    parts: {},
+    load: (reader, _, at) => loadParquetPair(reader, { train, test, name: lastOf(at) }),
+  }
+  return { folder, recogniser, parts: {}, whole: true, entries }
+}
+
+const RECOGNISERS: readonly Recogniser<string>[] = [idx, cifar, tinyImagenet, csv, imageFolder]
 
 /** The entry whose name is nearest to one of `names` (Levenshtein), if it is near at all. */
 const nearest = (names: readonly string[], entries: readonly string[]): string | undefined =>
@@ -181,15 +220,18 @@ interface Found {
 }
 
 /** The data sets of which something is in a folder. */
-const foundIn = (folder: string, entries: readonly string[]): readonly Found[] =>
-  RECOGNISERS.map((recogniser) => {
+const foundIn = (folder: string, entries: readonly string[]): readonly Found[] => {
+  const parquet = parquetIn(folder, entries)
+  const known = RECOGNISERS.map((recogniser) => {
     const parts = Object.entries(recogniser.parts).flatMap(([part, names]) => {
       const name = names.find((n) => entries.includes(n))
       return name === undefined ? [] : [[part, `${folder}/${name}`] as const]
     })
     const whole = parts.length === Object.keys(recogniser.parts).length
     return { folder, recogniser, parts: Object.fromEntries(parts), whole, entries }
-  }).filter(({ parts }) => Object.keys(parts).length > 0)
+  }).filter(({ parts, whole, recogniser }) => (recogniser.onlyWhole ? whole : Object.keys(parts).length > 0))
+  return parquet === undefined ? known : [...known, parquet]
+}
 
 /** How far below a folder its data set may lie (torchvision: MNIST/raw), and how many entries of one are looked into. */
 const [DEPTH, WIDTH] = [2, 200]
@@ -229,7 +271,7 @@ const nothing = (top: string, entries: readonly string[], found: readonly Found[
     return `the data set is not whole: ${(own.length > 0 ? own : found).map((f) => missing(f, top)).join('; ')}`
   return isPickled(entries)
     ? 'this is the Python version of CIFAR-10; the binary version is read (mixtrain data cifar-10 DIR fetches it)'
-    : `there is no data set here, nor ${DEPTH} levels below: ${RECOGNISERS.map(({ name, parts }) => `${name} has ${Object.values(parts)[0][0]}`).join(', ')}`
+    : `there is no data set here, nor ${DEPTH} levels below: ${RECOGNISERS.map(({ name, parts, example }) => `${name} has ${example ?? Object.values(parts)[0][0]}`).join(', ')}, Parquet has train.parquet and test.parquet, or the files of Hugging Face`
 }
 
 /** The only whole data set in a folder or below. */
@@ -250,7 +292,7 @@ const chosenIn = (reader: FileReader, path: string): TE.TaskEither<MixtrainError
 
 /**
  * Loads a data set from a folder that holds its official files: MNIST and Fashion-MNIST (IDX, plain or gzip), CIFAR-10 (binary
- * version), Tiny-ImageNet, or `train.csv` and `test.csv`; or from the only one of the folders up to two levels below that does, as torchvision lays them out. Errors: a folder
+ * version), Tiny-ImageNet, `train.csv` and `test.csv`, images in `train/CLASS` and `test/CLASS`, or Parquet files as Hugging Face names them; or from the only one of the folders up to two levels below that does, as torchvision lays them out. Errors: a folder
  * that cannot be read, no data set, parts of one (the message says what is missing, and where), several (it names their folders), every
  * error of the files.
  *

@@ -1,47 +1,19 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { fileError, type MixtrainError, MixtrainException, show } from '../core/error.ts'
+import { fileError, type MixtrainError } from '../core/error.ts'
 import { key } from '../core/key.ts'
 import { type Shape, size } from '../core/shape.ts'
-import { type Arrays, type FeatureRange, fromArrays } from './arrays.ts'
+import { type Arrays, fromArrays } from './arrays.ts'
 import { decodeCsv } from './csv.ts'
 import { type Data, type Dataset, dataset, split } from './dataset.ts'
 import type { FileReader } from './files.ts'
 import { decodeNpy, type NumpyArray } from './npy.ts'
 import { optionalPackage } from './optional.ts'
-
-/** What a data set raises about arrays, as an error of their file. */
-const made = <A>(path: string, f: () => A): E.Either<MixtrainError, A> =>
-  E.tryCatch(f, (cause) => {
-    if (cause instanceof MixtrainException) return fileError(path, show(cause.error))
-    throw cause
-  })
+import { loadParquetFile } from './parquet-set.ts'
+import { jointRanges, made, TEST_SHARE, tables } from './table-pair.ts'
 
 const baseName = (path: string): string => path.split(/[/\\]/).at(-1) ?? path
-
-/** The ranges of two tables together, so that neither has a value outside. */
-const jointRanges = (a: readonly FeatureRange[], b: readonly FeatureRange[]): readonly FeatureRange[] =>
-  a.map(([from, to], j) => [Math.min(from, b[j][0]), Math.max(to, b[j][1])])
-
-/** Two tables with the same features and classes. Labels that are names are classes of both. */
-const tables = (
-  name: string,
-  train: Pick<Arrays, 'inputs' | 'labels'>,
-  test: Pick<Arrays, 'inputs' | 'labels'>,
-): Data => {
-  const labels = [...Array.from(train.labels), ...Array.from(test.labels)]
-  const named = labels.some((label) => typeof label === 'string')
-  const classes = named
-    ? { classNames: [...new Set(labels.map(String))].sort() }
-    : { classes: 1 + labels.reduce<number>((m, label) => Math.max(m, Number(label)), 0) }
-  const alone = (part: Pick<Arrays, 'inputs' | 'labels'>) => fromArrays({ name, ...part, ...classes })
-  const ranges = jointRanges(alone(train).ranges, alone(test).ranges)
-  return {
-    train: fromArrays({ name, ...train, ...classes, ranges }),
-    test: fromArrays({ name, ...test, ...classes, ranges }),
-  }
-}
 
 const readCsv = (reader: FileReader, path: string) =>
   pipe(
@@ -72,9 +44,6 @@ export const loadCsvPair = (
           ),
     ),
   )
-
-/** The share of a single table that is its test set. */
-const TEST_SHARE = 5
 
 const loadCsv = (reader: FileReader, path: string): TE.TaskEither<MixtrainError, Data> =>
   pipe(
@@ -185,10 +154,10 @@ const loadNpz = (reader: FileReader, path: string): TE.TaskEither<MixtrainError,
   )
 
 /** Whether a path names a data set in one file. */
-export const isTableFile = (path: string): boolean => /\.(csv|tsv|npz)$/i.test(path)
+export const isTableFile = (path: string): boolean => /\.(csv|tsv|npz|parquet)$/i.test(path)
 
 /**
- * Loads a data set from one file: a CSV table, of which a fifth, the same in every run, is the test set; or an archive of numpy with
+ * Loads a data set from one file: a CSV table or a Parquet file, of which a fifth, the same in every run, is the test set; or an archive of numpy with
  * `x_train`, `y_train`, `x_test`, `y_test` (or MedMNIST's names). Bytes are pixels; other numbers are scaled by their ranges (`fromArrays`).
  *
  * @example
@@ -197,4 +166,8 @@ export const isTableFile = (path: string): boolean => /\.(csv|tsv|npz)$/i.test(p
 export const loadTableFile =
   (reader: FileReader) =>
   (path: string): TE.TaskEither<MixtrainError, Data> =>
-    /\.npz$/i.test(path) ? loadNpz(reader, path) : loadCsv(reader, path)
+    /\.npz$/i.test(path)
+      ? loadNpz(reader, path)
+      : /\.parquet$/i.test(path)
+        ? loadParquetFile(reader, path, baseName(path))
+        : loadCsv(reader, path)

@@ -6,6 +6,7 @@ import { fileError, type MixtrainError } from '../core/error.ts'
 import { dataOf, fingerprint, openCache, room, seal } from './cache.ts'
 import type { Data } from './dataset.ts'
 import type { FileReader } from './files.ts'
+import { interleaved } from './interleaved.ts'
 import { jpegDecoder } from './jpeg.ts'
 
 /** A JPEG file and the number of its class. */
@@ -84,12 +85,6 @@ const annotated =
     }
     return images.length > 0 ? E.right(images) : E.left(fileError(path, 'expected a line for each image, found none'))
   }
-
-/** The training images: the first of each class, the second of each, ..., so that both ends of the set hold every class. */
-const interleaved = (byClass: readonly (readonly Labelled[])[]): readonly Labelled[] =>
-  Array.from({ length: Math.max(...byClass.map((c) => c.length)) }, (_, i) =>
-    byClass.flatMap((c) => (i < c.length ? [c[i]] : [])),
-  ).flat()
 
 const listing = (reader: FileReader, folder: string): TE.TaskEither<MixtrainError, Listing> => {
   const read = <A>(name: string, decode: (path: string, bytes: Uint8Array) => E.Either<MixtrainError, A>) =>

@@ -82,7 +82,7 @@ test('missing files are named, with the nearest one', async () => {
   assert.is(
     left(await loadFolder(memory({ 'cat.jpg': found }))('data')()),
     'data: there is no data set here, nor 2 levels below: MNIST or Fashion-MNIST has train-images-idx3-ubyte, ' +
-      'CIFAR-10 (binary version) has data_batch_1.bin, Tiny-ImageNet has train, a pair of tables has train.csv',
+      'CIFAR-10 (binary version) has data_batch_1.bin, Tiny-ImageNet has train, a pair of tables has train.csv, a folder of images has train/CLASS/*.png (or .jpg) and test/CLASS/*.png, Parquet has train.parquet and test.parquet, or the files of Hugging Face',
   )
   const pickled = { 'batches.meta': found, data_batch_1: found, test_batch: found }
   assert.match(
