@@ -280,9 +280,16 @@ export {
 } from './ops/index.ts'
 export type { Matmul, Matrix } from './ops/linear.ts'
 export type { Arg, Argument } from './ops/maker.ts'
+export type { Semantics as ProofSemantics } from './proof/bounds.ts'
 // ---- proofs: written by `imageProver`, checked without a line of what wrote them -------------------------------------------------
 export { Refused } from './proof/exact.ts'
-export { type Checked, check as checkProof, type Files as ProofFiles } from './proof/file.ts'
+export type {
+  Checked,
+  Header as ProofHeader,
+  ImageClaim as ProvedImage,
+  PropertyClaim as ProvedProperty,
+} from './proof/file.ts'
+export type { Outcome as ProofOutcome } from './proof/proof.ts'
 export { type Attack, fgsm, type Pgd, pgd, type Target, wider } from './robust/attack.ts'
 export {
   checkOp,
@@ -345,6 +352,7 @@ export {
   type Verification,
   verifyProperty,
 } from './verify/branch-and-bound.ts'
+export { checkProof, type ProofFiles } from './verify/check-proof.ts'
 export type { Constraint, ExactConstraint, Subject, UnsafeCase, UnsafeProperty } from './verify/counterexample.ts'
 export type { Counterexample } from './verify/counterexample-check.ts'
 export { type ImageClaim, imageProver } from './verify/image-proof.ts'

@@ -70,6 +70,7 @@ export interface Query {
   readonly groups: readonly Group[]
 }
 
+/** What a proof shows: no violation in any of so many boxes, or a point that is one. */
 export interface Outcome {
   readonly verdict: 'sat' | 'unsat'
   readonly leaves: number

@@ -27,6 +27,9 @@ const hexadecimal = (pixels: Float32Array): string => {
  * Writes proofs (docs/proof.md) that images keep their labels, about one ONNX file: its bytes in, then a claim and what a search found about it, if there was one, to the bytes
  * of a proof. Every leaf is computed exactly before it is written.
  * @throws Refused where the checker does not read the network; from a claim, where no proof of it is found
+ * @example
+ *   const prove = await imageProver(onnx, 'real')
+ *   const proof = await prove({ pixels, label: 3, epsilon: '0.1', range: ['0', '1'] })
  */
 export const imageProver = async (network: Uint8Array, semantics: 'real' | 'deployed') => {
   const file = await readNetwork(network)
