@@ -13,6 +13,6 @@ export interface ProofFiles {
  * input of the claim's region violates it; `sat`: the proof's point does.
  * @throws Refused with the reason: another network or property, a damaged file, a network that is not read, a step that does not hold.
  * @example
- *   const { verdict, leaves, header } = await checkProof(proof, { network })
+ *   const { verdict, leaves, header } = await checkProof(proof, { network: onnxBytes })
  */
 export const checkProof = (proof: Uint8Array, files: ProofFiles): Promise<Checked> => check(proof, files)

@@ -28,8 +28,8 @@ const hexadecimal = (pixels: Float32Array): string => {
  * of a proof. Every leaf is computed exactly before it is written.
  * @throws Refused where the checker does not read the network; from a claim, where no proof of it is found
  * @example
- *   const prove = await imageProver(onnx, 'real')
- *   const proof = await prove({ pixels, label: 3, epsilon: '0.1', range: ['0', '1'] })
+ *   const prove = await imageProver(onnxBytes, 'real')
+ *   const written = await prove({ pixels: pixels(test, [0]), label: test.labels[0], epsilon: '0.1', range: ['0', '1'] })
  */
 export const imageProver = async (network: Uint8Array, semantics: 'real' | 'deployed') => {
   const file = await readNetwork(network)

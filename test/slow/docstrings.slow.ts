@@ -75,6 +75,8 @@ const given: Readonly<Record<string, string>> = {
   settings: "import('mixtrain').Settings",
   stored: "Parameters<typeof import('mixtrain').restoreCheckpoint>[0]",
   bytes: 'Uint8Array',
+  onnxBytes: 'Uint8Array',
+  proof: 'Uint8Array',
   folder: 'string',
   path: 'string',
   text: 'string',
