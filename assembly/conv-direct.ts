@@ -1,22 +1,6 @@
-import {
-  C,
-  DILATION_X,
-  DILATION_Y,
-  H,
-  KH,
-  KW,
-  O,
-  OH,
-  OW,
-  PAD_LEFT,
-  PAD_TOP,
-  STRIDE_X,
-  STRIDE_Y,
-  W,
-} from './conv-words'
 import { finish, maskOf, splatBias } from './epilogue'
 import { copyRow, firstLanes, madd, share, storeUpTo, word } from './lanes'
-import { Opcode } from './opcode'
+import { Conv, Header, Opcode } from './words'
 
 /**
  * conv2d and conv2dInput of one image at a time, lanes = positions: for few images, which would leave lanes of a tile
@@ -37,7 +21,7 @@ import { Opcode } from './opcode'
 
 @inline
 function isInput(ip: usize): bool {
-  return word(ip, 0) == Opcode.conv2dInput
+  return word(ip, Header.opcode) == Opcode.conv2dInput
 }
 
 @inline
@@ -47,12 +31,12 @@ function align(bytes: i32): i32 {
 
 @inline
 function ins(ip: usize): i32 {
-  return isInput(ip) ? word(ip, O) : word(ip, C)
+  return isInput(ip) ? word(ip, Conv.O) : word(ip, Conv.C)
 }
 
 @inline
 function outs(ip: usize): i32 {
-  return isInput(ip) ? word(ip, C) : word(ip, O)
+  return isInput(ip) ? word(ip, Conv.C) : word(ip, Conv.O)
 }
 
 /** How far the last tap of an axis reaches back, in steps of the stride. */
@@ -64,22 +48,22 @@ function reach(taps: i32, dilation: i32, stride: i32): i32 {
 /** Rows of a plane. */
 @inline
 function planeRows(ip: usize): i32 {
-  const s = word(ip, STRIDE_Y)
-  const last = (word(ip, KH) - 1) * word(ip, DILATION_Y)
-  return isInput(ip) ? (word(ip, PAD_TOP) + word(ip, H) - 1) / s + last / s + 1 : (word(ip, OH) - 1) * s + last + 1
+  const s = word(ip, Conv.strideY)
+  const last = (word(ip, Conv.KH) - 1) * word(ip, Conv.dilationY)
+  return isInput(ip) ? (word(ip, Conv.padTop) + word(ip, Conv.H) - 1) / s + last / s + 1 : (word(ip, Conv.OH) - 1) * s + last + 1
 }
 
 /** Columns of one phase of a row. Quads read past the last position, hence the 8. */
 @inline
 function planeCols(ip: usize): i32 {
-  const s = word(ip, STRIDE_X)
-  const positions = isInput(ip) ? (word(ip, PAD_LEFT) + word(ip, W) - 1) / s + 1 : word(ip, OW)
-  return positions + reach(word(ip, KW), word(ip, DILATION_X), s) + 8
+  const s = word(ip, Conv.strideX)
+  const positions = isInput(ip) ? (word(ip, Conv.padLeft) + word(ip, Conv.W) - 1) / s + 1 : word(ip, Conv.OW)
+  return positions + reach(word(ip, Conv.KW), word(ip, Conv.dilationX), s) + 8
 }
 
 @inline
 function phases(ip: usize): i32 {
-  return isInput(ip) ? 1 : word(ip, STRIDE_X)
+  return isInput(ip) ? 1 : word(ip, Conv.strideX)
 }
 
 @inline
@@ -89,17 +73,17 @@ function planeBytes(ip: usize): i32 {
 
 @inline
 function stepBytes(ip: usize): i32 {
-  return align(ins(ip) * word(ip, KH) * word(ip, KW) * 4)
+  return align(ins(ip) * word(ip, Conv.KH) * word(ip, Conv.KW) * 4)
 }
 
 export function directScratch(ip: usize): i32 {
-  const quads = isInput(ip) ? word(ip, H) * ((word(ip, W) >> 2) + word(ip, STRIDE_X)) : word(ip, OH) * ((word(ip, OW) + 3) >> 2)
+  const quads = isInput(ip) ? word(ip, Conv.H) * ((word(ip, Conv.W) >> 2) + word(ip, Conv.strideX)) : word(ip, Conv.OH) * ((word(ip, Conv.OW) + 3) >> 2)
   return planeBytes(ip) + stepBytes(ip) + align(passes(ip) * 8) + align(quads * QUAD)
 }
 
 /** Bytes of the packed weights. */
 export function directShared(ip: usize): i32 {
-  return align((outs(ip) + 3) * ins(ip) * word(ip, KH) * word(ip, KW) * 4)
+  return align((outs(ip) + 3) * ins(ip) * word(ip, Conv.KH) * word(ip, Conv.KW) * 4)
 }
 
 // --------------------------------------------------------------------------------------------------------------
@@ -110,25 +94,25 @@ const QUAD: i32 = 12
 /** Passes of the instruction; pass (ry, rx) of conv2dInput has the positions of that residue modulo the strides. */
 @inline
 function passes(ip: usize): i32 {
-  return isInput(ip) ? word(ip, STRIDE_Y) * word(ip, STRIDE_X) : 1
+  return isInput(ip) ? word(ip, Conv.strideY) * word(ip, Conv.strideX) : 1
 }
 
 /** Writes the byte offsets of a pass's steps, in the order (channel, p, q); how many there are. */
 function stepTable(ip: usize, table: usize, pass: i32): i32 {
-  const sy = word(ip, STRIDE_Y)
-  const sx = word(ip, STRIDE_X)
+  const sy = word(ip, Conv.strideY)
+  const sx = word(ip, Conv.strideX)
   const rows = planeRows(ip)
   const cols = planeCols(ip)
-  const kh = word(ip, KH)
-  const kw = word(ip, KW)
-  const back = reach(kh, word(ip, DILATION_Y), sy)
-  const left = reach(kw, word(ip, DILATION_X), sx)
+  const kh = word(ip, Conv.KH)
+  const kw = word(ip, Conv.KW)
+  const back = reach(kh, word(ip, Conv.dilationY), sy)
+  const left = reach(kw, word(ip, Conv.dilationX), sx)
   let n = 0
   for (let c = 0; c < ins(ip); c++) {
     for (let p = 0; p < kh; p++) {
-      const y = p * word(ip, DILATION_Y)
+      const y = p * word(ip, Conv.dilationY)
       for (let q = 0; q < kw; q++) {
-        const x = q * word(ip, DILATION_X)
+        const x = q * word(ip, Conv.dilationX)
         if (!inPass(ip, pass, y, x)) continue
         const at = isInput(ip)
           ? (c * rows + back - y / sy) * cols + left - x / sx
@@ -145,25 +129,25 @@ function stepTable(ip: usize, table: usize, pass: i32): i32 {
 @inline
 function inPass(ip: usize, pass: i32, y: i32, x: i32): bool {
   if (!isInput(ip)) return true
-  const sx = word(ip, STRIDE_X)
-  return y % word(ip, STRIDE_Y) == pass / sx && x % sx == pass % sx
+  const sx = word(ip, Conv.strideX)
+  return y % word(ip, Conv.strideY) == pass / sx && x % sx == pass % sx
 }
 
 @inline
 function tapInPass(ip: usize, pass: i32, tap: i32): bool {
-  const kw = word(ip, KW)
-  return inPass(ip, pass, (tap / kw) * word(ip, DILATION_Y), (tap % kw) * word(ip, DILATION_X))
+  const kw = word(ip, Conv.KW)
+  return inPass(ip, pass, (tap / kw) * word(ip, Conv.dilationY), (tap % kw) * word(ip, Conv.dilationX))
 }
 
 /** Writes the quads of a pass; how many there are. */
 function quadTable(ip: usize, table: usize, pass: i32): i32 {
-  const sx = word(ip, STRIDE_X)
-  const sy = word(ip, STRIDE_Y)
+  const sx = word(ip, Conv.strideX)
+  const sy = word(ip, Conv.strideY)
   const cols = planeCols(ip)
   let at = table
   if (!isInput(ip)) {
-    const width = word(ip, OW)
-    for (let i = 0; i < word(ip, OH); i++) {
+    const width = word(ip, Conv.OW)
+    for (let i = 0; i < word(ip, Conv.OH); i++) {
       for (let j = 0; j < width; j += 4) {
         store<i32>(at, (i * sy * sx * cols + j) * 4)
         store<i32>(at, (i * width + j) * 4, 4)
@@ -174,15 +158,15 @@ function quadTable(ip: usize, table: usize, pass: i32): i32 {
   } else {
     const ry = pass / sx
     const rx = pass % sx
-    const top = word(ip, PAD_TOP)
-    const left = word(ip, PAD_LEFT)
-    const t1 = top + word(ip, H) > ry ? (top + word(ip, H) - 1 - ry) / sy : -1
+    const top = word(ip, Conv.padTop)
+    const left = word(ip, Conv.padLeft)
+    const t1 = top + word(ip, Conv.H) > ry ? (top + word(ip, Conv.H) - 1 - ry) / sy : -1
     const u0 = left > rx ? (left - rx + sx - 1) / sx : 0
-    const u1 = left + word(ip, W) > rx ? (left + word(ip, W) - 1 - rx) / sx : -1
+    const u1 = left + word(ip, Conv.W) > rx ? (left + word(ip, Conv.W) - 1 - rx) / sx : -1
     for (let t = top > ry ? (top - ry + sy - 1) / sy : 0; t <= t1; t++) {
       for (let u = u0; u <= u1; u += 4) {
         store<i32>(at, (t * cols + u) * 4)
-        store<i32>(at, ((t * sy + ry - top) * word(ip, W) + u * sx + rx - left) * 4, 4)
+        store<i32>(at, ((t * sy + ry - top) * word(ip, Conv.W) + u * sx + rx - left) * 4, 4)
         store<i32>(at, min(4, u1 + 1 - u), 8)
         at += QUAD
       }
@@ -197,7 +181,7 @@ function quadTable(ip: usize, table: usize, pass: i32): i32 {
  */
 export function packDirect(ip: usize, to: usize, w: usize, id: i32, count: i32): void {
   const adjoint = isInput(ip)
-  const taps = word(ip, KH) * word(ip, KW)
+  const taps = word(ip, Conv.KH) * word(ip, Conv.KW)
   const n = outs(ip)
   const cells = (n & 3) == 3 ? n + 1 : n
   const outStep = adjoint ? taps : ins(ip) * taps
@@ -234,11 +218,11 @@ function packPlanes(ip: usize, planes: usize, x: usize): void {
   const rows = planeRows(ip)
   const cols = planeCols(ip)
   const adjoint = isInput(ip)
-  const height = adjoint ? word(ip, OH) : word(ip, H)
-  const width = adjoint ? word(ip, OW) : word(ip, W)
+  const height = adjoint ? word(ip, Conv.OH) : word(ip, Conv.H)
+  const width = adjoint ? word(ip, Conv.OW) : word(ip, Conv.W)
   const s = phases(ip)
-  const top = adjoint ? reach(word(ip, KH), word(ip, DILATION_Y), word(ip, STRIDE_Y)) : word(ip, PAD_TOP)
-  const left = adjoint ? reach(word(ip, KW), word(ip, DILATION_X), word(ip, STRIDE_X)) : word(ip, PAD_LEFT)
+  const top = adjoint ? reach(word(ip, Conv.KH), word(ip, Conv.dilationY), word(ip, Conv.strideY)) : word(ip, Conv.padTop)
+  const left = adjoint ? reach(word(ip, Conv.KW), word(ip, Conv.dilationX), word(ip, Conv.strideX)) : word(ip, Conv.padLeft)
   // What no tap reaches is left out.
   const used = min(height, rows - top)
   const room = s * (cols - 4)
@@ -435,9 +419,9 @@ export function direct(
   const images = last - first
   const adjoint = isInput(ip)
   const n = outs(ip)
-  const inImage = <usize>(ins(ip) * (adjoint ? word(ip, OH) * word(ip, OW) : word(ip, H) * word(ip, W))) << 2
-  const plane = <usize>(adjoint ? word(ip, H) * word(ip, W) : word(ip, OH) * word(ip, OW)) << 2
-  const step: usize = adjoint ? (<usize>word(ip, STRIDE_X)) << 2 : 4
+  const inImage = <usize>(ins(ip) * (adjoint ? word(ip, Conv.OH) * word(ip, Conv.OW) : word(ip, Conv.H) * word(ip, Conv.W))) << 2
+  const plane = <usize>(adjoint ? word(ip, Conv.H) * word(ip, Conv.W) : word(ip, Conv.OH) * word(ip, Conv.OW)) << 2
+  const step: usize = adjoint ? (<usize>word(ip, Conv.strideX)) << 2 : 4
   const planes = scratch
   const steps = planes + <usize>planeBytes(ip)
   const counts = steps + <usize>stepBytes(ip)

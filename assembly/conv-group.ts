@@ -1,5 +1,5 @@
-import { C, DILATION_X, DILATION_Y, H, KH, KW, N, O, OH, OW, PAD_LEFT, PAD_TOP, STRIDE_X, STRIDE_Y, W } from './conv-words'
 import { address, fillRow, loadStrided, madd, share, storePart, sumLanes, word } from './lanes'
+import { Conv } from './words'
 
 /**
  * Convolutions with channels in groups, depthwise ones above all: a group has few channels, so that there is little to share between
@@ -8,7 +8,6 @@ import { address, fillRow, loadStrided, madd, share, storePart, sumLanes, word }
  * Every element is one chain over its taps in a fixed order, (channel, p, q), whoever computes it. What lies outside a plane is
  * left out, so a NaN weight never meets padding.
  */
-const GROUPS: i32 = 21
 
 /** The first and the last + 1 of `count` output places whose tap at `offset` falls inside an extent. */
 @inline
@@ -69,17 +68,17 @@ function dot(sums: v128, a: usize, sa: i32, b: usize, n: i32): v128 {
 
 /** Adds what one input plane and one output plane share through their weights to either, or gives the gradient of one weight. */
 function tap(ip: usize, x: usize, y: usize, p: i32, q: i32, a: v128, input: bool): void {
-  const sy = word(ip, STRIDE_Y)
-  const sx = word(ip, STRIDE_X)
-  const top = p * word(ip, DILATION_Y) - word(ip, PAD_TOP)
-  const left = q * word(ip, DILATION_X) - word(ip, PAD_LEFT)
-  const last = lastInside(top, sy, word(ip, H), word(ip, OH))
+  const sy = word(ip, Conv.strideY)
+  const sx = word(ip, Conv.strideX)
+  const top = p * word(ip, Conv.dilationY) - word(ip, Conv.padTop)
+  const left = q * word(ip, Conv.dilationX) - word(ip, Conv.padLeft)
+  const last = lastInside(top, sy, word(ip, Conv.H), word(ip, Conv.OH))
   const j = firstInside(left, sx)
-  const n = lastInside(left, sx, word(ip, W), word(ip, OW)) - j
+  const n = lastInside(left, sx, word(ip, Conv.W), word(ip, Conv.OW)) - j
   if (n <= 0) return
   for (let i = firstInside(top, sy); i < last; i++) {
-    const xs = x + ((<usize>((i * sy + top) * word(ip, W) + j * sx + left)) << 2)
-    const ys = y + ((<usize>(i * word(ip, OW) + j)) << 2)
+    const xs = x + ((<usize>((i * sy + top) * word(ip, Conv.W) + j * sx + left)) << 2)
+    const ys = y + ((<usize>(i * word(ip, Conv.OW) + j)) << 2)
     if (input) addScaled(xs, sx, ys, 1, n, a)
     else addScaled(ys, 1, xs, sx, n, a)
   }
@@ -87,30 +86,30 @@ function tap(ip: usize, x: usize, y: usize, p: i32, q: i32, a: v128, input: bool
 
 /** y[n, o] = sum over the channels of the group of x[n, c] * w[o, c]. Parallel over the planes of y. */
 export function groupConv(ip: usize, slots: usize, id: i32, count: i32): void {
-  planes(ip, address(ip, 3, slots), address(ip, 4, slots), address(ip, 5, slots), id, count, false)
+  planes(ip, address(ip, Conv.a, slots), address(ip, Conv.b, slots), address(ip, Conv.out, slots), id, count, false)
 }
 
 /** Its adjoint to x. Parallel over the planes of x. */
 export function groupConvInput(ip: usize, slots: usize, id: i32, count: i32): void {
-  planes(ip, address(ip, 5, slots), address(ip, 4, slots), address(ip, 3, slots), id, count, true)
+  planes(ip, address(ip, Conv.out, slots), address(ip, Conv.b, slots), address(ip, Conv.a, slots), id, count, true)
 }
 
 @inline
 function planes(ip: usize, x: usize, w: usize, y: usize, id: i32, count: i32, input: bool): void {
-  const groups = word(ip, GROUPS)
-  const channels = word(ip, C)
-  const outs = word(ip, O)
+  const groups = word(ip, Conv.end)
+  const channels = word(ip, Conv.C)
+  const outs = word(ip, Conv.O)
   const ins = channels / groups
   const own = outs / groups
-  const taps = word(ip, KH) * word(ip, KW)
-  const planeX = word(ip, H) * word(ip, W)
-  const planeY = word(ip, OH) * word(ip, OW)
+  const taps = word(ip, Conv.KH) * word(ip, Conv.KW)
+  const planeX = word(ip, Conv.H) * word(ip, Conv.W)
+  const planeY = word(ip, Conv.OH) * word(ip, Conv.OW)
   const each = input ? channels : outs
   const among = input ? ins : own
   const met = input ? own : ins
   const plane = input ? planeX : planeY
   const written = input ? x : y
-  const units = word(ip, N) * each
+  const units = word(ip, Conv.N) * each
   const last = share(units, id + 1, count)
   for (let u = share(units, id, count); u < last; u++) {
     const image = u / each
@@ -125,8 +124,8 @@ function planes(ip: usize, x: usize, w: usize, y: usize, id: i32, count: i32, in
       const source = input
         ? y + ((<usize>((image * outs + o) * planeY)) << 2)
         : x + ((<usize>((image * channels + c) * planeX)) << 2)
-      for (let p = 0; p < word(ip, KH); p++) {
-        for (let q = 0; q < word(ip, KW); q++) {
+      for (let p = 0; p < word(ip, Conv.KH); p++) {
+        for (let q = 0; q < word(ip, Conv.KW); q++) {
           const a = v128.load32_splat(at)
           at += 4
           if (input) tap(ip, target, source, p, q, a, true)
@@ -139,35 +138,35 @@ function planes(ip: usize, x: usize, w: usize, y: usize, id: i32, count: i32, in
 
 /** Its adjoint to w: for every weight a sum over images and places. Parallel over pairs of an output channel and a channel of its group. */
 export function groupConvWeight(ip: usize, slots: usize, id: i32, count: i32): void {
-  const x = address(ip, 3, slots)
-  const y = address(ip, 4, slots)
-  let out = address(ip, 5, slots)
-  const ins = word(ip, C) / word(ip, GROUPS)
-  const own = word(ip, O) / word(ip, GROUPS)
-  const sy = word(ip, STRIDE_Y)
-  const sx = word(ip, STRIDE_X)
-  const units = word(ip, O) * ins
+  const x = address(ip, Conv.a, slots)
+  const y = address(ip, Conv.b, slots)
+  let out = address(ip, Conv.out, slots)
+  const ins = word(ip, Conv.C) / word(ip, Conv.end)
+  const own = word(ip, Conv.O) / word(ip, Conv.end)
+  const sy = word(ip, Conv.strideY)
+  const sx = word(ip, Conv.strideX)
+  const units = word(ip, Conv.O) * ins
   const first = share(units, id, count)
   const last = share(units, id + 1, count)
-  out += (<usize>(first * word(ip, KH) * word(ip, KW))) << 2
+  out += (<usize>(first * word(ip, Conv.KH) * word(ip, Conv.KW))) << 2
   for (let u = first; u < last; u++) {
     const o = u / ins
     const c = (o / own) * ins + (u - o * ins)
-    for (let p = 0; p < word(ip, KH); p++) {
-      const top = p * word(ip, DILATION_Y) - word(ip, PAD_TOP)
-      const end = lastInside(top, sy, word(ip, H), word(ip, OH))
-      for (let q = 0; q < word(ip, KW); q++) {
-        const left = q * word(ip, DILATION_X) - word(ip, PAD_LEFT)
+    for (let p = 0; p < word(ip, Conv.KH); p++) {
+      const top = p * word(ip, Conv.dilationY) - word(ip, Conv.padTop)
+      const end = lastInside(top, sy, word(ip, Conv.H), word(ip, Conv.OH))
+      for (let q = 0; q < word(ip, Conv.KW); q++) {
+        const left = q * word(ip, Conv.dilationX) - word(ip, Conv.padLeft)
         const j = firstInside(left, sx)
-        const n = lastInside(left, sx, word(ip, W), word(ip, OW)) - j
+        const n = lastInside(left, sx, word(ip, Conv.W), word(ip, Conv.OW)) - j
         let sums = f32x4.splat(0)
         if (n > 0) {
-          for (let image = 0; image < word(ip, N); image++) {
-            const planeX = x + ((<usize>((image * word(ip, C) + c) * word(ip, H) * word(ip, W))) << 2)
-            const planeY = y + ((<usize>((image * word(ip, O) + o) * word(ip, OH) * word(ip, OW))) << 2)
+          for (let image = 0; image < word(ip, Conv.N); image++) {
+            const planeX = x + ((<usize>((image * word(ip, Conv.C) + c) * word(ip, Conv.H) * word(ip, Conv.W))) << 2)
+            const planeY = y + ((<usize>((image * word(ip, Conv.O) + o) * word(ip, Conv.OH) * word(ip, Conv.OW))) << 2)
             for (let i = firstInside(top, sy); i < end; i++) {
-              const xs = planeX + ((<usize>((i * sy + top) * word(ip, W) + j * sx + left)) << 2)
-              sums = dot(sums, xs, sx, planeY + ((<usize>(i * word(ip, OW) + j)) << 2), n)
+              const xs = planeX + ((<usize>((i * sy + top) * word(ip, Conv.W) + j * sx + left)) << 2)
+              sums = dot(sums, xs, sx, planeY + ((<usize>(i * word(ip, Conv.OW) + j)) << 2), n)
             }
           }
         }

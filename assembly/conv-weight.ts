@@ -1,6 +1,6 @@
-import { C, DILATION_X, DILATION_Y, H, KH, KW, N, O, OH, OW, PAD_LEFT, PAD_TOP, STRIDE_X, STRIDE_Y, W } from './conv-words'
 import { address, All, copyRow, isListed, Listed, madd, share, storeTransposed, storeUpTo, word } from './lanes'
 import { barrier } from './threads'
+import { Conv } from './words'
 
 /**
  * conv2dWeight: w[o, c, p, q] = sum over n, i, j of y[n, o, i, j] x[n, c, i s - pad + p d, j s - pad + q d].
@@ -35,7 +35,7 @@ function align(bytes: i32): i32 {
 
 @inline
 function columnCount(ip: usize): i32 {
-  return word(ip, C) * word(ip, KH) * word(ip, KW)
+  return word(ip, Conv.C) * word(ip, Conv.KH) * word(ip, Conv.KW)
 }
 
 @inline
@@ -45,27 +45,27 @@ function columnBlocks(ip: usize): i32 {
 
 @inline
 function channelBlocks(ip: usize): i32 {
-  return (word(ip, O) + CHANNELS - 1) / CHANNELS
+  return (word(ip, Conv.O) + CHANNELS - 1) / CHANNELS
 }
 
 @inline
 function planeRows(ip: usize): i32 {
-  return (word(ip, OH) - 1) * word(ip, STRIDE_Y) + (word(ip, KH) - 1) * word(ip, DILATION_Y) + 1
+  return (word(ip, Conv.OH) - 1) * word(ip, Conv.strideY) + (word(ip, Conv.KH) - 1) * word(ip, Conv.dilationY) + 1
 }
 
 @inline
 function planeCols(ip: usize): i32 {
-  return (word(ip, OW) - 1) * word(ip, STRIDE_X) + (word(ip, KW) - 1) * word(ip, DILATION_X) + 1
+  return (word(ip, Conv.OW) - 1) * word(ip, Conv.strideX) + (word(ip, Conv.KW) - 1) * word(ip, Conv.dilationX) + 1
 }
 
 @inline
 function planeBytes(ip: usize): i32 {
-  return align(word(ip, C) * planeRows(ip) * planeCols(ip) * 4)
+  return align(word(ip, Conv.C) * planeRows(ip) * planeCols(ip) * 4)
 }
 
 @inline
 function panelBytes(ip: usize): i32 {
-  return align(channelBlocks(ip) * word(ip, OH) * word(ip, OW) * CHANNELS * 4)
+  return align(channelBlocks(ip) * word(ip, Conv.OH) * word(ip, Conv.OW) * CHANNELS * 4)
 }
 
 /** Bytes of the sums of one chunk: [column block][channel block][4][8]. */
@@ -78,7 +78,7 @@ function chunkBytes(ip: usize): i32 {
 function chunkCount(ip: usize): i32 {
   let n = 16
   while (n > 2 && n * chunkBytes(ip) > 1 << 25) n >>= 1
-  return max(1, min(n, word(ip, N)))
+  return max(1, min(n, word(ip, Conv.N)))
 }
 
 /** Images whose sums are taken up together, so that a block is loaded and stored less often: as many as the L1 cache holds. */
@@ -94,13 +94,13 @@ const GLANCE: usize = 5
 /** Bytes of the listed positions of one image, their number first. */
 @inline
 function listBytes(ip: usize): i32 {
-  return align(4 + word(ip, OH) * word(ip, OW) * 8)
+  return align(4 + word(ip, Conv.OH) * word(ip, Conv.OW) * 8)
 }
 
 export function convWeightScratch(ip: usize): i32 {
   return (
     together(ip) * (planeBytes(ip) + panelBytes(ip) + listBytes(ip)) +
-    align(word(ip, OH) * word(ip, OW) * 4) +
+    align(word(ip, Conv.OH) * word(ip, Conv.OW) * 4) +
     align(columnBlocks(ip) * 16) +
     align(columnBlocks(ip) * 8)
   )
@@ -114,14 +114,14 @@ export function convWeightShared(ip: usize): i32 {
 function packPlanes(ip: usize, planes: usize, x: usize): void {
   const rows = planeRows(ip)
   const cols = planeCols(ip)
-  const height = word(ip, H)
-  const width = word(ip, W)
-  const top = word(ip, PAD_TOP)
-  const left = word(ip, PAD_LEFT)
+  const height = word(ip, Conv.H)
+  const width = word(ip, Conv.W)
+  const top = word(ip, Conv.padTop)
+  const left = word(ip, Conv.padLeft)
   const used = min(height, rows - top)
   const usedCols = min(width, cols - left)
   if (usedCols <= 0) return
-  for (let c = 0; c < word(ip, C); c++) {
+  for (let c = 0; c < word(ip, Conv.C); c++) {
     let src = x + ((<usize>(c * height * width)) << 2)
     let dst = planes + ((<usize>((c * rows + top) * cols + left)) << 2)
     for (let i = 0; i < used; i++) {
@@ -323,22 +323,22 @@ function listPositions(
 
 /** The same of one image where it lies, padding left out: columns and channels from the ones given on. */
 function exact(ip: usize, sums: usize, x: usize, y: usize, column: i32, channel: i32): void {
-  const taps = word(ip, KH) * word(ip, KW)
-  const height = word(ip, H)
-  const width = word(ip, W)
+  const taps = word(ip, Conv.KH) * word(ip, Conv.KW)
+  const height = word(ip, Conv.H)
+  const width = word(ip, Conv.W)
   for (let k = 0; k < COLUMNS && column + k < columnCount(ip); k++) {
     const tap = (column + k) % taps
     const plane = x + ((<usize>(((column + k) / taps) * height * width)) << 2)
-    const dy = (tap / word(ip, KW)) * word(ip, DILATION_Y) - word(ip, PAD_TOP)
-    const dx = (tap % word(ip, KW)) * word(ip, DILATION_X) - word(ip, PAD_LEFT)
-    for (let o = 0; o < CHANNELS && channel + o < word(ip, O); o++) {
-      let from = y + ((<usize>((channel + o) * word(ip, OH) * word(ip, OW))) << 2)
+    const dy = (tap / word(ip, Conv.KW)) * word(ip, Conv.dilationY) - word(ip, Conv.padTop)
+    const dx = (tap % word(ip, Conv.KW)) * word(ip, Conv.dilationX) - word(ip, Conv.padLeft)
+    for (let o = 0; o < CHANNELS && channel + o < word(ip, Conv.O); o++) {
+      let from = y + ((<usize>((channel + o) * word(ip, Conv.OH) * word(ip, Conv.OW))) << 2)
       const to = sums + ((<usize>(k * CHANNELS + o)) << 2)
       let sum = load<f32>(to)
-      for (let i = 0; i < word(ip, OH); i++) {
-        const r = i * word(ip, STRIDE_Y) + dy
-        for (let j = 0; j < word(ip, OW); j++) {
-          const c = j * word(ip, STRIDE_X) + dx
+      for (let i = 0; i < word(ip, Conv.OH); i++) {
+        const r = i * word(ip, Conv.strideY) + dy
+        for (let j = 0; j < word(ip, Conv.OW); j++) {
+          const c = j * word(ip, Conv.strideX) + dx
           if (r >= 0 && r < height && c >= 0 && c < width) {
             sum += load<f32>(plane + ((<usize>(r * width + c)) << 2)) * load<f32>(from)
           }
@@ -357,23 +357,23 @@ function exact(ip: usize, sums: usize, x: usize, y: usize, column: i32, channel:
 function writeTables(ip: usize, positions: usize, columns: usize, ranges: usize): void {
   const rows = planeRows(ip)
   const cols = planeCols(ip)
-  for (let i = 0; i < word(ip, OH); i++) {
-    for (let j = 0; j < word(ip, OW); j++) {
-      store<i32>(positions, (i * word(ip, STRIDE_Y) * cols + j * word(ip, STRIDE_X)) << 2)
+  for (let i = 0; i < word(ip, Conv.OH); i++) {
+    for (let j = 0; j < word(ip, Conv.OW); j++) {
+      store<i32>(positions, (i * word(ip, Conv.strideY) * cols + j * word(ip, Conv.strideX)) << 2)
       positions += 4
     }
   }
-  const taps = word(ip, KH) * word(ip, KW)
+  const taps = word(ip, Conv.KH) * word(ip, Conv.KW)
   for (let k = 0; k < columnBlocks(ip) * COLUMNS; k++) {
     const tap = k % taps
-    const p = (tap / word(ip, KW)) * word(ip, DILATION_Y)
-    const q = (tap % word(ip, KW)) * word(ip, DILATION_X)
+    const p = (tap / word(ip, Conv.KW)) * word(ip, Conv.dilationY)
+    const q = (tap % word(ip, Conv.KW)) * word(ip, Conv.dilationX)
     store<i32>(columns, k < columnCount(ip) ? (((k / taps) * rows + p) * cols + q) << 2 : 0)
     columns += 4
-    const dy = p - word(ip, PAD_TOP)
-    const from = dy >= 0 ? 0 : (word(ip, STRIDE_Y) - 1 - dy) / word(ip, STRIDE_Y)
-    const room = word(ip, H) - 1 - dy
-    const to = room < 0 ? 0 : min(word(ip, OH), room / word(ip, STRIDE_Y) + 1)
+    const dy = p - word(ip, Conv.padTop)
+    const from = dy >= 0 ? 0 : (word(ip, Conv.strideY) - 1 - dy) / word(ip, Conv.strideY)
+    const room = word(ip, Conv.H) - 1 - dy
+    const to = room < 0 ? 0 : min(word(ip, Conv.OH), room / word(ip, Conv.strideY) + 1)
     const first = (k & 3) == 0
     store<i32>(ranges, first ? from : min(from, load<i32>(ranges)))
     store<i32>(ranges, first ? to : max(to, load<i32>(ranges, 4)), 4)
@@ -382,13 +382,13 @@ function writeTables(ip: usize, positions: usize, columns: usize, ranges: usize)
 }
 
 export function convWeight(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shared: usize): void {
-  const x = address(ip, 3, slots)
-  const y = address(ip, 4, slots)
-  const out = address(ip, 5, slots)
-  const n = word(ip, N)
-  const outs = word(ip, O)
-  const area = word(ip, OH) * word(ip, OW)
-  const xImage = (<usize>(word(ip, C) * word(ip, H) * word(ip, W))) << 2
+  const x = address(ip, Conv.a, slots)
+  const y = address(ip, Conv.b, slots)
+  const out = address(ip, Conv.out, slots)
+  const n = word(ip, Conv.N)
+  const outs = word(ip, Conv.O)
+  const area = word(ip, Conv.OH) * word(ip, Conv.OW)
+  const xImage = (<usize>(word(ip, Conv.C) * word(ip, Conv.H) * word(ip, Conv.W))) << 2
   const yImage = (<usize>(outs * area)) << 2
   const images = together(ip)
   const planes = <usize>planeBytes(ip)
@@ -428,8 +428,8 @@ export function convWeight(ip: usize, slots: usize, id: i32, count: i32, scratch
       for (let k = share(blocks, part, parts); k < to; k++) {
         const offset = columns + ((<usize>k) << 4)
         const range = ranges + ((<usize>k) << 3)
-        const from = load<i32>(range) * word(ip, OW)
-        const end = max(from, load<i32>(range, 4) * word(ip, OW))
+        const from = load<i32>(range) * word(ip, Conv.OW)
+        const end = max(from, load<i32>(range, 4) * word(ip, Conv.OW))
         const x0 = scratch + load<usize>(offset)
         const x1 = scratch + load<usize>(offset, 4)
         const x2 = scratch + load<usize>(offset, 8)
@@ -486,7 +486,7 @@ function addChunks(ip: usize, sums: usize, chunks: i32, bytes: usize, out: usize
       d = f32x4.add(d, v128.load(from, 96))
       from += bytes
     }
-    const left = word(ip, O) - channel - (<i32>h << 2)
+    const left = word(ip, Conv.O) - channel - (<i32>h << 2)
     const to = out + <usize>(channel + (<i32>h << 2)) * step + ((<usize>column) << 2)
     if (left >= 4 && cols >= 4) {
       storeTransposed(to, step, a, b, c, d)

@@ -1,27 +1,9 @@
 import { packTile, unpackTile } from './conv-tile'
-import {
-  C,
-  DILATION_X,
-  DILATION_Y,
-  EPILOGUE,
-  H,
-  KH,
-  KW,
-  N,
-  O,
-  OH,
-  OW,
-  PAD_LEFT,
-  PAD_TOP,
-  STRIDE_X,
-  STRIDE_Y,
-  W,
-} from './conv-words'
 import { direct, directScratch, directShared, packDirect } from './conv-direct'
 import { biasOf, finish, maskOf, reluOf, splatBias } from './epilogue'
 import { address, All, isFinite, isListed, Listed, madd, share, word } from './lanes'
-import { Opcode } from './opcode'
 import { barrier } from './threads'
+import { Conv, Header, Opcode } from './words'
 
 /**
  * Convolutions without im2col: an indirect matrix product on tiles of eight images, [position][channel][8]
@@ -56,7 +38,7 @@ const GLANCE: i32 = 7
 
 @inline
 function isInput(ip: usize): bool {
-  return word(ip, 0) == Opcode.conv2dInput
+  return word(ip, Header.opcode) == Opcode.conv2dInput
 }
 
 /** Cells per output position: four channels to a block, one or two left-over channels on their own. */
@@ -75,12 +57,12 @@ function align(bytes: i32): i32 {
 
 @inline
 function rowBytes(ip: usize): i32 {
-  return 4 + word(ip, KH) * 8
+  return 4 + word(ip, Conv.KH) * 8
 }
 
 @inline
 function colBytes(ip: usize): i32 {
-  return 4 + word(ip, KW) * 12
+  return 4 + word(ip, Conv.KW) * 12
 }
 
 @inline
@@ -90,23 +72,23 @@ function inTileBytes(ip: usize): i32 {
 
 @inline
 function outTileBytes(ip: usize): i32 {
-  if (isInput(ip)) return align((outCells(word(ip, C)) * word(ip, H) * word(ip, W) + 8) * <i32>CELL)
-  return align((outCells(word(ip, O)) * word(ip, OH) * word(ip, OW) + 8) * <i32>CELL)
+  if (isInput(ip)) return align((outCells(word(ip, Conv.C)) * word(ip, Conv.H) * word(ip, Conv.W) + 8) * <i32>CELL)
+  return align((outCells(word(ip, Conv.O)) * word(ip, Conv.OH) * word(ip, Conv.OW) + 8) * <i32>CELL)
 }
 
 @inline
 function outHeight(ip: usize): i32 {
-  return isInput(ip) ? word(ip, H) : word(ip, OH)
+  return isInput(ip) ? word(ip, Conv.H) : word(ip, Conv.OH)
 }
 
 @inline
 function outWidth(ip: usize): i32 {
-  return isInput(ip) ? word(ip, W) : word(ip, OW)
+  return isInput(ip) ? word(ip, Conv.W) : word(ip, Conv.OW)
 }
 
 @inline
 function inCells(ip: usize): i32 {
-  return isInput(ip) ? word(ip, O) * word(ip, OH) * word(ip, OW) : word(ip, C) * word(ip, H) * word(ip, W)
+  return isInput(ip) ? word(ip, Conv.O) * word(ip, Conv.OH) * word(ip, Conv.OW) : word(ip, Conv.C) * word(ip, Conv.H) * word(ip, Conv.W)
 }
 
 /** Bytes of `list` and of `starts`. */
@@ -118,17 +100,17 @@ function listBytes(ip: usize): i32 {
 /** Whether a cell meets so many weights that looking for zeros is cheap: at least 8 blocks of them. */
 @inline
 function mayList(ip: usize): bool {
-  const outs = isInput(ip) ? word(ip, C) : word(ip, O)
-  const taps = (word(ip, KH) * word(ip, KW)) / (isInput(ip) ? 1 : word(ip, STRIDE_Y) * word(ip, STRIDE_X))
+  const outs = isInput(ip) ? word(ip, Conv.C) : word(ip, Conv.O)
+  const taps = (word(ip, Conv.KH) * word(ip, Conv.KW)) / (isInput(ip) ? 1 : word(ip, Conv.strideY) * word(ip, Conv.strideX))
   return (outCells(outs) & 3) == 0 && (outCells(outs) >> 2) * taps >= 8
 }
 
 /** How many of the images go by tiles, when all weights are finite. */
 @inline
 function tiledImages(ip: usize): i32 {
-  const n = word(ip, N)
+  const n = word(ip, Conv.N)
   const rest = n % LANES
-  if (!isInput(ip) && word(ip, C) < 3 && word(ip, OH) * word(ip, OW) >= 64) return 0
+  if (!isInput(ip) && word(ip, Conv.C) < 3 && word(ip, Conv.OH) * word(ip, Conv.OW) >= 64) return 0
   return rest <= MAX_REST ? n - rest : n
 }
 
@@ -137,7 +119,7 @@ export function convScratch(ip: usize): i32 {
   return (
     align(outHeight(ip) * rowBytes(ip)) +
     align(outWidth(ip) * colBytes(ip)) +
-    align(word(ip, KW) * 4) +
+    align(word(ip, Conv.KW) * 4) +
     align(outWidth(ip) * 12 + 4) +
     inTileBytes(ip) +
     outTileBytes(ip) +
@@ -153,7 +135,7 @@ export function convShared(ip: usize): i32 {
 
 @inline
 function tileWeights(ip: usize): i32 {
-  return align((word(ip, O) + 4) * (word(ip, C) + 4) * word(ip, KH) * word(ip, KW) * 4)
+  return align((word(ip, Conv.O) + 4) * (word(ip, Conv.C) + 4) * word(ip, Conv.KH) * word(ip, Conv.KW) * 4)
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -161,8 +143,8 @@ function tileWeights(ip: usize): i32 {
 
 /** order[q] = place of weight column q; columns congruent modulo the stride are neighbours, descending. */
 function columnOrder(ip: usize, order: usize): void {
-  const n = word(ip, KW)
-  const s = isInput(ip) ? word(ip, STRIDE_X) : 0
+  const n = word(ip, Conv.KW)
+  const s = isInput(ip) ? word(ip, Conv.strideX) : 0
   let at = 0
   if (s == 0) {
     for (let q = 0; q < n; q++) store<i32>(order + ((<usize>q) << 2), q)
@@ -192,17 +174,17 @@ function partner(adjoint: bool, i: i32, k: i32, stride: i32, pad: i32, dilation:
 
 function rowTable(ip: usize, table: usize): void {
   const adjoint = isInput(ip)
-  const channels = adjoint ? word(ip, O) : word(ip, C)
-  const height = adjoint ? word(ip, OH) : word(ip, H)
-  const width = adjoint ? word(ip, OW) : word(ip, W)
+  const channels = adjoint ? word(ip, Conv.O) : word(ip, Conv.C)
+  const height = adjoint ? word(ip, Conv.OH) : word(ip, Conv.H)
+  const width = adjoint ? word(ip, Conv.OW) : word(ip, Conv.W)
   for (let i = 0; i < outHeight(ip); i++) {
     let entry = table + 4
     let n = 0
-    for (let p = 0; p < word(ip, KH); p++) {
-      const y = partner(adjoint, i, p, word(ip, STRIDE_Y), word(ip, PAD_TOP), word(ip, DILATION_Y), height)
+    for (let p = 0; p < word(ip, Conv.KH); p++) {
+      const y = partner(adjoint, i, p, word(ip, Conv.strideY), word(ip, Conv.padTop), word(ip, Conv.dilationY), height)
       if (y < 0) continue
       store<i32>(entry, y * width * channels * <i32>CELL)
-      store<i32>(entry, p * word(ip, KW) * channels * 4, 4)
+      store<i32>(entry, p * word(ip, Conv.KW) * channels * 4, 4)
       entry += 8
       n++
     }
@@ -217,9 +199,9 @@ function rowTable(ip: usize, table: usize): void {
  */
 function columnTable(ip: usize, table: usize, order: usize): void {
   const adjoint = isInput(ip)
-  const channels = adjoint ? word(ip, O) : word(ip, C)
-  const width = adjoint ? word(ip, OW) : word(ip, W)
-  const taps = word(ip, KW)
+  const channels = adjoint ? word(ip, Conv.O) : word(ip, Conv.C)
+  const width = adjoint ? word(ip, Conv.OW) : word(ip, Conv.W)
+  const taps = word(ip, Conv.KW)
   for (let j = 0; j < outWidth(ip); j++) {
     let entry = table + 4
     let n = 0
@@ -228,7 +210,7 @@ function columnTable(ip: usize, table: usize, order: usize): void {
     for (let at = 0; at < taps; at++) {
       let q = 0
       while (load<i32>(order + ((<usize>q) << 2)) != at) q++
-      const x = partner(adjoint, j, q, word(ip, STRIDE_X), word(ip, PAD_LEFT), word(ip, DILATION_X), width)
+      const x = partner(adjoint, j, q, word(ip, Conv.strideX), word(ip, Conv.padLeft), word(ip, Conv.dilationX), width)
       if (x < 0) continue
       if (x == lastX + 1 && at == lastQ + 1) {
         store<i32>(entry - 12, load<i32>(entry - 12, 8) + channels, 8)
@@ -296,9 +278,9 @@ function shift(a: usize, b: usize): i32 {
  */
 function packWeights(ip: usize, to: usize, w: usize, order: usize, id: i32, count: i32): void {
   const adjoint = isInput(ip)
-  const outs = adjoint ? word(ip, C) : word(ip, O)
-  const ins = adjoint ? word(ip, O) : word(ip, C)
-  const taps = word(ip, KH) * word(ip, KW)
+  const outs = adjoint ? word(ip, Conv.C) : word(ip, Conv.O)
+  const ins = adjoint ? word(ip, Conv.O) : word(ip, Conv.C)
+  const taps = word(ip, Conv.KH) * word(ip, Conv.KW)
   const outStep = adjoint ? taps : ins * taps
   const inStep = adjoint ? outs * taps : taps
   const cells = outCells(outs)
@@ -308,11 +290,11 @@ function packWeights(ip: usize, to: usize, w: usize, order: usize, id: i32, coun
     const block = to + ((<usize>((wide ? o & ~3 : o) * ins * taps)) << 2)
     const lane: usize = wide ? (<usize>(o & 3)) << 2 : 0
     const step: usize = wide ? 16 : 4
-    for (let p = 0; p < word(ip, KH); p++) {
-      for (let q = 0; q < word(ip, KW); q++) {
-        const place = p * word(ip, KW) + load<i32>(order + ((<usize>q) << 2))
+    for (let p = 0; p < word(ip, Conv.KH); p++) {
+      for (let q = 0; q < word(ip, Conv.KW); q++) {
+        const place = p * word(ip, Conv.KW) + load<i32>(order + ((<usize>q) << 2))
         let dst = block + <usize>(place * ins) * step + lane
-        let src = w + ((<usize>(o * outStep + p * word(ip, KW) + q)) << 2)
+        let src = w + ((<usize>(o * outStep + p * word(ip, Conv.KW) + q)) << 2)
         for (let i = 0; i < ins; i++) {
           store<f32>(dst, o < outs ? load<f32>(src) : 0)
           dst += step
@@ -507,32 +489,32 @@ function single(
 
 export function conv(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shared: usize): void {
   const adjoint = isInput(ip)
-  const x = address(ip, 3, slots)
-  const w = address(ip, 4, slots)
-  const out = address(ip, 5, slots)
-  const n = word(ip, N)
-  const ins = adjoint ? word(ip, O) : word(ip, C)
-  const outs = adjoint ? word(ip, C) : word(ip, O)
-  const inPlane = adjoint ? word(ip, OH) * word(ip, OW) : word(ip, H) * word(ip, W)
+  const x = address(ip, Conv.a, slots)
+  const w = address(ip, Conv.b, slots)
+  const out = address(ip, Conv.out, slots)
+  const n = word(ip, Conv.N)
+  const ins = adjoint ? word(ip, Conv.O) : word(ip, Conv.C)
+  const outs = adjoint ? word(ip, Conv.C) : word(ip, Conv.O)
+  const inPlane = adjoint ? word(ip, Conv.OH) * word(ip, Conv.OW) : word(ip, Conv.H) * word(ip, Conv.W)
   const height = outHeight(ip)
   const width = outWidth(ip)
-  const distance = adjoint ? word(ip, STRIDE_X) : 1
+  const distance = adjoint ? word(ip, Conv.strideX) : 1
 
   const rowsAt = scratch
   const colsAt = rowsAt + <usize>align(height * rowBytes(ip))
   const order = colsAt + <usize>align(width * colBytes(ip))
-  const groups = order + <usize>align(word(ip, KW) * 4)
+  const groups = order + <usize>align(word(ip, Conv.KW) * 4)
   const inTile = groups + <usize>align(width * 12 + 4)
   const outTile = inTile + <usize>inTileBytes(ip)
   const list = outTile + <usize>outTileBytes(ip)
   const starts = list + <usize>listBytes(ip)
   const single = starts + <usize>listBytes(ip)
   const singleWeights = shared + <usize>tileWeights(ip)
-  const bias = biasOf(ip, EPILOGUE, slots)
-  const relu = reluOf(ip, EPILOGUE)
+  const bias = biasOf(ip, Conv.end, slots)
+  const relu = reluOf(ip, Conv.end)
   const lists = mayList(ip)
   let tiled = tiledImages(ip)
-  const finite = (tiled < n || lists) && isFinite(w, word(ip, O) * word(ip, C) * word(ip, KH) * word(ip, KW))
+  const finite = (tiled < n || lists) && isFinite(w, word(ip, Conv.O) * word(ip, Conv.C) * word(ip, Conv.KH) * word(ip, Conv.KW))
   if (!finite) tiled = n
   if (tiled > 0) {
     columnOrder(ip, order)
@@ -585,7 +567,7 @@ function listedRow(
   relu: bool,
 ): void {
   const cells = outCells(outs)
-  const perChannel = (<usize>(ins * word(ip, KH) * word(ip, KW))) << 2
+  const perChannel = (<usize>(ins * word(ip, Conv.KH) * word(ip, Conv.KW))) << 2
   for (let o = 0; o < cells; o += 4) {
     const b: usize = bias ? bias + ((<usize>o) << 2) : 0
     let to = outRow + <usize>o * CELL
@@ -616,7 +598,7 @@ function convRow(
 ): void {
   const cells = outCells(outs)
   const step = <usize>cells * CELL
-  const perChannel = (<usize>(ins * word(ip, KH) * word(ip, KW))) << 2
+  const perChannel = (<usize>(ins * word(ip, Conv.KH) * word(ip, Conv.KW))) << 2
   const bytes = <usize>colBytes(ip)
   let o = 0
   for (; o + 4 <= cells; o += 4) {

@@ -1,6 +1,6 @@
 import { madd, storePart } from './lanes'
 import { cos4, erf4, exp4, log4, sigmoid4, sin4, tanh4 } from './math'
-import { Micro } from './opcode'
+import { Micro } from './words'
 
 /**
  * The scalar functions of a loop on strips. An operand is a pointer and a step in bytes per four elements: 16 walks a

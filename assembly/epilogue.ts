@@ -1,4 +1,5 @@
 import { word } from './lanes'
+import { Epilogue, Header } from './words'
 
 /**
  * What a product or convolution does to its result before it is stored: out = sum + bias or its relu, the same
@@ -8,13 +9,13 @@ import { word } from './lanes'
 
 /** Address of the bias, 0 when there is none. */
 export function biasOf(ip: usize, at: i32, slots: usize): usize {
-  if (word(ip, 1) <= at || word(ip, at) == 0) return 0
-  return load<usize>(slots + ((<usize>(word(ip, at) - 1)) << 2))
+  if (word(ip, Header.length) <= at || word(ip, at + Epilogue.bias) == 0) return 0
+  return load<usize>(slots + ((<usize>(word(ip, at + Epilogue.bias) - 1)) << 2))
 }
 
 /** Whether relu follows. */
 export function reluOf(ip: usize, at: i32): bool {
-  return word(ip, 1) > at && word(ip, at + 1) != 0
+  return word(ip, Header.length) > at && word(ip, at + Epilogue.relu) != 0
 }
 
 // What follows is asked for when the sums are complete: held in registers during a sum, it would push sums to memory.

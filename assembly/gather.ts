@@ -1,4 +1,5 @@
 import { address, copyRow, fillRow, share, word } from './lanes'
+import { Argmax, Compact, Rows } from './words'
 
 /** Row numbers arrive as f32; what names no row (negative, too large, NaN) is -1. */
 @inline
@@ -9,12 +10,12 @@ function rowOf(index: usize, i: i32, rows: i32): i32 {
 
 /** out[i, :] = x[index[i], :], NaN where the index names no row. */
 export function gather(ip: usize, slots: usize, id: i32, count: i32): void {
-  const x = address(ip, 3, slots)
-  const index = address(ip, 4, slots)
-  const out = address(ip, 5, slots)
-  const n = word(ip, 6)
-  const rows = word(ip, 7)
-  const d = word(ip, 8)
+  const x = address(ip, Rows.x, slots)
+  const index = address(ip, Rows.index, slots)
+  const out = address(ip, Rows.out, slots)
+  const n = word(ip, Rows.n)
+  const rows = word(ip, Rows.rows)
+  const d = word(ip, Rows.d)
   const bytes = (<usize>d) << 2
   const last = share(n, id + 1, count)
   for (let i = share(n, id, count); i < last; i++) {
@@ -26,25 +27,25 @@ export function gather(ip: usize, slots: usize, id: i32, count: i32): void {
 
 /** out[r, :] = sum of x[i, :] over ascending i with index[i] = r; each thread owns a range of r. */
 export function scatterAdd(ip: usize, slots: usize, id: i32, count: i32): void {
-  const d = <usize>word(ip, 8)
-  const rows = word(ip, 7)
+  const d = <usize>word(ip, Rows.d)
+  const rows = word(ip, Rows.rows)
   const first = share(rows, id, count)
-  const out = address(ip, 5, slots)
+  const out = address(ip, Rows.out, slots)
   fillRow(out + ((<usize>first * d) << 2), f32x4.splat(0), (share(rows, id + 1, count) - first) * <i32>d)
   addRows(ip, slots, id, count, out)
 }
 
 /** The same sums added to what is there. */
 export function scatterInto(ip: usize, slots: usize, id: i32, count: i32): void {
-  addRows(ip, slots, id, count, address(ip, 5, slots) + ((<usize>word(ip, 9)) << 2))
+  addRows(ip, slots, id, count, address(ip, Rows.out, slots) + ((<usize>word(ip, Rows.end)) << 2))
 }
 
 function addRows(ip: usize, slots: usize, id: i32, count: i32, out: usize): void {
-  const x = address(ip, 3, slots)
-  const index = address(ip, 4, slots)
-  const n = word(ip, 6)
-  const rows = word(ip, 7)
-  const d = word(ip, 8)
+  const x = address(ip, Rows.x, slots)
+  const index = address(ip, Rows.index, slots)
+  const n = word(ip, Rows.n)
+  const rows = word(ip, Rows.rows)
+  const d = word(ip, Rows.d)
   const bytes = (<usize>d) << 2
   const first = share(rows, id, count)
   const last = share(rows, id + 1, count)
@@ -71,11 +72,11 @@ function addRow(dst: usize, src: usize, n: i32): void {
 
 /** out[o, i] = the first j with the largest x[o, j, i], the first NaN if there is one. */
 export function argmax(ip: usize, slots: usize, id: i32, count: i32): void {
-  const x = address(ip, 3, slots)
-  const out = address(ip, 4, slots)
-  const outer = word(ip, 5)
-  const axis = word(ip, 6)
-  const inner = word(ip, 7)
+  const x = address(ip, Argmax.x, slots)
+  const out = address(ip, Argmax.out, slots)
+  const outer = word(ip, Argmax.outer)
+  const axis = word(ip, Argmax.axis)
+  const inner = word(ip, Argmax.inner)
   const last = share(outer * inner, id + 1, count)
   for (let u = share(outer * inner, id, count); u < last; u++) {
     const o = u / inner
@@ -102,17 +103,17 @@ export function argmax(ip: usize, slots: usize, id: i32, count: i32): void {
  */
 export function compact(ip: usize, slots: usize, id: i32): void {
   if (id != 0) return
-  const x = address(ip, 3, slots)
-  const out = address(ip, 4, slots)
-  const n = word(ip, 5)
-  const rank = word(ip, 6)
+  const x = address(ip, Compact.x, slots)
+  const out = address(ip, Compact.out, slots)
+  const n = word(ip, Compact.n)
+  const rank = word(ip, Compact.rank)
   fillRow(out, f32x4.splat(0), n * rank)
   let found = 0
   for (let i = 0; i < n; i++) {
     if (load<f32>(x + ((<usize>i) << 2)) == 0) continue
     let rest = i
     for (let d = rank - 1; d >= 0; d--) {
-      const extent = word(ip, 7 + d)
+      const extent = word(ip, Compact.end + d)
       store<f32>(out + ((<usize>(d * n + found)) << 2), <f32>(rest % extent))
       rest /= extent
     }

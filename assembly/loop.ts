@@ -1,8 +1,8 @@
 import { apply } from './elementwise'
 import { address, copyRow, fillRow, scatterRow, share, storeTransposed, word } from './lanes'
-import { LoopMode } from './opcode'
 import { accumulate, accumulateRows, identity, total } from './reduce'
 import { barrier } from './threads'
+import { Header, Loop, LoopMode, Loops, Op, Stored, View } from './words'
 
 /**
  * The fused loop. The last two dims, rows x columns, are cut into tiles of at most `length` elements; the program runs
@@ -11,7 +11,7 @@ import { barrier } from './threads'
  * any other is expanded into a strip once and kept while its address stays the same. Outer dims vary fastest, so that
  * what is broadcast over them is expanded once a tile.
  *
- * The host hands loops over in normal form (src/backend/wasm/program.ts): D >= 2, neighbouring dims merged where all
+ * The host hands loops over in normal form (src/compile/checked.ts): D >= 2, neighbouring dims merged where all
  * strides allow it, at least one dim reduced in the modes inner and keep.
  *
  * Reductions with fewer than 16 results are cut into at most 16 segments by the instruction alone, so bits do not
@@ -42,7 +42,7 @@ const SCALAR: i32 = 1
 const EXPAND: i32 = 2
 
 /** Bytes before the first of several loops. */
-const MEMBERS: usize = 12
+const MEMBERS: usize = Loops.end << 2
 
 const SEGMENTS: i32 = 16
 const SEGMENTED: i64 = 65536
@@ -90,7 +90,7 @@ function outStride(d: i32): i32 {
 
 @inline
 function stride(i: i32, d: i32): i32 {
-  return load<i32>(inputs + <usize>i * inputBytes + ((<usize>d) << 2), 8)
+  return load<i32>(inputs + <usize>i * inputBytes + ((<usize>d) << 2), View.end << 2)
 }
 
 @inline
@@ -111,14 +111,14 @@ function accumulatorBytes(keep: bool, columns: i32): usize {
 
 /** Bytes of scratch for one thread. */
 export function loopScratch(ip: usize): i32 {
-  return <i32>(ROW + strips(LONG) * <usize>(word(ip, 9) + 1))
+  return <i32>(ROW + strips(LONG) * <usize>(word(ip, Loop.registers) + 1))
 }
 
 /** Bytes of scratch that all threads share: the partial results of a segmented reduction. */
 export function loopShared(ip: usize): i32 {
-  const mode = word(ip, 4)
+  const mode = word(ip, Loop.mode)
   if (mode == LoopMode.map) return 0
-  return SEGMENTS * SEGMENTS * <i32>accumulatorBytes(mode == LoopMode.keep, word(ip, 11 + word(ip, 3)))
+  return SEGMENTS * SEGMENTS * <i32>accumulatorBytes(mode == LoopMode.keep, word(ip, Loop.end - 1 + word(ip, Loop.depth)))
 }
 
 /** Dims [from, to) of the odometer stand at item `index` of their row-major order; others are left alone. */
@@ -211,17 +211,17 @@ function evaluate(r: i32, nr: i32, c: i32, nc: i32, dst: usize): usize {
   let to: usize = 0
   let next = stored
   for (let k = 1; k <= opCount; k++) {
-    const d = load<i32>(op, 4)
+    const d = load<i32>(op, Op.dst << 2)
     to = k == opCount && dst != 0 ? dst : strip(d)
-    if (next < storedEnd && load<i32>(next) == k - 1) {
-      to = load<usize>(slotTable + ((<usize>load<i32>(next, 4)) << 2)) + (dst - outBase)
-      next += 8
+    if (next < storedEnd && load<i32>(next, Stored.op << 2) == k - 1) {
+      to = load<usize>(slotTable + ((<usize>load<i32>(next, Stored.slot << 2)) << 2)) + (dst - outBase)
+      next += Stored.end << 2
     }
-    const a = state + REGISTERS + ((<usize>load<i32>(op, 8)) << 3)
-    const b = state + REGISTERS + ((<usize>load<i32>(op, 12)) << 3)
-    const e = state + REGISTERS + ((<usize>load<i32>(op, 16)) << 3)
+    const a = state + REGISTERS + ((<usize>load<i32>(op, Op.a << 2)) << 3)
+    const b = state + REGISTERS + ((<usize>load<i32>(op, Op.b << 2)) << 3)
+    const e = state + REGISTERS + ((<usize>load<i32>(op, Op.c << 2)) << 3)
     apply(
-      load<i32>(op),
+      load<i32>(op, Op.micro << 2),
       to,
       load<usize>(a),
       load<usize>(a, 4),
@@ -236,7 +236,7 @@ function evaluate(r: i32, nr: i32, c: i32, nc: i32, dst: usize): usize {
     const register = state + REGISTERS + ((<usize>d) << 3)
     store<usize>(register, to)
     store<usize>(register, 16, 4)
-    op += 20
+    op += Op.end << 2
   }
   return to
 }
@@ -244,18 +244,18 @@ function evaluate(r: i32, nr: i32, c: i32, nc: i32, dst: usize): usize {
 /** Reads the instruction and decides the tiles. */
 function begin(ip: usize, slots: usize, scratch: usize): void {
   state = scratch
-  depth = word(ip, 3)
-  inputCount = word(ip, 7)
-  opCount = word(ip, 8)
-  outBase = address(ip, 10, slots) + ((<usize>word(ip, 11)) << 2)
+  depth = word(ip, Loop.depth)
+  inputCount = word(ip, Loop.inputs)
+  opCount = word(ip, Loop.ops)
+  outBase = address(ip, Loop.out, slots) + ((<usize>word(ip, Loop.offset)) << 2)
   outAt = outBase
-  dims = ip + 48
+  dims = ip + (Loop.end << 2)
   outStrides = dims + ((<usize>depth) << 2)
   inputs = outStrides + ((<usize>depth) << 2)
-  inputBytes = (<usize>(2 + depth)) << 2
+  inputBytes = (<usize>(View.end + depth)) << 2
   ops = inputs + <usize>inputCount * inputBytes
-  stored = ops + <usize>opCount * 20
-  storedEnd = ip + ((<usize>word(ip, 1)) << 2)
+  stored = ops + <usize>opCount * (Op.end << 2)
+  storedEnd = ip + ((<usize>word(ip, Header.length)) << 2)
   slotTable = slots
   rows = dim(depth - 2)
   cols = dim(depth - 1)
@@ -264,7 +264,7 @@ function begin(ip: usize, slots: usize, scratch: usize): void {
   // Strips are as long as lets those that are in use, and what is read beside them, stay in the L1 cache: a call for each
   // operation and strip costs as much as some hundred elements. Long ones also hold what is broadcast over the outer dims
   // whole, so that it is expanded once.
-  let live = word(ip, 9) - inputCount
+  let live = word(ip, Loop.registers) - inputCount
   for (let i = 0; i < inputCount; i++) if (stride(i, depth - 1) != 0) live++
   let length = LONG
   while (length > SHORT && live * length > NEAR) length >>= 1
@@ -282,7 +282,7 @@ function begin(ip: usize, slots: usize, scratch: usize): void {
   for (let i = 0; i < inputCount; i++) {
     const input = inputs + <usize>i * inputBytes
     const p = state + ((<usize>i) << 2)
-    store<usize>(p, load<usize>(slots + ((<usize>load<i32>(input)) << 2)) + ((<usize>load<i32>(input, 4)) << 2), AT)
+    store<usize>(p, load<usize>(slots + ((<usize>load<i32>(input, View.slot << 2)) << 2)) + ((<usize>load<i32>(input, View.offset << 2)) << 2), AT)
     store<usize>(p, 0, KEY)
     const rowStride = stride(i, depth - 2)
     const colStride = stride(i, depth - 1)
@@ -300,7 +300,7 @@ function countTiles(): void {
 
 export function loop(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shared: usize): void {
   begin(ip, slots, scratch)
-  if (word(ip, 4) != LoopMode.map) {
+  if (word(ip, Loop.mode) != LoopMode.map) {
     reduceLoop(ip, id, count, shared)
     return
   }
@@ -317,19 +317,19 @@ export function loop(ip: usize, slots: usize, id: i32, count: i32, scratch: usiz
 
 /** Several loops of mode map: their tiles, one loop after the other, are shared as those of one. */
 export function loops(ip: usize, slots: usize, id: i32, count: i32, scratch: usize): void {
-  const end = ip + ((<usize>word(ip, 1)) << 2)
+  const end = ip + ((<usize>word(ip, Header.length)) << 2)
   let first = 0
   let last = i32.MAX_VALUE
   if (count > 1) {
     let total = 0
-    for (let at = ip + MEMBERS; at < end; at += (<usize>word(at, 1)) << 2) {
+    for (let at = ip + MEMBERS; at < end; at += (<usize>word(at, Header.length)) << 2) {
       begin(at, slots, scratch)
       total += mapUnits()
     }
     first = share(total, id, count)
     last = share(total, id + 1, count)
   }
-  for (let at = ip + MEMBERS; at < end; at += (<usize>word(at, 1)) << 2) {
+  for (let at = ip + MEMBERS; at < end; at += (<usize>word(at, Header.length)) << 2) {
     begin(at, slots, scratch)
     const units = mapUnits()
     mapTiles(max(first, 0), min(last, units))
@@ -340,9 +340,9 @@ export function loops(ip: usize, slots: usize, id: i32, count: i32, scratch: usi
 
 /** Bytes of scratch for one thread. */
 export function loopsScratch(ip: usize): i32 {
-  const end = ip + ((<usize>word(ip, 1)) << 2)
+  const end = ip + ((<usize>word(ip, Header.length)) << 2)
   let most = 0
-  for (let at = ip + MEMBERS; at < end; at += (<usize>word(at, 1)) << 2) most = max(most, loopScratch(at))
+  for (let at = ip + MEMBERS; at < end; at += (<usize>word(at, Header.length)) << 2) most = max(most, loopScratch(at))
   return most
 }
 
@@ -474,11 +474,11 @@ function transposeLoop(j: i32, id: i32, count: i32): void {
 // reductions
 
 function reduceLoop(ip: usize, id: i32, count: i32, shared: usize): void {
-  const keep = word(ip, 4) == LoopMode.keep
-  const combine = word(ip, 5)
-  const split = min(word(ip, 6), depth - 2)
+  const keep = word(ip, Loop.mode) == LoopMode.keep
+  const combine = word(ip, Loop.combine)
+  const split = min(word(ip, Loop.kept), depth - 2)
   // Mode inner with only the last dim reduced: every row of a tile is a result of its own.
-  const rowResults = !keep && word(ip, 6) >= depth - 1
+  const rowResults = !keep && word(ip, Loop.kept) >= depth - 1
   // Rows that lie in memory as they are reduced need no strip: longer tiles keep the accumulators in registers.
   const plain = keep && opCount == 0 && stride(0, depth - 1) == 1
   if (plain) {

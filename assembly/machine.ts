@@ -5,7 +5,6 @@ import { argmax, compact, gather, scatterAdd, scatterInto } from './gather'
 import { address, fillRow, share, word } from './lanes'
 import { loop, loopScratch, loopShared, loops, loopsScratch } from './loop'
 import { matmul, matmulScratch } from './matmul'
-import { Opcode } from './opcode'
 import {
   barrier,
   block,
@@ -20,6 +19,7 @@ import {
   threadsOf,
 } from './threads'
 import { fold, unfold } from './window'
+import { Fill, Header, Moving, Opcode, Repeat } from './words'
 
 /**
  * The interpreter: one call runs a whole program. Every thread walks the same instructions; one whose work is small is
@@ -37,21 +37,21 @@ const DENSE: i32 = 1 << 18
 /** Whether all threads share the instruction. */
 @inline
 function isShared(ip: usize): bool {
-  const op = word(ip, 0)
+  const op = word(ip, Header.opcode)
   const dense = op >= Opcode.groupConv2d || (op >= Opcode.matmul && op <= Opcode.conv2dWeight)
-  return word(ip, 2) >= (dense ? DENSE : LIGHT)
+  return word(ip, Header.work) >= (dense ? DENSE : LIGHT)
 }
 
 function fill(ip: usize, slots: usize, id: i32, count: i32): void {
-  const n = word(ip, 5)
+  const n = word(ip, Fill.n)
   const first = share(n, id, count)
-  const out = address(ip, 3, slots) + ((<usize>(word(ip, 4) + first)) << 2)
-  fillRow(out, f32x4.splat(reinterpret<f32>(word(ip, 6))), share(n, id + 1, count) - first)
+  const out = address(ip, Fill.out, slots) + ((<usize>(word(ip, Fill.offset) + first)) << 2)
+  fillRow(out, f32x4.splat(reinterpret<f32>(word(ip, Fill.bits))), share(n, id + 1, count) - first)
 }
 
 /** Thread `id` of `count` does its part of the instruction at ip. */
 function step(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shared: usize): void {
-  switch (word(ip, 0)) {
+  switch (word(ip, Header.opcode)) {
     case Opcode.loop:
       loop(ip, slots, id, count, scratch, shared)
       break
@@ -108,9 +108,9 @@ function step(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shar
 
 /** Rounds that the `repeat` at ip asks for. */
 function roundsOf(ip: usize, slots: usize): i32 {
-  const n = load<f32>(address(ip, 3, slots))
-  const per = word(ip, 4)
-  const most = word(ip, 5)
+  const n = load<f32>(address(ip, Repeat.count, slots))
+  const per = word(ip, Repeat.per)
+  const most = word(ip, Repeat.most)
   if (n <= 0) return 0
   return n <= <f32>(most - 1) * <f32>per ? (<i32>ceil<f32>(n) + per - 1) / per : most
 }
@@ -119,8 +119,8 @@ function roundsOf(ip: usize, slots: usize): i32 {
 function endOf(ip: usize): usize {
   let open = 1
   while (open > 0) {
-    ip += (<usize>word(ip, 1)) << 2
-    const op = word(ip, 0)
+    ip += (<usize>word(ip, Header.length)) << 2
+    const op = word(ip, Header.opcode)
     if (op == Opcode.repeat) open++
     if (op == Opcode.end) open--
   }
@@ -129,24 +129,24 @@ function endOf(ip: usize): usize {
 
 /** Puts the slots that move with the rounds of the `repeat` at ip where they are in round r. */
 function moveSlots(ip: usize, slots: usize, r: i32): void {
-  const n = word(ip, 1)
-  for (let i = 7; i < n; i += 4) {
-    const offset = <usize>word(ip, i + 2) + <usize>r * <usize>word(ip, i + 3)
-    store<usize>(slots + ((<usize>word(ip, i)) << 2), address(ip, i + 1, slots) + (offset << 2))
+  const n = word(ip, Header.length)
+  for (let i: i32 = Repeat.end; i < n; i += Moving.end) {
+    const offset = <usize>word(ip, i + Moving.at) + <usize>r * <usize>word(ip, i + Moving.stride)
+    store<usize>(slots + ((<usize>word(ip, i + Moving.slot)) << 2), address(ip, i + Moving.store, slots) + (offset << 2))
   }
 }
 
 /** The rounds of a `repeat`; all threads have passed a barrier before, and pass one after each round. */
 function rounds(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shared: usize): void {
   const n = roundsOf(ip, slots)
-  const at = address(ip, 6, slots)
+  const at = address(ip, Repeat.round, slots)
   for (let r = 0; r < n; r++) {
     if (id == 0) {
       store<f32>(at, <f32>r)
       moveSlots(ip, slots, r)
     }
     barrier(count)
-    walk(ip + ((<usize>word(ip, 1)) << 2), slots, id, count, scratch, shared)
+    walk(ip + ((<usize>word(ip, Header.length)) << 2), slots, id, count, scratch, shared)
     barrier(count)
   }
 }
@@ -154,8 +154,8 @@ function rounds(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, sh
 function walk(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shared: usize): void {
   let shareable = false
   let first = true
-  while (word(ip, 0) != Opcode.halt && word(ip, 0) != Opcode.end) {
-    if (word(ip, 0) == Opcode.repeat) {
+  while (word(ip, Header.opcode) != Opcode.halt && word(ip, Header.opcode) != Opcode.end) {
+    if (word(ip, Header.opcode) == Opcode.repeat) {
       if (!first) barrier(count)
       rounds(ip, slots, id, count, scratch, shared)
       ip = endOf(ip)
@@ -170,7 +170,7 @@ function walk(ip: usize, slots: usize, id: i32, count: i32, scratch: usize, shar
       shareable = wide
       first = false
     }
-    ip += (<usize>word(ip, 1)) << 2
+    ip += (<usize>word(ip, Header.length)) << 2
   }
 }
 
@@ -219,9 +219,9 @@ export function heapBase(): usize {
 
 /** Whether any instruction of the program is worth sharing. */
 export function isWide(ip: usize): bool {
-  while (word(ip, 0) != Opcode.halt) {
+  while (word(ip, Header.opcode) != Opcode.halt) {
     if (isShared(ip)) return true
-    ip += (<usize>word(ip, 1)) << 2
+    ip += (<usize>word(ip, Header.length)) << 2
   }
   return false
 }
@@ -229,8 +229,8 @@ export function isWide(ip: usize): bool {
 /** Bytes of scratch that each thread needs for the program. */
 export function scratchOf(ip: usize): i32 {
   let most = 0
-  while (word(ip, 0) != Opcode.halt) {
-    const op = word(ip, 0)
+  while (word(ip, Header.opcode) != Opcode.halt) {
+    const op = word(ip, Header.opcode)
     let bytes = 0
     if (op == Opcode.loop) bytes = loopScratch(ip)
     else if (op == Opcode.loops) bytes = loopsScratch(ip)
@@ -238,7 +238,7 @@ export function scratchOf(ip: usize): i32 {
     else if (op == Opcode.conv2d || op == Opcode.conv2dInput) bytes = convScratch(ip)
     else if (op == Opcode.conv2dWeight) bytes = convWeightScratch(ip)
     most = max(most, bytes)
-    ip += (<usize>word(ip, 1)) << 2
+    ip += (<usize>word(ip, Header.length)) << 2
   }
   return (most + 255) & ~255
 }
@@ -246,14 +246,14 @@ export function scratchOf(ip: usize): i32 {
 /** Bytes of scratch that the threads share for the program. */
 export function sharedOf(ip: usize): i32 {
   let most = 0
-  while (word(ip, 0) != Opcode.halt) {
-    const op = word(ip, 0)
+  while (word(ip, Header.opcode) != Opcode.halt) {
+    const op = word(ip, Header.opcode)
     let bytes = 0
     if (op == Opcode.loop) bytes = loopShared(ip)
     else if (op == Opcode.conv2d || op == Opcode.conv2dInput) bytes = convShared(ip)
     else if (op == Opcode.conv2dWeight) bytes = convWeightShared(ip)
     most = max(most, bytes)
-    ip += (<usize>word(ip, 1)) << 2
+    ip += (<usize>word(ip, Header.length)) << 2
   }
   return (most + 255) & ~255
 }

@@ -14,6 +14,7 @@ import {
   sumLanes,
   word,
 } from './lanes'
+import { Matmul } from './words'
 
 /**
  * out[b] = A[b] B[b]. Every element of the result is one chain of multiply-adds over k in ascending order (the dot
@@ -39,9 +40,6 @@ const STEPS: usize = <usize>((MC / 4) * (KC + 1) * 4)
 
 /** A first look for zeros takes every so many steps. */
 const GLANCE: i32 = 7
-
-/** The optional epilogue (epilogue.ts), its bias one value for each column. */
-const EPILOGUE: i32 = 15
 
 export function matmulScratch(_ip: usize): i32 {
   return <i32>(PANELS + ROWS + STEPS)
@@ -623,25 +621,25 @@ function border(total: i32, unit: i32, id: i32, count: i32): i32 {
 }
 
 export function matmul(ip: usize, slots: usize, id: i32, count: i32, scratch: usize): void {
-  const a = address(ip, 3, slots)
-  const b = address(ip, 4, slots)
-  const out = address(ip, 5, slots)
-  let m = word(ip, 6)
-  const k = word(ip, 7)
-  const n = word(ip, 8)
-  const transA = word(ip, 9) != 0
-  const transB = word(ip, 10) != 0
-  let batch = word(ip, 11)
-  const strideA = word(ip, 12)
-  const strideB = word(ip, 13)
-  const strideOut = word(ip, 14)
+  const a = address(ip, Matmul.a, slots)
+  const b = address(ip, Matmul.b, slots)
+  const out = address(ip, Matmul.out, slots)
+  let m = word(ip, Matmul.m)
+  const k = word(ip, Matmul.k)
+  const n = word(ip, Matmul.n)
+  const transA = word(ip, Matmul.transA) != 0
+  const transB = word(ip, Matmul.transB) != 0
+  let batch = word(ip, Matmul.batch)
+  const strideA = word(ip, Matmul.strideA)
+  const strideB = word(ip, Matmul.strideB)
+  const strideOut = word(ip, Matmul.strideOut)
   // Rows of all batches against one B are one product.
   if (batch > 1 && strideB == 0 && !transA && strideA == m * k && strideOut == m * n) {
     m *= batch
     batch = 1
   }
-  const bias = biasOf(ip, EPILOGUE, slots)
-  const relu = reluOf(ip, EPILOGUE)
+  const bias = biasOf(ip, Matmul.end, slots)
+  const relu = reluOf(ip, Matmul.end)
   const whole = batch >= count
   const first = whole ? share(batch, id, count) : 0
   const last = whole ? share(batch, id + 1, count) : batch

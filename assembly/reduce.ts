@@ -1,5 +1,5 @@
 import { firstLanes, sumLanes, storePart } from './lanes'
-import { Combine } from './opcode'
+import { Combine } from './words'
 
 /**
  * Accumulators of reductions. A scalar result is carried by 16 lanes (64 bytes): element e of a strip goes to lane e %

@@ -1,4 +1,5 @@
 import { address, fillRow, share, word } from './lanes'
+import { Windows } from './words'
 
 /**
  * Sliding windows, x: [N, C, H, W] and windows: [N, OH, OW, C, KH, KW]. Only positions inside x are touched: `unfold`
@@ -9,17 +10,17 @@ import { address, fillRow, share, word } from './lanes'
  */
 @inline
 function copyPlane(ip: usize, x: usize, windows: usize, n: i32, c: i32, i: i32, j: i32, fold: bool): void {
-  const C = word(ip, 6)
-  const H = word(ip, 7)
-  const W = word(ip, 8)
-  const KH = word(ip, 9)
-  const KW = word(ip, 10)
-  const y0 = i * word(ip, 13) - word(ip, 15)
-  const x0 = j * word(ip, 14) - word(ip, 16)
-  const dy = word(ip, 17)
-  const dx = word(ip, 18)
+  const C = word(ip, Windows.C)
+  const H = word(ip, Windows.H)
+  const W = word(ip, Windows.W)
+  const KH = word(ip, Windows.KH)
+  const KW = word(ip, Windows.KW)
+  const y0 = i * word(ip, Windows.strideY) - word(ip, Windows.padTop)
+  const x0 = j * word(ip, Windows.strideX) - word(ip, Windows.padLeft)
+  const dy = word(ip, Windows.dilationY)
+  const dx = word(ip, Windows.dilationX)
   const plane = x + ((<usize>((n * C + c) * H * W)) << 2)
-  let at = windows + ((<usize>((((n * word(ip, 11) + i) * word(ip, 12) + j) * C + c) * KH * KW)) << 2)
+  let at = windows + ((<usize>((((n * word(ip, Windows.OH) + i) * word(ip, Windows.OW) + j) * C + c) * KH * KW)) << 2)
   // Rows of the window are contiguous pieces of rows of x.
   const whole = dx == 1 && x0 >= 0 && x0 + KW <= W
   for (let p = 0; p < KH; p++) {
@@ -65,32 +66,32 @@ function copyRun(x: usize, window: usize, n: i32, fold: bool): void {
 
 /** windows[n, i, j, c, p, q] = x[n, c, i strideY - padTop + p dilationY, j strideX - padLeft + q dilationX]. */
 export function unfold(ip: usize, slots: usize, id: i32, count: i32): void {
-  const x = address(ip, 3, slots)
-  const out = address(ip, 4, slots)
-  const OH = word(ip, 11)
-  const OW = word(ip, 12)
-  const units = word(ip, 5) * OH * OW
+  const x = address(ip, Windows.a, slots)
+  const out = address(ip, Windows.out, slots)
+  const OH = word(ip, Windows.OH)
+  const OW = word(ip, Windows.OW)
+  const units = word(ip, Windows.N) * OH * OW
   const last = share(units, id + 1, count)
   for (let u = share(units, id, count); u < last; u++) {
     const n = u / (OH * OW)
     const i = (u / OW) % OH
-    for (let c = 0; c < word(ip, 6); c++) copyPlane(ip, x, out, n, c, i, u % OW, false)
+    for (let c = 0; c < word(ip, Windows.C); c++) copyPlane(ip, x, out, n, c, i, u % OW, false)
   }
 }
 
 /** x[n, c, y, z] = sum of the windows that show it, in ascending (i, j, p, q). Parallel over the planes (n, c). */
 export function fold(ip: usize, slots: usize, id: i32, count: i32): void {
-  const windows = address(ip, 3, slots)
-  const out = address(ip, 4, slots)
-  const C = word(ip, 6)
-  const plane = word(ip, 7) * word(ip, 8)
-  const units = word(ip, 5) * C
+  const windows = address(ip, Windows.a, slots)
+  const out = address(ip, Windows.out, slots)
+  const C = word(ip, Windows.C)
+  const plane = word(ip, Windows.H) * word(ip, Windows.W)
+  const units = word(ip, Windows.N) * C
   const last = share(units, id + 1, count)
   for (let u = share(units, id, count); u < last; u++) {
     fillRow(out + ((<usize>(u * plane)) << 2), f32x4.splat(0), plane)
     const n = u / C
-    for (let i = 0; i < word(ip, 11); i++) {
-      for (let j = 0; j < word(ip, 12); j++) copyPlane(ip, out, windows, n, u - n * C, i, j, true)
+    for (let i = 0; i < word(ip, Windows.OH); i++) {
+      for (let j = 0; j < word(ip, Windows.OW); j++) copyPlane(ip, out, windows, n, u - n * C, i, j, true)
     }
   }
 }

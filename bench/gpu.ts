@@ -3,13 +3,14 @@ import { wasm } from '../src/backend/wasm/wasm.ts'
 import { openGpu } from '../src/backend/webgpu/adapter.ts'
 import { webgpu } from '../src/backend/webgpu/webgpu.ts'
 import type { Backend } from '../src/compile/backend.ts'
+import type { Instruction } from '../src/compile/instruction.ts'
 import { openRegion } from '../src/compile/region.ts'
 import { type MixtrainError, raise, show } from '../src/core/error.ts'
 import { fold, key } from '../src/core/key.ts'
-import { Opcode } from '../src/core/lowering.ts'
 import { type NetworkName, networks } from '../src/nn/networks.ts'
 import { adam } from '../src/train/optimizer.ts'
 import { trainer } from '../src/train/step.ts'
+import { conv, convSizes, matmul } from '../test/backend/instructions.ts'
 import { planOf, randomArray } from '../test/backend/wasm-programs.ts'
 import { type StepKind, stepKinds } from './steps.ts'
 
@@ -96,12 +97,12 @@ ${each((i) => `    c${i} = fma(c${i}, m, b);`)}
 
 const kernel = async (
   backend: Backend,
-  words: readonly number[],
+  instruction: Instruction,
   sizes: readonly number[],
   flops: number,
 ): Promise<Sample> => {
   const inputs = sizes.slice(0, -1)
-  const compiled = opened(await backend.compile(planOf([words], inputs, sizes.slice(-1)))())
+  const compiled = opened(await backend.compile(planOf([instruction], inputs, sizes.slice(-1)))())
   const buffers = sizes.map((n, i) => {
     const b = backend.alloc(n)
     if (i < inputs.length) backend.write(b, randomArray(n, i + 1))
@@ -117,20 +118,20 @@ const kernel = async (
 const WIDE = 2 ** 30
 
 const gemm = (backend: Backend, n: number): Promise<Sample> =>
-  kernel(backend, [Opcode.matmul, 15, WIDE, 0, 1, 2, n, n, n, 0, 0, 1, 0, 0, 0], [n * n, n * n, n * n], 2 * n ** 3)
+  kernel(backend, matmul([0, 1, 2], { m: n, k: n, n }, undefined, WIDE), [n * n, n * n, n * n], 2 * n ** 3)
 
-const convolution = (backend: Backend, which: string, sizes: readonly number[]): Promise<Sample> => {
-  const [N, C, H, O, K, S] = sizes
+const convolution = (backend: Backend, which: string, given: readonly number[]): Promise<Sample> => {
+  const [N, C, H, O, K, S] = given
   const out = Math.floor((H + 2 - K) / S) + 1
-  const geometry = [N, C, H, H, O, K, K, out, out, S, S, 1, 1, 1, 1]
+  const sizes = convSizes([N, C, H, H, O, K, K, out, out, S, S, 1, 1, 1, 1])
   const [x, w, y] = [N * C * H * H, O * C * K * K, N * O * out * out]
-  const [opcode, operands] =
+  const [kind, operands] =
     which === 'conv'
-      ? [Opcode.conv2d, [x, w, y]]
+      ? (['conv2d', [x, w, y]] as const)
       : which === 'convInput'
-        ? [Opcode.conv2dInput, [y, w, x]]
-        : [Opcode.conv2dWeight, [x, y, w]]
-  return kernel(backend, [opcode, 21, WIDE, 0, 1, 2, ...geometry], operands, 2 * y * C * K * K)
+        ? (['conv2dInput', [y, w, x]] as const)
+        : (['conv2dWeight', [x, y, w]] as const)
+  return kernel(backend, conv(kind, [0, 1, 2], sizes, undefined, WIDE), operands, 2 * y * C * K * K)
 }
 
 const losses: Readonly<Record<string, StepKind>> = {

@@ -1,8 +1,10 @@
 import asc from 'assemblyscript/asc'
 import { Bench } from 'tinybench'
 import type { Backend } from '../src/compile/backend.ts'
-import { Combine, LoopMode, Micro, Opcode } from '../src/core/lowering.ts'
-import { encodeLoop, type LoopSpec, open, planOf, randomArray, right } from '../test/backend/wasm-programs.ts'
+import type { Instruction } from '../src/compile/instruction.ts'
+import { Combine, LoopMode, Micro } from '../src/core/lowering.ts'
+import { conv as convOf, convSizes, matmul as matmulOf } from '../test/backend/instructions.ts'
+import { type LoopSpec, loopOf, open, planOf, randomArray, right } from '../test/backend/wasm-programs.ts'
 
 /** Speed of the WASM machine, kernel by kernel. */
 
@@ -10,7 +12,7 @@ interface Case {
   readonly name: string
   readonly flops: number
   /** Instructions; slots are the inputs, the output, then the scratch. */
-  readonly code: readonly (readonly number[])[]
+  readonly code: readonly Instruction[]
   readonly inputs: readonly number[]
   readonly output: number
   readonly scratch?: number
@@ -82,10 +84,20 @@ export const measurePeak = async (relaxed: boolean): Promise<number> => {
 
 // ---------------------------------------------------------------------------------------------------------------- cases
 
-const matmul = (m: number, k: number, n: number, tA = 0, tB = 0, batch = 1): Case => ({
-  name: `matmul ${batch > 1 ? `${batch} x ` : ''}${m} x ${k} x ${n}${tA ? ' A^T' : ''}${tB ? ' B^T' : ''}`,
+/** Enough work for all threads. */
+const WIDE = 2 ** 30
+
+const matmul = (m: number, k: number, n: number, transA = false, transB = false, batch = 1, b = 1, out = 2): Case => ({
+  name: `matmul ${batch > 1 ? `${batch} x ` : ''}${m} x ${k} x ${n}${transA ? ' A^T' : ''}${transB ? ' B^T' : ''}`,
   flops: 2 * batch * m * k * n,
-  code: [[Opcode.matmul, 15, 2 ** 30, 0, 1, 2, m, k, n, tA, tB, batch, m * k, k * n, m * n]],
+  code: [
+    matmulOf(
+      [0, b, out],
+      { m, k, n, transA, transB, batch, strideA: m * k, strideB: k * n, strideOut: m * n },
+      undefined,
+      WIDE,
+    ),
+  ],
   inputs: [batch * m * k, batch * k * n],
   output: batch * m * n,
 })
@@ -102,12 +114,11 @@ const radius = (m: number, k: number, n: number): Case => {
     temporaries: 1,
     ops: [[Micro.abs, 1, 0, 0, 0]],
   }
-  const of = matmul(m, k, n)
-  const product = of.code[0].map((word, at) => (at === 4 ? 3 : word))
+  const of = matmul(m, k, n, false, false, 1, 3)
   return {
     ...of,
     name: `matmul ${m} x ${k} x ${n} |B|`,
-    code: [encodeLoop(operand, 2 ** 30), product],
+    code: [loopOf(operand, WIDE), ...of.code],
     scratch: k * n,
   }
 }
@@ -133,16 +144,16 @@ const taps = (g: Geometry): number => {
   return n * n
 }
 
-const conv = (opcode: Opcode, g: Geometry): Case => {
+const conv = (kind: 'conv2d' | 'conv2dInput' | 'conv2dWeight', g: Geometry): Case => {
   const { N, C, H, O, K, OH, s, p } = g
   const x = N * C * H * H
   const w = O * C * K * K
   const y = N * O * OH * OH
-  const [a, b, out] = opcode === Opcode.conv2d ? [x, w, y] : opcode === Opcode.conv2dInput ? [y, w, x] : [x, y, w]
+  const [a, b, out] = kind === 'conv2d' ? [x, w, y] : kind === 'conv2dInput' ? [y, w, x] : [x, y, w]
   return {
-    name: `${Opcode[opcode]} ${N} x [${C},${H},${H}] * [${O},${C},${K},${K}] s${s} p${p}`,
+    name: `${kind} ${N} x [${C},${H},${H}] * [${O},${C},${K},${K}] s${s} p${p}`,
     flops: 2 * N * C * O * taps(g),
-    code: [[opcode, 21, 2 ** 30, 0, 1, 2, N, C, H, H, O, K, K, OH, OH, s, s, p, p, 1, 1]],
+    code: [convOf(kind, [0, 1, 2], convSizes([N, C, H, H, O, K, K, OH, OH, s, s, p, p, 1, 1]), undefined, WIDE)],
     inputs: [a, b],
     output: out,
   }
@@ -175,7 +186,7 @@ const loop = (
   return {
     name: `loop ${name} [${dims.join(',')}]`,
     flops: elements * (ops.length + (spec.mode === LoopMode.map ? 0 : 1)),
-    code: [encodeLoop(spec, 2 ** 30)],
+    code: [loopOf(spec, WIDE)],
     inputs: inputs.map((strides) => size(dims, strides)),
     output: size(dims, outStrides),
   }
@@ -194,36 +205,36 @@ const cases: readonly Case[] = [
   matmul(512, 512, 512),
   matmul(1024, 1024, 1024),
   matmul(500, 100, 1568),
-  matmul(500, 1568, 100, 0, 1),
-  matmul(100, 500, 1568, 1, 0),
+  matmul(500, 1568, 100, false, true),
+  matmul(100, 500, 1568, true, false),
   matmul(50, 1568, 100),
   matmul(500, 100, 10),
   matmul(1, 1568, 100),
-  matmul(1, 1568, 100, 0, 1),
-  matmul(9, 10, 100, 0, 0, 50),
+  matmul(1, 1568, 100, false, true),
+  matmul(9, 10, 100, false, false, 50),
   radius(50, 1568, 100),
   radius(500, 1568, 100),
-  conv(Opcode.conv2dInput, mid),
-  conv(Opcode.conv2dInput, { ...mid, N: 5000 }),
-  conv(Opcode.conv2dInput, first),
-  conv(Opcode.conv2dInput, bare),
-  conv(Opcode.conv2d, { ...mid, N: 50 }),
-  conv(Opcode.conv2d, mid),
-  conv(Opcode.conv2d, { ...first, N: 50 }),
-  conv(Opcode.conv2d, first),
-  conv(Opcode.conv2dWeight, mid),
-  conv(Opcode.conv2dWeight, { ...mid, N: 50 }),
-  conv(Opcode.conv2dWeight, first),
-  conv(Opcode.conv2d, { ...mid, N: 1 }),
-  conv(Opcode.conv2d, { ...mid, N: 9 }),
-  conv(Opcode.conv2dInput, { ...mid, N: 1 }),
-  conv(Opcode.conv2d, thin),
-  conv(Opcode.conv2dInput, thin),
-  conv(Opcode.conv2dWeight, thin),
-  conv(Opcode.conv2d, { ...bare, N: 1568 }),
-  conv(Opcode.conv2dInput, { N: 500, C: 3, H: 32, O: 16, K: 4, OH: 16, s: 2, p: 1 }),
-  conv(Opcode.conv2d, { N: 16, C: 64, H: 32, O: 64, K: 3, OH: 32, s: 1, p: 1 }),
-  ...[Opcode.conv2d, Opcode.conv2dInput, Opcode.conv2dWeight].flatMap((o) => [conv(o, pointwise), conv(o, shortcut)]),
+  conv('conv2dInput', mid),
+  conv('conv2dInput', { ...mid, N: 5000 }),
+  conv('conv2dInput', first),
+  conv('conv2dInput', bare),
+  conv('conv2d', { ...mid, N: 50 }),
+  conv('conv2d', mid),
+  conv('conv2d', { ...first, N: 50 }),
+  conv('conv2d', first),
+  conv('conv2dWeight', mid),
+  conv('conv2dWeight', { ...mid, N: 50 }),
+  conv('conv2dWeight', first),
+  conv('conv2d', { ...mid, N: 1 }),
+  conv('conv2d', { ...mid, N: 9 }),
+  conv('conv2dInput', { ...mid, N: 1 }),
+  conv('conv2d', thin),
+  conv('conv2dInput', thin),
+  conv('conv2dWeight', thin),
+  conv('conv2d', { ...bare, N: 1568 }),
+  conv('conv2dInput', { N: 500, C: 3, H: 32, O: 16, K: 4, OH: 16, s: 2, p: 1 }),
+  conv('conv2d', { N: 16, C: 64, H: 32, O: 64, K: 3, OH: 32, s: 1, p: 1 }),
+  ...(['conv2d', 'conv2dInput', 'conv2dWeight'] as const).flatMap((o) => [conv(o, pointwise), conv(o, shortcut)]),
   loop(
     'rows * slope',
     [500, 3136],
@@ -421,7 +432,7 @@ export const measureBandwidth = async (): Promise<Limits['bandwidth']> => {
 export const measureDispatch = async (threads: number): Promise<Dispatch> => {
   const b = await open({ threads })
   const buffers = [b.alloc(8), b.alloc(8), b.alloc(8)]
-  const tiny = encodeLoop(
+  const tiny = loopOf(
     {
       dims: [8],
       mode: LoopMode.map,

@@ -1,14 +1,15 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { Backend, Buffer, Executable } from '../src/compile/backend.ts'
+import type { Instruction, RepeatInstruction, View } from '../src/compile/instruction.ts'
 import type { Plan } from '../src/compile/plan.ts'
 import { raise } from '../src/core/error.ts'
-import { LoopMode, Micro, Opcode } from '../src/core/lowering.ts'
+import { LoopMode, Micro } from '../src/core/lowering.ts'
 import { median } from './statistics.ts'
 
 /** One instruction of a plan, timed alone. */
-export interface Instruction {
+export interface Timed {
   readonly text: string
-  readonly opcode: Opcode
+  readonly kind: Instruction['kind']
   /** Part of a sum over rounds: what follows is of one round, of which a run takes as many as its values say. */
   readonly inRound: boolean
   /** Estimated scalar multiply-adds. */
@@ -18,59 +19,52 @@ export interface Instruction {
   readonly milliseconds: number
 }
 
-/** The instructions that a `loops` consists of. */
-const members = (c: Int32Array): readonly Int32Array[] => {
-  const all: Int32Array[] = []
-  for (let at = 3; at < c.length; at += c[at + 1]) all.push(c.subarray(at, at + c[at + 1]))
-  return all
-}
-
-const describe = (c: Int32Array): string => {
-  const name = Opcode[c[0]]
-  if (c[0] === Opcode.loops) return members(c).map(describe).join(' | ')
-  if (c[0] !== Opcode.loop) return `${name}(${[...c.subarray(3)].join(',')})`
-  const [, , , d, mode, , , nIn, nOps] = c
-  const dims = [...c.subarray(12, 12 + d)]
-  const inputs = Array.from({ length: nIn }, (_, k) => {
-    const at = 12 + 2 * d + k * (2 + d)
-    return `[${[...c.subarray(at + 2, at + 2 + d)].join(',')}]`
-  })
-  const ops = Array.from({ length: nOps }, (_, k) => Micro[c[12 + 2 * d + nIn * (2 + d) + k * 5]])
-  return `${name} ${LoopMode[mode]} ${dims.join('x')} ${inputs.join(' ')} ${ops.join(' ') || 'copy'}`
+const describe = (i: Instruction): string => {
+  if (i.kind === 'loops') return i.loops.map(describe).join(' | ')
+  if (i.kind !== 'loop') {
+    const { kind, work, ...fields } = i
+    return `${kind}(${Object.entries(fields).flatMap(([name, value]) => (typeof value === 'number' ? `${name} ${value}` : []))})`
+  }
+  const inputs = i.inputs.map((v) => `[${v.strides.join(',')}]`)
+  const ops = i.ops.map(({ micro }) => Micro[micro])
+  return `loop ${LoopMode[i.mode]} ${i.dims.join('x')} ${inputs.join(' ')} ${ops.join(' ') || 'copy'}`
 }
 
 const product = (dims: readonly number[]): number => dims.reduce((n, d) => n * d, 1)
 
 /** Elements that the operands of an instruction have, each counted once. */
-const elements = (c: Int32Array, plan: Plan): number => {
-  const lengths = (slots: readonly number[]) => slots.reduce((n, s) => n + plan.slots[s].length, 0)
-  switch (c[0] as Opcode) {
-    case Opcode.loop: {
-      const [, , , d, , , , nIn, nOps] = c
-      const dims = [...c.subarray(12, 12 + d)]
-      const walked = (at: number) => product(dims.filter((_, i) => c[at + i] !== 0))
-      const inputs = Array.from({ length: nIn }, (_, k) => walked(14 + 2 * d + k * (2 + d)))
-      const stored = (c.length - (12 + 2 * d + nIn * (2 + d) + nOps * 5)) / 2
-      return inputs.reduce((n, x) => n + x, (1 + stored) * walked(12 + d))
+const elements = (i: Instruction, plan: Plan): number => {
+  const lengths = (...slots: readonly number[]) => slots.reduce((n, s) => n + plan.slots[s].length, 0)
+  switch (i.kind) {
+    case 'loop': {
+      const walked = ({ strides }: View) => product(i.dims.filter((_, d) => strides[d] !== 0))
+      return i.inputs.reduce((n, v) => n + walked(v), (1 + i.stored.length) * walked(i.out))
     }
-    case Opcode.loops:
-      return members(c).reduce((n, m) => n + elements(m, plan), 0)
-    case Opcode.fill:
-      return c[5]
-    case Opcode.scatterInto:
-      return c[6] * (1 + 2 * c[8])
-    case Opcode.matmul:
-    case Opcode.conv2d:
-    case Opcode.conv2dInput:
-    case Opcode.conv2dWeight:
-    case Opcode.groupConv2d:
-    case Opcode.groupConv2dInput:
-    case Opcode.groupConv2dWeight:
-    case Opcode.gather:
-    case Opcode.scatterAdd:
-      return lengths([c[3], c[4], c[5]])
+    case 'loops':
+      return i.loops.reduce((n, l) => n + elements(l, plan), 0)
+    case 'fill':
+      return i.n
+    case 'scatterInto':
+      return i.n * (1 + 2 * i.d)
+    case 'matmul':
+      return lengths(i.a, i.b, i.out)
+    case 'conv2d':
+    case 'conv2dInput':
+    case 'conv2dWeight':
+      return lengths(i.x, i.w, i.y)
+    case 'gather':
+    case 'scatterAdd':
+      return lengths(i.x, i.index, i.out)
+    case 'argmax':
+    case 'compact':
+      return lengths(i.x, i.out)
+    case 'unfold':
+    case 'fold':
+      return lengths(i.x, i.windows)
+    case 'repeat':
+      return 0
     default:
-      return lengths([c[3], c[4]])
+      return i satisfies never
   }
 }
 
@@ -91,39 +85,28 @@ export const now = (backend: Backend): number => {
  */
 export const profile =
   (backend: Backend, repeats = 5) =>
-  async (plan: Plan, args: readonly Buffer[]): Promise<readonly Instruction[]> => {
-    const executable = async (...code: readonly number[]): Promise<Executable> => {
-      const compiled = await backend.compile({ ...plan, code: Int32Array.of(...code, Opcode.halt, 3, 0) })()
+  async (plan: Plan, args: readonly Buffer[]): Promise<readonly Timed[]> => {
+    const executable = async (...instructions: readonly Instruction[]): Promise<Executable> => {
+      const compiled = await backend.compile({ ...plan, instructions })()
       return E.isLeft(compiled) ? raise(compiled.left) : compiled.right
     }
     const steps: {
       readonly run: Executable
-      readonly of?: Omit<Instruction, 'milliseconds'>
+      readonly of?: Omit<Timed, 'milliseconds'>
       readonly times: number[]
     }[] = []
-    let rounds: readonly number[] | undefined
-    for (let at = 0; plan.code[at] !== Opcode.halt; at += plan.code[at + 1]) {
-      const one = [...plan.code.subarray(at, at + plan.code[at + 1])]
-      if (rounds !== undefined) rounds = [...rounds, ...one]
-      if (one[0] === Opcode.repeat) {
-        rounds = one
-        // The number of the round.
-        steps.push({ run: await executable(Opcode.fill, 7, 0, one[6], 0, 1, 0), times: [] })
-      } else if (one[0] === Opcode.end && rounds !== undefined) {
-        steps.push({ run: await executable(...rounds), times: [] })
-        rounds = undefined
-      } else {
-        const words = Int32Array.from(one)
-        const of = {
-          text: describe(words),
-          opcode: one[0],
-          inRound: rounds !== undefined,
-          work: one[2],
-          bytes: 4 * elements(words, plan),
-        }
-        steps.push({ run: await executable(...one), of, times: [] })
-      }
+    const time = async (i: Exclude<Instruction, RepeatInstruction>, inRound: boolean): Promise<void> => {
+      const of = { text: describe(i), kind: i.kind, inRound, work: i.work, bytes: 4 * elements(i, plan) }
+      steps.push({ run: await executable(i), of, times: [] })
     }
+    const repeat = async (i: RepeatInstruction): Promise<void> => {
+      // The number of the round.
+      const first = { kind: 'fill', work: 0, out: i.round, offset: 0, n: 1, value: 0 } as const
+      steps.push({ run: await executable(first), times: [] })
+      for (const inner of i.body) if (inner.kind !== 'repeat') await time(inner, true)
+      steps.push({ run: await executable(i), times: [] })
+    }
+    for (const i of plan.instructions) await (i.kind === 'repeat' ? repeat(i) : time(i, false))
     for (let i = 0; i <= repeats; i++)
       for (const { run, times } of steps) {
         const begun = now(backend)

@@ -3,11 +3,11 @@ import * as TE from 'fp-ts/lib/TaskEither.js'
 import { Bench } from 'tinybench'
 import { device } from '../src/backend/device.ts'
 import type { Backend, Buffer } from '../src/compile/backend.ts'
+import { flat, type Instruction } from '../src/compile/instruction.ts'
 import type { Plan } from '../src/compile/plan.ts'
 import { openRegion } from '../src/compile/region.ts'
 import type { MixtrainError } from '../src/core/error.ts'
 import { fold, key } from '../src/core/key.ts'
-import { Opcode } from '../src/core/lowering.ts'
 import type { Rounding } from '../src/core/rounding.ts'
 import * as S from '../src/core/shape.ts'
 import { type Data, labelsOf, pixels } from '../src/data/dataset.ts'
@@ -130,17 +130,15 @@ export interface StepRow {
   readonly phases: readonly Phase[]
 }
 
-const isDense = (opcode: Opcode): boolean => opcode >= Opcode.matmul && opcode <= Opcode.conv2dWeight
+/** Products and convolutions. */
+const isDense = (kind: Instruction['kind']): boolean => kind === 'matmul' || kind.startsWith('conv2d')
 
 /** Multiply-adds of the products and convolutions (NaN where rounds are counted by values), and how many instructions there are. */
 const content = (plan: Plan): { readonly work: number; readonly instructions: number } => {
-  let [work, instructions] = [0, 0]
-  for (let at = 0; plan.code[at] !== Opcode.halt; at += plan.code[at + 1]) {
-    if (plan.code[at] === Opcode.repeat) work = Number.NaN
-    if (isDense(plan.code[at])) work += plan.code[at + 2]
-    instructions++
-  }
-  return { work, instructions }
+  const all = flat(plan.instructions)
+  const dense = all.filter((i) => isDense(i.kind))
+  const counted = all.every((i) => i.kind !== 'repeat')
+  return { work: counted ? dense.reduce((n, i) => n + i.work, 0) : Number.NaN, instructions: all.length }
 }
 
 const phasesOf = async (
@@ -150,14 +148,14 @@ const phasesOf = async (
   limits: Limits,
 ): Promise<readonly Phase[]> => {
   const rows = await profile(backend, 3)(plan, args)
-  const nameOf = (r: (typeof rows)[number]) => `${Opcode[r.opcode]}${r.inRound ? ', one round' : ''}`
+  const nameOf = (r: (typeof rows)[number]) => `${r.kind}${r.inRound ? ', one round' : ''}`
   const names = [...new Set(rows.map(nameOf))]
   return names
     .map((phase) => {
       const own = rows.filter((r) => nameOf(r) === phase)
       const total = (f: (r: (typeof rows)[number]) => number) => own.reduce((n, r) => n + f(r), 0)
       const milliseconds = total((r) => r.milliseconds)
-      const flops = (r: (typeof rows)[number]) => (isDense(r.opcode) ? 2 * r.work : r.work)
+      const flops = (r: (typeof rows)[number]) => (isDense(r.kind) ? 2 * r.work : r.work)
       const least = total(
         (r) => Math.max(flops(r) / limits.peak, r.bytes / bandwidthAt(limits, r.bytes)) / backend.threads / 1e6,
       )

@@ -3,12 +3,14 @@
 // them is older than what it is made of: kernels that the planner no longer means trap, and nothing says why.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { writeWords } from './words.js'
 
 const root = new URL('..', import.meta.url)
 const generated = new URL('src/backend/generated/', root)
 const build = new URL('build/wasm/', root)
 const variants = ['single', 'single-relaxed', 'threads', 'threads-relaxed']
 
+await writeWords()
 const changed = (url) => statSync(url).mtimeMs
 const sources = [new URL(import.meta.url), new URL('asconfig.json', root)].concat(
   readdirSync(new URL('assembly/', root)).map((name) => new URL(`assembly/${name}`, root)),

@@ -7,7 +7,6 @@ import { fileURLToPath } from 'node:url'
 const PLACES = {
   'backend/wasm-memory': 'backend/wasm/memory',
   'backend/wasm-pace': 'backend/wasm/pace',
-  'backend/wasm-program': 'backend/wasm/program',
   'backend/quota': 'backend/wasm/quota',
   'backend/wasm-threads': 'backend/wasm/threads',
   'backend/wasm': 'backend/wasm/wasm',

@@ -1,5 +1,5 @@
 import { raise } from '../core/error.ts'
-import { Combine, type Lowering, Micro, Opcode, type PlanLowering } from '../core/lowering.ts'
+import { Combine, type Lowering, Micro, type PlanLowering } from '../core/lowering.ts'
 import type { Rounds } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
@@ -308,16 +308,16 @@ const roundSteps = (x: Tensor, options: LowerOptions, lowered: Lowered): readonl
     const n = S.size(y.shape)
     const made = body.findIndex((s) => s.kind === 'kernel' && s.out === root(y))
     const scatter = body[made]
+    const kernel = scatter?.kind === 'kernel' ? scatter.lowering.kernel : undefined
     const alone =
       inner.outputs.filter((z) => root(z) === root(y)).length === 1 &&
       !body.some((s) => touched(s, root).includes(root(y)))
-    if (scatter?.kind === 'kernel' && scatter.lowering.opcode === Opcode.scatterAdd && alone)
+    if (scatter?.kind === 'kernel' && kernel?.kind === 'scatterAdd' && alone)
       body[made] = {
         ...scatter,
         lowering: {
           kind: 'kernel',
-          opcode: Opcode.scatterInto,
-          ints: [...scatter.lowering.ints, at],
+          kernel: { ...kernel, kind: 'scatterInto', offset: at },
           work: S.size(scatter.inputs[0].shape),
         },
         out: x,

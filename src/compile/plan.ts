@@ -1,10 +1,11 @@
 import { raise } from '../core/error.ts'
-import { Opcode, type ReferenceKernel } from '../core/lowering.ts'
+import type { ReferenceKernel } from '../core/lowering.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { type ConstantAttrs, inputOp } from '../ops/index.ts'
 import { suited, unrolled } from './accumulate.ts'
-import { encode } from './encode.ts'
+import { emit } from './emit.ts'
+import type { Instruction } from './instruction.ts'
 import { copyTo, isLeaf, type Lowered, lower, repeated, rootOf } from './lower.ts'
 import { gathered, overwrites, sequence } from './schedule.ts'
 import { type Step, touched, written } from './steps.ts'
@@ -34,8 +35,8 @@ export interface Plan {
   /** Shapes of the run's arguments: inputs first, then outputs. */
   readonly inputs: readonly S.Shape[]
   readonly outputs: readonly S.Shape[]
-  /** Fused instructions as the instruction set of assembly/opcode.ts; operands are indices into `slots`. Ends with `halt`. */
-  readonly code: Int32Array
+  /** Fused instructions in the order in which they run; operands are indices into `slots`. */
+  readonly instructions: readonly Instruction[]
   readonly slots: readonly Slot[]
   /** All constants, f64 as written in the graph. */
   readonly constants: Float64Array
@@ -218,10 +219,7 @@ const finish = (
     }
   })
 
-  const code: number[] = []
-  const slot = (x: Tensor) => slotOf.get(root(x)) as number
-  for (const s of steps) encode(s, slot, code)
-  code.push(Opcode.halt, 3, 0)
+  const instructions = emit(steps, (x) => slotOf.get(root(x)) as number)
 
   // Op by op, for the reference backend.
   const ids = new Map<Tensor, number>()
@@ -246,7 +244,7 @@ const finish = (
   return {
     inputs: inputs.map((x) => x.shape),
     outputs: roots.map((x) => x.shape),
-    code: Int32Array.from(code),
+    instructions,
     slots,
     constants,
     arena,

@@ -1,4 +1,4 @@
-import { Micro, Opcode, type PlanLowering } from '../core/lowering.ts'
+import { type Kernel, Micro, type PlanLowering } from '../core/lowering.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 
@@ -17,12 +17,11 @@ export interface Rewritten {
   readonly epilogues: ReadonlyMap<Tensor, Epilogue>
 }
 
-/** Kernels that have an epilogue, by which axis from the end their bias runs along. */
-const BIASED: ReadonlyMap<Opcode, number> = new Map([
-  [Opcode.matmul, 1],
-  [Opcode.conv2d, 3],
-  [Opcode.conv2dInput, 3],
-])
+/** Which axis from the end the bias of a kernel's epilogue runs along; undefined where it has none. */
+const biasAxis = (k: Kernel): number | undefined => {
+  if (k.kind === 'matmul') return 1
+  return (k.kind === 'conv2d' || k.kind === 'conv2dInput') && k.groups === 1 ? 3 : undefined
+}
 
 /**
  * The nodes without those that a kernel finishes itself: x -> add(x, bias) -> relu becomes the last of them, computed from the
@@ -47,7 +46,7 @@ export const absorb = (
   const epilogues = new Map<Tensor, Epilogue>()
   for (const x of taped) {
     const kernel = how.get(x)
-    const axis = kernel?.kind === 'kernel' ? BIASED.get(kernel.opcode) : undefined
+    const axis = kernel?.kind === 'kernel' ? biasAxis(kernel.kernel) : undefined
     // A node that took an epilogue is that kernel now, and takes no second one.
     if (kernel === undefined || axis === undefined || epilogues.has(x)) continue
     /** The bias that the only consumer of x adds. */

@@ -7,3 +7,6 @@ export const power = (x: number, n: number): number => {
   }
   return result
 }
+
+/** The bits of a float32, as an i32. */
+export const bitsOf = (value: number): number => new Int32Array(Float32Array.of(value).buffer)[0]

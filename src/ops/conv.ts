@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { raise } from '../core/error.ts'
-import { Opcode } from '../core/lowering.ts'
+import type { ConvSizes, WindowSizes } from '../core/lowering.ts'
 import { apply, node, type Op, unsupported } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Conv, Join, Operand, Pair, Tensor, Window } from '../core/tensor.ts'
@@ -64,23 +64,19 @@ const planes = (g: Conv, n: number, c: number, o: number, body: (x0: number, w0:
     }
 }
 
-/** The kernels of convolutions whose channels are in groups. */
-const GROUPED = {
-  [Opcode.conv2d]: Opcode.groupConv2d,
-  [Opcode.conv2dInput]: Opcode.groupConv2dInput,
-  [Opcode.conv2dWeight]: Opcode.groupConv2dWeight,
-} as const
+/** Sizes of the windows of n images of c channels. */
+const windowSizes = (g: Conv, N: number, C: number): WindowSizes => {
+  const [[H, W], [KH, KW], [OH, OW]] = [g.x, g.w, g.y]
+  const [[strideY, strideX], [padTop, padLeft], [dilationY, dilationX]] = [g.stride, g.pad, g.dilation]
+  return { N, C, H, W, KH, KW, OH, OW, strideY, strideX, padTop, padLeft, dilationY, dilationX }
+}
 
-const kernelOf = (opcode: keyof typeof GROUPED, g: Conv, n: number, c: number, o: number) => {
-  const groups = groupsOf(g)
+const kernelOf = (kind: 'conv2d' | 'conv2dInput' | 'conv2dWeight', g: Conv, n: number, c: number, O: number) => {
+  const sizes: ConvSizes = { ...windowSizes(g, n, c), O, groups: groupsOf(g) }
   return {
     kind: 'kernel',
-    opcode: groups === 1 ? opcode : GROUPED[opcode],
-    ints: [
-      ...[n, c, ...g.x, o, ...g.w, ...g.y, ...g.stride, ...g.pad, ...g.dilation],
-      ...(groups === 1 ? [] : [groups]),
-    ],
-    work: (n * c * o * S.size(g.w) * S.size(g.y)) / groups,
+    kernel: { kind, ...sizes },
+    work: (n * c * O * S.size(g.w) * S.size(g.y)) / sizes.groups,
   } as const
 }
 
@@ -145,7 +141,7 @@ export const conv2dOp: Op<Conv> = {
         for (let k = 0; k < t.length; k += 3) out[y0 + t[k + 2]] += x[x0 + t[k]] * w[w0 + t[k + 1]]
       })
     },
-    lower: ([x, w], _, g) => kernelOf(Opcode.conv2d, g, x[0], x[1], w[0]),
+    lower: ([x, w], _, g) => kernelOf('conv2d', g, x[0], x[1], w[0]),
   },
 }
 
@@ -182,7 +178,7 @@ export const conv2dInputOp: Op<Conv> = {
         for (let k = 0; k < t.length; k += 3) out[x0 + t[k]] += y[y0 + t[k + 2]] * w[w0 + t[k + 1]]
       })
     },
-    lower: ([y, w], _, g) => kernelOf(Opcode.conv2dInput, g, y[0], w[1] * groupsOf(g), w[0]),
+    lower: ([y, w], _, g) => kernelOf('conv2dInput', g, y[0], w[1] * groupsOf(g), w[0]),
   },
 }
 
@@ -215,7 +211,7 @@ export const conv2dWeightOp: Op<Conv> = {
         for (let k = 0; k < t.length; k += 3) out[w0 + t[k + 1]] += x[x0 + t[k]] * y[y0 + t[k + 2]]
       })
     },
-    lower: ([x, y], _, g) => kernelOf(Opcode.conv2dWeight, g, x[0], x[1], y[1]),
+    lower: ([x, y], _, g) => kernelOf('conv2dWeight', g, x[0], x[1], y[1]),
   },
 }
 
@@ -329,11 +325,10 @@ export const conv2d = <T extends Operand, U extends Operand>(
 
 // ---- windows -------------------------------------------------------------------------------------------------------
 
-const windowKernel = (opcode: Opcode, g: Conv, n: number, c: number) =>
+const windowKernel = (kind: 'unfold' | 'fold', g: Conv, n: number, c: number) =>
   ({
     kind: 'kernel',
-    opcode,
-    ints: [n, c, ...g.x, ...g.w, ...g.y, ...g.stride, ...g.pad, ...g.dilation],
+    kernel: { kind, ...windowSizes(g, n, c) },
     work: n * c * S.size(g.w) * S.size(g.y),
   }) as const
 
@@ -363,7 +358,7 @@ export const unfoldOp: Op<Conv> = {
         out[j] = x[i]
       })
     },
-    lower: ([x], _, g) => windowKernel(Opcode.unfold, g, x[0], x[1]),
+    lower: ([x], _, g) => windowKernel('unfold', g, x[0], x[1]),
   },
 }
 
@@ -390,7 +385,7 @@ export const foldOp: Op<Conv> = {
         out[i] += x[j]
       })
     },
-    lower: ([x], _, g) => windowKernel(Opcode.fold, g, x[0], x[3]),
+    lower: ([x], _, g) => windowKernel('fold', g, x[0], x[3]),
   },
 }
 

@@ -1,5 +1,4 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { Opcode } from '../core/lowering.ts'
 import { apply, node, type Op } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Join, type Operand, type Tensor } from '../core/tensor.ts'
@@ -123,14 +122,11 @@ export const matmulOp: Op<Matmul> = {
       const [m, k] = dims(a, transA)
       const n = dims(b, transB)[1]
       // Rows of all members of a stack that meet one matrix are the rows of one product.
-      const sizes =
-        b.length === 2 && !transA
-          ? [batch * m, k, n, 0, Number(transB), 1, batch * m * k, k * n, batch * m * n]
-          : [
-              ...[m, k, n, Number(transA), Number(transB), batch],
-              ...[a.length > 2 ? m * k : 0, b.length > 2 ? k * n : 0, m * n],
-            ]
-      return { kind: 'kernel', opcode: Opcode.matmul, ints: sizes, work: batch * m * k * n }
+      const joined = b.length === 2 && !transA
+      const sizes = joined
+        ? { m: batch * m, batch: 1, strideA: batch * m * k, strideB: k * n, strideOut: batch * m * n }
+        : { m, batch, strideA: a.length > 2 ? m * k : 0, strideB: b.length > 2 ? k * n : 0, strideOut: m * n }
+      return { kind: 'kernel', kernel: { kind: 'matmul', k, n, transA, transB, ...sizes }, work: batch * m * k * n }
     },
   },
 }

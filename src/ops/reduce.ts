@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { Combine, Opcode } from '../core/lowering.ts'
+import { Combine } from '../core/lowering.ts'
 import { apply, lowerOf, node, type Op, unsupported, upperOf } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Operand, Tensor } from '../core/tensor.ts'
@@ -131,8 +131,7 @@ export const argmaxOp: Op<{ readonly axis: number }> = {
     },
     lower: ([x], out, { axis }) => ({
       kind: 'kernel',
-      opcode: Opcode.argmax,
-      ints: [S.size(x.slice(0, axis)), x[axis], S.size(x.slice(axis + 1))],
+      kernel: { kind: 'argmax', outer: S.size(x.slice(0, axis)), axis: x[axis], inner: S.size(x.slice(axis + 1)) },
       work: S.size(x) + S.size(out),
     }),
   },
@@ -170,8 +169,7 @@ export const compactOp: Op<undefined> = {
     },
     lower: ([x], out) => ({
       kind: 'kernel',
-      opcode: Opcode.compact,
-      ints: [S.size(x), x.length, ...x],
+      kernel: { kind: 'compact', dims: x },
       work: S.size(out),
     }),
   },

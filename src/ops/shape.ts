@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { raise } from '../core/error.ts'
-import { Combine, Opcode } from '../core/lowering.ts'
+import { Combine } from '../core/lowering.ts'
 import { apply, interval, lowerOf, node, type Op, unsupported, upperOf } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import { isInterval, type Operand, type Tensor } from '../core/tensor.ts'
@@ -423,8 +423,7 @@ export const gatherOp: Op<undefined> = {
     },
     lower: ([x, index], out) => ({
       kind: 'kernel',
-      opcode: Opcode.gather,
-      ints: [index[0], x[0], rowSize(x)],
+      kernel: { kind: 'gather', n: index[0], rows: x[0], d: rowSize(x) },
       work: S.size(out),
     }),
   },
@@ -453,8 +452,7 @@ export const scatterAddOp: Op<{ readonly rows: number }> = {
     },
     lower: ([x], out, { rows }) => ({
       kind: 'kernel',
-      opcode: Opcode.scatterAdd,
-      ints: [x[0], rows, rowSize(x)],
+      kernel: { kind: 'scatterAdd', n: x[0], rows, d: rowSize(x) },
       work: S.size(x) + S.size(out),
     }),
   },

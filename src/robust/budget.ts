@@ -1,10 +1,9 @@
 import type { Backend, Buffer } from '../compile/backend.ts'
-import type { Plan } from '../compile/plan.ts'
+import type { Instruction } from '../compile/instruction.ts'
 import type { Region } from '../compile/region.ts'
 import { compilePlan, planBytes, planFor } from '../compile/run.ts'
 import { order } from '../compile/tape.ts'
 import { raise } from '../core/error.ts'
-import { Opcode } from '../core/lowering.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { constantOp } from '../ops/index.ts'
@@ -68,15 +67,20 @@ const FIRST = 1.5
 const MARGIN = 1.2
 
 /** Multiply-adds of a plan, and its instructions; what is repeated counts as often as it may be. */
-export const costOf = ({ code }: Pick<Plan, 'code'>): { readonly work: number; readonly instructions: number } => {
-  let [work, instructions, times] = [0, 0, 1]
-  for (let at = 0; at < code.length && code[at] !== Opcode.halt; at += code[at + 1]) {
-    if (code[at] === Opcode.repeat) times = Math.max(1, code[at + 5])
-    else if (code[at] === Opcode.end) times = 1
-    work += times * code[at + 2]
-    instructions += times
+export const costOf = (
+  instructions: readonly Instruction[],
+): { readonly work: number; readonly instructions: number } => {
+  let [work, count] = [0, 0]
+  for (const i of instructions) {
+    work += i.work
+    count += 1
+    if (i.kind !== 'repeat') continue
+    const body = costOf(i.body)
+    const times = Math.max(1, i.most)
+    work += times * body.work
+    count += times * body.instructions
   }
-  return { work, instructions }
+  return { work, instructions: count }
 }
 
 /** Learns what planning and running cost from what they cost so far. */
@@ -130,7 +134,7 @@ export const budgetOf = (region: Region, memory: number): Budget => {
       node = Math.min(8 * NODE, Math.max(NODE, (performance.now() - from) / 1000 / (count + (numbers * NUMBER) / NODE)))
       const release = once(program.release)
       region.defer(release)
-      const { work, instructions } = costOf(plan)
+      const { work, instructions } = costOf(plan.instructions)
       let seen: number | undefined
       const estimate = () => seen ?? FIRST * (INSTRUCTION * instructions + work / rate)
       return {

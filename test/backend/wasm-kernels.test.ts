@@ -2,8 +2,10 @@ import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Backend } from '../../src/compile/backend.ts'
-import { Opcode } from '../../src/core/lowering.ts'
-import { firstFar, open, planOf, random, randomArray, runPlan, sameBits, WIDE } from './wasm-programs.ts'
+import type { Instruction } from '../../src/compile/instruction.ts'
+import type { ConvSizes } from '../../src/core/lowering.ts'
+import { argmax, conv, fill, matmul, rowsBy, windows } from './instructions.ts'
+import { firstFar, open, planOf, random, randomArray, runPlan, sameBits } from './wasm-programs.ts'
 
 let one: Backend
 let two: Backend
@@ -17,11 +19,9 @@ test.after(() => {
   for (const b of [one, two, three]) b.dispose()
 })
 
-const instruction = (opcode: Opcode, words: readonly number[]) => [opcode, words.length + 3, WIDE, ...words]
-
 /** Runs on 1, 2 and 3 threads, insists on equal bits, returns the result. */
 const everywhere = async (
-  code: readonly (readonly number[])[],
+  code: readonly Instruction[],
   inputs: readonly Float32Array[],
   outSize: number,
 ): Promise<Float32Array> => {
@@ -83,7 +83,8 @@ test('matmul: any shape, transposition and batch', async () => {
         const sb = shareB ? 0 : k * n
         const a = randomArray(shareA ? m * k : batch * m * k, m + 1)
         const b = randomArray(shareB ? k * n : batch * k * n, n + 2)
-        const code = [instruction(Opcode.matmul, [0, 1, 2, m, k, n, tA ? 1 : 0, tB ? 1 : 0, batch, sa, sb, m * n])]
+        const strides = { strideA: sa, strideB: sb, strideOut: m * n }
+        const code = [matmul([0, 1, 2], { m, k, n, transA: tA, transB: tB, batch, ...strides })]
         const got = await everywhere(code, [a, b], batch * m * n)
         const far = firstFar(got, matmulModel(a, b, m, k, n, tA, tB, batch, sa, sb), 2e-5)
         assert.is(far, -1, `element ${far}`)
@@ -96,22 +97,22 @@ test('matmul: any shape, transposition and batch', async () => {
 test('matmul: NaN and infinity reach exactly their row and column', async () => {
   const [m, k, n] = [6, 9, 11]
   for (const [tA, tB] of [
-    [0, 0],
-    [0, 1],
-    [1, 0],
-    [1, 1],
+    [false, false],
+    [false, true],
+    [true, false],
+    [true, true],
   ]) {
     const a = randomArray(m * k, 1)
     const b = randomArray(k * n, 2)
     a[tA ? 2 * m + 5 : 5 * k + 2] = Number.NaN
-    const got = await everywhere([instruction(Opcode.matmul, [0, 1, 2, m, k, n, tA, tB, 1, 0, 0, 0])], [a, b], m * n)
+    const got = await everywhere([matmul([0, 1, 2], { m, k, n, transA: tA, transB: tB })], [a, b], m * n)
     got.forEach((v, i) => assert.is(Number.isNaN(v), Math.floor(i / n) === 5))
   }
 })
 
 test('matmul: k = 0 is zero', async () => {
   const got = await everywhere(
-    [instruction(Opcode.matmul, [0, 1, 2, 3, 0, 5, 0, 0, 1, 0, 0, 0])],
+    [matmul([0, 1, 2], { m: 3, k: 0, n: 5 })],
     [new Float32Array(1), new Float32Array(1)],
     15,
   )
@@ -139,10 +140,16 @@ interface Geometry {
   readonly groups?: number
 }
 
-const words = (g: Geometry) => [
-  ...[g.N, g.C, g.H, g.W, g.O, g.KH, g.KW, g.OH, g.OW, g.sy, g.sx, g.top, g.left, g.dy, g.dx],
-  ...(g.groups === undefined ? [] : [g.groups]),
-]
+const sizesOf = (g: Geometry): ConvSizes => ({
+  ...g,
+  strideY: g.sy,
+  strideX: g.sx,
+  padTop: g.top,
+  padLeft: g.left,
+  dilationY: g.dy,
+  dilationX: g.dx,
+  groups: g.groups ?? 1,
+})
 
 /** Calls back with the flat indices of x, w and y of every product of a convolution. */
 const products = (g: Geometry, visit: (x: number, w: number, y: number) => void): void => {
@@ -173,11 +180,6 @@ const sizes = (g: Geometry) => ({
   y: g.N * g.O * g.OH * g.OW,
 })
 
-const opcodesOf = ({ groups }: Geometry) =>
-  groups === undefined
-    ? [Opcode.conv2d, Opcode.conv2dInput, Opcode.conv2dWeight]
-    : [Opcode.groupConv2d, Opcode.groupConv2dInput, Opcode.groupConv2dWeight]
-
 const checkConvolutions = async (g: Geometry, seed: number): Promise<void> => {
   const size = sizes(g)
   const x = randomArray(size.x, seed)
@@ -189,12 +191,11 @@ const checkConvolutions = async (g: Geometry, seed: number): Promise<void> => {
     expected.x[xi] += y[yi] * w[wi]
     expected.w[wi] += x[xi] * y[yi]
   })
-  const opcodes = opcodesOf(g)
-  const forward = await everywhere([instruction(opcodes[0], [0, 1, 2, ...words(g)])], [x, w], size.y)
+  const forward = await everywhere([conv('conv2d', [0, 1, 2], sizesOf(g))], [x, w], size.y)
   assert.is(firstFar(forward, expected.y, 1e-4), -1, `conv2d ${JSON.stringify(g)}`)
-  const input = await everywhere([instruction(opcodes[1], [0, 1, 2, ...words(g)])], [y, w], size.x)
+  const input = await everywhere([conv('conv2dInput', [0, 1, 2], sizesOf(g))], [y, w], size.x)
   assert.is(firstFar(input, expected.x, 1e-4), -1, `conv2dInput ${JSON.stringify(g)}`)
-  const weight = await everywhere([instruction(opcodes[2], [0, 1, 2, ...words(g)])], [x, y], size.w)
+  const weight = await everywhere([conv('conv2dWeight', [0, 1, 2], sizesOf(g))], [x, y], size.w)
   assert.is(firstFar(weight, expected.w, 1e-4), -1, `conv2dWeight ${JSON.stringify(g)}`)
 }
 
@@ -283,10 +284,9 @@ const meetsNoPadding = async (more: { readonly groups?: number }): Promise<void>
     hitY.add(yi)
     hitX.add(xi)
   })
-  const opcodes = opcodesOf(g)
-  const forward = await everywhere([instruction(opcodes[0], [0, 1, 2, ...words(g)])], [x, w], size.y)
+  const forward = await everywhere([conv('conv2d', [0, 1, 2], sizesOf(g))], [x, w], size.y)
   forward.forEach((v, i) => assert.is(Number.isNaN(v), hitY.has(i)))
-  const input = await everywhere([instruction(opcodes[1], [0, 1, 2, ...words(g)])], [y, w], size.x)
+  const input = await everywhere([conv('conv2dInput', [0, 1, 2], sizesOf(g))], [y, w], size.x)
   input.forEach((v, i) => assert.is(Number.isNaN(v), hitX.has(i)))
   x[7] = Infinity
   y[3] = Number.NaN
@@ -294,7 +294,7 @@ const meetsNoPadding = async (more: { readonly groups?: number }): Promise<void>
   products(g, (xi, wi, yi) => {
     expected[wi] += x[xi] * y[yi]
   })
-  const weight = await everywhere([instruction(opcodes[2], [0, 1, 2, ...words(g)])], [x, y], size.w)
+  const weight = await everywhere([conv('conv2dWeight', [0, 1, 2], sizesOf(g))], [x, y], size.w)
   assert.is(firstFar(weight, expected, 1e-5), -1)
 }
 
@@ -315,7 +315,7 @@ test('gather and scatterAdd', async () => {
   ]) {
     const x = randomArray(rows * d, 1)
     const index = Float32Array.from({ length: n }, () => Math.floor(next() * rows))
-    const got = await everywhere([instruction(Opcode.gather, [0, 1, 2, n, rows, d])], [x, index], n * d)
+    const got = await everywhere([rowsBy('gather', [0, 1, 2], { n, rows, d })], [x, index], n * d)
     const expected = Float32Array.from({ length: n * d }, (_, i) => x[index[Math.floor(i / d)] * d + (i % d)])
     assert.ok(sameBits(got, expected))
     const ct = randomArray(n * d, 2)
@@ -324,7 +324,7 @@ test('gather and scatterAdd', async () => {
       sums[index[Math.floor(i / d)] * d + (i % d)] += v
     })
     assert.ok(
-      sameBits(await everywhere([instruction(Opcode.scatterAdd, [0, 1, 2, n, rows, d])], [ct, index], rows * d), sums),
+      sameBits(await everywhere([rowsBy('scatterAdd', [0, 1, 2], { n, rows, d })], [ct, index], rows * d), sums),
     )
   }
 })
@@ -332,13 +332,13 @@ test('gather and scatterAdd', async () => {
 test('gather: an index out of range gives NaN, scatterAdd drops it', async () => {
   const index = Float32Array.of(1, -1, 2, Number.NaN, 3e9)
   const got = await everywhere(
-    [instruction(Opcode.gather, [0, 1, 2, 5, 2, 2])],
+    [rowsBy('gather', [0, 1, 2], { n: 5, rows: 2, d: 2 })],
     [Float32Array.of(1, 2, 3, 4), index],
     10,
   )
   assert.equal([...got], [3, 4, ...Array(8).fill(Number.NaN)])
   const sum = await everywhere(
-    [instruction(Opcode.scatterAdd, [0, 1, 2, 5, 2, 1])],
+    [rowsBy('scatterAdd', [0, 1, 2], { n: 5, rows: 2, d: 1 })],
     [Float32Array.of(1, 2, 4, 8, 16), index],
     2,
   )
@@ -362,12 +362,7 @@ test('argmax: the first of the largest, NaN above all', async () => {
       for (let j = 1; j < axis && !Number.isNaN(at(best)); j++) if (Number.isNaN(at(j)) || at(j) > at(best)) best = j
       return best
     })
-    assert.ok(
-      sameBits(
-        await everywhere([instruction(Opcode.argmax, [0, 1, outer, axis, inner])], [x], outer * inner),
-        expected,
-      ),
-    )
+    assert.ok(sameBits(await everywhere([argmax(0, 1, outer, axis, inner)], [x], outer * inner), expected))
   }
 })
 
@@ -377,11 +372,10 @@ test('unfold and fold are adjoint views of padding-free windows', async () => {
     { N: 1, C: 2, H: 7, W: 7, O: 0, KH: 2, KW: 2, OH: 3, OW: 3, sy: 2, sx: 2, top: 0, left: 0, dy: 2, dx: 1 },
   ]
   for (const g of geometries) {
-    const geometry = [g.N, g.C, g.H, g.W, g.KH, g.KW, g.OH, g.OW, g.sy, g.sx, g.top, g.left, g.dy, g.dx]
-    const windows = g.N * g.OH * g.OW * g.C * g.KH * g.KW
+    const size = g.N * g.OH * g.OW * g.C * g.KH * g.KW
     const x = randomArray(g.N * g.C * g.H * g.W, 1)
-    const ct = randomArray(windows, 2)
-    const unfolded = new Float32Array(windows)
+    const ct = randomArray(size, 2)
+    const unfolded = new Float32Array(size)
     const folded = new Float32Array(x.length)
     let at = 0
     for (let n = 0; n < g.N; n++)
@@ -397,14 +391,13 @@ test('unfold and fold are adjoint views of padding-free windows', async () => {
                 unfolded[at] = x[xi]
                 folded[xi] += ct[at]
               }
-    assert.ok(sameBits(await everywhere([instruction(Opcode.unfold, [0, 1, ...geometry])], [x], windows), unfolded))
-    assert.ok(sameBits(await everywhere([instruction(Opcode.fold, [0, 1, ...geometry])], [ct], x.length), folded))
+    assert.ok(sameBits(await everywhere([windows('unfold', 0, 1, sizesOf(g))], [x], size), unfolded))
+    assert.ok(sameBits(await everywhere([windows('fold', 0, 1, sizesOf(g))], [ct], x.length), folded))
   }
 })
 
 test('fill', async () => {
-  const bits = new Int32Array(Float32Array.of(-2.5).buffer)[0]
-  const got = await everywhere([[Opcode.fill, 7, WIDE, 1, 2, 9, bits]], [new Float32Array(1)], 13)
+  const got = await everywhere([fill(1, 2, 9, -2.5)], [new Float32Array(1)], 13)
   assert.equal([...got], [Number.NaN, Number.NaN, ...Array(9).fill(-2.5), Number.NaN, Number.NaN])
 })
 

@@ -3,15 +3,16 @@ import * as E from 'fp-ts/lib/Either.js'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Backend } from '../../src/compile/backend.ts'
+import type { Instruction, LoopInstruction } from '../../src/compile/instruction.ts'
 import { show } from '../../src/core/error.ts'
-import { Combine, LoopMode, Micro, Opcode } from '../../src/core/lowering.ts'
+import { Combine, LoopMode, Micro } from '../../src/core/lowering.ts'
 import {
   arity,
-  encodeLoop,
   firstFar,
   inexact,
   type LoopSpec,
   loopModel,
+  loopOf,
   open,
   planOf,
   random,
@@ -66,8 +67,14 @@ const oneOp = (m: Micro, n: number, scalars: number): LoopSpec => ({
 })
 
 /** out = relu((a + b) a), a + b in slot 3 and (a + b) a in slot 4. */
-const storing = (n: number, stored: readonly number[] = [0, 3, 1, 4]): readonly number[] => {
-  const [opcode, length, work, ...body] = encodeLoop({
+const storing = (
+  n: number,
+  stored: readonly (readonly [number, number])[] = [
+    [0, 3],
+    [1, 4],
+  ],
+): LoopInstruction =>
+  loopOf({
     dims: [n],
     mode: LoopMode.map,
     combine: Combine.sum,
@@ -83,9 +90,8 @@ const storing = (n: number, stored: readonly number[] = [0, 3, 1, 4]): readonly 
       [Micro.mul, 2, 2, 0, 0],
       [Micro.relu, 2, 2, 0, 0],
     ],
+    stored: stored.map(([op, slot]) => ({ op, slot })),
   })
-  return [opcode, length + stored.length, work, ...body, ...stored]
-}
 
 test('a loop stores several values at n = 0..17 and beyond', async () => {
   const next = random(5)
@@ -105,10 +111,12 @@ test('a loop stores several values at n = 0..17 and beyond', async () => {
 })
 
 /** The same loop with other slots: inputs from slot `i` on, the output and what is stored from slot `o` on. */
-const moved = (loop: readonly number[], i: number, o: number): readonly number[] => {
-  const slots = [10, 14, 17, loop.length - 3, loop.length - 1]
-  return loop.map((w, k) => (!slots.includes(k) ? w : w < 2 ? w + i : w - 2 + o))
-}
+const moved = (loop: LoopInstruction, i: number, o: number): LoopInstruction => ({
+  ...loop,
+  out: { ...loop.out, slot: loop.out.slot - 2 + o },
+  inputs: loop.inputs.map((v) => ({ ...v, slot: v.slot + i })),
+  stored: loop.stored.map((s) => ({ ...s, slot: s.slot - 2 + o })),
+})
 
 test('several loops as one: each as alone, whatever their sizes, for any number of threads', async () => {
   const three = await open({ threads: 3 })
@@ -117,17 +125,16 @@ test('several loops as one: each as alone, whatever their sizes, for any number 
   const ins = input.length
   const members = sizes.map((n, k) => moved(storing(n), 2 * k, ins + 3 * k))
   const lengths = sizes.flatMap((n) => [n, n, n])
-  const body = members.flat()
-  const planned = (code: readonly (readonly number[])[]) =>
+  const planned = (instructions: readonly Instruction[]) =>
     planOf(
-      code,
+      instructions,
       input.map((x) => x.length),
       lengths,
     )
   const want = await runPlan(one, planned(members), input)
   assert.ok(want[3].some((v) => v > 0))
   for (const work of [1, 1 << 20]) {
-    const plan = planned([[Opcode.loops, body.length + 3, work, ...body]])
+    const plan = planned([{ kind: 'loops', work, loops: members }])
     for (const backend of [one, two, three]) {
       const got = await runPlan(backend, plan, input)
       got.forEach((x, k) => assert.ok(sameBits(x, want[k]), `value ${k}, ${backend.threads} threads`))
@@ -137,19 +144,16 @@ test('several loops as one: each as alone, whatever their sizes, for any number 
 })
 
 test('several loops as one are refused unless they are apart', async () => {
-  const refused = async (body: readonly number[], why: RegExp) => {
-    const code = [Opcode.loops, body.length + 3, 1, ...body]
-    const e = await one.compile(planOf([code], [8, 8, 8, 8], [8, 8, 8, 8, 8, 8]))()
+  const refused = async (loops: readonly LoopInstruction[], why: RegExp) => {
+    const e = await one.compile(planOf([{ kind: 'loops', work: 1, loops }], [8, 8, 8, 8], [8, 8, 8, 8, 8, 8]))()
     assert.match(E.isLeft(e) ? show(e.left) : 'accepted', why)
   }
   const first = moved(storing(8), 0, 4)
-  await refused([...first, ...moved(storing(8), 2, 5)], /loop 0 touches what another writes/)
-  await refused([...first, ...moved(storing(8), 3, 7)], /loop 1 touches what another writes/)
-  await refused([...first, ...moved(storing(9), 2, 7)], /which has 8/)
-  await refused([...first, Opcode.fill, 7, 1, 7, 0, 8, 0], /not all are loops that map/)
-  await refused(first.slice(0, -1), /do not end where it ends/)
-  await refused([], /do not end where it ends/)
-  const reducing = encodeLoop({
+  await refused([first, moved(storing(8), 2, 5)], /loop 0 touches what another writes/)
+  await refused([first, moved(storing(8), 3, 7)], /loop 1 touches what another writes/)
+  await refused([first, moved(storing(9), 2, 7)], /which has 8/)
+  await refused([], /there is none/)
+  const reducing = loopOf({
     dims: [2, 4],
     mode: LoopMode.inner,
     combine: Combine.sum,
@@ -159,23 +163,27 @@ test('several loops as one are refused unless they are apart', async () => {
     temporaries: 0,
     ops: [],
   })
-  await refused([...reducing], /not all are loops that map/)
+  await refused([reducing], /not all are loops that map/)
 })
 
 test('a loop that stores several values is refused where that cannot be', async () => {
-  const refused = async (code: readonly number[], why: RegExp) => {
-    const e = await one.compile(planOf([code], [8, 8], [8, 8, 8]))()
+  const refused = async (loop: LoopInstruction, why: RegExp) => {
+    const e = await one.compile(planOf([loop], [8, 8], [8, 8, 8]))()
     assert.match(E.isLeft(e) ? show(e.left) : 'accepted', why)
   }
-  await refused(storing(8, [0, 1]), /over its input/)
-  await refused(storing(8, [1, 3, 0, 4]), /ascending/)
-  await refused(storing(8, [2, 3]), /ascending/)
-  await refused(storing(8, [0, 9]), /no slot 9/)
-  await refused(storing(8, [0]), /without a slot/)
+  await refused(storing(8, [[0, 1]]), /over its input/)
+  await refused(
+    storing(8, [
+      [1, 3],
+      [0, 4],
+    ]),
+    /ascending/,
+  )
+  await refused(storing(8, [[2, 3]]), /ascending/)
+  await refused(storing(8, [[0, 9]]), /no slot 9/)
   await refused(storing(9), /elements 0..8/)
-  const reversed = [...storing(8)]
-  reversed[12 + 1] = 2
-  await refused(reversed, /not in order|elements/)
+  const plain = storing(8)
+  await refused({ ...plain, out: { ...plain.out, strides: [2] } }, /not in order|elements/)
 })
 
 for (const m of micros.filter((x) => !inexact.includes(x))) {
@@ -192,7 +200,7 @@ for (const m of micros.filter((x) => !inexact.includes(x))) {
         const [got] = await runPlan(
           one,
           planOf(
-            [encodeLoop(spec)],
+            [loopOf(spec)],
             inputs.map((x) => x.length),
             [n],
           ),
@@ -221,7 +229,7 @@ for (const m of micros.filter((x) => !inexact.includes(x))) {
     const [got] = await runPlan(
       one,
       planOf(
-        [encodeLoop(spec)],
+        [loopOf(spec)],
         inputs.map((x) => x.length),
         [n],
       ),
@@ -331,7 +339,7 @@ test('random loops agree with the model, and two threads with one bit by bit', a
       const inputs = sizes.map((n, i) => randomArray(n, r.seed + i))
       const expected = new Float64Array(outSize).fill(Number.NaN)
       loopModel(spec, inputs, expected)
-      const plan = planOf([encodeLoop(spec)], sizes, [outSize])
+      const plan = planOf([loopOf(spec)], sizes, [outSize])
       const [a] = await runPlan(one, plan, inputs)
       const [b] = await runPlan(two, plan, inputs)
       assert.ok(sameBits(a, b), 'one thread and two differ')
@@ -369,7 +377,7 @@ for (const [name, dims, mode, kept] of [
       const x = randomArray(n, 11)
       const expected = new Float64Array(outSize)
       loopModel(spec, [x], expected)
-      const plan = planOf([encodeLoop(spec)], [n], [outSize])
+      const plan = planOf([loopOf(spec)], [n], [outSize])
       const [a] = await runPlan(one, plan, [x])
       const [b] = await runPlan(two, plan, [x])
       assert.ok(sameBits(a, b))
@@ -406,7 +414,7 @@ test('transposed copies are exact', async () => {
     const x = randomArray(n, 3)
     const expected = new Float64Array(n)
     loopModel(spec, [x], expected)
-    const plan = planOf([encodeLoop(spec)], [n], [n])
+    const plan = planOf([loopOf(spec)], [n], [n])
     for (const b of [one, two]) assert.ok(sameBits((await runPlan(b, plan, [x]))[0], expected))
   }
 })

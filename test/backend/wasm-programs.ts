@@ -1,11 +1,13 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { type WasmOptions, wasm } from '../../src/backend/wasm/wasm.ts'
 import type { Backend } from '../../src/compile/backend.ts'
+import type { Instruction, LoopInstruction } from '../../src/compile/instruction.ts'
 import type { Plan, Slot } from '../../src/compile/plan.ts'
 import { show } from '../../src/core/error.ts'
-import { Combine, LoopMode, Micro, Opcode } from '../../src/core/lowering.ts'
+import { Combine, LoopMode, Micro } from '../../src/core/lowering.ts'
+import { WIDE } from './instructions.ts'
 
-/** Hand-encoded programs for the machine, and straightforward models of what they mean. */
+/** Programs for the machine made by hand, and straightforward models of what they mean. */
 
 export const right = <A>(e: E.Either<unknown, A>): A => {
   if (E.isLeft(e)) throw new Error(`unexpected Left: ${JSON.stringify(e.left)}`)
@@ -20,7 +22,7 @@ export const open = async (options: WasmOptions): Promise<Backend> => {
 
 /** A plan around instructions whose slots 0.. are the inputs, then the outputs, then `extra`. */
 export const planOf = (
-  code: readonly (readonly number[])[],
+  instructions: readonly Instruction[],
   inputs: readonly number[],
   outputs: readonly number[],
   extra: readonly Slot[] = [],
@@ -28,7 +30,7 @@ export const planOf = (
 ): Plan => ({
   inputs: inputs.map((n) => [n]),
   outputs: outputs.map((n) => [n]),
-  code: Int32Array.from([...code.flat(), Opcode.halt, 3, 0]),
+  instructions,
   slots: [
     ...inputs.map((length, index): Slot => ({ at: 'input', index, length })),
     ...outputs.map((length, index): Slot => ({ at: 'output', index, length })),
@@ -66,9 +68,6 @@ export const runPlan = async (
   return results as readonly Float32Array[]
 }
 
-/** Work that makes an instruction shared by all threads, or not. */
-export const WIDE = 1 << 20
-
 export interface LoopSpec {
   readonly dims: readonly number[]
   readonly mode: LoopMode
@@ -80,27 +79,23 @@ export interface LoopSpec {
   readonly temporaries: number
   /** micro, dst, a, b, c. */
   readonly ops: readonly (readonly [number, number, number, number, number])[]
+  readonly stored?: LoopInstruction['stored']
 }
 
 /** Slots, unless the spec names others: inputs 0.., then the output. */
-export const encodeLoop = (l: LoopSpec, work = WIDE): readonly number[] => {
-  const body = [
-    l.dims.length,
-    l.mode,
-    l.combine,
-    l.kept,
-    l.inputs.length,
-    l.ops.length,
-    l.inputs.length + l.temporaries,
-    l.out.slot ?? l.inputs.length,
-    l.out.offset,
-    ...l.dims,
-    ...l.out.strides,
-    ...l.inputs.flatMap((x, i) => [x.slot ?? i, x.offset, ...x.strides]),
-    ...l.ops.flat(),
-  ]
-  return [Opcode.loop, body.length + 3, work, ...body]
-}
+export const loopOf = (l: LoopSpec, work = WIDE): LoopInstruction => ({
+  kind: 'loop',
+  work,
+  mode: l.mode,
+  combine: l.combine,
+  kept: l.kept,
+  dims: l.dims,
+  out: { slot: l.inputs.length, ...l.out },
+  inputs: l.inputs.map((x, i) => ({ slot: i, ...x })),
+  registers: l.inputs.length + l.temporaries,
+  ops: l.ops.map(([micro, dst, ...args]) => ({ micro, dst, args })),
+  stored: l.stored ?? [],
+})
 
 const f = Math.fround
 const nan = Number.NaN
@@ -109,7 +104,7 @@ const nan = Number.NaN
 export const unaryPlan = (m: Micro, n: number): ReturnType<typeof planOf> =>
   planOf(
     [
-      encodeLoop({
+      loopOf({
         dims: [n],
         mode: LoopMode.map,
         combine: Combine.sum,

@@ -1,8 +1,9 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Backend } from '../../src/compile/backend.ts'
-import { Opcode } from '../../src/core/lowering.ts'
-import { open, planOf, random, runPlan, WIDE } from './wasm-programs.ts'
+import type { Instruction } from '../../src/compile/instruction.ts'
+import { conv, convSizes, matmul } from './instructions.ts'
+import { open, planOf, random, runPlan } from './wasm-programs.ts'
 
 /**
  * Kernels leave out what is 0 in all rows or images that they take together. Every result must have the bits of the chain that takes all
@@ -35,12 +36,12 @@ const dice = (seed: number) => {
 
 const check = async (
   what: string,
-  code: readonly number[],
+  instruction: Instruction,
   inputs: readonly Float32Array[],
   expected: Float32Array,
 ): Promise<void> => {
   const plan = planOf(
-    [code],
+    [instruction],
     inputs.map((x) => x.length),
     [expected.length],
   )
@@ -74,7 +75,7 @@ test('matmul: what is 0 in a panel of A is left out, and no bit changes', async 
         for (let p = 0; p < k; p++) sum = f(sum + f(x[tA ? p * m + i : i * k + p] * y[tB ? j * k + p : p * n + j]))
         out[i * n + j] = sum
       }
-    const code = [Opcode.matmul, 15, WIDE, 0, 1, 2, m, k, n, tA, tB, 1, 0, 0, 0]
+    const code = matmul([0, 1, 2], { m, k, n, transA: tA === 1, transB: tB === 1 })
     await check(`${m} x ${k} x ${n}${tA ? ' A^T' : ''}${tB ? ' B^T' : ''}`, code, [x, y], out)
   }
 })
@@ -94,7 +95,7 @@ test('convolutions: what is 0 in a tile or at a position is left out, and no bit
     const OH = Math.floor((H + top + d.int(0, 3) - (KH - 1) * dy - 1) / sy) + 1
     const OW = Math.floor((W + left + d.int(0, 3) - (KW - 1) * dx - 1) / sx) + 1
     if (OH < 1 || OW < 1 || N * O * OH * OW * C * KH * KW > 1e6) continue
-    const words = [N, C, H, W, O, KH, KW, OH, OW, sy, sx, top, left, dy, dx]
+    const sizes = convSizes([N, C, H, W, O, KH, KW, OH, OW, sy, sx, top, left, dy, dx])
     const [X, Y] = [C * H * W, O * OH * OW]
     const sparse = (cell: number) => {
       let dead: readonly boolean[] = []
@@ -139,10 +140,9 @@ test('convolutions: what is 0 in a tile or at a position is left out, and no bit
               }
             forward[iY(n, o, i, j)] = finish(sum, bias[o])
           }
-    // Slots: the two operands, the bias, the output; the word of a bias is its slot plus 1.
-    const epilogue = [3, ...words, biased ? 3 : 0, relu]
-    const conv = (opcode: Opcode, rest: readonly number[]) => [opcode, 5 + rest.length, WIDE, 0, 1, ...rest]
-    await check(`conv2d ${name}`, conv(Opcode.conv2d, epilogue), [x, w, bias], forward)
+    // Slots: the two operands, the bias, the output.
+    const end = { bias: biased ? 2 : undefined, relu: relu === 1 }
+    await check(`conv2d ${name}`, conv('conv2d', [0, 1, 3], sizes, end), [x, w, bias], forward)
 
     const backward = new Float32Array(N * X)
     const shift = d.filled(C)
@@ -159,7 +159,7 @@ test('convolutions: what is 0 in a tile or at a position is left out, and no bit
               }
             backward[iX(n, c, i, j)] = finish(sum, shift[c])
           }
-    await check(`conv2dInput ${name}`, conv(Opcode.conv2dInput, epilogue), [y, w, shift], backward)
+    await check(`conv2dInput ${name}`, conv('conv2dInput', [0, 1, 3], sizes, end), [y, w, shift], backward)
 
     // At most 16 chunks of images, added in ascending order.
     const chunks = Math.min(16, N)
@@ -181,7 +181,7 @@ test('convolutions: what is 0 in a tile or at a position is left out, and no bit
             }
             weight[iW(o, c, p, q)] = total
           }
-    await check(`conv2dWeight ${name}`, conv(Opcode.conv2dWeight, [2, ...words]), [spotted, dense], weight)
+    await check(`conv2dWeight ${name}`, conv('conv2dWeight', [0, 1, 2], sizes), [spotted, dense], weight)
   }
 })
 

@@ -11,18 +11,9 @@ import { type Pacing, steady } from '../../src/backend/wasm/pace.ts'
 import { wasm } from '../../src/backend/wasm/wasm.ts'
 import { openRegion, withRegion } from '../../src/compile/region.ts'
 import { MixtrainException } from '../../src/core/error.ts'
-import { Combine, LoopMode, Micro, Opcode } from '../../src/core/lowering.ts'
-import {
-  encodeLoop,
-  type LoopSpec,
-  open,
-  planOf,
-  random,
-  randomArray,
-  right,
-  runPlan,
-  sameBits,
-} from './wasm-programs.ts'
+import { Combine, LoopMode, Micro } from '../../src/core/lowering.ts'
+import { between, fill } from './instructions.ts'
+import { type LoopSpec, loopOf, open, planOf, random, randomArray, right, runPlan, sameBits } from './wasm-programs.ts'
 
 const kindOf = (f: () => unknown): string => {
   try {
@@ -132,7 +123,7 @@ for (const threads of [1, 2])
     assert.ok(sameBits(await b.read(x), randomArray(100, 1)))
     assert.equal([...(await b.read(y, n - 1))], [42])
     const a = randomArray(3000, 5)
-    const [sum] = await runPlan(b, planOf([encodeLoop(binary(3000, Micro.add))], [3000, 3000], [3000]), [a, a])
+    const [sum] = await runPlan(b, planOf([loopOf(binary(3000, Micro.add))], [3000, 3000], [3000]), [a, a])
     assert.ok(
       sameBits(
         sum,
@@ -152,7 +143,7 @@ test('too much memory is an error value or an exception of kind memory, and ever
   const e = await b.compile(big)()
   assert.ok(E.isLeft(e) && e.left.kind === 'memory')
   const x = randomArray(50, 1)
-  const [sum] = await runPlan(b, planOf([encodeLoop(binary(50, Micro.sub))], [50, 50], [50]), [x, x])
+  const [sum] = await runPlan(b, planOf([loopOf(binary(50, Micro.sub))], [50, 50], [50]), [x, x])
   assert.ok(sameBits(sum, new Float32Array(50)))
   assert.is(b.stats().live, 0)
   b.dispose()
@@ -171,23 +162,16 @@ test('constants, the arena and several instructions; a later program may enlarge
   const n = 70_000
   // t (arena) = x * c (constant scalar); out = t + x
   const program = (length: number) => {
-    const first = encodeLoop({
+    const first = loopOf({
       ...binary(length, Micro.mul),
       inputs: [
         { offset: 0, strides: [1] },
         { offset: 0, strides: [0] },
       ],
     })
-    const second = encodeLoop(binary(length, Micro.add))
-    const at = (words: readonly number[], out: number, a: number, b: number) => {
-      const w = [...words]
-      w[10] = out
-      w[14] = a
-      w[17] = b
-      return w
-    }
+    const second = loopOf(binary(length, Micro.add))
     return planOf(
-      [at(first, 3, 0, 2), at(second, 1, 3, 0)],
+      [between(first, 3, 0, 2), between(second, 1, 3, 0)],
       [length],
       [length],
       [
@@ -238,40 +222,45 @@ test('malformed programs are refused', async () => {
     const e = await b.compile(plan)()
     assert.ok(E.isLeft(e) && e.left.kind === 'device', JSON.stringify(e))
   }
-  await refused(planOf([[99, 3, 0]], [], []))
-  await refused(planOf([[Opcode.fill, 99, 0, 0, 0, 1, 0]], [1], []))
-  await refused(planOf([[Opcode.fill, 7, 0, 4, 0, 1, 0]], [1], []))
-  await refused(planOf([[Opcode.fill, 7, 0, 0, 1, 1, 0]], [1], []))
-  await refused(planOf([encodeLoop(binary(5, Micro.add))], [5, 4], [5]))
-  await refused(planOf([encodeLoop({ ...binary(5, Micro.add), ops: [[Micro.add, 9, 0, 0, 0]] })], [5, 5], [5]))
-  await refused({ ...planOf([], [], []), code: Int32Array.of() })
+  await refused(planOf([fill(4, 0, 1, 0)], [1], []))
+  await refused(planOf([fill(0, 1, 1, 0)], [1], []))
+  await refused(planOf([fill(0, Number.NaN, 1, 0)], [1], []))
+  await refused(planOf([loopOf(binary(5, Micro.add))], [5, 4], [5]))
+  await refused(planOf([loopOf({ ...binary(5, Micro.add), ops: [[Micro.add, 9, 0, 0, 0]] })], [5, 5], [5]))
   /** Three rounds in which slot 2, of 4 elements, moves through slot 3, of 12. */
-  const moving = (...words: readonly number[]) =>
+  const moving = (slot: number, store: number, at: number, stride: number) =>
     planOf(
       [
-        [Opcode.repeat, 7 + words.length, 0, 0, 1, 3, 1, ...words],
-        [Opcode.end, 3, 0],
+        {
+          kind: 'repeat',
+          work: 0,
+          count: 0,
+          per: 1,
+          most: 3,
+          round: 1,
+          moving: [{ slot, store, at, stride }],
+          body: [],
+        },
       ],
       [1],
       [],
       [1, 4, 12].map((length) => ({ at: 'arena', offset: 0, length })),
     )
   assert.ok(E.isRight(await b.compile(moving(2, 3, 0, 4))()))
-  for (const words of [
+  for (const [slot, store, at, stride] of [
     [2, 3, 1, 4],
     [2, 3, 0, 5],
     [2, 3, 0, 3],
     [2, 9, 0, 4],
     [9, 3, 0, 4],
-    [2, 3, 0],
   ])
-    await refused(moving(...words))
+    await refused(moving(slot, store, at, stride))
   b.dispose()
 })
 
 test('arguments are checked', async () => {
   const b = await open({ threads: 1 })
-  const e = right(await b.compile(planOf([encodeLoop(binary(5, Micro.add))], [5, 5], [5]))())
+  const e = right(await b.compile(planOf([loopOf(binary(5, Micro.add))], [5, 5], [5]))())
   const [x, y, short] = [b.alloc(5), b.alloc(5), b.alloc(4)]
   assert.is(
     kindOf(() => b.run(e, [x, x])),
@@ -296,7 +285,7 @@ for (const threads of [1, 2])
   test(`a thousand runs leave the statistics flat, ${threads} threads`, async () => {
     const b = await open({ threads })
     const n = 20_000
-    const e = right(await b.compile(planOf([encodeLoop(binary(n, Micro.add))], [n, n], [n]))())
+    const e = right(await b.compile(planOf([loopOf(binary(n, Micro.add))], [n, n], [n]))())
     const args = [b.alloc(n), b.alloc(n), b.alloc(n)]
     b.write(args[0], randomArray(n, 1))
     b.write(args[1], randomArray(n, 2))
@@ -313,13 +302,8 @@ test('small and shared instructions alternate without a race, on more threads th
   const n = 5000
   const next = random(8)
   // a, b in the arena: a = x + x, then in turns b = a * a, a = b - x, each alone or shared.
-  const instruction = (m: Micro, out: number, a: number, b: number) => {
-    const words = [...encodeLoop(binary(n, m), next() < 0.5 ? 100 : 1 << 20)]
-    words[10] = out
-    words[14] = a
-    words[17] = b
-    return words
-  }
+  const instruction = (m: Micro, out: number, a: number, b: number) =>
+    between(loopOf(binary(n, m), next() < 0.5 ? 100 : 1 << 20), out, a, b)
   const turns = Array.from({ length: 40 }, () => [
     instruction(Micro.mul, 3, 2, 2),
     instruction(Micro.sub, 2, 3, 0),
@@ -362,10 +346,10 @@ test('a pace is told of the waits at barriers, and of shared programs only', asy
     },
   })
   const b = await open({ threads: 9, pace: watching })
-  const alone = planOf([encodeLoop(binary(n, Micro.add), 100)], [n, n], [n])
+  const alone = planOf([loopOf(binary(n, Micro.add), 100)], [n, n], [n])
   await runPlan(b, alone, [randomArray(n, 1), randomArray(n, 2)])
   assert.is(told.length, 0)
-  const shared = planOf([encodeLoop(binary(n, Micro.add), 1 << 20)], [n, n], [n])
+  const shared = planOf([loopOf(binary(n, Micro.add), 1 << 20)], [n, n], [n])
   for (let i = 0; i < 20; i++) await runPlan(b, shared, [randomArray(n, 1), randomArray(n, 2)])
   assert.is(told.length, 20)
   b.dispose()
@@ -376,7 +360,7 @@ test('fast math is close', async () => {
   const x = randomArray(1000, 1)
   const y = randomArray(1000, 2)
   const spec: LoopSpec = { ...binary(1000, Micro.mulAdd), ops: [[Micro.mulAdd, 2, 0, 1, 1]] }
-  const [got] = await runPlan(b, planOf([encodeLoop(spec)], [1000, 1000], [1000]), [x, y])
+  const [got] = await runPlan(b, planOf([loopOf(spec)], [1000, 1000], [1000]), [x, y])
   got.forEach((v, i) => assert.ok(Math.abs(v - (x[i] * y[i] + y[i])) < 1e-6))
   b.dispose()
 })

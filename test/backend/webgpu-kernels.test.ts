@@ -4,18 +4,19 @@ import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
 import type { Backend } from '../../src/compile/backend.ts'
 import { plan } from '../../src/compile/plan.ts'
-import { Combine, LoopMode, Micro, Opcode } from '../../src/core/lowering.ts'
+import { Combine, LoopMode, Micro } from '../../src/core/lowering.ts'
 import * as S from '../../src/core/shape.ts'
 import { dags, JUMPS, runPlan as runGraph } from '../compile/dag.ts'
 import { entries } from '../ops/examples.ts'
 import { check, numbers } from '../ops/property.ts'
+import { argmax, between, conv, convSizes, fill, matmul, rowsBy, windows } from './instructions.ts'
 import { gradientsOf, valuesOf } from './portable.ts'
 import {
   arity,
-  encodeLoop,
   firstFar,
   type LoopSpec,
   loopModel,
+  loopOf,
   micro,
   planOf,
   random,
@@ -27,7 +28,6 @@ import { openOrSkip } from './webgpu-open.ts'
 
 /** Every kernel of the WebGPU backend against a model in JavaScript; shapes are tiny, for software adapters run this. */
 
-const instruction = (opcode: Opcode, words: readonly number[]) => [opcode, words.length + 3, 1, ...words]
 const rowMajor = (dims: readonly number[]): number[] => dims.map((_, d) => dims.slice(d + 1).reduce((a, b) => a * b, 1))
 const micros = Object.values(Micro).filter((m): m is Micro => typeof m === 'number')
 
@@ -94,7 +94,7 @@ if (gpu !== undefined) {
       const [got] = await runPlan(
         gpu,
         planOf(
-          [encodeLoop(mapOf(m, n))],
+          [loopOf(mapOf(m, n))],
           used.map((x) => x.length),
           [n],
         ),
@@ -113,7 +113,7 @@ if (gpu !== undefined) {
     const n = 4001
     const x = Float32Array.from({ length: n }, (_, i) => (i - 2000) / 25)
     for (const m of [Micro.exp, Micro.log, Micro.tanh, Micro.sigmoid, Micro.erf]) {
-      const [got] = await runPlan(gpu, planOf([encodeLoop(mapOf(m, n))], [n], [n]), [x])
+      const [got] = await runPlan(gpu, planOf([loopOf(mapOf(m, n))], [n], [n]), [x])
       x.forEach((v, i) => {
         const want = micro(m, v, 0, 0)
         const far = got[i] === want ? 0 : Math.abs(got[i] - want) / Math.max(Math.abs(want), TINY)
@@ -126,7 +126,7 @@ if (gpu !== undefined) {
     const n = 4003
     const x = Float32Array.from({ length: n }, (_, i) => (i < 2000 ? (i - 1000) / 50 : (i - 3000) * 8.3))
     for (const m of [Micro.sin, Micro.cos]) {
-      const [got] = await runPlan(gpu, planOf([encodeLoop(mapOf(m, n))], [n], [n]), [x])
+      const [got] = await runPlan(gpu, planOf([loopOf(mapOf(m, n))], [n], [n]), [x])
       x.forEach((v, i) => {
         const want = micro(m, v, 0, 0)
         assert.ok(
@@ -140,12 +140,8 @@ if (gpu !== undefined) {
   test('n = 0..17: nothing is written past the end, NaN is kept in every place', async () => {
     const inputs = Array.from({ length: 18 }, (_, n) => randomArray(Math.max(n, 1), n + 1).fill(Number.NaN, n - 1, n))
     const code = inputs.map((_, n) => {
-      const spec: LoopSpec = { ...mapOf(Micro.relu, n) }
-      const words = [...encodeLoop(spec)]
       // One input and one output slot per n.
-      words[10] = 18 + n
-      words[14] = n
-      return words
+      return between(loopOf(mapOf(Micro.relu, n)), 18 + n, n)
     })
     const got = await runPlan(
       gpu,
@@ -213,7 +209,7 @@ if (gpu !== undefined) {
         const [got] = await runPlan(
           gpu,
           planOf(
-            [encodeLoop(spec)],
+            [loopOf(spec)],
             inputs.map((x) => x.length),
             [want.length],
           ),
@@ -255,7 +251,7 @@ if (gpu !== undefined) {
         const neutral = combine === Combine.sum ? 0 : combine === Combine.max ? -Infinity : Infinity
         const want = new Float64Array(size).fill(neutral)
         loopModel(spec, [x], want)
-        const plan = planOf([encodeLoop(spec)], [x.length], [size])
+        const plan = planOf([loopOf(spec)], [x.length], [size])
         const [got] = await runPlan(gpu, plan, [x])
         const far = firstFar(got, want, combine === Combine.sum ? 1e-4 : 0)
         assert.is(far, -1, `element ${far}: ${got[far]} instead of ${want[far]}`)
@@ -292,8 +288,9 @@ if (gpu !== undefined) {
       want.forEach((v, i) => {
         want[i] = Math.max(v + bias[i % n], 0)
       })
-    const epilogue = finished ? [3, 1] : []
-    const code = [instruction(Opcode.matmul, [0, 1, 3, m, k, n, tA, tB, batch, sa, sb, m * n, ...epilogue])]
+    const transposed = { transA: tA === 1, transB: tB === 1 }
+    const sizes = { m, k, n, ...transposed, batch, strideA: sa, strideB: sb, strideOut: m * n }
+    const code = [matmul([0, 1, 3], sizes, finished ? { bias: 2, relu: true } : undefined)]
     const [got] = await runPlan(b, planOf(code, [x.length, y.length, n], [want.length]), [x, y, bias])
     const far = firstFar(got, want, 1e-4)
     assert.is(far, -1, `${[m, k, n, tA, tB, batch]}: element ${far} is ${got[far]}, not ${want[far]}`)
@@ -345,7 +342,7 @@ if (gpu !== undefined) {
     const a = randomArray(m * k, 1)
     a[5 * k + 2] = Number.NaN
     for (const b of [gpu, tiled]) {
-      const code = [instruction(Opcode.matmul, [0, 1, 2, m, k, n, 0, 0, 1, 0, 0, 0])]
+      const code = [matmul([0, 1, 2], { m, k, n })]
       const [got] = await runPlan(b, planOf(code, [m * k, k * n], [m * n]), [a, randomArray(k * n, 2)])
       got.forEach((v, i) => {
         assert.is(Number.isNaN(v), Math.floor(i / n) === 5)
@@ -410,9 +407,9 @@ if (gpu !== undefined) {
       want[1][i] = v + bias[Math.floor(i / (H * W)) % C]
     })
     const code = [
-      instruction(Opcode.conv2d, [0, 1, 4, ...g, 4, 1]),
-      instruction(Opcode.conv2dInput, [2, 1, 5, ...g, 4, 0]),
-      instruction(Opcode.conv2dWeight, [0, 2, 6, ...g]),
+      conv('conv2d', [0, 1, 4], convSizes(g), { bias: 3, relu: true }),
+      conv('conv2dInput', [2, 1, 5], convSizes(g), { bias: 3, relu: false }),
+      conv('conv2dWeight', [0, 2, 6], convSizes(g)),
     ]
     const got = await runPlan(b, planOf(code, [xs, ws, ys, O + C], [ys, xs, ws]), [x, w, y, bias])
     got.forEach((r, i) => {
@@ -440,7 +437,7 @@ if (gpu !== undefined) {
 
   test('unfold and fold', async () => {
     for (const g of geometries) {
-      const [N, C, H, W, , KH, KW, OH, OW, ...rest] = g
+      const [N, C, H, W, , KH, KW, OH, OW] = g
       const [xs, us] = [N * C * H * W, N * OH * OW * C * KH * KW]
       const [x, u] = [randomArray(xs, 1), randomArray(us, 2)]
       const want = [new Float64Array(us), new Float64Array(xs)]
@@ -448,8 +445,7 @@ if (gpu !== undefined) {
         want[0][window] = x[xi]
         want[1][xi] += u[window]
       })
-      const sizes = [N, C, H, W, KH, KW, OH, OW, ...rest]
-      const code = [instruction(Opcode.unfold, [0, 2, ...sizes]), instruction(Opcode.fold, [1, 3, ...sizes])]
+      const code = [windows('unfold', 0, 2, convSizes(g)), windows('fold', 1, 3, convSizes(g))]
       const got = await runPlan(gpu, planOf(code, [xs, us], [us, xs]), [x, u])
       got.forEach((r, i) => {
         assert.is(firstFar(r, want[i], i * 1e-5), -1, `${g}`)
@@ -471,10 +467,7 @@ if (gpu !== undefined) {
         want[1][r * d + j] += y[i * d + j]
       }
     })
-    const code = [
-      instruction(Opcode.gather, [0, 2, 3, n, rows, d]),
-      instruction(Opcode.scatterAdd, [1, 2, 4, n, rows, d]),
-    ]
+    const code = [rowsBy('gather', [0, 2, 3], { n, rows, d }), rowsBy('scatterAdd', [1, 2, 4], { n, rows, d })]
     const got = await runPlan(gpu, planOf(code, [rows * d, n * d, n], [n * d, rows * d]), [x, y, index])
     assert.ok(sameBits(got[0], want[0]))
     assert.is(firstFar(got[1], want[1], 1e-6), -1)
@@ -488,18 +481,13 @@ if (gpu !== undefined) {
       const broken = row.findIndex(Number.isNaN)
       return broken >= 0 ? broken : row.indexOf(Math.max(...row))
     })
-    const [got] = await runPlan(
-      gpu,
-      planOf([instruction(Opcode.argmax, [0, 1, outer, axis, inner])], [x.length], [want.length]),
-      [x],
-    )
+    const [got] = await runPlan(gpu, planOf([argmax(0, 1, outer, axis, inner)], [x.length], [want.length]), [x])
     assert.ok(sameBits(got, want))
   })
 
   test('fill: any bits', async () => {
     const values = [0, -0, 1.5, -Infinity, Number.NaN]
-    const bits = (v: number) => new Int32Array(Float32Array.of(v).buffer)[0]
-    const code = values.map((v, i) => instruction(Opcode.fill, [0, i * 3, 2, bits(v)]))
+    const code = values.map((v, i) => fill(0, i * 3, 2, v))
     const [got] = await runPlan(gpu, planOf(code, [], [15]), [])
     const want = values.flatMap((v) => [v, v, Number.NaN])
     assert.ok(sameBits(got, want), `${got}`)

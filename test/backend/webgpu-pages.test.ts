@@ -3,11 +3,13 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { pieces, startOf, type Walk } from '../../src/backend/webgpu/pages.ts'
 import type { Backend } from '../../src/compile/backend.ts'
+import type { Instruction } from '../../src/compile/instruction.ts'
 import { plan, type Slot } from '../../src/compile/plan.ts'
-import { Combine, LoopMode, Micro, Opcode } from '../../src/core/lowering.ts'
+import { Combine, LoopMode, Micro } from '../../src/core/lowering.ts'
 import * as S from '../../src/core/shape.ts'
 import { dags, JUMPS } from '../compile/dag.ts'
-import { encodeLoop, firstFar, type LoopSpec, planOf, random, randomArray, runPlan, sameBits } from './wasm-programs.ts'
+import { argmax, conv, convSizes, fill, matmul, rowsBy, windows } from './instructions.ts'
+import { firstFar, type LoopSpec, loopOf, planOf, random, randomArray, runPlan, sameBits } from './wasm-programs.ts'
 import { openOrSkip } from './webgpu-open.ts'
 
 /** Storage in pages: what a device with small limits computes is what any other does. */
@@ -70,7 +72,7 @@ test('a plan in pages: what fits a page does not reach over the end of one, and 
     fc.property(dags(14, JUMPS), fc.constantFrom(64, 128, 256), (dag, page) => {
       const paged = plan(dag.outputs, dag.inputs, { page })
       const flat = plan(dag.outputs, dag.inputs)
-      assert.equal(paged.code.length, flat.code.length)
+      assert.equal(paged.instructions.length, flat.instructions.length)
       for (const s of paged.slots)
         if (s.at === 'arena' && s.length > 0 && s.length <= page)
           assert.is(Math.floor(s.offset / page), Math.floor((s.offset + s.length - 1) / page))
@@ -90,18 +92,16 @@ if (gpu !== undefined) {
     for (const b of [gpu, narrow, tiled]) b.dispose()
   })
 
-  const instruction = (opcode: Opcode, words: readonly number[]) => [opcode, words.length + 3, 1, ...words]
-
   /** The same program with and without small limits; sums may be cut, all else is the same bits. */
   const same = async (
-    words: readonly number[],
+    instruction: Instruction,
     inputs: readonly Float32Array[],
     outputs: readonly number[],
     tolerance = 0,
     b: Backend = narrow,
   ): Promise<void> => {
     const program = planOf(
-      [words],
+      [instruction],
       inputs.map((x) => x.length),
       outputs,
     )
@@ -135,7 +135,7 @@ if (gpu !== undefined) {
       ops: Array.from({ length: 7 }, (_, i) => [Micro.add, 8, i === 0 ? 0 : 8, i + 1, 0] as const),
     }
     await same(
-      encodeLoop(eight),
+      loopOf(eight),
       Array.from({ length: 8 }, (_, i) => randomArray(n + i, i + 1)),
       [n],
     )
@@ -144,7 +144,7 @@ if (gpu !== undefined) {
       ...{ dims: [c, r], mode: LoopMode.map, combine: Combine.sum, kept: 2, out: { offset: 0, strides: [r, 1] } },
       ...{ inputs: [{ offset: 0, strides: [1, c] }], temporaries: 0, ops: [] },
     }
-    await same(encodeLoop(turned), [randomArray(r * c, 3)], [r * c])
+    await same(loopOf(turned), [randomArray(r * c, 3)], [r * c])
     for (const [mode, kept, strides, size] of [
       [LoopMode.inner, 1, [1, 0], r],
       [LoopMode.inner, 0, [0, 0], 1],
@@ -155,7 +155,7 @@ if (gpu !== undefined) {
           ...{ dims: [r, c], mode, combine, kept, out: { offset: 0, strides } },
           ...{ inputs: [{ offset: 0, strides: [c, 1] }], temporaries: 0, ops: [] },
         }
-        await same(encodeLoop(spec), [randomArray(r * c, 4)], [size], combine === Combine.sum ? 1e-5 : 0)
+        await same(loopOf(spec), [randomArray(r * c, 4)], [size], combine === Combine.sum ? 1e-5 : 0)
       }
   })
 
@@ -169,14 +169,14 @@ if (gpu !== undefined) {
       [1, 0, tiled],
     ] as const)
       await same(
-        instruction(Opcode.matmul, [0, 1, 3, m, k, n, tA, tB, 1, 0, 0, 0, 3, 1]),
+        matmul([0, 1, 3], { m, k, n, transA: tA === 1, transB: tB === 1 }, { bias: 2, relu: true }),
         [randomArray(m * k, 1), randomArray(k * n, 2), bias],
         [m * n],
         1e-4,
         b,
       )
     await same(
-      instruction(Opcode.matmul, [0, 1, 2, 7, 20, 30, 0, 0, 9, 140, 0, 210]),
+      matmul([0, 1, 2], { m: 7, k: 20, n: 30, batch: 9, strideA: 140, strideOut: 210 }),
       [randomArray(9 * 140, 1), randomArray(600, 2)],
       [9 * 210],
       1e-4,
@@ -192,26 +192,38 @@ if (gpu !== undefined) {
       const [N, C, H, W, O, KH, KW, OH, OW] = g
       const [xs, ws, ys] = [N * C * H * W, O * C * KH * KW, N * O * OH * OW]
       const [x, w, y] = [randomArray(xs, 1), randomArray(ws, 2), randomArray(ys, 3)]
-      await same(instruction(Opcode.conv2d, [0, 1, 3, ...g, 3, 1]), [x, w, randomArray(O, 4)], [ys], 1e-4, b)
-      await same(instruction(Opcode.conv2dInput, [0, 1, 3, ...g, 3, 1]), [y, w, randomArray(C, 5)], [xs], 1e-4, b)
-      await same(instruction(Opcode.conv2dWeight, [0, 1, 2, ...g]), [x, y], [ws], 1e-4, b)
+      await same(
+        conv('conv2d', [0, 1, 3], convSizes(g), { bias: 2, relu: true }),
+        [x, w, randomArray(O, 4)],
+        [ys],
+        1e-4,
+        b,
+      )
+      await same(
+        conv('conv2dInput', [0, 1, 3], convSizes(g), { bias: 2, relu: true }),
+        [y, w, randomArray(C, 5)],
+        [xs],
+        1e-4,
+        b,
+      )
+      await same(conv('conv2dWeight', [0, 1, 2], convSizes(g)), [x, y], [ws], 1e-4, b)
     }
   })
 
   test('windows, rows, places and fills in pieces', async () => {
-    const g = [2, 2, 24, 25, 3, 3, 12, 13, 2, 2, 1, 1, 1, 1]
-    const [image, windows] = [2 * 2 * 24 * 25, 2 * 12 * 13 * 2 * 9]
-    await same(instruction(Opcode.unfold, [0, 1, ...g]), [randomArray(image, 1)], [windows])
-    await same(instruction(Opcode.fold, [0, 1, ...g]), [randomArray(windows, 2)], [image], 1e-5)
+    const g = convSizes([2, 2, 24, 25, 1, 3, 3, 12, 13, 2, 2, 1, 1, 1, 1])
+    const [image, size] = [2 * 2 * 24 * 25, 2 * 12 * 13 * 2 * 9]
+    await same(windows('unfold', 0, 1, g), [randomArray(image, 1)], [size])
+    await same(windows('fold', 0, 1, g), [randomArray(size, 2)], [image], 1e-5)
     const [rows, d, n] = [130, 21, 90]
     const index = Float32Array.from({ length: n }, (_, i) => (i % 17 === 3 ? Number.NaN : (i * 37) % (rows + 3)))
-    await same(instruction(Opcode.gather, [0, 1, 2, n, rows, d]), [randomArray(rows * d, 1), index], [n * d])
-    await same(instruction(Opcode.scatterAdd, [0, 1, 2, n, rows, d]), [randomArray(n * d, 1), index], [rows * d])
+    await same(rowsBy('gather', [0, 1, 2], { n, rows, d }), [randomArray(rows * d, 1), index], [n * d])
+    await same(rowsBy('scatterAdd', [0, 1, 2], { n, rows, d }), [randomArray(n * d, 1), index], [rows * d])
     const x = randomArray(3 * 110 * 9, 6).map((v, i) => (i % 601 === 5 ? Number.NaN : Math.round(v * 20)))
-    await same(instruction(Opcode.argmax, [0, 1, 3, 110, 9]), [x], [27])
+    await same(argmax(0, 1, 3, 110, 9), [x], [27])
     const sparse = randomArray(2000, 7).map((v, i) => (i % 7 < 5 ? 0 : v))
-    await same(instruction(Opcode.compact, [0, 1, 2000, 2, 40, 50]), [sparse], [4000])
-    await same(instruction(Opcode.fill, [0, 2, 2500, 0x40490fdb]), [], [2600])
+    await same({ kind: 'compact', work: 1, x: 0, out: 1, dims: [40, 50] }, [sparse], [4000])
+    await same(fill(0, 2, 2500, Math.fround(Math.PI)), [], [2600])
   })
 }
 

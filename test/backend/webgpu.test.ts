@@ -29,8 +29,9 @@ import { adam } from '../../src/train/optimizer.ts'
 import { trainer } from '../../src/train/step.ts'
 import { golden, mnistTest, networks, weights } from '../golden.ts'
 import { left, right, skipped } from '../shared.ts'
+import { between, fill } from './instructions.ts'
 import { twentySteps } from './portable.ts'
-import { encodeLoop, type LoopSpec, open as openWasm, planOf, randomArray, runPlan } from './wasm-programs.ts'
+import { type LoopSpec, loopOf, open as openWasm, planOf, randomArray, runPlan } from './wasm-programs.ts'
 import { openOrSkip } from './webgpu-open.ts'
 
 /** out = sum of `inputs` inputs of n elements each: every one in a buffer of its own. */
@@ -49,12 +50,8 @@ const LIMITS = { bindings: 8, bindingBytes: 2 ** 27, groups: 65535, tiles: false
 /** A plan whose arena has three values of n elements: x -> a -> b -> c = a + b -> out. */
 const arenaPlan = (n: number): Plan => {
   const at = (i: number) => i * Math.ceil(n / 64) * 64
-  const loop = (out: number, a: number, b: number): readonly number[] => {
-    const words = [...encodeLoop(sumOf(2, n))]
-    ;[words[10], words[14], words[17]] = [out, a, b]
-    // a + a, then that + b: twice the first plus the second.
-    return words
-  }
+  // a + a, then that + b: twice the first plus the second.
+  const loop = (out: number, a: number, b: number) => between(loopOf(sumOf(2, n)), out, a, b)
   return planOf(
     [loop(2, 0, 0), loop(3, 2, 0), loop(4, 2, 3), loop(1, 4, 2)],
     [n],
@@ -87,7 +84,7 @@ test('an adapter that is refused is an error value; auto then says why it took W
 })
 
 test('a dispatch binds every buffer once, and never more than eight', () => {
-  const { dispatches } = right(programOf(planOf([encodeLoop(sumOf(8, 5))], Array(8).fill(5), [5]), LIMITS))
+  const { dispatches } = right(programOf(planOf([loopOf(sumOf(8, 5))], Array(8).fill(5), [5]), LIMITS))
   // Nine buffers: two inputs move into the arena, which takes a binding itself.
   assert.is(dispatches.length, 3)
   for (const d of dispatches) {
@@ -147,13 +144,13 @@ test('tiles by shape: large for large products, k shared where few results meet 
 test('two instructions of one shape share a shader, wherever their operands lie', () => {
   const { dispatches } = right(programOf(arenaPlan(70), LIMITS))
   assert.is(dispatches[1].source === dispatches[2].source, false)
-  const twice = right(programOf(planOf([encodeLoop(sumOf(2, 7)), encodeLoop(sumOf(2, 7))], [7, 7], [7]), LIMITS))
+  const twice = right(programOf(planOf([loopOf(sumOf(2, 7)), loopOf(sumOf(2, 7))], [7, 7], [7]), LIMITS))
   assert.is(twice.dispatches[0].source, twice.dispatches[1].source)
 })
 
 test('a grid of more than 65535 workgroups gets further dims', () => {
   const n = 65536 * 256
-  const [d] = right(programOf(planOf([encodeLoop(sumOf(1, n))], [n], [n]), LIMITS)).dispatches
+  const [d] = right(programOf(planOf([loopOf(sumOf(1, n))], [n], [n]), LIMITS)).dispatches
   assert.ok(d.grid[0] <= 65535 && d.grid[0] * d.grid[1] * 256 >= n)
   assert.equal(grid(1, 65535), [1, 1, 1])
   const [x, y, z] = grid(1000, 10) ?? [0, 0, 0]
@@ -162,7 +159,7 @@ test('a grid of more than 65535 workgroups gets further dims', () => {
 })
 
 test('a malformed program is an error value', () => {
-  assert.match(left(programOf(planOf([[99, 3, 0]], [1], [1]), LIMITS)), 'malformed program')
+  assert.match(left(programOf(planOf([fill(7, 0, 1, 0)], [1], [1]), LIMITS)), 'malformed program')
 })
 
 // ---- with one --------------------------------------------------------------------------------------------------------
@@ -211,7 +208,7 @@ else {
 
   test('what does not fit is a memory error', async () => {
     assert.match(await message(() => gpu.alloc(2 ** 40)), 'memory: a buffer needs')
-    const huge = planOf([encodeLoop(sumOf(1, 4))], [4], [4], [{ at: 'arena', offset: 0, length: 2 ** 36 }])
+    const huge = planOf([loopOf(sumOf(1, 4))], [4], [4], [{ at: 'arena', offset: 0, length: 2 ** 36 }])
     const e = await gpu.compile(huge)()
     assert.ok(E.isLeft(e) && e.left.kind === 'memory')
     assert.is(await wrongResult(gpu), undefined)
@@ -233,7 +230,7 @@ else {
   })
 
   test('eight inputs in eight buffers, and one buffer for all inputs', async () => {
-    const plan = planOf([encodeLoop(sumOf(8, 5))], Array(8).fill(5), [5])
+    const plan = planOf([loopOf(sumOf(8, 5))], Array(8).fill(5), [5])
     const inputs = Array.from({ length: 8 }, (_, i) => new Float32Array(5).fill(2 ** i))
     // The first input counts twice.
     assert.equal([...(await runPlan(gpu, plan, inputs))[0]], Array(5).fill(256))
@@ -252,7 +249,7 @@ else {
   test('a shader that the device refuses is an error value, and the next one works', async () => {
     // A register that no op has written yet: a name that the shader does not declare.
     const spec: LoopSpec = { ...sumOf(1, 4), temporaries: 2, ops: [[Micro.add, 1, 0, 2, 0]] }
-    const e = await gpu.compile(planOf([encodeLoop(spec)], [4], [4]))()
+    const e = await gpu.compile(planOf([loopOf(spec)], [4], [4]))()
     assert.match(left(e), 'a shader was refused')
     assert.is(await wrongResult(gpu), undefined)
   })

@@ -5,9 +5,9 @@ import { reference } from '../../src/backend/reference.ts'
 import { wasm } from '../../src/backend/wasm/wasm.ts'
 import { accumulate, rematerialise } from '../../src/compile/accumulate.ts'
 import type { Backend } from '../../src/compile/backend.ts'
+import { flat } from '../../src/compile/instruction.ts'
 import { type Plan, plan } from '../../src/compile/plan.ts'
 import { grad } from '../../src/compile/vjp.ts'
-import { Opcode } from '../../src/core/lowering.ts'
 import type { Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
 import { generic } from '../bounds/networks.ts'
@@ -53,11 +53,7 @@ const forms: Readonly<Record<string, (per: number) => readonly Tensor[]>> = {
   },
 }
 
-const products = ({ code }: Plan): number => {
-  let n = 0
-  for (let at = 0; code[at] !== Opcode.halt; at += code[at + 1]) n += Number(code[at] === Opcode.matmul)
-  return n
-}
+const products = ({ instructions }: Plan): number => flat(instructions).filter((i) => i.kind === 'matmul').length
 
 test('what a sum keeps has the bits of what would be computed again: any count, any round, any backend, any threads', async () => {
   await fc.assert(
@@ -102,7 +98,7 @@ test('a sum keeps only where it was asked to, and no more than 128 MiB', () => {
   assert.is(products(few(true)) + 1, products(few(false)))
   assert.is.not(few(true).arena, few(false).arena)
   for (const same of [gradient(false, 8), gradient(true, 1024)])
-    assert.equal([...same(true).code], [...same(false).code])
+    assert.equal(same(true).instructions, same(false).instructions)
 })
 
 test('nothing is left behind', () => {

@@ -3,11 +3,11 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
 import { wasm } from '../../src/backend/wasm/wasm.ts'
+import { encode } from '../../src/backend/wasm/words.ts'
 import type { Backend } from '../../src/compile/backend.ts'
 import { type Plan, plan } from '../../src/compile/plan.ts'
 import { compile } from '../../src/compile/run.ts'
 import { order } from '../../src/compile/tape.ts'
-import { Opcode } from '../../src/core/lowering.ts'
 import * as S from '../../src/core/shape.ts'
 import type { Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
@@ -95,15 +95,9 @@ test('liveness: values that share memory are those of a plan that computes each 
   }))
 
 /** Loops of a plan, those that run as one each for itself, and values that they store besides their own. */
-const loopsOf = ({ code }: Plan): { readonly loops: number; readonly stored: number } => {
-  let [loops, stored] = [0, 0]
-  for (let at = 0; code[at] !== Opcode.halt; at += code[at] === Opcode.loops ? 3 : code[at + 1]) {
-    if (code[at] !== Opcode.loop) continue
-    loops++
-    const [, length, , d, , , , nIn, nOps] = code.subarray(at)
-    stored += (length - (12 + 2 * d + nIn * (2 + d) + nOps * 5)) / 2
-  }
-  return { loops, stored }
+const loopsOf = ({ instructions }: Plan): { readonly loops: number; readonly stored: number } => {
+  const loops = instructions.flatMap((i) => (i.kind === 'loops' ? i.loops : i.kind === 'loop' ? [i] : []))
+  return { loops: loops.length, stored: loops.reduce((n, l) => n + l.stored.length, 0) }
 }
 
 test('what reads the same values becomes one loop, unless something else stands between', async () => {
@@ -168,19 +162,15 @@ test('updates of all parameters are one instruction, but what reads another upda
   const update = [parameters, state.first, state.second].flatMap((x) => Object.values(x))
   const rates = order(update).filter((x) => x.op === O.inputOp && (x.attrs as O.InputAttrs).feed !== undefined)
   const inputs = [...[p, g, m, v].flatMap((x) => Object.values(x)), ...rates]
-  const opcodes = ({ code }: Plan): readonly Opcode[] => {
-    const all: Opcode[] = []
-    for (let at = 0; code[at] !== Opcode.halt; at += code[at + 1]) all.push(code[at])
-    return all
-  }
+  const kinds = ({ instructions }: Plan) => instructions.map((i) => i.kind)
   const data = inputs.map((x, k) => Float32Array.from({ length: S.size(x.shape) }, (_, i) => 0.25 + ((i + k) % 7)))
   const apart = plan(update, inputs)
   const joint = plan(update, inputs, { results: true })
-  assert.not(opcodes(apart).includes(Opcode.loops))
-  assert.is(opcodes(joint).filter((o) => o === Opcode.loops).length, 1)
-  assert.is(opcodes(joint).at(-1), Opcode.loops)
+  assert.not(kinds(apart).includes('loops'))
+  assert.is(kinds(joint).filter((k) => k === 'loops').length, 1)
+  assert.is(kinds(joint).at(-1), 'loops')
   // One loop for each parameter that has elements.
-  assert.is(loopsOf(joint).loops - opcodes(joint).filter((o) => o === Opcode.loop).length, shapes.length - 1)
+  assert.is(loopsOf(joint).loops - kinds(joint).filter((k) => k === 'loop').length, shapes.length - 1)
   const want = await runPlan(machine, apart, data)
   const got = await runPlan(machine, joint, data)
   got.forEach((a, k) => assert.is(firstDifference(a, want[k]), -1))
@@ -188,7 +178,7 @@ test('updates of all parameters are one instruction, but what reads another upda
   // The mean of two outputs waits for both.
   const [a, b] = [O.exp(p[0]), O.sqrt(p[0])]
   const next = plan([a, b, O.sum(O.add(O.relu(a), O.tanh(b)))], [p[0]], { results: true })
-  assert.not(opcodes(next).includes(Opcode.loops))
+  assert.not(kinds(next).includes('loops'))
 })
 
 test('the negative of a term is not computed to be added', async () => {
@@ -209,7 +199,7 @@ test('the negative of a term is not computed to be added', async () => {
   const data = [special.flatMap((a) => special.map(() => a)), special.flatMap(() => special)].map((a) =>
     Float32Array.from(a),
   )
-  const operations = ({ code }: Plan) => code[8]
+  const operations = ({ instructions: [first] }: Plan) => (first.kind === 'loop' ? first.ops.length : 0)
   const sums = [O.add(x, negative), O.add(negative, x)] as Tensor[]
   for (const sum of sums) {
     assert.is(operations(plan([sum], [x, y])), 1)
@@ -237,7 +227,7 @@ test('bytes are known before a run and are what a run uses', async () => {
     const { peak } = backend.stats()
     // Besides arguments and scratch there is the program itself.
     const p = plan(outputs, [x])
-    const program = 2 * p.code.byteLength + 4 * (p.slots.length + p.constants.length) + 256
+    const program = 2 * encode(p.instructions).byteLength + 4 * (p.slots.length + p.constants.length) + 256
     assert.ok(peak <= f.scratchBytes + (64 * 300 + 1) * bytes + program, `${backend.name}: peak ${peak}`)
     for (const b of buffers) backend.free(b)
     f.release()

@@ -26,7 +26,7 @@ const product = () => {
 
 test('the work of a plan counts multiply-adds', () => {
   const { inputs, outputs } = product()
-  assert.is(costOf(plan(outputs, inputs)).work, 8 * 16 * 4)
+  assert.is(costOf(plan(outputs, inputs).instructions).work, 8 * 16 * 4)
 })
 
 test('what would end too late is not begun', async () => {

@@ -1,12 +1,13 @@
 import * as E from 'fp-ts/lib/Either.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import type { Backend, Buffer, Executable } from '../../compile/backend.ts'
+import { normal, planFault } from '../../compile/checked.ts'
 import type { Plan } from '../../compile/plan.ts'
 import { deviceError, type MixtrainError, MixtrainException, raise, usage } from '../../core/error.ts'
 import { allocator, roundUp } from './memory.ts'
 import { adaptive, type Pacing } from './pace.ts'
-import { prepare } from './program.ts'
 import { canShare, concurrency, mayWait, type Seat, startWorkers, type Workers } from './threads.ts'
+import { encode } from './words.ts'
 
 /** Threads and arithmetic of the WASM backend. */
 export interface WasmOptions {
@@ -42,6 +43,8 @@ const MAX_PAGES = 65535
 const START_PAGES = 64
 const DEFAULT_THREADS = 8
 const MAX_THREADS = 64
+/** Elements of one image of a convolution that assembly/conv.ts can still address as a tile of eight. */
+const MAX_IMAGE = 2 ** 25
 /** The control block of assembly/threads.ts. */
 const CONTROL = 1024
 
@@ -273,8 +276,9 @@ const backendOf = (started: Started, { pace = adaptive, told }: WasmOptions): Ba
 
   const compile = (plan: Plan): E.Either<MixtrainError, Executable> => {
     if (disposed) return E.left(deviceError('wasm', 'the backend was disposed'))
-    const code = prepare(plan)
-    if (typeof code === 'string') return E.left(deviceError('wasm', `malformed program: ${code}`))
+    const fault = planFault(plan, MAX_IMAGE)
+    if (fault !== undefined) return E.left(deviceError('wasm', `malformed program: ${fault}`))
+    const code = encode(normal(plan.instructions))
     const slotsAt = roundUp(code.length * 4, 64)
     const constantsAt = slotsAt + roundUp(plan.slots.length * 4, 64)
     const size = constantsAt + plan.constants.length * 4

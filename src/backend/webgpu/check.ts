@@ -2,34 +2,53 @@ import * as E from 'fp-ts/lib/Either.js'
 import type { Backend, Buffer } from '../../compile/backend.ts'
 import type { Plan } from '../../compile/plan.ts'
 import { show } from '../../core/error.ts'
-import { Combine, LoopMode, Micro, Opcode } from '../../core/lowering.ts'
+import { Combine, LoopMode, Micro } from '../../core/lowering.ts'
 
 const SIZE = 24
 const N = SIZE * SIZE
-
-const instruction = (opcode: Opcode, words: readonly number[]): readonly number[] => [
-  opcode,
-  words.length + 3,
-  1 << 20,
-  ...words,
-]
 
 /** out = row sums of max(a b - 2, 0), all integers small enough to be exact. */
 const known: Plan = {
   inputs: [[N], [N]],
   outputs: [[SIZE]],
-  code: Int32Array.from([
-    ...instruction(Opcode.matmul, [0, 1, 3, SIZE, SIZE, SIZE, 0, 1, 1, 0, 0, 0]),
-    ...instruction(Opcode.loop, [
-      ...[2, LoopMode.inner, Combine.sum, 1, 2, 2, 3, 2, 0],
-      ...[SIZE, SIZE, 1, 0],
-      ...[3, 0, SIZE, 1],
-      ...[4, 0, 0, 0],
-      ...[Micro.sub, 2, 0, 1, 0],
-      ...[Micro.relu, 2, 2, 0, 0],
-    ]),
-    ...instruction(Opcode.halt, []),
-  ]),
+  instructions: [
+    {
+      kind: 'matmul',
+      work: N * SIZE,
+      a: 0,
+      b: 1,
+      out: 3,
+      m: SIZE,
+      k: SIZE,
+      n: SIZE,
+      transA: false,
+      transB: true,
+      batch: 1,
+      strideA: 0,
+      strideB: 0,
+      strideOut: 0,
+      end: undefined,
+    },
+    {
+      kind: 'loop',
+      work: 3 * N,
+      mode: LoopMode.inner,
+      combine: Combine.sum,
+      kept: 1,
+      dims: [SIZE, SIZE],
+      out: { slot: 2, offset: 0, strides: [1, 0] },
+      inputs: [
+        { slot: 3, offset: 0, strides: [SIZE, 1] },
+        { slot: 4, offset: 0, strides: [0, 0] },
+      ],
+      registers: 3,
+      ops: [
+        { micro: Micro.sub, dst: 2, args: [0, 1] },
+        { micro: Micro.relu, dst: 2, args: [2] },
+      ],
+      stored: [],
+    },
+  ],
   slots: [
     { at: 'input', index: 0, length: N },
     { at: 'input', index: 1, length: N },

@@ -1,8 +1,18 @@
+import type {
+  ArgmaxInstruction,
+  CompactInstruction,
+  ConvInstruction,
+  End,
+  Instruction,
+  MatmulInstruction,
+  RowInstruction,
+  WindowInstruction,
+} from '../../compile/instruction.ts'
 import { raise } from '../../core/error.ts'
-import { Combine, LoopMode, Opcode } from '../../core/lowering.ts'
+import { Combine, LoopMode } from '../../core/lowering.ts'
 import { convLoops, finishLoop, foldLoops, unfoldLoops } from './loops.ts'
 import { offsetIn, operandIn, type Pages, type Piece, pieces, startOf, type Walk } from './pages.ts'
-import { convKernels, type Geometry } from './wgsl/conv.ts'
+import { convKernels } from './wgsl/conv.ts'
 import {
   argmaxKernel,
   compactKernel,
@@ -18,7 +28,7 @@ import {
 import { type Loop, loopKernels, type View } from './wgsl/loop.ts'
 import { matmulKernels } from './wgsl/matmul.ts'
 import type { Finish } from './wgsl/product.ts'
-import type { Kernel, Target } from './wgsl/wgsl.ts'
+import { type Kernel, product, type Target } from './wgsl/wgsl.ts'
 
 /** Kernels of one instruction, no operand of which reaches over the end of a page. */
 type Make = (target: Target) => readonly Kernel[]
@@ -29,24 +39,6 @@ const whole = (slot: number, length: number): Walk => ({ slot, offset: 0, stride
 const ALL: Piece = { from: [], extents: [], torn: false }
 
 const inOnePage = (a: Walk, b: Walk, pages: Pages): boolean => !pieces([], [a, b], pages)[0].torn
-
-/** Words of the loop instruction, as assembly/opcode.ts lists them. */
-const loopOf = (c: readonly number[]): Loop => {
-  const [, , , depth, mode, combine, kept, nIn, nOps, , slot, offset] = c
-  const at = 12 + 2 * depth
-  return {
-    mode,
-    combine,
-    kept: mode === LoopMode.map ? depth : kept,
-    dims: c.slice(12, 12 + depth),
-    out: { slot, offset, strides: c.slice(12 + depth, at) },
-    inputs: Array.from({ length: nIn }, (_, i) => {
-      const [s, o, ...strides] = c.slice(at + i * (2 + depth), at + (i + 1) * (2 + depth))
-      return { slot: s, offset: o, strides }
-    }),
-    ops: c.slice(at + nIn * (2 + depth), at + nIn * (2 + depth) + nOps * 5),
-  }
-}
 
 /** A loop in pieces: a reduction that is cut goes on from piece to piece. */
 const loopsOf = (l: Loop, pages: Pages): readonly Loop[] => {
@@ -75,18 +67,17 @@ const makeAll =
     loops.flatMap((l) => makeLoop(l, pages)(target))
 
 const makeFill =
-  (out: View, dims: readonly number[], bits: number, pages: Pages): Make =>
+  (out: View, dims: readonly number[], value: number, pages: Pages): Make =>
   () =>
     dims.includes(0)
       ? []
-      : pieces(dims, [out], pages).map((p) => fillKernel(operandIn(out, p), p.extents, out.strides, bits))
+      : pieces(dims, [out], pages).map((p) => fillKernel(operandIn(out, p), p.extents, out.strides, value))
 
-/** Words of an epilogue at `at`, as walks over axes whose bias runs along one of them. */
-const epilogueOf = (c: readonly number[], at: number, strides: readonly number[]) => {
-  const [bias = 0, relu = 0] = c.slice(at, at + 2)
-  const walk: Walk | undefined = bias > 0 ? { slot: bias - 1, offset: 0, strides } : undefined
-  return { bias: walk, relu: relu !== 0 }
-}
+/** An epilogue whose bias is a walk over axes, along one of them. */
+const epilogueOf = (end: End | undefined, strides: readonly number[]) => ({
+  bias: end?.bias === undefined ? undefined : { slot: end.bias, offset: 0, strides },
+  relu: end?.relu ?? false,
+})
 
 /** What is done to the sums of a piece, whose share of the summed axis begins at `from` and ends where all ends or not. */
 const finishOf = (
@@ -104,14 +95,14 @@ const finishOf = (
   }
 }
 
-const makeMatmul = (c: readonly number[], pages: Pages): Make => {
-  const [a, b, out, m, k, n, transA, transB, batch, strideA, strideB, strideOut] = c.slice(3)
-  const axes = [batch, m, n, k]
-  const end = epilogueOf(c, 15, [0, 0, 1, 0])
+const makeMatmul = (i: MatmulInstruction, pages: Pages): Make => {
+  const { m, k, n, transA, transB, strideA, strideB, strideOut } = i
+  const axes = [i.batch, m, n, k]
+  const end = epilogueOf(i.end, [0, 0, 1, 0])
   const walks: readonly Walk[] = [
-    { slot: out, offset: 0, strides: [strideOut, n, 1, 0] },
-    { slot: a, offset: 0, strides: [strideA, transA ? 1 : k, 0, transA ? m : 1] },
-    { slot: b, offset: 0, strides: [strideB, 0, transB ? k : 1, transB ? 1 : n] },
+    { slot: i.out, offset: 0, strides: [strideOut, n, 1, 0] },
+    { slot: i.a, offset: 0, strides: [strideA, transA ? 1 : k, 0, transA ? m : 1] },
+    { slot: i.b, offset: 0, strides: [strideB, 0, transB ? k : 1, transB ? 1 : n] },
     ...(end.bias === undefined ? [] : [end.bias]),
   ]
   const aligned = walks.every((w) => startOf(pages.slots[w.slot]) % 4 === 0)
@@ -121,9 +112,17 @@ const makeMatmul = (c: readonly number[], pages: Pages): Make => {
       const [to, left, right] = walks.map((w) => operandIn(w, p))
       return matmulKernels(
         {
-          ...{ a: left, b: right, out: to, m: rows, k: depth, n: cols, batch: z, strideA, strideB, strideOut },
-          ...{ transA: transA !== 0, transB: transB !== 0 },
-          ...{ leadA: transA ? m : k, leadB: transB ? k : n, leadOut: n },
+          ...i,
+          a: left,
+          b: right,
+          out: to,
+          m: rows,
+          k: depth,
+          n: cols,
+          batch: z,
+          leadA: transA ? m : k,
+          leadB: transB ? k : n,
+          leadOut: n,
           finish: finishOf(end, 'col', p, 3, axes),
         },
         aligned,
@@ -132,39 +131,30 @@ const makeMatmul = (c: readonly number[], pages: Pages): Make => {
     })
 }
 
-const geometryOf = (words: readonly number[]): Geometry => {
-  const [N, C, H, W, O, KH, KW, OH, OW, strideY, strideX, padTop, padLeft, dilationY, dilationX] = words
-  return { N, C, H, W, O, KH, KW, OH, OW, strideY, strideX, padTop, padLeft, dilationY, dilationX }
-}
-
-/** The group of channels that a convolution is of. */
-interface Group {
-  readonly index: number
-  readonly count: number
-}
+/** Of the axes images, output channels, input channels: which one each convolution sums over, and along which its bias runs. */
+const CONV_AXES = {
+  conv2d: { summed: 2, bias: [0, 1, 0] },
+  conv2dInput: { summed: 1, bias: [0, 0, 1] },
+  conv2dWeight: { summed: 0, bias: [0, 0, 0] },
+} as const
 
 /**
- * Images, output channels and input channels of a convolution, or of one group of its channels; the one that is summed over can be cut too.
+ * Images, output channels and input channels of one group of channels of a convolution; the one that is summed over can be cut too.
  */
-const makeConv = (c: readonly number[], opcode: Opcode, pages: Pages, group: Group = { index: 0, count: 1 }): Make => {
-  const [a, b, out] = c.slice(3)
-  const all = geometryOf(c.slice(6))
-  const g = { ...all, C: all.C / group.count, O: all.O / group.count }
-  const [imageX, imageY, filter] = [all.C * g.H * g.W, all.O * g.OH * g.OW, g.C * g.KH * g.KW]
+const makeGroup = (i: ConvInstruction, group: number, pages: Pages): Make => {
+  const g = { ...i, C: i.C / i.groups, O: i.O / i.groups }
+  const [imageX, imageY, filter] = [i.C * g.H * g.W, i.O * g.OH * g.OW, g.C * g.KH * g.KW]
   const walk = (slot: number, strides: readonly number[], run: number, share: number): Walk => ({
-    ...{ slot, offset: group.index * share, strides, run },
+    slot,
+    offset: group * share,
+    strides,
+    run,
   })
-  const at = (xs: number, ws: number, ys: number) => ({
-    x: walk(xs, [imageX, 0, g.H * g.W], g.H * g.W, g.C * g.H * g.W),
-    w: walk(ws, [0, filter, g.KH * g.KW], g.KH * g.KW, g.O * filter),
-    y: walk(ys, [imageY, g.OH * g.OW, 0], g.OH * g.OW, g.O * g.OH * g.OW),
-  })
-  const [end, summed, { x, w, y }] =
-    opcode === Opcode.conv2d
-      ? ([epilogueOf(c, 21, [0, 1, 0]), 2, at(a, b, out)] as const)
-      : opcode === Opcode.conv2dInput
-        ? ([epilogueOf(c, 21, [0, 0, 1]), 1, at(out, b, a)] as const)
-        : ([epilogueOf([], 21, []), 0, at(a, out, b)] as const)
+  const x = walk(i.x, [imageX, 0, g.H * g.W], g.H * g.W, g.C * g.H * g.W)
+  const w = walk(i.w, [0, filter, g.KH * g.KW], g.KH * g.KW, g.O * filter)
+  const y = walk(i.y, [imageY, g.OH * g.OW, 0], g.OH * g.OW, g.O * g.OH * g.OW)
+  const { summed, bias } = CONV_AXES[i.kind]
+  const end = epilogueOf(i.end, bias)
   const axes = [g.N, g.O, g.C]
   const walks = [x, w, y, ...(end.bias === undefined ? [] : [end.bias])]
   return (target) =>
@@ -175,9 +165,9 @@ const makeConv = (c: readonly number[], opcode: Opcode, pages: Pages, group: Gro
         ...{ ...g, N, O, C, imageX, imageY, filter, finish },
         ...{ x: operandIn(x, p), w: operandIn(w, p), y: operandIn(y, p) },
       }
-      if (!p.torn) return convKernels(opcode, part, target.nested())
+      if (!p.torn) return convKernels(i.kind, part, target.nested())
       // One channel of an image is longer than a page, or lies over the end of one.
-      const { result, loops } = convLoops(opcode, part)
+      const { result, loops } = convLoops(i.kind, part)
       const begin = finish.accumulate ? [] : makeFill(result.view, result.dims, 0, pages)(target)
       const last = finishLoop(result, finish)
       return [...begin, ...makeAll([...loops, ...(last === undefined ? [] : [last])], pages)(target)]
@@ -185,30 +175,23 @@ const makeConv = (c: readonly number[], opcode: Opcode, pages: Pages, group: Gro
 }
 
 /** A dispatch of its own for every group. */
-const makeGroups = (c: readonly number[], opcode: Opcode, pages: Pages): Make => {
-  const count = c[21]
-  const plain = c.slice(0, 21)
-  const makes = Array.from({ length: count }, (_, index) => makeConv(plain, opcode, pages, { index, count }))
+const makeConv = (i: ConvInstruction, pages: Pages): Make => {
+  const makes = Array.from({ length: i.groups }, (_, group) => makeGroup(i, group, pages))
   return (target) => makes.flatMap((make) => make(target))
 }
 
-const makeWindows = (c: readonly number[], pages: Pages): Make => {
-  const [a, out, ...sizes] = c.slice(3)
-  const [N, C, H, W, KH, KW, OH, OW] = sizes
-  const image = N * C * H * W
-  const windows = N * OH * OW * C * KH * KW
-  const unfold = c[0] === Opcode.unfold
-  const [from, to] = unfold ? [image, windows] : [windows, image]
-  const [x, y] = [whole(a, from), whole(out, to)]
-  if (inOnePage(x, y, pages))
-    return () => [(unfold ? unfoldKernel : foldWindowsKernel)(operandIn(x, ALL), operandIn(y, ALL), sizes)]
-  const fill = makeFill({ slot: out, offset: 0, strides: [1] }, [to], 0, pages)
-  const loops = makeAll(unfold ? unfoldLoops(a, out, sizes) : foldLoops(a, out, sizes), pages)
+const makeWindows = (i: WindowInstruction, pages: Pages): Make => {
+  const image = whole(i.x, i.N * i.C * i.H * i.W)
+  const windows = whole(i.windows, i.N * i.OH * i.OW * i.C * i.KH * i.KW)
+  const [from, to, kernel, byLoops] =
+    i.kind === 'unfold' ? [image, windows, unfoldKernel, unfoldLoops] : [windows, image, foldWindowsKernel, foldLoops]
+  if (inOnePage(from, to, pages)) return () => [kernel(operandIn(from, ALL), operandIn(to, ALL), i)]
+  const fill = makeFill({ slot: to.slot, offset: 0, strides: [1] }, [to.run ?? 1], 0, pages)
+  const loops = makeAll(byLoops(i), pages)
   return (target) => [...fill(target), ...loops(target)]
 }
 
-const makeGather = (c: readonly number[], pages: Pages): Make => {
-  const [x, index, out, n, rows, d] = c.slice(3)
+const makeGather = ({ x, index, out, n, rows, d }: RowInstruction, pages: Pages): Make => {
   const length = rows * d
   // The rows named are not known: x is read page by page.
   return () =>
@@ -228,8 +211,7 @@ const makeGather = (c: readonly number[], pages: Pages): Make => {
     })
 }
 
-const makeScatterAdd = (c: readonly number[], pages: Pages): Make => {
-  const [x, index, out, n, rows, d] = c.slice(3)
+const makeScatterAdd = ({ x, index, out, n, rows, d }: RowInstruction, pages: Pages): Make => {
   const walks: readonly Walk[] = [
     { slot: out, offset: 0, strides: [d, 1, 0] },
     { slot: x, offset: 0, strides: [0, 1, d] },
@@ -245,8 +227,7 @@ const makeScatterAdd = (c: readonly number[], pages: Pages): Make => {
 }
 
 /** The largest value first, then where it is. */
-const makeArgmax = (c: readonly number[], pages: Pages): Make => {
-  const [x, out, outer, axis, inner] = c.slice(3)
+const makeArgmax = ({ x, out, outer, axis, inner }: ArgmaxInstruction, pages: Pages): Make => {
   const [from, to] = [whole(x, outer * axis * inner), whole(out, outer * inner)]
   if (inOnePage(from, to, pages))
     return () => [argmaxKernel(operandIn(to, ALL), operandIn(from, ALL), outer, axis, inner)]
@@ -278,8 +259,8 @@ const makeArgmax = (c: readonly number[], pages: Pages): Make => {
   }
 }
 
-const makeCompact = (c: readonly number[], pages: Pages): Make => {
-  const [x, out, n, , ...dims] = c.slice(3)
+const makeCompact = ({ x, out, dims }: CompactInstruction, pages: Pages): Make => {
+  const n = product(dims)
   const [from, to] = [whole(x, n), whole(out, n * dims.length)]
   const rows = dims.map((_, k) => k)
   if (inOnePage(from, to, pages)) {
@@ -312,55 +293,43 @@ const makeCompact = (c: readonly number[], pages: Pages): Make => {
 }
 
 /** The kernels of one instruction. */
-export const kernelsOf = (c: readonly number[], pages: Pages, target: Target): readonly Kernel[] => {
-  const opcode: Opcode = c[0]
-  switch (opcode) {
-    case Opcode.halt:
-      return []
-    case Opcode.loop:
-      return makeLoop(loopOf(c), pages)(target)
-    case Opcode.fill: {
-      const [slot, offset, n, bits] = c.slice(3)
-      return makeFill({ slot, offset, strides: [1] }, [n], bits, pages)(target)
-    }
-    case Opcode.matmul:
-      return makeMatmul(c, pages)(target)
-    case Opcode.conv2d:
-    case Opcode.conv2dInput:
-    case Opcode.conv2dWeight:
-      return makeConv(c, opcode, pages)(target)
-    case Opcode.groupConv2d:
-      return makeGroups(c, Opcode.conv2d, pages)(target)
-    case Opcode.groupConv2dInput:
-      return makeGroups(c, Opcode.conv2dInput, pages)(target)
-    case Opcode.groupConv2dWeight:
-      return makeGroups(c, Opcode.conv2dWeight, pages)(target)
-    case Opcode.gather:
-      return makeGather(c, pages)(target)
-    case Opcode.scatterAdd:
-      return makeScatterAdd(c, pages)(target)
-    case Opcode.argmax:
-      return makeArgmax(c, pages)(target)
-    case Opcode.compact:
-      return makeCompact(c, pages)(target)
-    case Opcode.unfold:
-    case Opcode.fold:
-      return makeWindows(c, pages)(target)
-    case Opcode.repeat:
-    case Opcode.end:
-    case Opcode.scatterInto:
+export const kernelsOf = (i: Instruction, pages: Pages, target: Target): readonly Kernel[] => {
+  switch (i.kind) {
+    case 'loop':
+      return makeLoop(i, pages)(target)
+    case 'fill':
+      return makeFill({ slot: i.out, offset: i.offset, strides: [1] }, [i.n], i.value, pages)(target)
+    case 'matmul':
+      return makeMatmul(i, pages)(target)
+    case 'conv2d':
+    case 'conv2dInput':
+    case 'conv2dWeight':
+      return makeConv(i, pages)(target)
+    case 'gather':
+      return makeGather(i, pages)(target)
+    case 'scatterAdd':
+      return makeScatterAdd(i, pages)(target)
+    case 'argmax':
+      return makeArgmax(i, pages)(target)
+    case 'compact':
+      return makeCompact(i, pages)(target)
+    case 'unfold':
+    case 'fold':
+      return makeWindows(i, pages)(target)
+    case 'repeat':
+    case 'scatterInto':
       return raise({
         kind: 'unsupported',
         what: 'a repeated part of a plan',
         reason: 'on WebGPU every round is written out',
       })
-    case Opcode.loops:
+    case 'loops':
       return raise({
         kind: 'unsupported',
         what: 'several loops as one',
         reason: 'on WebGPU each loop is a dispatch',
       })
     default:
-      return opcode satisfies never
+      return i satisfies never
   }
 }

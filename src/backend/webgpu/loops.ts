@@ -1,5 +1,6 @@
-import { Combine, LoopMode, Micro, Opcode } from '../../core/lowering.ts'
-import type { Conv } from './wgsl/conv.ts'
+import type { RegisterOp, WindowInstruction } from '../../compile/instruction.ts'
+import { Combine, LoopMode, Micro, type WindowSizes } from '../../core/lowering.ts'
+import type { Conv, ConvKind } from './wgsl/conv.ts'
 import type { Loop, View } from './wgsl/loop.ts'
 import type { Finish } from './wgsl/product.ts'
 
@@ -28,13 +29,8 @@ interface Position {
   readonly x: Overlap
 }
 
-type Windows = Pick<
-  Conv,
-  'H' | 'W' | 'KH' | 'KW' | 'OH' | 'OW' | 'strideY' | 'strideX' | 'padTop' | 'padLeft' | 'dilationY' | 'dilationX'
->
-
 /** The positions of the kernel that some output sees the input through, in ascending order. */
-const positions = (g: Windows): readonly Position[] =>
+const positions = (g: WindowSizes): readonly Position[] =>
   Array.from({ length: g.KH * g.KW }, (_, i) => {
     const [p, q] = [Math.floor(i / g.KW), i % g.KW]
     return {
@@ -52,7 +48,7 @@ export interface Result {
 }
 
 /** Loops that add a convolution to its result. */
-export const convLoops = (opcode: Opcode, g: Conv): { readonly result: Result; readonly loops: readonly Loop[] } => {
+export const convLoops = (kind: ConvKind, g: Conv): { readonly result: Result; readonly loops: readonly Loop[] } => {
   const [plane, outs, taps] = [g.H * g.W, g.OH * g.OW, g.KH * g.KW]
   const loops = positions(g).map(({ p, q, y, x }): Loop => {
     /** Over images, output channels, input channels, output rows and columns. */
@@ -67,22 +63,22 @@ export const convLoops = (opcode: Opcode, g: Conv): { readonly result: Result; r
       y: { slot: g.y.slot, offset: g.y.offset + y.first * g.OW + x.first, strides: [g.imageY, outs, 0, g.OW, 1] },
     }
     const [out, inputs, order, kept] =
-      opcode === Opcode.conv2d
+      kind === 'conv2d'
         ? [views.y, [views.x, views.w], [0, 1, 3, 4, 2], 4]
-        : opcode === Opcode.conv2dInput
+        : kind === 'conv2dInput'
           ? [views.x, [views.y, views.w], [0, 2, 3, 4, 1], 4]
           : [views.w, [views.x, views.y], [1, 2, 0, 3, 4], 2]
     const along = (v: View): View => ({ ...v, strides: order.map((d) => v.strides[d]) })
     return {
       ...{ mode: LoopMode.inner, combine: Combine.sum, kept, accumulate: true },
       ...{ dims: order.map((d) => extents[d]), out: along(out), inputs: inputs.map(along) },
-      ops: [Micro.mul, 2, 0, 1, 0],
+      ops: [{ micro: Micro.mul, dst: 2, args: [0, 1] }],
     }
   })
   const result: Result =
-    opcode === Opcode.conv2d
+    kind === 'conv2d'
       ? { view: { ...g.y, strides: [g.imageY, outs, 1] }, dims: [g.N, g.O, outs], bias: [0, 1, 0] }
-      : opcode === Opcode.conv2dInput
+      : kind === 'conv2dInput'
         ? { view: { ...g.x, strides: [g.imageX, plane, 1] }, dims: [g.N, g.C, plane], bias: [0, 1, 0] }
         : { view: { ...g.w, strides: [g.filter, taps, 1] }, dims: [g.O, g.C, taps], bias: [0, 0, 0] }
   return { result, loops }
@@ -92,23 +88,17 @@ export const convLoops = (opcode: Opcode, g: Conv): { readonly result: Result; r
 export const finishLoop = ({ view, dims, bias }: Result, { bias: added, relu }: Finish): Loop | undefined => {
   const inputs = [view, ...(added === undefined ? [] : [{ ...added.operand, strides: bias }])]
   const sum = inputs.length
-  const ops = [
-    ...(added === undefined ? [] : [Micro.add, sum, 0, 1, 0]),
-    ...(relu ? [Micro.relu, sum, added === undefined ? 0 : sum, 0, 0] : []),
+  const ops: readonly RegisterOp[] = [
+    ...(added === undefined ? [] : [{ micro: Micro.add, dst: sum, args: [0, 1] }]),
+    ...(relu ? [{ micro: Micro.relu, dst: sum, args: [added === undefined ? 0 : sum] }] : []),
   ]
   return ops.length === 0
     ? undefined
     : { mode: LoopMode.map, combine: Combine.sum, kept: dims.length, dims, out: view, inputs, ops }
 }
 
-const windowsOf = (sizes: readonly number[]) => {
-  const [N, C, H, W, KH, KW, OH, OW, strideY, strideX, padTop, padLeft, dilationY, dilationX] = sizes
-  return { N, C, H, W, KH, KW, OH, OW, strideY, strideX, padTop, padLeft, dilationY, dilationX }
-}
-
 /** Views of an image and of its windows at one position of the kernel, over images, channels, output rows and columns. */
-const windowViews = (image: number, windows: number, sizes: readonly number[]) => {
-  const g = windowsOf(sizes)
+const windowViews = ({ x: image, windows, ...g }: WindowInstruction) => {
   const cell = g.C * g.KH * g.KW
   return positions(g).map(({ p, q, y, x }) => ({
     dims: [g.N, g.C, y.count, x.count],
@@ -128,13 +118,13 @@ const windowViews = (image: number, windows: number, sizes: readonly number[]) =
 const mapped = { mode: LoopMode.map, combine: Combine.sum, kept: 4 } as const
 
 /** Loops that copy an image into its windows, which are 0 already. */
-export const unfoldLoops = (x: number, out: number, sizes: readonly number[]): readonly Loop[] =>
-  windowViews(x, out, sizes).map(({ dims, image, windows }) => ({
+export const unfoldLoops = (i: WindowInstruction): readonly Loop[] =>
+  windowViews(i).map(({ dims, image, windows }) => ({
     ...{ ...mapped, dims, out: windows, inputs: [image], ops: [] },
   }))
 
 /** Loops that add windows to their image, which is 0 already. */
-export const foldLoops = (a: number, out: number, sizes: readonly number[]): readonly Loop[] =>
-  windowViews(out, a, sizes).map(({ dims, image, windows }) => ({
-    ...{ ...mapped, dims, out: image, inputs: [image, windows], ops: [Micro.add, 2, 0, 1, 0] },
+export const foldLoops = (i: WindowInstruction): readonly Loop[] =>
+  windowViews(i).map(({ dims, image, windows }) => ({
+    ...{ ...mapped, dims, out: image, inputs: [image, windows], ops: [{ micro: Micro.add, dst: 2, args: [0, 1] }] },
   }))

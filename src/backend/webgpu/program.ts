@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
+import { normal, planFault } from '../../compile/checked.ts'
 import type { Plan, Slot } from '../../compile/plan.ts'
 import { deviceError, type MixtrainError } from '../../core/error.ts'
-import { prepare } from '../wasm/program.ts'
 import { kernelsOf } from './kernels.ts'
 import { pageLength, startOf, storeOf } from './pages.ts'
 import { prelude } from './wgsl/math.ts'
@@ -170,8 +170,8 @@ const link = (
 
 /** The dispatches of a plan, in order, after checking that each of its instructions is well-formed and stays inside its slots. */
 export const programOf = (plan: Plan, limits: ProgramLimits): E.Either<MixtrainError, Program> => {
-  const code = prepare(plan, Number.POSITIVE_INFINITY)
-  if (typeof code === 'string') return E.left(deviceError('webgpu', `malformed program: ${code}`))
+  const fault = planFault(plan, Number.POSITIVE_INFINITY)
+  if (fault !== undefined) return E.left(deviceError('webgpu', `malformed program: ${fault}`))
   const slots = [...plan.slots]
   const page = pageLength(limits.bindingBytes)
   const pages = { length: page, bindings: limits.bindings, slots }
@@ -201,9 +201,7 @@ export const programOf = (plan: Plan, limits: ProgramLimits): E.Either<MixtrainE
       budget: limits.bindingBytes,
       what: 'one operation on this GPU',
     })
-  const kernels: Kernel[] = []
-  for (let at = 0; at < code.length; at += code[at + 1])
-    kernels.push(...kernelsOf(Array.from(code.subarray(at, at + code[at + 1])), pages, targetAt(begin)))
+  const kernels = normal(plan.instructions).flatMap((i) => kernelsOf(i, pages, targetAt(begin)))
   const spare = arena
   const dispatches: Dispatch[] = []
   for (const k of kernels) {

@@ -1,25 +1,14 @@
-import { Opcode } from '../../../core/lowering.ts'
+import type { WindowSizes } from '../../../core/lowering.ts'
 import { type Finish, productKernels } from './product.ts'
 import { type Kernel, type Operand, type Ref, type Target, unravel } from './wgsl.ts'
 
-/** Sizes of a convolution, x: [N, C, H, W], w: [O, C, KH, KW], y: [N, O, OH, OW], as assembly/opcode.ts has them. */
-export interface Geometry {
-  readonly N: number
-  readonly C: number
-  readonly H: number
-  readonly W: number
+/** Sizes of a convolution, or of one group of its channels. */
+export interface Geometry extends WindowSizes {
   readonly O: number
-  readonly KH: number
-  readonly KW: number
-  readonly OH: number
-  readonly OW: number
-  readonly strideY: number
-  readonly strideX: number
-  readonly padTop: number
-  readonly padLeft: number
-  readonly dilationY: number
-  readonly dilationX: number
 }
+
+/** Which of the three convolutions. */
+export type ConvKind = 'conv2d' | 'conv2dInput' | 'conv2dWeight'
 
 /** A convolution, a part of a larger one perhaps: images and filters then lie further apart than their sizes say. */
 export interface Conv extends Geometry {
@@ -232,9 +221,5 @@ const toInput = (g: Conv, target: Target): readonly Kernel[] => {
 }
 
 /** The kernels of one of the three convolutions. */
-export const convKernels = (opcode: Opcode, g: Conv, target: Target): readonly Kernel[] =>
-  opcode === Opcode.conv2d
-    ? forward(g, target)
-    : opcode === Opcode.conv2dInput
-      ? toInput(g, target)
-      : toWeight(g, target)
+export const convKernels = (kind: ConvKind, g: Conv, target: Target): readonly Kernel[] =>
+  ({ conv2d: forward, conv2dInput: toInput, conv2dWeight: toWeight })[kind](g, target)

@@ -1,3 +1,5 @@
+import type { WindowSizes } from '../../../core/lowering.ts'
+import { bitsOf } from '../../../core/number.ts'
 import {
   type Axis,
   address,
@@ -18,13 +20,18 @@ import {
 const rowOf = (value: string, rows: number): string =>
   `i32(select(-1.0, ${value}, !broken(${value}) && rank(${value}) >= 0 && rank(${value}) < rank(${rows}.0)))`
 
-/** `bits`: the f32 as the program has it, which may be NaN or infinite. */
-export const fillKernel = (out: Operand, dims: readonly number[], strides: readonly number[], bits: number): Kernel => {
+/** `value` may be NaN or infinite, which WGSL cannot write as a number. */
+export const fillKernel = (
+  out: Operand,
+  dims: readonly number[],
+  strides: readonly number[],
+  value: number,
+): Kernel => {
   const axes = dims.map((extent, i): Axis => ({ name: `i${i}`, extent }))
   return elementwise(product(dims), [out], ([to]) =>
     [
       ...unravel('e', axes),
-      `var value = ${bits >>> 0}u;`,
+      `var value = ${bitsOf(value) >>> 0}u;`,
       `${element(to, address('0', axes, strides))} = bitcast<f32>(value);`,
     ]
       .map((s) => `  ${s}`)
@@ -231,8 +238,8 @@ export const emptyKernel = (out: Operand, counter: Operand, n: number, low: numb
   )
 
 /** Windows of x: [N, C, H, W] -> [N, OH, OW, C, KH, KW], zero outside. */
-export const unfoldKernel = (x: Operand, out: Operand, sizes: readonly number[]): Kernel => {
-  const [N, C, H, W, KH, KW, OH, OW, strideY, strideX, padTop, padLeft, dilationY, dilationX] = sizes
+export const unfoldKernel = (x: Operand, out: Operand, sizes: WindowSizes): Kernel => {
+  const { N, C, H, W, KH, KW, OH, OW, strideY, strideX, padTop, padLeft, dilationY, dilationX } = sizes
   return elementwise(
     N * OH * OW * C * KH * KW,
     [out, x],
@@ -250,8 +257,8 @@ export const unfoldKernel = (x: Operand, out: Operand, sizes: readonly number[])
 }
 
 /** Adjoint of unfold: each element of x sums the windows that show it, in ascending (p, q). */
-export const foldWindowsKernel = (a: Operand, out: Operand, sizes: readonly number[]): Kernel => {
-  const [N, C, H, W, KH, KW, OH, OW, strideY, strideX, padTop, padLeft, dilationY, dilationX] = sizes
+export const foldWindowsKernel = (a: Operand, out: Operand, sizes: WindowSizes): Kernel => {
+  const { N, C, H, W, KH, KW, OH, OW, strideY, strideX, padTop, padLeft, dilationY, dilationX } = sizes
   return elementwise(
     N * C * H * W,
     [out, a],

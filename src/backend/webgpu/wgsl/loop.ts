@@ -1,4 +1,5 @@
-import { type Combine, LoopMode } from '../../../core/lowering.ts'
+import type { LoopInstruction, RegisterOp } from '../../../compile/instruction.ts'
+import { LoopMode } from '../../../core/lowering.ts'
 import { combine, micro, neutral } from './math.ts'
 import {
   type Axis,
@@ -21,17 +22,11 @@ export interface View extends Operand {
   readonly strides: readonly number[]
 }
 
-/** The loop instruction, decoded. */
-export interface Loop {
-  readonly mode: LoopMode
-  readonly combine: Combine
-  /** Leading dims that are kept (modes inner and keep). */
-  readonly kept: number
-  readonly dims: readonly number[]
+/** A loop, or a part of one: its operands may say which elements of them are touched. */
+export interface Loop extends Pick<LoopInstruction, 'mode' | 'combine' | 'kept' | 'dims'> {
   readonly out: View
   readonly inputs: readonly View[]
-  /** micro, dst, a, b, c, over and over; registers as the instruction set has them. */
-  readonly ops: readonly number[]
+  readonly ops: readonly RegisterOp[]
   /** A reduction that goes on: its results are combined with those that are there. */
   readonly accumulate?: boolean
 }
@@ -49,10 +44,10 @@ const program = (l: Loop): { readonly lines: readonly string[]; readonly value: 
   const names = l.inputs.map((_, i) => `x${i}`)
   const lines: string[] = []
   let value = names[0]
-  for (let i = 0; i < l.ops.length; i += 5) {
-    const [m, dst, a, b, c] = l.ops.slice(i, i + 5)
-    value = `v${i / 5}`
-    lines.push(`let ${value} = ${micro(m, names[a], names[b], names[c])};`)
+  for (const [i, { micro: m, dst, args }] of l.ops.entries()) {
+    const [a, b, c] = args.map((k) => names[k])
+    value = `v${i}`
+    lines.push(`let ${value} = ${micro(m, a, b, c)};`)
     names[dst] = value
   }
   return { lines, value }

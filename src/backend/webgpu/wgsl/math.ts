@@ -1,7 +1,7 @@
 import { Combine, Micro } from '../../../core/lowering.ts'
 
 /**
- * The scalar functions of assembly/opcode.ts in WGSL.
+ * The scalar functions of core/lowering.ts in WGSL.
  *
  * WGSL lets an implementation assume that no NaN or infinity occurs, and flush subnormals. What is guaranteed all the same:
  *
