@@ -45,3 +45,11 @@ export const halvedAt = (whole: Box, lower: Box): Split => {
   const input = lower.upper.findIndex((u, i) => u !== whole.upper[i])
   return { kind: 'input', input, value: lower.upper[input] }
 }
+
+/** The root of a new tree, where trees are kept. */
+export const planted = (keeps: boolean, trees: SearchTree[], at: number, conjunction?: number): Placed => {
+  if (!keeps) return {}
+  const root = {}
+  trees.push({ at, root, ...(conjunction === undefined ? {} : { conjunction }) })
+  return { node: root }
+}

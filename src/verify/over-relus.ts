@@ -1,0 +1,99 @@
+import type { Decision } from './decision.ts'
+import type { Goal } from './goals.ts'
+import { type Branch, branchBytes, splitBranch } from './relu-splits.ts'
+import type { Brancher } from './searcher.ts'
+import { grown, halvedAt, planted, type SearchTree } from './trace.ts'
+import { counted } from './words.ts'
+
+/** CROWN of the whole box, alpha-CROWN of the rows that it leaves open, and branch and bound over ReLUs for the conjunctions that are still. */
+export const overRelus = (decision: Decision): Brancher<Branch> => {
+  const { prepared, note, count, say } = decision
+  const trees: SearchTree[] = []
+  const roots = async (goal: Goal) => {
+    const { conjunctions } = goal
+    await note({ phase: 'bounds', at: goal.at, open: conjunctions.length, lower: Number.NEGATIVE_INFINITY })
+    const rowsOf = (which: readonly number[]) => which.flatMap((g) => conjunctions[g].rows.map((_, k) => ({ g, k })))
+    const wanted = (rows: ReturnType<typeof rowsOf>) => ({
+      spec: rows.map(({ g, k }) => conjunctions[g].rows[k]),
+      bound: rows.map(({ g, k }) => conjunctions[g].bounds[k]),
+    })
+    const margins = new Float64Array(conjunctions.length).fill(Number.NEGATIVE_INFINITY)
+    const judged = (rows: ReturnType<typeof rowsOf>, lower: ArrayLike<number>) =>
+      rows.forEach(({ g, k }, r) => {
+        const e = lower[r] - conjunctions[g].tolerance[k]
+        if (e > margins[g] && e < Number.POSITIVE_INFINITY) margins[g] = e
+      })
+    const all = rowsOf(conjunctions.map((_, g) => g))
+    let found = await prepared.root.crown(goal.box, wanted(all))
+    count(1)
+    judged(all, found.lower)
+    let rows = all
+    let open = conjunctions.map((_, g) => g).filter((g) => !(margins[g] > 0))
+    say(`CROWN of the whole box: ${open.length} of ${counted(conjunctions.length, 'conjunction')} open`)
+    if (open.length > 0) {
+      const some = rowsOf(open)
+      const raised = await prepared.root.alpha(
+        goal.box,
+        wanted(some),
+        {
+          ...found,
+          lower: Float32Array.from(some, ({ g, k }) => found.lower[all.findIndex((r) => r.g === g && r.k === k)]),
+        },
+        (lower) => {
+          judged(some, lower)
+          return some.map(({ g }) => margins[g] > 0)
+        },
+      )
+      if (raised !== undefined) {
+        ;[found, rows] = [raised, some]
+        judged(rows, found.lower)
+      }
+      open = open.filter((g) => !(margins[g] > 0))
+      say(raised === undefined ? 'alpha-CROWN left out: time or memory' : `alpha-CROWN: ${open.length} open`)
+    }
+    const proved = Math.min(Number.POSITIVE_INFINITY, ...margins.filter((m) => m > 0))
+    for (const g of conjunctions.keys()) {
+      const { node } = open.includes(g) ? { node: undefined } : planted(prepared.options.trace, trees, goal.at, g)
+      if (node === undefined) continue
+      const own = rows.map((r, i) => ({ ...r, i })).filter((r) => r.g === g)
+      const best = own.reduce((a, b) => (found.lower[b.i] > found.lower[a.i] ? b : a), own[0])
+      node.refuted = best === undefined ? {} : { slopes: joined(found.slopes(best.i)) }
+    }
+    if (open.length === 0) return { parts: [], proved }
+    const brancher = await prepared.relus.pick(1)
+    const parts = open.map((g) => {
+      const own = rows.map((r, i) => ({ ...r, i })).filter((r) => r.g === g)
+      const best = own.reduce((a, b) => (found.lower[b.i] > found.lower[a.i] ? b : a))
+      // Weights begin with half on the best row.
+      const weights = Float64Array.from(own, (r) => 0.5 / own.length + (r === best ? 0.5 : 0))
+      const root = brancher.root(goal, g, found.hidden, found.slopes(best.i), weights)
+      return { ...root, lower: margins[g], ...planted(prepared.options.trace, trees, goal.at, g) }
+    })
+    return { parts, proved }
+  }
+  return {
+    name: 'relus',
+    pool: prepared.relus,
+    roots,
+    bytes: branchBytes,
+    split: (branch) => {
+      const parts = splitBranch(branch)
+      if (parts.length === 1) return parts
+      const [neuron] = branch.next
+      // The search takes the half below 0 first.
+      const halves = neuron === undefined ? parts : [parts[1], parts[0]]
+      return grown(branch, halves, () =>
+        neuron === undefined ? halvedAt(branch.box, parts[0].box) : { kind: 'relu', neuron },
+      )
+    },
+    clipped: () => false,
+    refuted: ({ splits, betas, weights, conjunction, goal, alphas }) => ({
+      slopes: Float32Array.from(alphas, (a) => a / 255),
+      signs: splits.map((s, k) => [s >> 1, betas[k]] as const),
+      weights: goal.conjunctions.map((c, g) => (g === conjunction ? weights : new Float64Array(c.rows.length))),
+    }),
+    trees,
+  }
+}
+
+const joined = (parts: readonly Float32Array[]): Float32Array => Float32Array.from(parts.flatMap((p) => [...p]))
