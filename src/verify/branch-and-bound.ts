@@ -15,7 +15,7 @@ import {
   type PropertyOptions,
   type Verification,
 } from './decision.ts'
-import { attackAll } from './decision-attack.ts'
+import { attackAll, attackByEvolution } from './decision-attack.ts'
 import { type Goal, goalExtent, goalsOf, requireFloat32, SAFETY } from './goals.ts'
 import { freeInputs, inputBrancher, inputWays } from './input-splits.ts'
 import { overInputs } from './over-inputs.ts'
@@ -67,6 +67,9 @@ const kinds = ({ prepared, goals }: Decision): readonly ('inputs' | 'relus')[] =
 /** How much work the first kind of split does before the second begins, multiply-adds. */
 const HEAD_START = 5e9
 
+/** The batch after which points evolve for the first time, and the share of the search's time that this may take before it is done again. */
+const EVOLUTION = { first: 4, share: 0.1 }
+
 /** What was proved: the least bound of what was closed, and the trees of it. */
 type Proved = Pick<Verification, 'lower' | 'trees'>
 
@@ -81,6 +84,16 @@ const searched = async (decision: Decision): Promise<Proved> => {
   say(`branch and bound: splits of ${searchers.map((s) => s.name).join(' and of ')}, ${counted(free, 'free input')}`)
   const lower = () => Math.max(...searchers.map((s) => s.lower()))
   const stuck = new Set<Searcher>()
+  const begun = budget.seconds()
+  let [turns, evolving] = [0, 0]
+  /** Attacks again and again, ever more seldom, while the search goes on. */
+  const evolved = async (): Promise<void> => {
+    const now = budget.seconds()
+    if (++turns < EVOLUTION.first || !Number.isInteger(Math.log2(turns)) || free > FEW_INPUTS) return
+    if (evolving > EVOLUTION.share * (now - begun)) return
+    await attackByEvolution(decision, turns)
+    evolving += budget.seconds() - now
+  }
   for (;;) {
     if (budget.late()) throw new Ended('timeout', lower())
     const costs = (s: Searcher, i: number) => s.spent() + i * HEAD_START
@@ -98,6 +111,7 @@ const searched = async (decision: Decision): Promise<Proved> => {
     }
     if (state === 'proved') return { lower: turn.proved(), trees: prepared.options.trace ? turn.trees : undefined }
     if (state === 'stuck') stuck.add(turn)
+    await evolved()
     if (stuck.size === searchers.length)
       throw new Ended('unknown', lower(), undefined, 'a part is undecided whose inputs have no float32 between them')
   }

@@ -1,7 +1,10 @@
 import { fold, key as keyOf } from '../core/key.ts'
+import { OutOfTime } from '../robust/budget.ts'
 import { type Decision, Ended, type Prepared } from './decision.ts'
+import { evolve } from './evolution.ts'
 import type { Goal } from './goals.ts'
 import { type AttackResult, type AttackTarget, corner, middle, scattered } from './property-attack.ts'
+import { another } from './root-bounds.ts'
 import { counted } from './words.ts'
 
 /** Shares of the time that the first attack may take, and one look at random points; points that are looked at before any is moved. */
@@ -87,5 +90,27 @@ export const attackAll = async (decision: Decision): Promise<void> => {
       starts.push(centre, ...best.map(({ target }) => target), ...points.slice(0, each - 1 - best.length))
     }
     await attack(decision, starts, until)
+  }
+}
+
+/** Conjunctions up to which points evolve, the share of the time left that one such attack may take, and a number that its keys are made with. */
+const [EVOLVING, EVOLUTION_SHARE, EVOLUTION] = [64, 0.02, 2 ** 20]
+
+/** An attack without gradients on all conjunctions, by other points each `time`. */
+export const attackByEvolution = async (decision: Decision, time: number): Promise<void> => {
+  const { prepared, budget, goals } = decision
+  const targets = targetsOf(goals).map((target) => ({ ...target, start: middle(target.box) }))
+  if (prepared.options.restarts === 0 || targets.length > EVOLVING) return
+  const until = budget.seconds() + EVOLUTION_SHARE * budget.left()
+  try {
+    await evolve(
+      prepared.propertyAttack,
+      targets,
+      fold(fold(keyOf(prepared.options.seed), EVOLUTION), time),
+      () => budget.seconds() > until,
+      (best) => confirm(decision, best),
+    )
+  } catch (e) {
+    if (!another(e) && !(e instanceof OutOfTime)) throw e
   }
 }
