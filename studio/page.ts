@@ -236,6 +236,10 @@ on('link', 'click', async () => {
   }
 })
 
+new IntersectionObserver(([entry]) => dispatch({ type: 'compare', inView: entry.isIntersecting })).observe(
+  byId('compare'),
+)
+
 showSettings(state.settings)
 render(state, undefined)
 drawn = state

@@ -94,7 +94,8 @@ export interface Rates {
 export type ToWorker =
   | { readonly type: 'train'; readonly settings: TrainSettings; readonly resume: Checkpoint | undefined }
   | { readonly type: 'pause' | 'continue' | 'stop' | 'export' | 'onnx' }
-  | { readonly type: 'inspect'; readonly id: number; readonly question: Question }
+  /** `compare`: the other network, the other methods and the layers, too. */
+  | { readonly type: 'inspect'; readonly id: number; readonly question: Question; readonly compare: boolean }
   | { readonly type: 'radius'; readonly id: number; readonly question: Question }
   | { readonly type: 'measure'; readonly count: number; readonly epsilon: number; readonly method: Method }
   | { readonly type: 'load'; readonly name: string; readonly bytes: Uint8Array }

@@ -108,11 +108,15 @@ export interface State {
   readonly since: number
   readonly answers: Readonly<Partial<Record<Slot, Answer>>>
   readonly hasNatural: boolean
+  /** Whether the comparisons are in view: they are computed then alone. */
+  readonly compare: boolean
   readonly margins: { readonly id: number; readonly by: Readonly<Partial<Record<Method, Bounds>>> }
   readonly layers: readonly Layer[]
   /** Ends of the axis of the intervals. */
   readonly scale: readonly [low: number, high: number]
   readonly radius: string
+  /** The question whose largest radius is searched for. */
+  readonly searching: number | undefined
   readonly origin: Origin
   /** The file that the network came from, and the one that the worker was last asked to open. */
   readonly opened: ModelFile | undefined
@@ -146,6 +150,7 @@ export type Event =
   | { readonly type: 'turn'; readonly by: number }
   | { readonly type: 'picture'; readonly pixels: Float32Array }
   | { readonly type: 'centre'; readonly on: boolean }
+  | { readonly type: 'compare'; readonly inView: boolean }
   | { readonly type: 'label'; readonly label: number | undefined }
   | { readonly type: 'epsilon'; readonly epsilon: number }
   | { readonly type: 'method'; readonly method: Method }
@@ -183,10 +188,12 @@ export const initial: State = {
   since: 1,
   answers: {},
   hasNatural: false,
+  compare: false,
   margins: { id: 0, by: {} },
   layers: [],
   scale: [-1, 1],
   radius: '',
+  searching: undefined,
   origin: { kind: 'untrained' },
   opened: undefined,
   opening: undefined,
@@ -224,14 +231,17 @@ const send = (message: ToWorker): Effect => ({ type: 'send', message })
 
 /** Asks about what the page shows now. */
 const ask = (given: State): Next => {
-  const state = { ...given, radius: '' }
+  const state = { ...given, radius: '', searching: undefined }
   if (state.phase === 'starting' || state.phase === 'down') return next(state)
   const image = seen(state)
   if (isEmpty(image))
     return next({ ...state, since: state.asked + 1, answers: {}, margins: { id: 0, by: {} }, layers: [] })
-  const { label, epsilon, method } = state
+  const { label, epsilon, method, compare } = state
   const id = state.asked + 1
-  return next({ ...state, asked: id }, send({ type: 'inspect', id, question: { image, label, epsilon, method } }))
+  return next(
+    { ...state, asked: id },
+    send({ type: 'inspect', id, question: { image, label, epsilon, method }, compare }),
+  )
 }
 
 const notified = (state: State, level: Notice['level'], text: string, again = false): State =>
@@ -348,6 +358,14 @@ const asked = (state: State, event: Exclude<Event, { type: 'worker' | 'prover' |
     }
     case 'centre':
       return ask({ ...state, centre: event.on })
+    case 'compare': {
+      const after = { ...state, compare: event.inView }
+      if (!event.inView || state.compare) return next(after)
+      // The same question, with more to answer: a radius that is found or searched for is still about it.
+      const { state: again, effects } = ask(after)
+      const { radius, searching } = state
+      return next({ ...again, radius, searching }, ...effects)
+    }
     case 'label':
       return ask({ ...state, label: event.label })
     case 'epsilon':
@@ -360,7 +378,10 @@ const asked = (state: State, event: Exclude<Event, { type: 'worker' | 'prover' |
       const { question, bounds } = shown
       if (bounds.verdict === 'misclassified') return next({ ...state, radius: 'none: it is misclassified' })
       const about = { ...question, label: bounds.label }
-      return next({ ...state, radius: 'searching …' }, send({ type: 'radius', id: state.asked, question: about }))
+      return next(
+        { ...state, radius: 'searching …', searching: state.asked },
+        send({ type: 'radius', id: state.asked, question: about }),
+      )
     }
     case 'settings':
       return next({ ...state, settings: event.settings })
@@ -521,8 +542,8 @@ const received = (state: State, m: FromWorker): Next => {
       return next(m.id < state.since ? state : { ...state, layers: m.layers })
     case 'radius':
       return next(
-        m.id === state.asked
-          ? { ...state, radius: `ε = ${m.epsilon.toFixed(3)}${m.epsilon === 0 ? ': none' : ''}` }
+        m.id === state.searching
+          ? { ...state, searching: undefined, radius: `ε = ${m.epsilon.toFixed(3)}${m.epsilon === 0 ? ': none' : ''}` }
           : state,
       )
     case 'measuring': {

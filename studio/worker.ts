@@ -135,7 +135,7 @@ const start = async (wasm: Backend): Promise<void> => {
 
 // ---- questions: the latest wins -----------------------------------------------------------------------------------------
 
-let asked: { readonly id: number; readonly question: Question } | undefined
+let asked: Extract<ToWorker, { type: 'inspect' }> | undefined
 let answering = false
 
 /** Thrown where a newer question waits. */
@@ -182,11 +182,11 @@ const answer = async (): Promise<void> => {
   answering = true
   try {
     while (asked !== undefined) {
-      const { id, question } = asked
+      const { id, question, compare } = asked
       asked = undefined
       try {
         const label = await both(id, 'opened', shown.inspector, question)
-        await rest(id, { ...question, label })
+        if (compare) await rest(id, { ...question, label })
       } catch (e) {
         if (!(e instanceof Superseded)) throw e
       }

@@ -42,11 +42,17 @@ import {
 import { manifestOf, recorded, recordsReport, recordsTable } from './records.ts'
 import { gradientNotes, json, reportOf, reportTable } from './report.ts'
 import { attempt, get, type Shell } from './shell.ts'
+import { type Point, pointOf, radii, sweepable, sweepReport, sweepTable } from './sweep.ts'
 import { VERSION } from './version.ts'
 
 const options = {
   data: dataOption,
-  epsilon: epsilonOption,
+  epsilon: {
+    ...epsilonOption,
+    about:
+      'radius of the ball in pixel units, 0.1 or 2/255; or FROM:TO:N, a curve of N radii, both ends included (required)',
+    read: radii,
+  },
   norm: normOption,
   method: methodOption,
   alphaSteps: alphaOption,
@@ -270,6 +276,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
   examples: [
     'mixtrain evaluate runs/first/model.safetensors --epsilon 0.1',
     'mixtrain evaluate model.onnx --data mnist/ --epsilon 0.3 --method crown --limit 1000',
+    'mixtrain evaluate model.safetensors --epsilon 0.02:0.2:10 --attack pgd --limit 500',
     'mixtrain evaluate model.safetensors --epsilon 0.1 --attack pgd --steps 100 --restarts 5 --json',
     'mixtrain evaluate model.onnx --epsilon 0.3 --attack interval --target-loss margin --restarts 3',
     'mixtrain evaluate model.onnx --epsilon 1.5 --norm l2 --method intersect --attack pgd',
@@ -280,7 +287,12 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
   run: ({ MODEL }, o, shell) => {
     return pipe(
       TE.Do,
-      TE.bind('ball', () => TE.fromEither(ballOf('evaluate', o))),
+      // The largest radius of a curve says whether all are radii of the norm.
+      TE.bind('ball', () => TE.fromEither(ballOf('evaluate', { epsilon: o.epsilon?.at(-1), norm: o.norm }))),
+      TE.chainFirst(() => {
+        const { certificate, proof, perImage, output, shard } = o
+        return TE.fromEither(sweepable(o.epsilon, { certificate, proof, 'per-image': perImage, output, shard }))
+      }),
       TE.bind('method', () => TE.fromEither(boundOf(o))),
       TE.bind('attack', () => TE.fromEither(attackOf(o))),
       TE.bind('rounding', () =>
@@ -342,6 +354,33 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 shell.print(o.json ? json(report) : recordsTable(report, where))
                 return
               }
+              const about = (seconds: number) => ({
+                model: MODEL,
+                count: data.count,
+                epsilon: doublesOf(ball.epsilon).nearest,
+                norm: ball.norm,
+                attack,
+                method: method.name,
+                complete: o.complete,
+                rounding,
+                device,
+                seconds,
+              })
+              const epsilons = o.epsilon ?? []
+              if (epsilons.length > 1) {
+                const curve: Point[] = []
+                let last: Verified | undefined
+                for (const [i, epsilon] of epsilons.entries()) {
+                  const progress = (done: number, total: number) =>
+                    shell.progress('evaluating', i * total + done, epsilons.length * total)
+                  last = await verify({ ...asked, epsilon, progress })(device.backend)
+                  curve.push(pointOf(epsilon, last))
+                }
+                shell.clear()
+                const report = reportOf(about((performance.now() - begun) / 1000), last as Verified)
+                shell.print(o.json ? json(sweepReport(report, curve)) : sweepTable(curve, report, data.name))
+                return
+              }
               const verified = await verify(asked)(device.backend)
               shell.clear()
               if (o.perImage !== undefined) {
@@ -349,21 +388,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 shell.note(`the verdict of each image is in ${o.perImage}`)
               }
               const seconds = (performance.now() - begun) / 1000
-              const report = reportOf(
-                {
-                  model: MODEL,
-                  count: data.count,
-                  epsilon: doublesOf(ball.epsilon).nearest,
-                  norm: ball.norm,
-                  attack,
-                  method: method.name,
-                  complete: o.complete,
-                  rounding,
-                  device,
-                  seconds,
-                },
-                verified,
-              )
+              const report = reportOf(about(seconds), verified)
               for (const line of gradientNotes(verified.withoutGradient)) shell.note(line)
               if (verified.refuted > 0)
                 shell.note(

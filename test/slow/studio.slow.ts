@@ -44,6 +44,7 @@ else {
       const page = await (await browser.newContext(options)).newPage()
       page.setDefaultTimeout(120_000)
       await page.goto(url + at)
+      await page.locator('#compare').scrollIntoViewIfNeeded()
       await page.waitForSelector('#layers tbody tr')
       return page
     }

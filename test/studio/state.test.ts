@@ -145,6 +145,19 @@ test('a worker that crashes while it trains is started again and the run can go 
   assert.ok(often.state.notices.some(({ again }) => again))
 })
 
+test('comparisons are asked for while they are in view', () => {
+  const compared = ({ effects }: Next) =>
+    effects.map((e) => e.type === 'send' && e.message.type === 'inspect' && e.message.compare)
+  const ready = after([READY])
+  assert.equal(compared(ready), [false])
+  const seen = after([{ type: 'compare', inView: true }], ready.state)
+  assert.equal(compared(seen), [true])
+  assert.equal(compared(after([{ type: 'epsilon', epsilon: 0.2 }], seen.state)), [true])
+  const gone = after([{ type: 'compare', inView: false }], seen.state)
+  assert.equal(compared(gone), [])
+  assert.equal(compared(after([{ type: 'epsilon', epsilon: 0.2 }], gone.state)), [false])
+})
+
 test('only a certified image can be proved, and the claim is what was answered', () => {
   const ready = after([READY])
   assert.equal(after([{ type: 'prove' }], ready.state).effects, [])
