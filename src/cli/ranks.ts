@@ -4,6 +4,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { launched, type Mpi, openMpi } from '../cluster/mpi.ts'
 import { agree, PATIENCE, type Team, team } from '../cluster/team.ts'
+import { guarded } from '../cluster/watchdog.ts'
 import { type MixtrainError, show, usage } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
 import type { Settings, StoredRun } from '../train/checkpoint.ts'
@@ -21,6 +22,9 @@ export interface Job {
 /** How long a rank is waited for, seconds: more where one step of training takes longer. */
 const patience = (): number => Number(process.env.MIXTRAIN_RANK_PATIENCE ?? PATIENCE)
 
+/** How long the library may take to end the job, seconds. */
+const ABORT = 5
+
 /** Results and progress are rank 0's. */
 const quiet = (shell: Shell): Shell => ({
   ...shell,
@@ -37,29 +41,33 @@ export const withJob = (
   const found = launched(process.env)
   if (found === undefined || found.size === 1) return use(undefined, shell)
   return async () => {
-    const opened = await attempt(() => openMpi(found))()
+    const joining = `mixtrain: on ${hostname()}: this process did not join the ${found.size} of its job in ${patience()} seconds: some were not started, or cannot be reached`
+    const opened = await attempt(() => openMpi(found, (init) => guarded(patience(), joining, init)))()
     if (E.isLeft(opened)) return opened
     const mpi = opened.right
-    /** Ends the job; the others may be anywhere. */
-    const end = (reason: string, code: number): void => {
+    const name = `mixtrain: rank ${mpi.rank} of ${mpi.size} on ${hostname()}`
+    /** Ends the job; the others may be anywhere. What is to end them may hang itself, where a host cannot be reached. */
+    const end = async (reason: string, code: number): Promise<void> => {
       shell.clear()
-      shell.note(`mixtrain: rank ${mpi.rank} of ${mpi.size} on ${hostname()}: ${reason}`)
-      mpi.abort(code)
+      shell.note(`${name}: ${reason}`)
+      await guarded(ABORT, `${name}: MPI_Abort did not end the job in ${ABORT} seconds; this process ends`, () =>
+        mpi.abort(code),
+      )
     }
     try {
       const met = await attempt(() => team(mpi, hostname(), patience()))()
       if (E.isLeft(met)) {
-        end(show(met.left), 1)
+        await end(show(met.left), 1)
         return met
       }
       const writes = mpi.rank === 0
       const result = await use({ mpi, team: met.right, writes }, writes ? shell : quiet(shell))()
-      if (E.isLeft(result)) end(show(result.left), result.left.kind === 'usage' ? 2 : 1)
+      if (E.isLeft(result)) await end(show(result.left), result.left.kind === 'usage' ? 2 : 1)
       else mpi.finalize()
       return result
     } catch (cause) {
-      if (cause instanceof Interrupted) end(cause.message, exitCodeOf(cause.signal))
-      else end(`this is a defect of the program: ${cause instanceof Error ? cause.stack : cause}`, 1)
+      if (cause instanceof Interrupted) await end(cause.message, exitCodeOf(cause.signal))
+      else await end(`this is a defect of the program: ${cause instanceof Error ? cause.stack : cause}`, 1)
       throw cause
     }
   }

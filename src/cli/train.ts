@@ -4,6 +4,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Device, failureOf, successor } from '../backend/device.ts'
+import { verifyOver } from '../cluster/spread.ts'
 import { type MixtrainError, show, usage } from '../core/error.ts'
 import type { Data } from '../data/dataset.ts'
 import { removeEmpty } from '../data/files.ts'
@@ -105,23 +106,43 @@ const epochsOf = (
   )(device.backend)
 }
 
-/** Writes what a finished run leaves: the model, its report on the test images, its curves. */
-const conclude = async (run: Run, { state, history }: Checkpoint, shell: Shell): Promise<void> => {
-  const { settings, network, data, folder, device } = run
+/** The model that a run came to. */
+const modelOf = ({ settings, network, data }: Run, { state }: Checkpoint): SavedModel => {
   const { epsilon, loss, seed } = settings
   // Fast math is what depends on the engine, and a GPU is one.
   const onGpu = settings.device === 'webgpu' || (settings.moved ?? []).some((m) => m.device === 'webgpu' && m.steps > 0)
   const arithmetic = onGpu ? 'fast-math' : settings.arithmetic
-  const { numbers, optimizer } = recipeOf(settings, data)
-  const { method } = numbers
-  const model: SavedModel = {
+  return {
     network,
-    parameters: evaluatedOf(optimizer, state),
+    parameters: evaluatedOf(recipeOf(settings, data).optimizer, state),
     provenance: {
       ...{ epsilon, loss, seed, arithmetic, microBatches: settings.microBatches },
       data: { source: settings.data, images: data.train.count },
     },
   }
+}
+
+/** Judges the test images, by all ranks of a job. */
+const judged = ({ settings, data, device, memory, job }: Run, model: SavedModel, shell: Shell) => {
+  const asked = {
+    ...model,
+    data: data.test,
+    epsilon: settings.epsilon,
+    method: methods[recipeOf(settings, data).numbers.method],
+    attack: REPORT_ATTACK,
+    ...bytesOf(memory),
+    progress: (done: number, total: number) => shell.progress('evaluating on test images', done, total),
+  }
+  return job === undefined ? verify(asked)(device.backend) : verifyOver(job.team, asked)(device.backend)
+}
+
+/** Writes what a finished run leaves: the model, its report on the test images, its curves. */
+const conclude = async (run: Run, last: Checkpoint, shell: Shell): Promise<void> => {
+  const { settings, network, data, folder, device } = run
+  const { history } = last
+  const { epsilon } = settings
+  const { method } = recipeOf(settings, data).numbers
+  const model = modelOf(run, last)
   const save = write(folder.path)
   if (isDescribed(network)) await get(save(FILES.model, encodeModel(model)))
   else shell.note(`There is no ${FILES.model}: the network comes from ONNX and has no description of its own`)
@@ -129,15 +150,7 @@ const conclude = async (run: Run, { state, history }: Checkpoint, shell: Shell):
   if (E.isRight(onnx)) await get(save(FILES.onnx, onnx.right))
   else shell.note(`There is no ${FILES.onnx}: ${show(onnx.left)}`)
   const start = performance.now()
-  const verified = await verify({
-    ...model,
-    data: data.test,
-    epsilon,
-    method: methods[method],
-    attack: REPORT_ATTACK,
-    ...bytesOf(run.memory),
-    progress: (done, total) => shell.progress('evaluating on test images', done, total),
-  })(device.backend)
+  const verified = await judged(run, model, shell)
   shell.clear()
   const seconds = (performance.now() - start) / 1000
   const report = reportOf(
@@ -199,7 +212,8 @@ const execute = async (begun: Run, shell: Shell): Promise<void> => {
   }
   try {
     if (begun.job !== undefined && !begun.job.writes) {
-      for await (const _ of epochsOf(run, failed, shell));
+      for await (const { checkpoint } of epochsOf(run, failed, shell)) last = checkpoint
+      if (last !== undefined) await judged(run, modelOf(run, last), shell)
       return
     }
     if (resume !== undefined) await get(heal(folder.path, resume.history))

@@ -71,8 +71,11 @@ const loaded = async (): Promise<{ readonly lib: Library; readonly koffi: Librar
 
 const TAG = 77
 
-/** Joins the job. @throws usage errors where the library, or a way to the other processes, is missing. */
-export const openMpi = async ({ size: expected, launcher }: Launched): Promise<Mpi> => {
+/** Joins the job; `guard` calls what blocks until all have. @throws usage errors where the library, or a way to the other processes, is missing. */
+export const openMpi = async (
+  { size: expected, launcher }: Launched,
+  guard: (call: () => void) => Promise<void> = async (call) => call(),
+): Promise<Mpi> => {
   const { lib, koffi } = await loaded()
   const [handle, pointer, int] = ['uintptr_t', 'void *', 'int']
   const f = (name: string, ...types: readonly string[]) => {
@@ -83,7 +86,8 @@ export const openMpi = async ({ size: expected, launcher }: Launched): Promise<M
     }
   }
   const of = (name: string) => koffi.address(lib.symbol(name, 'uint8_t'))
-  f('MPI_Init', pointer, pointer)(null, null)
+  const init = f('MPI_Init', pointer, pointer)
+  await guard(() => init(null, null))
   const [world, float, byte] = ['ompi_mpi_comm_world', 'ompi_mpi_float', 'ompi_mpi_byte'].map(of)
   const asked = (name: string): number => {
     const out = new Int32Array(1)

@@ -11,6 +11,8 @@ export interface Member {
 /** Ranks that know each other, and what their sums cost. */
 export interface Team extends Ranks {
   readonly members: readonly Member[]
+  /** Everyone's text, by rank. */
+  readonly collect: (own: string) => Promise<readonly string[]>
   /** So far: bytes that this rank sent, seconds that it waited and added, and sums. */
   readonly cost: () => { readonly bytes: number; readonly seconds: number; readonly sums: number }
 }
@@ -137,11 +139,25 @@ export const team = async (mpi: Mpi, host: string, patience = PATIENCE): Promise
     return result
   }
 
+  const collect = async (text: string): Promise<readonly string[]> => {
+    await meet()
+    const own = new TextEncoder().encode(text)
+    const counts = new Float64Array(size)
+    await together(mpi.gatherBytes(new Uint8Array(Float64Array.of(own.length).buffer), new Uint8Array(counts.buffer)))
+    const longest = Math.max(...counts)
+    const all = new Uint8Array(size * longest)
+    const sent = new Uint8Array(longest)
+    sent.set(own)
+    await together(mpi.gatherBytes(sent, all))
+    return Array.from(counts, (n, r) => new TextDecoder().decode(all.subarray(r * longest, r * longest + n)))
+  }
+
   return {
     rank,
     size,
     members,
     sum,
+    collect,
     total: async (counts) => {
       await meet()
       const all = new Uint8Array(size * counts.byteLength)

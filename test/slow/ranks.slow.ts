@@ -1,53 +1,24 @@
 import { spawnSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { type Ended, inFolder, logged, main, runtime, start } from '../cli/run.ts'
+import { inFolder, logged, main, runtime, start } from '../cli/run.ts'
 import { skipped } from '../shared.ts'
+import { ended, hashOf, MPI, missing, processOf, ranks, train } from './mpi.ts'
 
-const why = (): string | undefined => {
-  if (spawnSync('mpirun', ['--version']).status !== 0) return 'Open MPI (mpirun) is not installed'
-  try {
-    createRequire(import.meta.url).resolve('koffi')
-    return undefined
-  } catch {
-    return 'the package koffi is not installed'
-  }
+/** What a run says of the test images, but for where and how long. */
+const reportOf = (folder: string) => {
+  const {
+    model: _,
+    seconds: __,
+    threads: ___,
+    ...report
+  } = JSON.parse(readFileSync(join(folder, 'report.json'), 'utf8')) as Record<string, unknown>
+  return report
 }
-const missing = why()
-
-const MPI = [
-  '--allow-run-as-root',
-  '--oversubscribe',
-  '--mca',
-  'btl',
-  'self,vader,tcp',
-  '--mca',
-  'btl_vader_single_copy_mechanism',
-  'none',
-]
-const ranks = (n: number, args: readonly string[], ...env: readonly string[]) => [
-  ...['mpirun', ...MPI, ...env.flatMap((e) => ['-x', e]), '-n', String(n), ...runtime, main, ...args],
-]
-const ended = async (argv: readonly string[]): Promise<Ended> => {
-  const e = await start(argv).ended
-  assert.is(e.code, 0, `${argv.join(' ')}\n${e.err}`)
-  return e
-}
-const hashOf = (folder: string): string =>
-  createHash('sha256')
-    .update(readFileSync(join(folder, 'model.safetensors')))
-    .digest('hex')
-
-const BASE = ['--limit', '82,8', '--batch-size', '24', '--seed', '3', '--device', 'wasm']
-const train = (folder: string, threads: number, ...more: readonly string[]) => [
-  ...['train', ...BASE, '--threads', String(threads), '--output', folder, ...more],
-]
 
 if (missing !== undefined) skipped('training over MPI ranks', missing)
 else {
@@ -75,6 +46,7 @@ else {
           await ended(ranks(n, train(several, threads, ...given)))
           assert.is(hashOf(several), hashOf(one), `${n} ranks`)
           assert.equal(readdirSync(several).sort(), readdirSync(one).sort())
+          assert.equal(reportOf(several), reportOf(one), `${n} ranks`)
         }
         // Another number of micro-batches has other bits: the comparison could fail.
         if (name === 'mixtrain') {
@@ -99,14 +71,8 @@ else {
       const struck = async (argv: readonly string[], lines: number, rank: number, signal: 'SIGKILL' | 'SIGSTOP') => {
         const running = start(argv)
         await logged(broken, lines, running)
-        const children = readFileSync(`/proc/${running.pid}/task/${running.pid}/children`, 'utf8')
-          .trim()
-          .split(' ')
-          .map(Number)
-        const victim = children.find((pid) =>
-          readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').includes(`OMPI_COMM_WORLD_RANK=${rank}`),
-        )
-        assert.ok(victim !== undefined, `${children}`)
+        const victim = processOf(running.pid, rank)
+        assert.ok(victim !== undefined, `rank ${rank} is not there`)
         const begun = performance.now()
         process.kill(victim as number, signal)
         const e = await running.ended
@@ -212,11 +178,19 @@ if (missing === undefined)
         await logged(cut, 1, running)
         const begun = performance.now()
         hosts.cut()
-        // Rank 0 says whom it lost and ends; mpirun itself may wait for a daemon that it cannot reach.
-        const lost = /rank 1 on .* did not answer for 5 seconds/
-        while (!lost.test(readFileSync(said, 'utf8')) && performance.now() - begun < 60_000)
-          await new Promise((resolve) => setTimeout(resolve, 50))
-        assert.match(readFileSync(said, 'utf8'), lost)
+        // Each rank says whom it lost, and ends; mpirun itself may wait for a daemon that it cannot reach.
+        const over = () =>
+          readdirSync('/proc').every((pid) => {
+            try {
+              const argv = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+              return !(argv.includes(cut) && argv.includes(main) && argv[0] === runtime[0])
+            } catch {
+              return true
+            }
+          })
+        while (!over() && performance.now() - begun < 60_000) await new Promise((resolve) => setTimeout(resolve, 50))
+        assert.ok(over(), 'a rank was still there after a minute')
+        assert.match(readFileSync(said, 'utf8'), /rank 0 of 2 on .*rank 1 on .* did not answer for 5 seconds/)
         running.kill('SIGKILL')
         hosts.stop()
         await running.ended
