@@ -107,11 +107,36 @@ const noted = async (): Promise<Set<string>> => {
   return names
 }
 
+type Stats = import('node:fs').Stats
+
+const kindOf = (s: Stats): string =>
+  s.isDirectory()
+    ? 'a folder'
+    : s.isFIFO()
+      ? 'a named pipe'
+      : s.isSocket()
+        ? 'a socket'
+        : s.isCharacterDevice() || s.isBlockDevice()
+          ? 'a device'
+          : 'something else'
+
 /**
  * Writes a file entirely or not at all: to a new file beside it, which is flushed to the disk and then takes its
- * name. After an error (a full disk) the file at `path` is what it was before, and the new one is gone.
+ * name. After an error (a full disk) the file at `path` is what it was before, and the new one is gone. What is no file, such as /dev/null or a pipe, is refused: a file would
+ * take its place.
  */
 export const writeAtomic = (path: string, bytes: Uint8Array): TE.TaskEither<MixtrainError, void> =>
+  pipe(
+    effect(path, async () => {
+      const found = await (await fs()).stat(path).catch(() => undefined)
+      const isOther = found !== undefined && !found.isFile() && !found.isDirectory()
+      return isOther ? E.left(`expected a file, found ${kindOf(found)}`) : E.right(undefined)
+    }),
+    TE.chainEitherK(E.mapLeft((message) => fileError(path, message))),
+    TE.chain(() => replaced(path, bytes)),
+  )
+
+const replaced = (path: string, bytes: Uint8Array): TE.TaskEither<MixtrainError, void> =>
   effect(path, async () => {
     const { open, rename, rm } = await fs()
     const temporary = `${path}.${crypto.randomUUID()}.tmp`
@@ -151,19 +176,7 @@ export const files: Required<FileReader> = {
   write: writeAtomic,
 }
 
-type Stats = import('node:fs').Stats
 type FileHandle = import('node:fs/promises').FileHandle
-
-const kindOf = (s: Stats): string =>
-  s.isDirectory()
-    ? 'a folder'
-    : s.isFIFO()
-      ? 'a named pipe'
-      : s.isSocket()
-        ? 'a socket'
-        : s.isCharacterDevice() || s.isBlockDevice()
-          ? 'a device'
-          : 'something else'
 
 /** `handle`'s bytes, as many as its file had when it was opened. */
 const readOpen = async (handle: FileHandle, size: number): Promise<Uint8Array> => {

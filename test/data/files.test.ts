@@ -1,5 +1,5 @@
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -31,6 +31,16 @@ test(
     right(await writeAtomic(join(folder, 'a', 'b', 'A'), new Uint8Array())())
     assert.equal(right(await files.list(join(folder, 'a', 'b'))()), ['A', 'x.bin'])
     assert.is(right(await exists(path)()), true)
+  }),
+)
+
+test(
+  'what is no file is not replaced by one',
+  inFolder(async (folder) => {
+    const pipe = join(folder, 'pipe')
+    if (spawnSync('mkfifo', [pipe]).status !== 0) return skipped('writing to a named pipe', 'there is no mkfifo here')
+    assert.match(left(await writeAtomic(pipe, new Uint8Array(3))()), /expected a file, found a named pipe/)
+    assert.ok(statSync(pipe).isFIFO())
   }),
 )
 
