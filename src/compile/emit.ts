@@ -149,7 +149,8 @@ export const emit = (steps: readonly Executed[], slot: SlotOf): readonly Instruc
       done = []
     } else if (s.kind === 'end') {
       const around = open.pop() as (typeof open)[number]
-      done = [...around.done, around.close(done)]
+      around.done.push(around.close(done))
+      done = around.done
     } else done.push(instructionOf(s, slot))
   }
   return done
