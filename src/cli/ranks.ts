@@ -100,7 +100,9 @@ export const agreed = (
         })
 
 /** What the sums of a run cost. */
-export const costLine = ({ size, cost }: Team): string => {
-  const { bytes, seconds, sums } = cost()
-  return `${size} ranks: ${sums} sums of gradients, ${(bytes / Math.max(1, sums) / 1e6).toFixed(2)} MB sent a step by rank 0, ${((1000 * seconds) / Math.max(1, sums)).toFixed(1)} ms a step waited and added`
+export const costLine = ({ size, cost }: Pick<Team, 'size' | 'cost'>): string => {
+  const { bytes, seconds, whole, sums } = cost()
+  const each = (x: number) => x / Math.max(1, sums)
+  const share = whole > 0 ? seconds / whole : 0
+  return `${size} ranks: ${sums} sums of gradients, ${each(bytes / 1e6).toFixed(2)} MB sent a step by rank 0, ${each(1000 * seconds).toFixed(1)} ms a step waited and added, ${(100 * share).toFixed(0)} % of the time that gradients took`
 }

@@ -8,13 +8,21 @@ export interface Member {
   readonly host: string
 }
 
+/** What sums over ranks cost. */
+export interface Cost {
+  readonly bytes: number
+  readonly seconds: number
+  readonly whole: number
+  readonly sums: number
+}
+
 /** Ranks that know each other, and what their sums cost. */
 export interface Team extends Ranks {
   readonly members: readonly Member[]
   /** Everyone's text, by rank. */
   readonly collect: (own: string) => Promise<readonly string[]>
-  /** So far: bytes that this rank sent, seconds that it waited and added, and sums. */
-  readonly cost: () => { readonly bytes: number; readonly seconds: number; readonly sums: number }
+  /** So far: bytes that this rank sent, seconds that it waited and added, those of the sums with what was summed, and sums. */
+  readonly cost: () => Cost
 }
 
 /** How long a rank is waited for, seconds. */
@@ -73,7 +81,7 @@ const HASH = 64
 export const team = async (mpi: Mpi, host: string, patience = PATIENCE): Promise<Team> => {
   const { rank, size } = mpi
   const members = (await texts(mpi, host, HOST, patience)).map((h, r): Member => ({ rank: r, host: h }))
-  let [bytes, seconds, sums] = [0, 0, 0]
+  let [bytes, seconds, whole, sums] = [0, 0, 0, 0]
 
   /** Everyone has come here. Rank 0 hears of each, and names who is late. */
   const meet = async (): Promise<void> => {
@@ -102,6 +110,7 @@ export const team = async (mpi: Mpi, host: string, patience = PATIENCE): Promise
   const sum = async (count: number, leaf: Leaf): Promise<Float32Array> => {
     const spans = members.map((m) => spansOf(count, partOf(count, { rank: m.rank, size })))
     const own: Float32Array[] = []
+    const started = performance.now()
     for (const span of spans[rank]) own.push(await sumOf(span, leaf))
     const begun = performance.now()
     await meet()
@@ -134,7 +143,9 @@ export const team = async (mpi: Mpi, host: string, patience = PATIENCE): Promise
       ),
     )
     bytes += 4 * (send.length - sent[rank] + (size - 1) * width)
-    seconds += (performance.now() - begun) / 1000
+    const now = performance.now()
+    seconds += (now - begun) / 1000
+    whole += (now - started) / 1000
     sums++
     return result
   }
@@ -165,7 +176,7 @@ export const team = async (mpi: Mpi, host: string, patience = PATIENCE): Promise
       const values = new Float64Array(all.buffer)
       return counts.map((_, i) => members.reduce((n, m) => n + values[m.rank * counts.length + i], 0))
     },
-    cost: () => ({ bytes, seconds, sums }),
+    cost: () => ({ bytes, seconds, whole, sums }),
   }
 }
 
