@@ -1,27 +1,14 @@
-import { execFile, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import * as api from '../src/index.ts'
 import { objectives } from '../src/loss/objective.ts'
 import * as regularizers from '../src/loss/regularizer.ts'
-import { runtime } from './cli/run.ts'
+import { compile, examples, inFolder, pages, print, run } from './pages.ts'
 import { root } from './shared.ts'
 
-/** Every page for readers, by path below the root. */
-const pages = new Map(
-  [
-    ...readdirSync(root).filter((name) => name.endsWith('.md')),
-    ...['docs', 'examples', 'proofs', 'tools/vnncomp'].flatMap((folder) =>
-      readdirSync(join(root, folder))
-        .filter((name) => name.endsWith('.md'))
-        .map((name) => `${folder}/${name}`),
-    ),
-  ].map((path) => [path, readFileSync(join(root, path), 'utf8')]),
-)
 const page = (path: string): string => {
   const text = pages.get(path)
   if (text === undefined) throw new Error(`there is no page ${path}`)
@@ -35,43 +22,6 @@ const sourcesUnder = (folder: string): readonly string[] =>
     f.isDirectory() ? sourcesUnder(`${folder}/${f.name}`) : f.name.endsWith('.ts') ? [join(root, folder, f.name)] : [],
   )
 
-interface Example {
-  readonly page: string
-  readonly code: string
-  /** What the page says that it prints, in a block of its own right behind. */
-  readonly output: string | undefined
-}
-const examples: readonly Example[] = [...pages].flatMap(([path, text]) =>
-  [...text.matchAll(/```ts\n([\s\S]*?)```\n(?:\n```output\n([\s\S]*?)```)?/g)].map(([, code, output]) => ({
-    page: path,
-    code,
-    output,
-  })),
-)
-
-/** Inside the package, so that its own name resolves to its own exports. */
-const inFolder = async (f: (folder: string) => void | Promise<void>): Promise<void> => {
-  const folder = mkdtempSync(fileURLToPath(new URL('readme-', import.meta.url)))
-  try {
-    await f(folder)
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
-}
-
-const compilerOptions = ['--strict', '--skipLibCheck', '--module', 'nodenext', '--target', 'es2022', '--types', 'node']
-const tsc = join(root, 'node_modules/typescript/bin/tsc')
-const compile = (files: readonly string[], ...more: readonly string[]): void => {
-  const argv = [tsc, '--ignoreConfig', ...compilerOptions, ...more, ...files]
-  const { status, stdout } = spawnSync(process.execPath, argv, { cwd: root, encoding: 'utf8' })
-  assert.is(status, 0, stdout)
-}
-/** What a compiled example prints. */
-const run = async (file: string): Promise<string> => {
-  const [command, ...argv] = [...runtime, file.replace(/mts$/, 'mjs')]
-  return (await promisify(execFile)(command, argv)).stdout
-}
-
 test('each example of a page compiles against the package as a user imports it', () =>
   inFolder((folder) => {
     assert.ok(examples.length >= 5)
@@ -83,19 +33,11 @@ test('each example of a page compiles against the package as a user imports it',
     compile(files, '--noEmit')
   }))
 
-test('the examples of the README print what stands below them', () =>
-  inFolder(async (folder) => {
-    const shown = examples.filter((example) => example.page === 'README.md')
-    assert.is(shown.length, 2)
-    const files = shown.map(({ code }, i) => {
-      const file = join(folder, `shown-${i}.mts`)
-      writeFileSync(file, code)
-      return file
-    })
-    compile(files)
-    const printed = await Promise.all(files.map((file) => run(file)))
-    for (const [i, { output }] of shown.entries()) assert.is(printed[i], output)
-  }))
+test('the programs of the README print what stands below them', async () => {
+  const shown = examples.filter((example) => example.page === 'README.md')
+  assert.is(shown.length, 2)
+  await print(shown)
+})
 
 test('each file of examples/ compiles, prints what its last lines say, and the index names it', () =>
   inFolder(async (folder) => {
