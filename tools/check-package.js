@@ -25,8 +25,11 @@ const LIMITS = {
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'mixtrain-package-'))
+// On Windows npm and what packages bring are scripts, which only a shell starts.
+const shell = process.platform === 'win32'
 const run = (command, args, cwd = folder) => {
-  const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: 'utf8' })
+  const script = shell && command !== process.execPath
+  const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: 'utf8', shell: script })
   if (status !== 0) throw new Error(`${command} ${args.join(' ')} exited with ${status}\n${stdout}${stderr}`)
   return stdout
 }
@@ -54,6 +57,16 @@ const BOUND = `import { ball, constant, evaluate, matmul, reference, relu } from
 const { lower } = relu(matmul(ball(constant([0.5, 0.05], [1, 2]), 0.1), constant([1, 0, 0, 1], [2, 2])))
 console.log((await evaluate(reference())([lower]))[0].join(' '))
 `
+/** What a page does that computes on the device that it finds. */
+const PAGE = `import { ball, constant, device, evaluate, relu } from 'mixtrain'
+import { mixTrain } from 'mixtrain/losses'
+device().then(async (backend) => {
+  const { lower } = relu(ball(constant([0.5, 0.05], [2]), 0.1))
+  document.title = (await evaluate(backend)([lower]))[0].join(' ') + typeof mixTrain
+})
+`
+/** Bundlers that are installed for the check alone, after the package was weighed: they bring hundreds of packages. */
+const BUNDLERS = ['webpack@5.113.0', 'webpack-cli@7.3.1', 'parcel@2.16.4', 'vite@8.4.0']
 const TRAINING = `import { device, fit } from 'mixtrain'
 import * as losses from 'mixtrain/losses'
 import * as nn from 'mixtrain/nn'
@@ -152,6 +165,17 @@ if (!near(l[0], 0.4) || !near(l[1], 0) || !near(u[0], 0.6) || !near(u[1], 0.15))
     console.log(`  ${what}: ${Math.round(value)} (limit ${LIMITS[what]})`)
   const above = Object.keys(found).filter((what) => found[what] > LIMITS[what])
   if (above.length > 0) throw new Error(`above its limit: ${above.join(', ')}`)
+  writeFileSync(join(folder, 'page.js'), PAGE)
+  writeFileSync(join(folder, 'index.html'), '<!doctype html><script type="module" src="page.js"></script>')
+  const own = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+  // What docs/in-the-browser.md says that Parcel needs.
+  const app = { ...own, '@parcel/resolver-default': { packageExports: true } }
+  writeFileSync(join(folder, 'package.json'), JSON.stringify(app))
+  run('npm', ['install', '--no-audit', '--no-fund', ...BUNDLERS])
+  const bin = (name) => join(modules, '.bin', name)
+  run(bin('webpack'), ['--mode', 'production', '--entry', './page.js', '-o', join(folder, 'packed')])
+  run(bin('parcel'), ['build', 'index.html', '--dist-dir', 'parcelled', '--no-source-maps'])
+  run(bin('vite'), ['build', '--outDir', 'built'])
   console.log('package: packs, its types resolve, installs into an empty project, imports, bundles and runs')
 } finally {
   rmSync(folder, { recursive: true, force: true })

@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { deviceError, type MixtrainError } from '../../core/error.ts'
-import { nodeModule } from '../../core/runtime.ts'
+import { nodeModule, resolveModule } from '../../core/runtime.ts'
 
 /** Which adapters will do: `real` refuses software ones, which are slower than WASM. */
 export type Acceptance = 'real' | 'any'
@@ -79,7 +79,7 @@ const search = async (): Promise<Adapter | null | undefined> => {
   if (ownGpu() !== undefined || !('process' in globalThis)) return undefined
   try {
     const { spawn } = await nodeModule<typeof import('node:child_process')>('node:child_process')
-    const url = import.meta.resolve(DAWN)
+    const url = resolveModule(DAWN)
     return await new Promise((resolve) => {
       const child = spawn(process.execPath, ['--input-type=module', '--eval', SEARCH, url], {
         stdio: ['ignore', 'pipe', 'ignore'],
