@@ -26,7 +26,13 @@ const app = await Application.bootstrapWithPlugins({
   excludeInternal: true,
   validation: { notExported: true, invalidLink: true, notDocumented: false },
   // Instructions of the machine, and the list that a type of the recipe is made of.
-  intentionallyNotExported: ['Micro', 'Combine', 'src/compile/instruction.ts:Instruction', 'src/core/lowering.ts:Kernel', 'adjustable'],
+  intentionallyNotExported: [
+    'Micro',
+    'Combine',
+    'src/compile/instruction.ts:Instruction',
+    'src/core/lowering.ts:Kernel',
+    'adjustable',
+  ],
   treatValidationWarningsAsErrors: true,
   docsRoot: fileURLToPath(new URL('.', import.meta.url)),
   sidebar: { pretty: false, autoConfiguration: true, format: 'vitepress', collapsed: true },
