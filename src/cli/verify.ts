@@ -250,7 +250,7 @@ const claimed = (
             async () => {
               const header: Header = {
                 format: 'mixtrain-proof',
-                version: 1,
+                version: 2,
                 semantics: rounding.outward,
                 network: await sha256(network),
                 claim: { kind: 'property', property: await sha256(property) },

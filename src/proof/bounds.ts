@@ -1,160 +1,192 @@
+import { ceiling, floor, type Rational, refuse, type Vector } from './exact.ts'
 import {
-  absolute,
-  ceiling,
-  floor,
-  greatest,
-  least,
+  type Box,
+  bits,
+  boxOf,
+  COEFFICIENT,
+  coarser,
+  enclosed,
+  type Fixed,
+  intersection,
+  isVoid,
+  largest,
+  leastOf,
+  nearest,
   plus,
-  type Rational,
-  rational,
-  refuse,
-  together,
-  type Vector,
-  vector,
-  zeros,
-} from './exact.ts'
+  shortened,
+  two,
+} from './fixed.ts'
 import type { Matrix, Network, Node } from './network.ts'
 
 /** What a claim is about: the network in real arithmetic, or every float32 execution of it as well (docs/proof.md, "Semantics"). */
 export type Semantics = 'real' | 'deployed'
 
-/** Boxes are kept on a grid of 2^-64, rounded outward. */
-const GRID = 64n
-const UNIT = 1n << GRID
-/** 2^-64 units in which nothing is known. */
-export interface Box {
-  readonly lower: readonly bigint[]
-  readonly upper: readonly bigint[]
-}
-
 /** A set of inputs, and of signs of values before ReLUs, with what is known of every value on it. */
 export interface Region {
-  readonly lower: Vector
-  readonly upper: Vector
   /** By node before a ReLU: 1 where a value is taken to be >= 0, -1 where <= 0. */
   readonly signs: ReadonlyMap<number, ReadonlyMap<number, 1 | -1>>
-  /** By node. Any point of the region has its values there. */
+  /** By node. Any point of the region has its values there; the input's box is the region. Short where the region is empty. */
   readonly boxes: readonly Box[]
-  /** By node: what an execution, or a factor that is not known exactly, may be off by, in grid units. */
-  readonly slack: ReadonlyMap<number, readonly bigint[]>
-}
-
-export const isEmpty = ({ lower, upper, boxes }: Region): boolean =>
-  apart(lower, upper) || boxes.some((b) => b.lower.some((l, i) => l > b.upper[i]))
-const apart = (lower: Vector, upper: Vector): boolean => {
-  const [l, u] = together(lower, upper)
-  return l.some((x, i) => x > u[i])
+  /** By node: what is added to its matrix times its operands, or to its maximum: a bias, what weights are off by, and an execution. */
+  readonly rest: readonly (Box | undefined)[]
+  readonly isEmpty: boolean
 }
 
 // ---- executions in float32 (proofs/README.md) ---------------------------------------------------------------------------------------
 
-/** gamma_n = n u / (1 - n u), u = 2^-24. */
-const gamma = (n: number): Rational => {
-  const [p, q] = [BigInt(n), (1n << 24n) - BigInt(n)]
-  return n < 2 ** 20 ? rational(p, q) : refuse(`a sum of ${n} terms`)
-}
-const magnitude = ({ lower, upper }: Box): readonly bigint[] =>
-  lower.map((l, i) => greatest(absolute(l), absolute(upper[i])))
-/** More than 2^100 may overflow on the way. */
-const HUGE = UNIT << 100n
+/** gamma_n = n u / (1 - n u), u = 2^-24, in units of 2^-34, rounded up. */
+const gamma = (n: number): number =>
+  n < 2 ** 20 ? Number(ceiling(BigInt(n) << 34n, (1n << 24n) - BigInt(n))) : refuse(`a sum of ${n} terms`)
+const symmetric = (n: Float64Array, e: number): Box =>
+  boxOf(
+    n.map((x) => -x),
+    n,
+    e,
+  )
+const magnitude = ({ lower, upper }: Pick<Box, 'lower' | 'upper'>): Float64Array =>
+  lower.map((l, i) => Math.max(Math.abs(l), Math.abs(upper[i])))
 
-/** What float32 executions of a node may be off by: a grid unit covers n + 1 underflows of 2^-149 each. */
-const executionError = (node: Node, boxes: readonly Box[], own: Box): readonly bigint[] | undefined => {
-  const off = (sizes: readonly bigint[], n: number): readonly bigint[] => {
-    const g = gamma(n)
-    return sizes.map((s) => (s > HUGE ? refuse('values that may overflow') : ceiling(s * g.n, g.d) + 1n))
-  }
-  switch (node.kind) {
-    case 'matrix':
-      return off(rowsOf(node.matrix, magnitude(boxes[node.from[0]])), node.terms + 1)
-    case 'shift': {
-      if (node.terms === undefined) return off(magnitude(own), 1)
-      return off(
-        node.by.n.map((n) => ceiling(absolute(n) * UNIT, node.by.d)),
-        node.terms + 1,
-      )
-    }
-    case 'sum':
-    case 'scale':
-      return off(magnitude(own), 1)
-    case 'relu':
-      return node.slope.n === 0n ? undefined : off(magnitude(own), 1)
-    default:
-      return undefined
-  }
+/** gamma_n times integers of at most 2^53, and n + 1 underflows of 2^-149 each, in both directions. */
+const offBy = (sizes: Fixed, n: number): Box => {
+  const most = bits(largest(sizes.n))
+  if (most - sizes.e > 100) refuse('values that may overflow')
+  const shift = Math.max(0, most - 20)
+  const e = sizes.e - shift + 34
+  if (e > 124) return offBy({ n: sizes.n.map((x) => Math.ceil(x * two(-40))), e: sizes.e - 40 }, n)
+  const [g, f] = [gamma(n), two(-shift)]
+  return symmetric(
+    sizes.n.map((x) => Math.ceil(x * f) * g + 1),
+    e,
+  )
 }
 /** |W| x, rounded up. */
-const rowsOf = ({ start, index, weight, d }: Matrix, x: readonly bigint[]): readonly bigint[] =>
-  Array.from({ length: start.length - 1 }, (_, i) => {
-    let total = 0n
-    for (let k = start[i]; k < start[i + 1]; k++) total += absolute(weight[k]) * x[index[k]]
-    return ceiling(total, d)
-  })
+const sizesOf = ({ start, index, weight, half, e }: Matrix, x: Box): Fixed => {
+  const shift = Math.max(0, bits(x.most) - half)
+  const f = two(-shift)
+  const short = magnitude(x).map((m) => Math.ceil(m * f))
+  return {
+    n: Float64Array.from({ length: start.length - 1 }, (_, i) => {
+      let total = 0
+      // A unit more than the weight, which may be off by one.
+      for (let k = start[i]; k < start[i + 1]; k++) total += (Math.abs(weight[k]) + 1) * short[index[k]]
+      return total
+    }),
+    e: e + x.e - shift,
+  }
+}
+
+/** The rest of a node whose operands have these boxes. */
+const restOf = (node: Node, boxes: readonly Box[], own: Box, semantics: Semantics): Box | undefined => {
+  const executed = semantics === 'deployed'
+  if (node.kind === 'relu' && executed && node.slope.n > 0n) return offBy({ n: magnitude(own), e: own.e }, 1)
+  if (node.kind !== 'affine') return undefined
+  const { matrix, bias, terms } = node
+  const x = operands(node, boxes)
+  const parts: Box[] = []
+  if (bias !== undefined) parts.push(biasOf(bias))
+  if (matrix.inexact.some((n) => n > 0))
+    parts.push(
+      symmetric(
+        matrix.inexact.map((n) => n * x.most),
+        matrix.e + x.e,
+      ),
+    )
+  if (executed && terms > 0) {
+    parts.push(offBy(sizesOf(matrix, x), terms + 1))
+    if (bias !== undefined) parts.push(offBy({ n: magnitude(parts[0]), e: parts[0].e }, terms + 1))
+  }
+  return parts.length === 0 ? undefined : parts.reduce(plus)
+}
+const BIASES = new WeakMap<Vector, Box>()
+const biasOf = (bias: Vector): Box => {
+  const box = BIASES.get(bias) ?? enclosed(bias)
+  BIASES.set(bias, box)
+  return box
+}
 
 // ---- interval arithmetic ------------------------------------------------------------------------------------------------------------
 
-const scaledBox = (lower: readonly bigint[], upper: readonly bigint[], n: (i: number) => bigint, d: bigint): Box => ({
-  lower: lower.map((l, i) => floor((n(i) >= 0n ? l : upper[i]) * n(i), d)),
-  upper: upper.map((u, i) => ceiling((n(i) >= 0n ? u : lower[i]) * n(i), d)),
+/** The boxes of a node's operands one after the other. */
+const operands = (node: Node & { readonly from: readonly number[] }, boxes: readonly Box[]): Box => {
+  if (node.from.length === 1) return boxes[node.from[0]]
+  const e = Math.min(...node.from.map((k) => boxes[k].e))
+  const parts = node.from.map((k) => coarser(boxes[k], e))
+  const joined = (ends: readonly Float64Array[]) => Float64Array.from(ends.flatMap((x) => [...x]))
+  return boxOf(joined(parts.map((b) => b.lower)), joined(parts.map((b) => b.upper)), e)
+}
+
+/** The least and largest values of the rows of a matrix on a box: halves of its ends are multiplied apart. */
+const rowsOn = ({ start, index, weight, e, half }: Matrix, x: Box): Box => {
+  const box = coarser(x, x.e - Math.max(0, bits(x.most) - 2 * half))
+  const base = two(half)
+  const [high, low] = [box.lower, box.upper].map((ends) => {
+    const h = ends.map((v) => Math.round(v / base))
+    return [h, ends.map((v, i) => v - h[i] * base)]
+  })
+  const [[lh, ll], [uh, ul]] = [high, low]
+  const size = start.length - 1
+  const [lowerHigh, lowerLow, upperHigh, upperLow] = Array.from({ length: 4 }, () => new Float64Array(size))
+  for (let i = 0; i < size; i++) {
+    let [a, b, c, d] = [0, 0, 0, 0]
+    for (let k = start[i]; k < start[i + 1]; k++) {
+      const w = weight[k]
+      const j = index[k]
+      if (w >= 0) {
+        a += w * lh[j]
+        b += w * ll[j]
+        c += w * uh[j]
+        d += w * ul[j]
+      } else {
+        a += w * uh[j]
+        b += w * ul[j]
+        c += w * lh[j]
+        d += w * ll[j]
+      }
+    }
+    lowerHigh[i] = a
+    lowerLow[i] = b
+    upperHigh[i] = c
+    upperLow[i] = d
+  }
+  const shift = shiftOf(Math.max(largest(lowerHigh), largest(upperHigh)), half)
+  const [p, q] = [two(half - shift), two(-shift)]
+  return boxOf(
+    lowerHigh.map((h, i) => Math.floor(h * p) + Math.floor(lowerLow[i] * q)),
+    upperHigh.map((h, i) => Math.ceil(h * p) + Math.ceil(upperLow[i] * q)),
+    box.e + e - shift,
+  )
+}
+/** By how many places sums of halves, high 2^half + low with |low| <= 2^53, have to be shortened to have at most 2^52. */
+const shiftOf = (most: number, half: number): number => (most === 0 ? 2 : Math.max(2, bits(most) + half - 50))
+
+/** Slopes are in units of 2^-PLACES. */
+const PLACES = 20
+const ONE = 2 ** PLACES
+/** The slope of a ReLU below 0, enclosed. */
+const leakOf = ({ slope: { n, d } }: Node & { kind: 'relu' }): { readonly least: number; readonly most: number } => ({
+  least: Number(floor(n * BigInt(ONE), d)),
+  most: Number(ceiling(n * BigInt(ONE), d)),
 })
 
-const intervalOf = (node: Node, boxes: readonly Box[], { lower, upper }: Pick<Region, 'lower' | 'upper'>): Box => {
-  if (node.kind === 'input')
-    return {
-      lower: lower.n.map((n) => floor(n * UNIT, lower.d)),
-      upper: upper.n.map((n) => ceiling(n * UNIT, upper.d)),
-    }
-  const [x, y] = node.from.map((k) => boxes[k])
+const intervalOf = (node: Exclude<Node, { kind: 'input' }>, boxes: readonly Box[]): Box => {
+  const x = node.kind === 'affine' ? operands(node, boxes) : boxes[node.from[0]]
   switch (node.kind) {
-    case 'pick': {
-      const all =
-        node.from.length === 1
-          ? x
-          : { lower: node.from.flatMap((k) => boxes[k].lower), upper: node.from.flatMap((k) => boxes[k].upper) }
-      const picked = (ends: readonly bigint[]) => Array.from(node.index, (i) => (i < 0 ? 0n : ends[i]))
-      return { lower: picked(all.lower), upper: picked(all.upper) }
-    }
-    case 'sum':
-      return node.sign === 1n
-        ? { lower: x.lower.map((l, i) => l + y.lower[i]), upper: x.upper.map((u, i) => u + y.upper[i]) }
-        : { lower: x.lower.map((l, i) => l - y.upper[i]), upper: x.upper.map((u, i) => u - y.lower[i]) }
-    case 'shift':
-      return {
-        lower: x.lower.map((l, i) => l + floor(node.by.n[i] * UNIT, node.by.d)),
-        upper: x.upper.map((u, i) => u + ceiling(node.by.n[i] * UNIT, node.by.d)),
-      }
-    case 'scale':
-      return scaledBox(x.lower, x.upper, (i) => node.factor.n[i], node.factor.d)
-    case 'matrix': {
-      const { start, index, weight, d } = node.matrix
-      const [low, high] = [new Array<bigint>(node.size), new Array<bigint>(node.size)]
-      for (let i = 0; i < node.size; i++) {
-        let [l, u] = [0n, 0n]
-        for (let k = start[i]; k < start[i + 1]; k++) {
-          const [w, j] = [weight[k], index[k]]
-          l += w * (w >= 0n ? x.lower[j] : x.upper[j])
-          u += w * (w >= 0n ? x.upper[j] : x.lower[j])
-        }
-        low[i] = floor(l, d)
-        high[i] = ceiling(u, d)
-      }
-      return { lower: low, upper: high }
-    }
+    case 'affine':
+      return rowsOn(node.matrix, x)
     case 'relu': {
-      const { n, d } = node.slope
-      return {
-        lower: x.lower.map((l) => (l >= 0n ? l : floor(l * n, d))),
-        upper: x.upper.map((u) => (u >= 0n ? u : ceiling(u * n, d))),
-      }
+      const { least, most } = leakOf(node)
+      return boxOf(
+        x.lower.map((l) => (l >= 0 ? l : Math.floor((l * most) / ONE))),
+        x.upper.map((u) => (u >= 0 ? u : Math.ceil((u * least) / ONE))),
+        x.e,
+      )
     }
     case 'max': {
-      const { start, index } = node
-      const of = (ends: readonly bigint[], i: number) =>
-        Array.from(index.subarray(start[i], start[i + 1]), (j) => ends[j]).reduce(greatest)
-      return {
-        lower: Array.from({ length: node.size }, (_, i) => of(x.lower, i)),
-        upper: Array.from({ length: node.size }, (_, i) => of(x.upper, i)),
-      }
+      const of = (ends: Float64Array) =>
+        Float64Array.from({ length: node.size }, (_, i) =>
+          node.index.subarray(node.start[i], node.start[i + 1]).reduce((m, j) => Math.max(m, ends[j]), -Infinity),
+        )
+      return boxOf(of(x.lower), of(x.upper), x.e)
     }
     default:
       return node satisfies never
@@ -163,74 +195,110 @@ const intervalOf = (node: Node, boxes: readonly Box[], { lower, upper }: Pick<Re
 
 // ---- the backward pass --------------------------------------------------------------------------------------------------------------
 
-/** Binary places of slopes. */
-const PLACES = 12n
-const ONE = 1n << PLACES
-/** Coefficients finer than 2^-COARSE are rounded, for what the difference can amount to. */
-const COARSE = 96n
-
+/** Lower lines of ReLUs that are open: 1 where u > -l, else the leak; or the slope of the upper line. */
+export type Slope = 'adaptive' | 'same'
 /** What a functional takes besides its coefficients: slopes of lower lines by ReLU node (in 2^-12), and multipliers of signs by node before a ReLU. */
 export interface Choices {
-  readonly slopes?: ReadonlyMap<number, ReadonlyMap<number, bigint>>
-  readonly multipliers?: ReadonlyMap<number, ReadonlyMap<number, Rational>>
+  readonly slope?: Slope
+  readonly slopes?: ReadonlyMap<number, ReadonlyMap<number, number>>
+  readonly multipliers?: ReadonlyMap<number, ReadonlyMap<number, number>>
 }
 
-/** Coefficients of several functionals, each a row over the elements of one node, over one denominator. */
-interface Rows {
-  readonly n: readonly (readonly bigint[])[]
-  readonly d: bigint
-}
-/** What each functional gains at a node. */
-interface Step {
-  readonly coefficients: readonly (readonly [to: number, rows: Rows])[]
-  /** One a row, over one denominator; absent where it is 0. */
-  readonly gained?: { readonly n: readonly bigint[]; readonly d: bigint }
-}
+/** Bounds are kept in units of 2^-BOUND, rounded down. */
+const BOUND = 160
+/** n 2^-e in units of 2^-BOUND, rounded down. */
+const downTo = (n: bigint, e: number): bigint => (e <= BOUND ? n << BigInt(BOUND - e) : n >> BigInt(e - BOUND))
 
-const summed = (a: Rows, b: Rows): Rows => {
-  const pairs = a.n.map((row, r) => together({ n: row, d: a.d }, { n: b.n[r], d: b.d }))
-  return { n: pairs.map(([p, q]) => p.map((x, i) => x + q[i])), d: pairs[0][2] }
+/**
+ * A lower bound, in units of 2^-BOUND, of a functional on a region, a sum over nodes of coefficients . values, by one pass from the last node to the input: at each
+ * node the coefficients of its operands, and what a ReLU's lines add.
+ */
+const lowerOf = (
+  { nodes }: Network,
+  { signs, boxes, rest }: Region,
+  functional: ReadonlyMap<number, Fixed>,
+  choices: Choices,
+): bigint => {
+  const open: (Fixed | undefined)[] = []
+  let bound = 0n
+  let last = 0
+  /** What `changed` coefficients of a node lose that are off by at most a unit. */
+  const lose = (k: number, changed: number, e: number): void => {
+    if (changed > 0) bound += downTo(-BigInt(changed) * BigInt(boxes[k].most), e + boxes[k].e)
+  }
+  const give = (k: number, a: Fixed): void => {
+    const b = open[k]
+    if (b === undefined) {
+      open[k] = a
+      last = Math.max(last, k)
+      return
+    }
+    const [p, q] = [shortened(a, COEFFICIENT + 12), shortened(b, COEFFICIENT + 12)]
+    lose(k, p.changed, p.e)
+    lose(k, q.changed, q.e)
+    const e = Math.min(p.e, q.e)
+    const [f, g] = [p, q].map((x) => two(-Math.min(100, x.e - e)))
+    // Two are rounded at most, each by half a unit.
+    open[k] = { n: p.n.map((x, i) => Math.round(x * f) + Math.round(q.n[i] * g)), e }
+    lose(k, p.e === q.e ? 0 : p.n.length, e)
+  }
+  for (const [k, a] of functional) give(k, a)
+  for (const k of choices.multipliers?.keys() ?? []) last = Math.max(last, k)
+  for (let k = last; k >= 0; k--) {
+    const added = choices.multipliers?.get(k)
+    if (added !== undefined) give(k, signed(signs.get(k), added, nodes[k].size))
+    const fine = open[k]
+    if (fine === undefined) continue
+    open[k] = undefined
+    const node = nodes[k]
+    const a = shortened(fine, node.kind === 'affine' ? Math.min(COEFFICIENT, 2 * node.matrix.half) : COEFFICIENT)
+    lose(k, a.changed, a.e)
+    const own = rest[k]
+    if (own !== undefined) bound += downTo(leastOf(a.n, own.lower, own.upper), a.e + own.e)
+    switch (node.kind) {
+      case 'input':
+        bound += downTo(leastOf(a.n, boxes[k].lower, boxes[k].upper), a.e + boxes[k].e)
+        break
+      case 'affine': {
+        const sizes = node.from.map((from) => nodes[from].size)
+        const { n, e, changed } = transposed(
+          node.matrix,
+          a,
+          sizes.reduce((x, y) => x + y, 0),
+        )
+        let begin = 0
+        for (const [j, from] of node.from.entries()) {
+          give(from, { n: node.from.length === 1 ? n : n.slice(begin, begin + sizes[j]), e })
+          begin += sizes[j]
+          lose(from, Math.min(changed, sizes[j]), e)
+        }
+        break
+      }
+      case 'relu': {
+        const [before] = node.from
+        const { coefficients, gained } = throughRelu(node, a.n, boxes[before], choices.slope, choices.slopes?.get(k))
+        give(before, { n: coefficients, e: a.e + PLACES })
+        bound += downTo(gained, a.e + PLACES + boxes[before].e)
+        break
+      }
+      case 'max': {
+        const [before] = node.from
+        const { coefficients, gained } = throughMax(node, a.n, boxes[before])
+        give(before, { n: coefficients, e: a.e })
+        bound += downTo(gained, a.e + boxes[before].e)
+        break
+      }
+      default:
+        return node satisfies never
+    }
+  }
+  return bound
 }
 
 /**
- * Lower bounds of functionals on a region, each sum over nodes of coefficients . values + constant, by one pass from the last node to the input: at each node the
- * coefficients of its operands, exactly, and what a ReLU's lines add.
+ * A lower bound of a sum over nodes of exact coefficients . values + a constant: no value on the region is below it.
+ * @returns the bound, a rational
  */
-const lowerBounds = (
-  { nodes }: Network,
-  region: Region,
-  functionals: ReadonlyMap<number, Rows>,
-  constants: Vector,
-  choices: Choices,
-): readonly Rational[] => {
-  const open = new Map<number, Rows>()
-  let bounds = constants
-  const gain = (by: Vector | undefined): void => {
-    if (by !== undefined) bounds = plus(bounds, by)
-  }
-  const give = (to: number, a: Rows): void => {
-    const there = open.get(to)
-    open.set(to, there === undefined ? a : summed(there, a))
-  }
-  for (const [node, a] of functionals) give(node, a)
-  for (let k = nodes.length - 1; k >= 0; k--) {
-    const added = signed(region.signs.get(k), choices.multipliers?.get(k), nodes[k].size)
-    if (added !== undefined) give(k, { n: bounds.n.map(() => added.n), d: added.d })
-    const fine = open.get(k)
-    if (fine === undefined) continue
-    open.delete(k)
-    const a = coarser(fine, region.boxes[k], gain)
-    const slack = region.slack.get(k)
-    if (slack !== undefined)
-      gain({ n: a.n.map((row) => -row.reduce((sum, c, i) => sum + absolute(c) * slack[i], 0n)), d: a.d * UNIT })
-    const { coefficients, gained } = backward(nodes[k], a, region, choices.slopes?.get(k))
-    gain(gained)
-    for (const [to, c] of coefficients) give(to, c)
-  }
-  return bounds.n.map((n) => rational(n, bounds.d))
-}
-
-/** A lower bound of one functional. */
 export const lowerBound = (
   network: Network,
   region: Region,
@@ -238,211 +306,141 @@ export const lowerBound = (
   constant: Rational,
   choices: Choices = {},
 ): Rational => {
-  const rows = new Map([...functional].map(([k, { n, d }]) => [k, { n: [n], d }]))
-  return lowerBounds(network, region, rows, { n: [constant.n], d: constant.d }, choices)[0]
+  let lost = 0n
+  const rounded = [...functional].map(([k, v]) => {
+    const { n, e, exact } = nearest(v, COEFFICIENT)
+    const changed = exact.filter((x) => !x).length
+    lost += downTo(-BigInt(changed) * BigInt(region.boxes[k].most), e + region.boxes[k].e)
+    return [k, { n, e }] as const
+  })
+  const bound = lowerOf(network, region, new Map(rounded), choices) + lost
+  const unit = 1n << BigInt(BOUND)
+  return { n: bound * constant.d + constant.n * unit, d: unit * constant.d }
 }
 
-/** sign z >= 0 on the region, so m sign z, m >= 0, may be taken from the functional: the coefficients -m sign. */
+/** sign z >= 0 on the region, so m sign z, m >= 0, may be taken from the functional: the coefficients -m sign, for multipliers near those that are given. */
 const signed = (
   signs: ReadonlyMap<number, 1 | -1> | undefined,
-  multipliers: ReadonlyMap<number, Rational> | undefined,
+  multipliers: ReadonlyMap<number, number>,
   size: number,
-): Vector | undefined => {
-  if (multipliers === undefined) return undefined
-  const all: Rational[] = new Array(size).fill(NOTHING)
+): Fixed => {
+  const most = Math.max(0, ...multipliers.values())
+  const e = COEFFICIENT - Math.ceil(Math.log2(most || 1))
+  const n = new Float64Array(size)
   for (const [i, m] of multipliers) {
     const sign = signs?.get(i) ?? refuse('a multiplier of a sign that is not set')
-    if (m.n < 0n) refuse('a negative multiplier')
-    all[i] = rational(-BigInt(sign) * m.n, m.d)
+    if (!(m >= 0 && m < 2 ** 200)) refuse('a multiplier that is negative or too large')
+    // Any other multiplier that is not negative would do as well.
+    n[i] = -sign * Math.min(2 ** (COEFFICIENT + 1), Math.floor(m * two(e)))
   }
-  return vector(all)
-}
-const NOTHING = rational(0n)
-
-const coarser = ({ n, d }: Rows, box: Box, gain: (by: Vector) => void): Rows => {
-  const fine = 1n << COARSE
-  if (d <= fine) return { n, d }
-  const sizes = magnitude(box)
-  const lost = n.map(() => 0n)
-  const shift = (d & (d - 1n)) === 0n ? BigInt(d.toString(2).length - 1) - COARSE : undefined
-  const rounded = n.map((row, r) =>
-    row.map((x, i) => {
-      if (x === 0n) return x
-      const y = shift === undefined ? floor(x * fine, d) : x >> shift
-      // x / d = (y + r) / fine with 0 <= r < 1.
-      if (y * d !== x * fine) lost[r] -= sizes[i]
-      return y
-    }),
-  )
-  gain({ n: lost, d: fine * UNIT })
-  return { n: rounded, d: fine }
+  return { n, e }
 }
 
-const backward = (
-  node: Node,
-  { n: rows, d }: Rows,
-  region: Region,
-  slopes: ReadonlyMap<number, bigint> | undefined,
-): Step => {
-  switch (node.kind) {
-    case 'input': {
-      // The least of a . x on the box.
-      const [l, u, e] = together(region.lower, region.upper)
-      return {
-        coefficients: [],
-        gained: { n: rows.map((a) => a.reduce((sum, c, i) => sum + c * (c >= 0n ? l[i] : u[i]), 0n)), d: d * e },
-      }
+/** A row times a matrix: halves of the coefficients are multiplied apart. `changed` elements are off by at most a unit. */
+const transposed = (
+  { start, index, weight, half, e }: Matrix,
+  a: Fixed,
+  size: number,
+): Fixed & { readonly changed: number } => {
+  const base = two(half)
+  const [high, low] = [new Float64Array(size), new Float64Array(size)]
+  for (let i = 0; i < a.n.length; i++) {
+    const c = a.n[i]
+    if (c === 0) continue
+    const h = Math.round(c / base)
+    const l = c - h * base
+    for (let k = start[i]; k < start[i + 1]; k++) {
+      const w = weight[k]
+      const j = index[k]
+      high[j] += h * w
+      low[j] += l * w
     }
-    case 'pick': {
-      const sizes = node.from.map((k) => region.boxes[k].lower.length)
-      const all = rows.map((a) => {
-        const given = new Array<bigint>(sizes.reduce((x, y) => x + y, 0)).fill(0n)
-        for (const [i, j] of node.index.entries()) if (j >= 0) given[j] += a[i]
-        return given
-      })
-      const ends = sizes.map((_, k) => sizes.slice(0, k + 1).reduce((x, y) => x + y, 0))
-      return {
-        coefficients: node.from.map((to, k) => [to, { n: all.map((a) => a.slice(ends[k] - sizes[k], ends[k])), d }]),
-      }
-    }
-    case 'sum': {
-      const second = node.sign === 1n ? rows : rows.map((a) => a.map((c) => -c))
-      return {
-        coefficients: [
-          [node.from[0], { n: rows, d }],
-          [node.from[1], { n: second, d }],
-        ],
-      }
-    }
-    case 'shift':
-      return {
-        coefficients: [[node.from[0], { n: rows, d }]],
-        gained: { n: rows.map((a) => a.reduce((sum, c, i) => sum + c * node.by.n[i], 0n)), d: d * node.by.d },
-      }
-    case 'scale':
-      return {
-        coefficients: [
-          [node.from[0], { n: rows.map((a) => a.map((c, i) => c * node.factor.n[i])), d: d * node.factor.d }],
-        ],
-      }
-    case 'matrix':
-      return {
-        coefficients: [
-          [
-            node.from[0],
-            { n: transposed(node.matrix, rows, region.boxes[node.from[0]].lower.length), d: d * node.matrix.d },
-          ],
-        ],
-      }
-    case 'relu':
-      return throughRelu(node, { n: rows, d }, region.boxes[node.from[0]], slopes)
-    case 'max':
-      return throughMax(node, { n: rows, d }, region.boxes[node.from[0]])
-    default:
-      return node satisfies never
   }
-}
-
-/** Rows times a matrix. Several rows are taken at once, as the digits of one number for each element. */
-const transposed = (m: Matrix, rows: readonly (readonly bigint[])[], size: number): readonly (readonly bigint[])[] => {
-  if (rows.length === 1) return [timesMatrix(m, rows[0], size)]
-  const bits = (xs: readonly bigint[]): number =>
-    xs.reduce((most, x) => greatest(most, absolute(x)), 1n).toString(2).length
-  // Each sum has at most as many terms as the matrix has rows.
-  const width =
-    4 * Math.ceil((Math.max(...rows.map(bits)) + bits(m.weight) + m.start.length.toString(2).length + 2) / 4)
-  const digits = digitsOf(rows.length, width)
-  const packed = rows[0].map((_, i) => (rows.every((a) => a[i] === 0n) ? 0n : digits.join(rows.map((a) => a[i]))))
-  const columns = timesMatrix(m, packed, size).map((x) => (x === 0n ? undefined : digits.split(x)))
-  return rows.map((_, r) => columns.map((c) => (c === undefined ? 0n : c[r])))
-}
-const timesMatrix = ({ start, index, weight }: Matrix, a: readonly bigint[], size: number): readonly bigint[] => {
-  const sums = new Array<bigint>(size).fill(0n)
-  for (let i = 0; i < a.length; i++) {
-    const c = a[i]
-    if (c !== 0n) for (let k = start[i]; k < start[i + 1]; k++) sums[index[k]] += c * weight[k]
-  }
-  return sums
-}
-/** Numbers below 2^(width - 1) in magnitude as the digits of one number to the base 2^width, and back. */
-const digitsOf = (count: number, width: number) => {
-  const half = 1n << BigInt(width - 1)
-  const hexadecimal = width / 4
-  const halves = BigInt(`0x${half.toString(16).padStart(hexadecimal, '0').repeat(count)}`)
-  return {
-    join: (xs: readonly bigint[]): bigint =>
-      BigInt(`0x${xs.map((x) => (x + half).toString(16).padStart(hexadecimal, '0')).join('')}`) - halves,
-    split: (x: bigint): readonly bigint[] => {
-      const text = (x + halves).toString(16).padStart(count * hexadecimal, '0')
-      return Array.from(
-        { length: count },
-        (_, r) => BigInt(`0x${text.slice(r * hexadecimal, (r + 1) * hexadecimal)}`) - half,
-      )
-    },
-  }
+  const most = largest(high)
+  if (most === 0) return { n: low, e: a.e + e, changed: 0 }
+  const shift = shiftOf(most, half)
+  const [p, q] = [two(half - shift), two(-shift)]
+  let changed = 0
+  const n = high.map((h, j) => {
+    const [x, y] = [h * p, low[j] * q]
+    const [u, v] = [Math.round(x), Math.round(y)]
+    if (u !== x || v !== y) changed++
+    return u + v
+  })
+  return { n, e: a.e + e - shift, changed }
 }
 
 /**
  * x = max(s z, z) with z in [l, u]: x >= p z for p between s and 1; x <= q z + t for any q, with t the larger of what is missing at l and u. p is the one that was
- * chosen, else 1 where u > -l, else s; q is the slope of the chord, rounded.
+ * chosen, else 1 where u > -l, else s; q is about the slope of the chord.
  */
 const throughRelu = (
   node: Node & { kind: 'relu' },
-  { n: rows, d }: Rows,
+  a: Float64Array,
   { lower, upper }: Box,
-  slopes: ReadonlyMap<number, bigint> | undefined,
-): Step => {
-  const { n: s, d: e } = node.slope
-  // All slopes over ONE e.
-  const [all, none] = [ONE * e, s * ONE]
-  const lines = lower.map((l, i) => {
-    const u = upper[i]
-    if (l >= 0n) return { p: all, q: all, t: 0n }
-    if (u <= 0n) return { p: none, q: none, t: 0n }
-    const chosen = slopes?.get(i)
-    const p = chosen === undefined ? (u > -l ? all : none) : greatest(none, least(all, chosen * e))
-    const q = floor((u * all - l * none) * ONE, (u - l) * all) * e
-    return { p, q, t: greatest(l * (none - q), u * (all - q)) }
+  slope: Slope = 'adaptive',
+  slopes: ReadonlyMap<number, number> | undefined,
+): { readonly coefficients: Float64Array; readonly gained: bigint } => {
+  const { least, most } = leakOf(node)
+  let gained = 0n
+  const coefficients = a.map((c, i) => {
+    const [l, u] = [lower[i], upper[i]]
+    if (c === 0) return 0
+    if (l >= 0) return c * ONE
+    // s z between the two ends of s where z <= 0.
+    if (u <= 0) return c * (c > 0 ? most : least)
+    // Rounded, but any slope will do.
+    const chord = Math.min(ONE, Math.max(0, Math.floor((u * ONE - l * least) / (u - l))))
+    if (c > 0) {
+      const chosen = slopes?.get(i)
+      if (chosen !== undefined) return c * Math.min(ONE, Math.max(most, chosen * 256))
+      return c * (slope === 'same' ? Math.max(most, chord) : u > -l ? ONE : most)
+    }
+    // s l <= least l where l < 0; products of 32 and 20 bits.
+    gained += BigInt(c) * BigInt(Math.max(l * (least - chord), u * (ONE - chord)))
+    return c * chord
   })
-  const gained = rows.map((a) => a.reduce((sum, c, i) => (c < 0n ? sum + c * lines[i].t : sum), 0n))
-  const n = rows.map((a) => a.map((c, i) => c * (c > 0n ? lines[i].p : lines[i].q)))
-  return { coefficients: [[node.from[0], { n, d: d * all }]], gained: { n: gained, d: d * all * UNIT } }
+  return { coefficients, gained }
 }
 
 /** The largest of a window: the element that is above all others, where there is one; else at least the one with the largest lower end, at most the largest upper end. */
-const throughMax = (node: Node & { kind: 'max' }, { n: rows, d }: Rows, { lower, upper }: Box): Step => {
-  const windows = Array.from({ length: node.size }, (_, i) => {
+const throughMax = (
+  node: Node & { kind: 'max' },
+  a: Float64Array,
+  { lower, upper }: Box,
+): { readonly coefficients: Float64Array; readonly gained: bigint } => {
+  const coefficients = new Float64Array(lower.length)
+  let gained = 0n
+  for (const [i, c] of a.entries()) {
+    if (c === 0) continue
     const window = node.index.subarray(node.start[i], node.start[i + 1])
     const best = window.reduce((m, j) => (lower[j] > lower[m] ? j : m))
-    const top = window.reduce((m, j) => (upper[j] > upper[m] ? j : m))
-    return { best, most: upper[top], only: window.every((j) => j === best || upper[j] <= lower[best]) }
-  })
-  const gained = rows.map((a) =>
-    a.reduce((sum, c, i) => (c < 0n && !windows[i].only ? sum + c * windows[i].most : sum), 0n),
-  )
-  const n = rows.map((a) => {
-    const given = new Array<bigint>(lower.length).fill(0n)
-    for (const [i, c] of a.entries()) if (c > 0n || windows[i].only) given[windows[i].best] += c
-    return given
-  })
-  return { coefficients: [[node.from[0], { n, d }]], gained: { n: gained, d: d * UNIT } }
+    if (c > 0 || window.every((j) => j === best || upper[j] <= lower[best])) coefficients[best] += c
+    else gained += BigInt(c) * BigInt(window.reduce((m, j) => Math.max(m, upper[j]), -Infinity))
+  }
+  return { coefficients, gained }
 }
 
 // ---- what is known on a region ---------------------------------------------------------------------------------------------------
 
 const clipped = (box: Box, signs: ReadonlyMap<number, 1 | -1> | undefined): Box => {
   if (signs === undefined) return box
-  const [lower, upper] = [[...box.lower], [...box.upper]]
+  const [lower, upper] = [box.lower.slice(), box.upper.slice()]
   for (const [i, sign] of signs) {
-    if (sign === 1) lower[i] = greatest(lower[i], 0n)
-    else upper[i] = least(upper[i], 0n)
+    if (sign === 1) lower[i] = Math.max(lower[i], 0)
+    else upper[i] = Math.min(upper[i], 0)
   }
-  return { lower, upper }
+  return { ...box, lower, upper }
 }
-const intersection = (a: Box, b: Box | undefined): Box =>
-  b === undefined
-    ? a
-    : { lower: a.lower.map((l, i) => greatest(l, b.lower[i])), upper: a.upper.map((u, i) => least(u, b.upper[i])) }
+
+/** What is known of a region before its values are bounded, from some node on: its input, signs, and what is known from a larger region. */
+export interface Known {
+  readonly input: Box
+  readonly signs: Region['signs']
+  readonly before?: Region
+  /** Nodes before this one are as in `before`. */
+  readonly from?: number
+}
 
 /**
  * The boxes of a region: intervals node by node, cut to what is known already and to the signs; with `crown`, values before ReLUs and maxima that are not decided by
@@ -451,61 +449,55 @@ const intersection = (a: Box, b: Box | undefined): Box =>
 export const known = (
   network: Network,
   semantics: Semantics,
-  {
-    lower,
-    upper,
-    signs,
-    boxes: before,
-  }: Pick<Region, 'lower' | 'upper' | 'signs'> & { readonly boxes?: readonly Box[] },
+  { input, signs, before, from = 0 }: Known,
   method: 'interval' | 'crown',
 ): Region => {
   if (semantics === 'deployed' && network.realOnly !== undefined)
     refuse(`float32 executions are not covered: ${network.realOnly}`)
+  if (before?.isEmpty) return before
   const { nodes } = network
-  const boxes: Box[] = []
-  const slack = new Map<number, readonly bigint[]>()
-  const relu = new Set(nodes.flatMap((n) => (n.kind === 'relu' ? [n.from[0]] : [])))
-  const max = new Set(nodes.flatMap((n) => (n.kind === 'max' ? [n.from[0]] : [])))
-  const region: Region = { lower, upper, signs, boxes, slack }
+  const boxes: Box[] = before?.boxes.slice(0, from) ?? []
+  const rest: (Box | undefined)[] = before?.rest.slice(0, from) ?? []
+  const used = (kind: 'relu' | 'max') => new Set(nodes.flatMap((n) => (n.kind === kind ? n.from : [])))
+  const [relu, max] = [used('relu'), used('max')]
+  /** By node, how many lie on a path from the input of which an interval may lose something: from two on, backward passes may know more. */
+  const losses: number[] = []
   for (const [k, node] of nodes.entries()) {
-    const exact = intervalOf(node, boxes, region)
-    const off = errorOf(node, boxes, exact, semantics)
-    if (off !== undefined) slack.set(k, off)
-    const wide =
-      off === undefined
-        ? exact
-        : { lower: exact.lower.map((l, i) => l - off[i]), upper: exact.upper.map((u, i) => u + off[i]) }
-    boxes[k] = intersection(clipped(wide, signs.get(k)), before?.[k])
-    if (method === 'crown' && k > 0 && (relu.has(k) || max.has(k)))
+    losses[k] = node.kind === 'input' ? 0 : Math.max(...node.from.map((j: number) => losses[j])) + Number(mixes(node))
+    if (k < from) continue
+    let wide = node.kind === 'input' ? input : intervalOf(node, boxes)
+    rest[k] = restOf(node, boxes, wide, semantics)
+    wide = rest[k] === undefined ? wide : plus(wide, rest[k] as Box)
+    boxes[k] = clipped(intersection(wide, before?.boxes[k]), signs.get(k))
+    if (isVoid(boxes[k])) return { signs, boxes, rest, isEmpty: true }
+    if (method === 'crown' && losses[k] > 1 && (relu.has(k) || max.has(k))) {
+      const region = { signs, boxes, rest, isEmpty: false }
       boxes[k] = clipped(refined(network, region, k, max.has(k)), signs.get(k))
-  }
-  return region
-}
-
-const errorOf = (node: Node, boxes: readonly Box[], own: Box, semantics: Semantics): readonly bigint[] | undefined => {
-  if (semantics === 'deployed') return executionError(node, boxes, own)
-  if (node.kind !== 'scale' || node.error === undefined) return undefined
-  const { n, d } = node.error
-  return magnitude(boxes[node.from[0]]).map((m) => ceiling(m * n, d))
-}
-
-/** Rows that are bounded at once. */
-const TOGETHER = 64
-
-/** A box made tighter by backward passes, where it is not decided on which side of 0 a value lies (or everywhere). */
-const refined = (network: Network, region: Region, k: number, all: boolean): Box => {
-  const [lower, upper] = [[...region.boxes[k].lower], [...region.boxes[k].upper]]
-  const asked = [...lower.keys()].filter((i) => lower[i] <= upper[i] && (all || (lower[i] < 0n && upper[i] > 0n)))
-  for (let begin = 0; begin < asked.length; begin += TOGETHER) {
-    const part = asked.slice(begin, begin + TOGETHER)
-    const unit = (i: number, c: bigint) => lower.map((_, j) => (j === i ? c : 0n))
-    const rows = { n: part.flatMap((i) => [unit(i, 1n), unit(i, -1n)]), d: 1n }
-    const bounds = lowerBounds(network, region, new Map([[k, rows]]), zeros(rows.n.length), {})
-    for (const [p, i] of part.entries()) {
-      const [low, high] = [bounds[2 * p], bounds[2 * p + 1]]
-      lower[i] = greatest(lower[i], floor(low.n * UNIT, low.d))
-      upper[i] = least(upper[i], ceiling(-high.n * UNIT, high.d))
+      if (isVoid(boxes[k])) return { signs, boxes, rest, isEmpty: true }
     }
   }
-  return { lower, upper }
+  return { signs, boxes, rest, isEmpty: false }
+}
+
+const mixes = (node: Node): boolean =>
+  node.kind !== 'affine' || node.matrix.start.some((end, i, start) => i > 0 && end > start[i - 1] + 1)
+
+/** A box made tighter by backward passes, where it is not decided on which side of 0 a value lies (or everywhere). The end that is nearer to 0 first: it may decide. */
+const refined = (network: Network, region: Region, k: number, all: boolean): Box => {
+  const { lower, upper, e } = region.boxes[k]
+  const [low, high] = [lower.slice(), upper.slice()]
+  const unit = 1n << BigInt(BOUND - e)
+  for (let i = 0; i < low.length; i++) {
+    const isOpen = () => low[i] <= high[i] && (all || (low[i] < 0 && high[i] > 0))
+    for (const sign of high[i] < -low[i] ? [-1, 1] : [1, -1]) {
+      if (!isOpen()) continue
+      const row = new Float64Array(low.length)
+      row[i] = sign
+      const bound = floor(lowerOf(network, region, new Map([[k, { n: row, e: 0 }]]), {}), unit)
+      // Beyond the other end it is empty, by however much.
+      if (sign === 1 && bound > BigInt(low[i])) low[i] = Math.min(Number(bound), high[i] + 1)
+      if (sign === -1 && -bound < BigInt(high[i])) high[i] = Math.max(Number(-bound), low[i] - 1)
+    }
+  }
+  return boxOf(low, high, e)
 }

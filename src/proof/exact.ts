@@ -61,9 +61,10 @@ export const plus = (a: Vector, b: Vector): Vector => {
   return { n: p.map((x, i) => x + q[i]), d }
 }
 
-const DECIMAL = /^([+-]?)(\d*)\.?(\d*)(?:[eE]([+-]?\d{1,4}))?$/
+const DECIMAL = /^([+-]?)(\d*)\.?(\d*)(?:[eE]([+-]?\d{1,3}))?$/
 /** A decimal such as -1.5e-3, or a quotient of two such as 8/255. */
 export const decimal = (text: string): Rational => {
+  if (text.length > 3000) refuse('a number of more than 3,000 characters')
   const quotient = text.split('/')
   if (quotient.length === 2) {
     const [p, q] = quotient.map(decimal)
@@ -98,6 +99,14 @@ export const ieee = (bytes: Uint8Array, width: number): Vector => {
   })
   const [mantissa, exponents] = { 2: [10n, 5n], 4: [23n, 8n], 8: [52n, 11n] }[width] ?? refuse('no such float')
   return floats(bits, mantissa, exponents)
+}
+
+/** The exact value of a double. */
+export const exactly = (x: number): Rational => {
+  if (!Number.isFinite(x)) refuse(`${x} is no number`)
+  const view = new DataView(new ArrayBuffer(8))
+  view.setFloat64(0, x, true)
+  return at(ieee(new Uint8Array(view.buffer), 8), 0)
 }
 
 /** The integer square root, rounded down. */

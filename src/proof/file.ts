@@ -7,7 +7,7 @@ import { classified, readProperty } from './property.ts'
 /** What a proof says about itself in its first line (docs/proof.md). */
 export interface Header {
   readonly format: 'mixtrain-proof'
-  readonly version: 1
+  readonly version: 2
   readonly semantics: Semantics
   /** SHA-256 of the bytes of the ONNX file. */
   readonly network: string
@@ -98,7 +98,7 @@ const isRecord = (x: unknown): x is Readonly<Record<string, unknown>> =>
 /** The header, member by member: a proof of unknown origin may hold anything. */
 const headerOf = (x: unknown): Header => {
   if (!isRecord(x) || x.format !== 'mixtrain-proof') return refuse('this is no proof of mixtrain')
-  if (x.version !== 1) return refuse(`version ${JSON.stringify(x.version)} of the format is not known here`)
+  if (x.version !== 2) return refuse(`version ${JSON.stringify(x.version)} of the format is not known here`)
   const { semantics, network, claim } = x
   if (semantics !== 'real' && semantics !== 'deployed') return refuse('the semantics is neither real nor deployed')
   if (typeof network !== 'string' || !isRecord(claim)) return refuse('the header is not complete')

@@ -1,26 +1,37 @@
-import { at, type Rational, rational, refuse, root, type Vector, vector } from './exact.ts'
+import { at, plus, type Rational, rational, refuse, root, type Vector, vector } from './exact.ts'
+import { bits, nearest } from './fixed.ts'
 import { type Attribute, type OnnxNode, readOnnx, type TensorData } from './onnx.ts'
 
-/** The linear map of row i: sum over k from start[i] to start[i + 1] of weight[k] / d x[index[k]]. */
+/** The linear map of row i: sum over k from start[i] to start[i + 1] of constants[which[k]] x[index[k]]. */
 export interface Matrix {
   readonly start: Int32Array
   readonly index: Int32Array
-  readonly weight: readonly bigint[]
-  readonly d: bigint
+  readonly which: Int32Array
+  readonly constants: Vector
+  /** The same weights as integers in units of 2^-e: products with integers of at most 2^half add up to at most 2^53 along rows and columns. */
+  readonly weight: Float64Array
+  readonly e: number
+  readonly half: number
+  /** By row, weights that are known to within a unit only. */
+  readonly inexact: Float64Array
+  /** Whether constants are themselves known to within 2^-128 only. */
+  readonly isRoot: boolean
 }
 
 /** A value of the network, of `size` elements, as an exact function of values before it. */
 export type Node = { readonly size: number } & (
   | { readonly kind: 'input' }
-  /** Element i is element index[i] of the operands one after the other, or 0 where index[i] < 0. */
-  | { readonly kind: 'pick'; readonly from: readonly number[]; readonly index: Int32Array }
-  | { readonly kind: 'sum'; readonly from: readonly [number, number]; readonly sign: 1n | -1n }
-  /** A point is added; `terms`: those of the product that it is a bias of. */
-  | { readonly kind: 'shift'; readonly from: readonly [number]; readonly by: Vector; readonly terms?: number }
-  /** x is multiplied by factor, which is the true one to within `error` >= 0 in each element. */
-  | { readonly kind: 'scale'; readonly from: readonly [number]; readonly factor: Vector; readonly error?: Rational }
-  /** `terms`: products of the longest row, and 1 for a bias of its own. */
-  | { readonly kind: 'matrix'; readonly from: readonly [number]; readonly matrix: Matrix; readonly terms: number }
+  /**
+   * The matrix times the operands one after the other, and a bias. `terms`: those of the longest sum that float32 executions round; 0 where elements are only
+   * rearranged.
+   */
+  | {
+      readonly kind: 'affine'
+      readonly from: readonly number[]
+      readonly matrix: Matrix
+      readonly bias?: Vector
+      readonly terms: number
+    }
   /** max(slope x, x), 0 <= slope < 1. */
   | { readonly kind: 'relu'; readonly from: readonly [number]; readonly slope: Rational }
   /** Element i is the largest of those from start[i] to start[i + 1] in index. */
@@ -82,31 +93,56 @@ const pickVector = (v: Vector, index: Int32Array): Vector => ({
   d: v.d,
 })
 
-/** A matrix from its rows. */
+/** A matrix from its rows of indices of operands and of constants, and the length of the longest. */
 const matrixOf = (
-  rows: Iterable<readonly (readonly [index: number, weight: bigint])[]>,
-  d: bigint,
-): { readonly matrix: Matrix; readonly terms: number } => {
-  const [start, index, weight] = [[0], [] as number[], [] as bigint[]]
-  let terms = 0
+  rows: Iterable<readonly (readonly [index: number, which: number])[]>,
+  constants: Vector,
+  isRoot = false,
+): { readonly matrix: Matrix; readonly longest: number } => {
+  const [start, index, which] = [[0], [] as number[], [] as number[]]
+  let longest = 0
   for (const row of rows) {
     for (const [i, w] of row) {
       index.push(i)
-      weight.push(w)
+      which.push(w)
     }
-    terms = Math.max(terms, row.length)
+    longest = Math.max(longest, row.length)
     start.push(index.length)
     if (index.length > MOST) refuse('a layer of the network is too large')
   }
-  return { matrix: { start: Int32Array.from(start), index: Int32Array.from(index), weight, d }, terms }
+  const columns = new Int32Array(index.reduce((m, i) => Math.max(m, i + 1), 0))
+  for (const i of index) columns[i]++
+  const most = columns.reduce((m, c) => Math.max(m, c), longest)
+  if (most >= 2 ** 20) refuse(`a sum of ${most} terms`)
+  const half = Math.floor((53 - bits(most)) / 3)
+  const { n, e, exact } = nearest(constants, 53 - bits(most) - half)
+  return {
+    matrix: {
+      start: Int32Array.from(start),
+      index: Int32Array.from(index),
+      which: Int32Array.from(which),
+      constants,
+      weight: Float64Array.from(which, (w) => n[w]),
+      e,
+      half,
+      inexact: Float64Array.from({ length: start.length - 1 }, (_, i) => {
+        let count = 0
+        for (let k = start[i]; k < start[i + 1]; k++) count += Number(isRoot || !exact[which[k]])
+        return count
+      }),
+      isRoot,
+    },
+    longest,
+  }
 }
+const UNITS: Vector = { n: [1n, -1n], d: 1n }
 
 class Builder {
   readonly nodes: Node[] = []
   readonly values = new Map<string, Value>()
   realOnly: string | undefined
 
-  push(shape: readonly number[], node: Node): Value {
+  push(shape: readonly number[], node: Node): Value & { readonly node: number } {
     if (!isExtent(shape)) refuse(`a value of shape [${shape}]`)
     return { shape, node: this.nodes.push(node) - 1 }
   }
@@ -132,39 +168,44 @@ class Builder {
       return { shape, constant: pickVector(all, index) }
     }
     const ids = from.map((v) => ('node' in v ? v.node : refuse('constants and computed values are not concatenated')))
-    return this.push(shape, { kind: 'pick', size: index.length, from: ids, index })
+    const rows = Array.from(index, (i) => (i < 0 ? [] : [[i, 0] as const]))
+    return this.push(shape, {
+      kind: 'affine',
+      size: index.length,
+      from: ids,
+      matrix: matrixOf(rows, UNITS).matrix,
+      terms: 0,
+    })
   }
   spread(v: Value, shape: readonly number[]): Value {
     return `${v.shape}` === `${shape}` ? v : this.picked(shape, [v], broadcast(v.shape, shape))
   }
-  /** The terms of the product that a node is, but for rearrangements. */
-  termsOf(node: number): number | undefined {
-    const n = this.nodes[node]
-    if (n.kind === 'matrix') return n.terms
-    return n.kind === 'pick' && n.from.length === 1 ? this.termsOf(n.from[0]) : undefined
+  /** Each element times a constant, and a bias. */
+  diagonal(v: Value & { node: number }, factor: Vector, bias?: Vector, isRoot = false): Value & { node: number } {
+    const size = sizeOf(v.shape)
+    const rows = Array.from({ length: size }, (_, i) => [[i, factor.n.length === 1 ? 0 : i] as const])
+    const { matrix } = matrixOf(rows, factor, isRoot)
+    return this.push(v.shape, {
+      kind: 'affine',
+      size,
+      from: [v.node],
+      matrix,
+      terms: bias === undefined ? 1 : 2,
+      ...(bias === undefined ? {} : { bias }),
+    })
   }
   shifted(v: Value & { node: number }, by: Vector): Value {
     // x + 0 is exact.
     if (by.n.every((n) => n === 0n)) return v
-    const terms = this.termsOf(v.node)
-    if (terms === undefined) this.only('it adds a constant that is no bias of a product')
-    return this.push(v.shape, {
-      kind: 'shift',
-      size: sizeOf(v.shape),
-      from: [v.node],
-      by,
-      ...(terms === undefined ? {} : { terms }),
-    })
+    const product = this.nodes[v.node]
+    if (product.kind === 'affine' && product.terms > 0 && product.bias === undefined)
+      return this.push(v.shape, { ...product, bias: by, terms: product.terms + 1 })
+    this.only('it adds a constant that is no bias of a product')
+    return this.diagonal(v, { n: [1n], d: 1n }, by)
   }
-  scaled(v: Value & { node: number }, factor: Vector, error?: Rational): Value {
+  scaled(v: Value & { node: number }, factor: Vector, isRoot = false): Value & { node: number } {
     this.only('it multiplies by constants')
-    return this.push(v.shape, {
-      kind: 'scale',
-      size: sizeOf(v.shape),
-      from: [v.node],
-      factor,
-      ...(error === undefined ? {} : { error }),
-    })
+    return this.diagonal(v, factor, undefined, isRoot)
   }
   only(reason: string): void {
     this.realOnly ??= reason
@@ -190,14 +231,14 @@ const added =
     const signed = (v: Vector): Vector => ({ n: v.n.map((c) => sign * c), d: v.d })
     if (isNode(p) && isNode(q)) {
       b.only('it adds computed values')
-      return b.push(shape, { kind: 'sum', size: sizeOf(shape), from: [p.node, q.node], sign })
+      const size = sizeOf(shape)
+      const rows = Array.from({ length: size }, (_, i) => [[i, 0] as const, [size + i, sign === 1n ? 0 : 1] as const])
+      const { matrix, longest } = matrixOf(rows, UNITS)
+      return b.push(shape, { kind: 'affine', size, from: [p.node, q.node], matrix, terms: longest })
     }
     if (isNode(p)) return b.shifted(p, signed((q as { constant: Vector }).constant))
     if (isNode(q))
-      return b.shifted(
-        (sign === 1n ? q : b.scaled(q, { n: new Array(sizeOf(shape)).fill(-1n), d: 1n })) as Value & { node: number },
-        (p as { constant: Vector }).constant,
-      )
+      return b.shifted(sign === 1n ? q : b.scaled(q, { n: [-1n], d: 1n }), (p as { constant: Vector }).constant)
     b.only('it adds constants')
     const [c, e] = [(p as { constant: Vector }).constant, (q as { constant: Vector }).constant]
     return { shape, constant: vector(c.n.map((_, i) => rational(c.n[i] * e.d + sign * e.n[i] * c.d, c.d * e.d))) }
@@ -226,7 +267,7 @@ const multiplied =
   }
 
 /** Products of x `[..., m, k]` and a constant `[k, n]`, or of a constant `[m, k]` and x `[..., k, n]`. */
-const product = (b: Builder, x: Value & { node: number }, w: TensorData, right: boolean): Value => {
+const product = (b: Builder, x: Value & { node: number }, w: TensorData, right: boolean): Value & { node: number } => {
   if (w.shape.length !== 2) refuse('a product with a constant that is no matrix')
   const vectorial = x.shape.length === 1
   const shape = vectorial ? (right ? [1, ...x.shape] : [...x.shape, 1]) : x.shape
@@ -240,11 +281,12 @@ const product = (b: Builder, x: Value & { node: number }, w: TensorData, right: 
       for (let i = 0; i < rows; i++)
         for (let j = 0; j < columns; j++)
           yield right
-            ? Array.from({ length: k }, (_, t) => [l * m * k + i * k + t, w.n[t * q + j]] as const)
-            : Array.from({ length: m }, (_, t) => [l * m * k + t * k + j, w.n[i * q + t]] as const)
+            ? Array.from({ length: k }, (_, t) => [l * m * k + i * k + t, t * q + j] as const)
+            : Array.from({ length: m }, (_, t) => [l * m * k + t * k + j, i * q + t] as const)
   }
   const out = [...shape.slice(0, -2), ...(vectorial ? [rows * columns] : [rows, columns])]
-  return b.push(out, { kind: 'matrix', size: sizeOf(out), from: [x.node], ...matrixOf(each(), w.d) })
+  const { matrix, longest } = matrixOf(each(), w)
+  return b.push(out, { kind: 'affine', size: sizeOf(out), from: [x.node], matrix, terms: longest })
 }
 
 interface Windows {
@@ -300,28 +342,16 @@ const conv: Rule = (b, { inputs }, attribute) => {
       for (const place of taps) {
         const first = Math.floor(o / (outs / group)) * ins
         yield Array.from({ length: ins }, (_, c) =>
-          place.map(([p, t]) => [(first + c) * area + p, w.n[(o * ins + c) * window + t]] as const),
+          place.map(([p, t]) => [(first + c) * area + p, (o * ins + c) * window + t] as const),
         ).flat()
       }
   }
   const out = [1, outs, ...shape]
-  const product = matrixOf(rows(), w.d)
-  const y = b.push(out, {
-    kind: 'matrix',
-    size: sizeOf(out),
-    from: [x.node],
-    matrix: product.matrix,
-    terms: product.terms + (inputs[2] ? 1 : 0),
-  })
+  const { matrix, longest } = matrixOf(rows(), w)
+  const y = b.push(out, { kind: 'affine', size: sizeOf(out), from: [x.node], matrix, terms: longest })
   if (!inputs[2]) return y
-  const bias = b.constant(inputs[2])
-  return b.shifted(
-    needsNode(y),
-    pickVector(
-      bias,
-      indexed(out, (p) => p[1]),
-    ),
-  )
+  const channel = indexed(out, (p) => p[1])
+  return b.shifted(y, pickVector(b.constant(inputs[2]), channel))
 }
 
 const gemm: Rule = (b, { inputs }, attribute) => {
@@ -340,7 +370,7 @@ const gemm: Rule = (b, { inputs }, attribute) => {
   const [point, node] = isNode(x) ? [w, x] : [x, needsNode(w)]
   const c = 'constant' in point ? point.constant : refuse('a product of two computed values')
   const scaled = { n: c.n.map((e) => e * alpha.n), d: c.d * alpha.d, shape: point.shape }
-  const y = needsNode(product(b, node as Value & { node: number }, scaled, isNode(x)))
+  const y = product(b, node as Value & { node: number }, scaled, isNode(x))
   if (!inputs[2]) return y
   const bias = b.constant(inputs[2])
   const spread = pickVector(bias, broadcast(bias.shape, y.shape))
@@ -391,18 +421,19 @@ const averagePool: Rule = (b, { inputs }, attribute) => {
   const { shape, taps, padded } = windowsOf(map, kernel, attribute)
   const whole = int(attribute('count_include_pad'), 0) === 1 || padded.every((p) => p === 0)
   const counts = taps.map((place) => BigInt(whole ? sizeOf(kernel) : place.length))
-  const d = vector(counts.map((c) => (c === 0n ? refuse('an AveragePool with an empty window') : rational(1n, c)))).d
+  const shares = vector(counts.map((c) => (c === 0n ? refuse('an AveragePool with an empty window') : rational(1n, c))))
   function* rows() {
     for (let c = 0; c < n * channels; c++)
-      for (const [k, place] of taps.entries()) yield place.map(([p]) => [c * sizeOf(map) + p, d / counts[k]] as const)
+      for (const [k, place] of taps.entries()) yield place.map(([p]) => [c * sizeOf(map) + p, k] as const)
   }
-  const { matrix, terms } = matrixOf(rows(), d)
+  const { matrix, longest } = matrixOf(rows(), shares)
+  // The sum is divided, or its terms are.
   return b.push([n, channels, ...shape], {
-    kind: 'matrix',
+    kind: 'affine',
     size: matrix.start.length - 1,
     from: [x.node],
     matrix,
-    terms: terms + 1,
+    terms: longest + 1,
   })
 }
 
@@ -424,8 +455,7 @@ const batchNorm: Rule = (b, { inputs, outputs }, attribute) => {
   const channel = indexed(x.shape, (p) => p[1])
   const spread = (rs: readonly Rational[]): Vector => pickVector(vector(rs), channel)
   const centered = needsNode(b.shifted(x, spread(factors.map((_, c) => rational(-mean.n[c], mean.d)))))
-  const y = needsNode(b.scaled(centered, spread(factors), rational(1n, 1n << PLACES)))
-  return b.shifted(y, spread(factors.map((_, c) => at(bias, c))))
+  return b.shifted(b.scaled(centered, spread(factors), true), spread(factors.map((_, c) => at(bias, c))))
 }
 /** The float32 nearest to a number that stands in a standard. */
 const ieee32 = (x: number): Vector => {
@@ -593,7 +623,31 @@ export const networkOf = (bytes: Uint8Array): Network => {
     if (isNode(value)) placed.set(k, value.node)
   }
   const output = needsNode(b.value(graph.outputs[0])).node
-  return { nodes: b.nodes, output, places: placed, ...(b.realOnly === undefined ? {} : { realOnly: b.realOnly }) }
+  return { ...needed(b.nodes, output, placed), ...(b.realOnly === undefined ? {} : { realOnly: b.realOnly }) }
+}
+
+/** The input and what the output is made of, numbered anew: a product whose bias was joined to it is not. */
+const needed = (
+  nodes: readonly Node[],
+  output: number,
+  places: ReadonlyMap<number, number>,
+): Pick<Network, 'nodes' | 'output' | 'places'> => {
+  const isNeeded = nodes.map((_, k) => k === 0 || k === output)
+  for (let k = output; k >= 0; k--) {
+    const node = nodes[k]
+    if (isNeeded[k] && node.kind !== 'input') for (const i of node.from) isNeeded[i] = true
+  }
+  const kept = [...nodes.keys()].filter((k) => isNeeded[k])
+  const now = new Map(kept.map((k, i) => [k, i]))
+  const renamed = (k: number) => now.get(k) as number
+  return {
+    nodes: kept.map((k) => {
+      const node = nodes[k]
+      return node.kind === 'input' ? node : ({ ...node, from: node.from.map(renamed) } as Node)
+    }),
+    output: renamed(output),
+    places: new Map([...places].filter(([, k]) => now.has(k)).map(([place, k]) => [place, renamed(k)])),
+  }
 }
 
 /** The exact value of every node at a point. @throws where a factor is known only to within an error. */
@@ -605,23 +659,15 @@ export const evaluate = ({ nodes }: Network, point: Vector): readonly Vector[] =
 const exactly = (node: Node, values: readonly Vector[], point: Vector): Vector => {
   if (node.kind === 'input')
     return point.n.length === node.size ? point : refuse(`a point of ${point.n.length} numbers for ${node.size} inputs`)
-  const [x, y] = node.from.map((k) => values[k])
+  const [x] = node.from.map((k) => values[k])
   switch (node.kind) {
-    case 'pick':
-      return pickVector(
-        node.from.length === 1 ? x : vector(node.from.flatMap((k) => values[k].n.map((_, i) => at(values[k], i)))),
-        node.index,
-      )
-    case 'sum':
-      return vector(x.n.map((n, i) => rational(n * y.d + node.sign * y.n[i] * x.d, x.d * y.d)))
-    case 'shift':
-      return vector(x.n.map((n, i) => rational(n * node.by.d + node.by.n[i] * x.d, x.d * node.by.d)))
-    case 'scale':
-      if (node.error !== undefined)
-        return refuse('the point of a network with a BatchNormalization, whose factor is a root')
-      return { n: x.n.map((n, i) => n * node.factor.n[i]), d: x.d * node.factor.d }
-    case 'matrix':
-      return { n: product1(node.matrix, x.n), d: x.d * node.matrix.d }
+    case 'affine': {
+      const { matrix, bias } = node
+      if (matrix.isRoot) return refuse('the point of a network with a BatchNormalization, whose factor is a root')
+      const all = node.from.length === 1 ? x : vector(node.from.flatMap((k) => elements(values[k])))
+      const y = { n: product1(matrix, all.n), d: all.d * matrix.constants.d }
+      return bias === undefined ? y : plus(y, bias)
+    }
     case 'relu':
       return { n: x.n.map((n) => (n >= 0n ? n * node.slope.d : n * node.slope.n)), d: x.d * node.slope.d }
     case 'max':
@@ -630,11 +676,12 @@ const exactly = (node: Node, values: readonly Vector[], point: Vector): Vector =
       return node satisfies never
   }
 }
+const elements = (v: Vector): readonly Rational[] => v.n.map((_, i) => at(v, i))
 /** The rows of a matrix times numbers. */
-const product1 = ({ start, index, weight }: Matrix, x: readonly bigint[]): readonly bigint[] =>
+const product1 = ({ start, index, which, constants }: Matrix, x: readonly bigint[]): readonly bigint[] =>
   Array.from({ length: start.length - 1 }, (_, i) => {
     let total = 0n
-    for (let k = start[i]; k < start[i + 1]; k++) total += weight[k] * x[index[k]]
+    for (let k = start[i]; k < start[i + 1]; k++) total += constants.n[which[k]] * x[index[k]]
     return total
   })
 const maximum = (

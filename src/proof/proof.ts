@@ -1,9 +1,10 @@
-import { type Choices, isEmpty, known, lowerBound, type Region, type Semantics } from './bounds.ts'
+import { type Choices, known, lowerBound, type Region, type Semantics, type Slope } from './bounds.ts'
 import {
   add,
   at,
   compare,
   decimal,
+  exactly,
   type Rational,
   rational,
   refuse,
@@ -12,13 +13,14 @@ import {
   vector,
   zeros,
 } from './exact.ts'
+import { enclosed, two } from './fixed.ts'
 import { evaluate, type Network, networkOf } from './network.ts'
 import { type Group, type Row, readProperty } from './property.ts'
 
 /** A line of a proof (docs/proof.md). */
 export type Line =
   | readonly ['interval' | 'crown' | 'each']
-  | readonly ['x', input: number, value: string]
+  | readonly ['x', input: number, value: number]
   | readonly ['z', node: number, neuron: number]
   | readonly ['leaf', ...Refutation[]]
   | readonly ['point', readonly string[]]
@@ -26,23 +28,27 @@ export type Line =
 /** What makes one case false on a leaf, in the order of the group's cases: empty where one of its rows alone does, with the usual lines. */
 export interface Refutation {
   /** Multipliers of the rows, >= 0. */
-  readonly rows?: readonly string[]
+  readonly rows?: readonly number[]
+  /** Lower lines of other neurons. Default: adaptive. */
+  readonly slope?: Slope
   /** By ONNX node of a ReLU: slopes of lower lines in 4096ths, by neuron. */
   readonly slopes?: Readonly<Record<string, readonly (readonly [neuron: number, slope: number])[]>>
   /** By ONNX node of a ReLU: multipliers of its splits, >= 0, by neuron. */
-  readonly signs?: Readonly<Record<string, readonly (readonly [neuron: number, multiplier: string])[]>>
+  readonly signs?: Readonly<Record<string, readonly (readonly [neuron: number, multiplier: number])[]>>
 }
 
-const isTexts = (x: unknown): boolean => Array.isArray(x) && x.every((y) => typeof y === 'string' && y.length < 10_000)
+const isTexts = (x: unknown): boolean => Array.isArray(x) && x.every((y) => typeof y === 'string')
+const isNumbers = (x: unknown): boolean => Array.isArray(x) && x.every(Number.isFinite)
 const isPairs = (x: unknown): boolean =>
-  Array.isArray(x) && x.every((p) => Array.isArray(p) && p.length === 2 && Number.isInteger(p[0]))
+  Array.isArray(x) && x.every((p) => isNumbers(p) && p.length === 2 && Number.isInteger(p[0]))
 const isByNode = (x: unknown): boolean =>
   typeof x === 'object' && x !== null && !Array.isArray(x) && Object.values(x).every(isPairs)
 const isRefutation = (x: unknown): boolean => {
   if (typeof x !== 'object' || x === null || Array.isArray(x)) return false
-  const { rows, slopes, signs, ...others } = x as Record<string, unknown>
+  const { rows, slope, slopes, signs, ...others } = x as Record<string, unknown>
   const known =
-    (rows === undefined || isTexts(rows)) &&
+    (rows === undefined || isNumbers(rows)) &&
+    (slope === undefined || slope === 'adaptive' || slope === 'same') &&
     (slopes === undefined || isByNode(slopes)) &&
     (signs === undefined || isByNode(signs))
   return known && Object.keys(others).length === 0
@@ -51,7 +57,7 @@ const FORMS: Readonly<Record<string, (rest: readonly unknown[]) => boolean>> = {
   interval: (rest) => rest.length === 0,
   crown: (rest) => rest.length === 0,
   each: (rest) => rest.length === 0,
-  x: (rest) => rest.length === 2 && isTexts([rest[1]]),
+  x: (rest) => rest.length === 2 && isNumbers(rest),
   z: (rest) => rest.length === 2,
   leaf: (rest) => rest.every(isRefutation),
   point: (rest) => rest.length === 1 && isTexts(rest[0]),
@@ -144,45 +150,45 @@ const reluAt = ({ places, nodes }: Network, place: unknown): number => {
 const before = (network: Network, place: unknown): number =>
   (network.nodes[reluAt(network, place)] as { readonly from: readonly [number] }).from[0]
 
-const choicesOf = (network: Network, { slopes = {}, signs = {} }: Refutation): Choices => ({
+const choicesOf = (network: Network, { slope = 'adaptive', slopes = {}, signs = {} }: Refutation): Choices => ({
+  slope,
   slopes: new Map(
     Object.entries(slopes).map(([place, given]) => [
       reluAt(network, place),
-      new Map(given.map(([i, s]) => [i, BigInt(integer(s, 4097))])),
+      new Map(given.map(([i, s]) => [i, integer(s, 4097)])),
     ]),
   ),
-  multipliers: new Map(
-    Object.entries(signs).map(([place, given]) => [
-      before(network, place),
-      new Map(given.map(([i, m]) => [i, decimal(`${m}`)])),
-    ]),
-  ),
+  multipliers: new Map(Object.entries(signs).map(([place, given]) => [before(network, place), new Map(given)])),
 })
+
+/** A number in units of 2^-e: exact, for no number that is taken is of another magnitude. */
+const inUnits = (value: number, e: number): number =>
+  value === 0 || (Math.abs(value) < 2 ** 200 && Math.abs(value) > 2 ** -200)
+    ? value * two(e)
+    : refuse(`an input is split at ${value}`)
 
 /** The two halves of a region that a line splits it into, in the order in which their trees follow: x_i <= v and x_i >= v, z_i >= 0 and z_i <= 0. */
 export const halves = ({ network, semantics }: Query, region: Region, line: Line): readonly [Region, Region] => {
+  const { boxes, signs } = region
+  const [input] = boxes
   if (line[0] === 'x') {
     const i = integer(line[1], network.nodes[0].size)
-    const value = decimal(line[2])
-    if (compare(value, at(region.lower, i)) < 0 || compare(value, at(region.upper, i)) > 0)
-      refuse(`input ${i} is split outside of its interval`)
-    const cut = (v: Vector) => vector(v.n.map((_, j) => (j === i ? value : at(v, j))))
+    const value = inUnits(line[2], input.e)
+    const half = (ends: Partial<typeof input>) =>
+      known(network, semantics, { input: { ...input, ...ends }, signs, before: region }, 'interval')
     return [
-      known(network, semantics, { ...region, upper: cut(region.upper) }, 'interval'),
-      known(network, semantics, { ...region, lower: cut(region.lower) }, 'interval'),
+      half({ upper: input.upper.map((u, j) => (j === i ? Math.min(u, Math.ceil(value)) : u)) }),
+      half({ lower: input.lower.map((l, j) => (j === i ? Math.max(l, Math.floor(value)) : l)) }),
     ]
   }
   if (line[0] !== 'z') return refuse(`"${String(line[0]).slice(0, 40)}" is no line of a tree`)
   const k = before(network, line[1])
   const i = integer(line[2], network.nodes[k].size)
-  if (region.signs.get(k)?.has(i)) refuse(`neuron ${i} of node ${line[1]} is split twice`)
-  const half = (sign: 1 | -1) =>
-    known(
-      network,
-      semantics,
-      { ...region, signs: new Map(region.signs).set(k, new Map(region.signs.get(k)).set(i, sign)) },
-      'interval',
-    )
+  if (signs.get(k)?.has(i)) refuse(`neuron ${i} of node ${line[1]} is split twice`)
+  const half = (sign: 1 | -1) => {
+    const taken = new Map(signs).set(k, new Map(signs.get(k)).set(i, sign))
+    return known(network, semantics, { input, signs: taken, before: region, from: k }, 'interval')
+  }
   return [half(1), half(-1)]
 }
 
@@ -193,12 +199,12 @@ export const left = (
   region: Region,
   given: readonly Refutation[],
 ): number | undefined => {
-  if (isEmpty(region)) return undefined
+  if (region.isEmpty) return undefined
   const open = cases.findIndex((rows, c) => {
     const refutation = given[c] ?? {}
     const choices = choicesOf(network, refutation)
     const alone = rows.map((_, r) => rows.map((__, q) => rational(q === r ? 1n : 0n)))
-    const tried = refutation.rows === undefined ? alone : [refutation.rows.map(decimal)]
+    const tried = refutation.rows === undefined ? alone : [refutation.rows.map(exactly)]
     return !tried.some((multipliers) => refutes(network, region, rows, multipliers, choices))
   })
   return open < 0 ? undefined : open
@@ -206,7 +212,11 @@ export const left = (
 
 /** The region of a whole group. */
 export const whole = ({ network, semantics }: Query, { lower, upper }: Group): Region =>
-  known(network, semantics, { lower, upper, signs: new Map() }, 'interval')
+  known(network, semantics, { input: enclosed(lower, upper), signs: new Map() }, 'interval')
+
+/** What is known of a region, by intervals or backward passes, from what is known already. */
+export const anew = ({ network, semantics }: Query, region: Region, method: 'interval' | 'crown'): Region =>
+  known(network, semantics, { input: region.boxes[0], signs: region.signs, before: region }, method)
 
 /** Replays the tree of a group; how many leaves it has. */
 const tree = async (q: Query, group: Group, lines: Lines): Promise<number> => {
@@ -215,8 +225,7 @@ const tree = async (q: Query, group: Group, lines: Lines): Promise<number> => {
   for (let part = stack.pop(); part !== undefined; part = stack.pop()) {
     const { group: own, region } = part
     const line = await lines.take()
-    if (line[0] === 'interval' || line[0] === 'crown')
-      stack.push({ group: own, region: known(q.network, q.semantics, region, line[0]) })
+    if (line[0] === 'interval' || line[0] === 'crown') stack.push({ group: own, region: anew(q, region, line[0]) })
     else if (line[0] === 'each')
       stack.push(...own.cases.map((rows) => ({ group: { ...own, cases: [rows] }, region })).reverse())
     else if (line[0] === 'leaf') {

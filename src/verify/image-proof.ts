@@ -40,7 +40,7 @@ export const imageProver = async (network: Uint8Array, semantics: 'real' | 'depl
   ): Promise<Uint8Array> => {
     const header: Header = {
       format: 'mixtrain-proof',
-      version: 1,
+      version: 2,
       semantics,
       network: file.sha256,
       claim: { kind: 'image', pixels: hexadecimal(pixels), epsilon, range, label },

@@ -1,7 +1,7 @@
-import { isEmpty, known, type Region } from '../proof/bounds.ts'
-import { at, type Rational, Refused, rational, refuse } from '../proof/exact.ts'
+import type { Region } from '../proof/bounds.ts'
+import { Refused, refuse } from '../proof/exact.ts'
 import type { Header } from '../proof/file.ts'
-import { halves, type Line, left, type Query, type Refutation, whole } from '../proof/proof.ts'
+import { anew, halves, type Line, left, type Query, type Refutation, whole } from '../proof/proof.ts'
 import type { Group, Row } from '../proof/property.ts'
 import type { Refuted, SearchNode, SearchTree } from './trace.ts'
 
@@ -15,32 +15,16 @@ export interface ProveOptions {
   readonly trees?: readonly SearchTree[] | undefined
 }
 
-const number = ({ n, d }: Rational): number => {
-  // Both to 60 bits, so that neither overflows a double.
-  const shift = (x: bigint) => Math.max(0, x.toString(2).length - 60)
-  const [p, q] = [shift(n), shift(d)]
-  return (Number(n >> BigInt(p)) / Number(d >> BigInt(q))) * 2 ** (p - q)
-}
-
-/** A number as a decimal or a quotient that is exactly it. */
-const written = (x: number): string => {
-  const text = `${x}`
-  if (Number.isInteger(x) && !text.includes('e')) return text
-  let [n, d] = [x, 1n]
-  while (!Number.isInteger(n)) [n, d] = [n * 2, d * 2n]
-  return `${BigInt(n)}/${d}`
-}
-
 /** The input whose interval is the widest, relative to that of the whole group, and its middle. */
-const widest = (group: Group, { lower, upper }: Region): Line | undefined => {
-  const widths = lower.n.map((_, i) => {
-    const full = number(at(group.upper, i)) - number(at(group.lower, i))
-    return full > 0 ? (number(at(upper, i)) - number(at(lower, i))) / full : 0
+const widest = (group: Region, { boxes: [{ lower, upper, e }] }: Region): Line | undefined => {
+  const [all] = group.boxes
+  const scale = 2 ** (all.e - e)
+  const widths = Array.from(lower, (l, i) => {
+    const full = all.upper[i] - all.lower[i]
+    return full > 0 ? (scale * (upper[i] - l)) / full : 0
   })
   const i = widths.indexOf(Math.max(...widths))
-  if (!(widths[i] > 0)) return undefined
-  const middle = rational(lower.n[i] * upper.d + upper.n[i] * lower.d, 2n * lower.d * upper.d)
-  return ['x', i, `${middle.n}/${middle.d}`]
+  return widths[i] > 0 && upper[i] - lower[i] > 1 ? ['x', i, (lower[i] + upper[i]) / 2 / 2 ** e] : undefined
 }
 
 /** The ReLU whose triangle is the largest. */
@@ -50,10 +34,11 @@ const openest = ({ network }: Query, { boxes, signs }: Region): Line | undefined
     const node = network.nodes[k]
     if (node.kind !== 'relu') continue
     const before = node.from[0]
-    for (const [i, l] of boxes[before].lower.entries()) {
-      const u = boxes[before].upper[i]
-      if (l >= 0n || u <= 0n || signs.get(before)?.has(i)) continue
-      const area = number(rational(-l * u, (u - l) << 64n))
+    const { lower, upper, e } = boxes[before]
+    for (const [i, l] of lower.entries()) {
+      const u = upper[i]
+      if (l >= 0 || u <= 0 || signs.get(before)?.has(i)) continue
+      const area = (-l * u) / (u - l) / 2 ** e
       if (area > most) {
         most = area
         line = ['z', place, i]
@@ -81,7 +66,7 @@ const numbered = ({ network }: Query) => {
 type Numbered = ReturnType<typeof numbered>
 
 const lineOf = (neurons: Numbered, { split }: SearchNode): Line | undefined => {
-  if (split?.kind === 'input') return ['x', split.input, written(split.value)]
+  if (split?.kind === 'input') return ['x', split.input, split.value]
   if (split === undefined) return undefined
   const found = neurons.find(split.neuron)
   return found === undefined ? undefined : ['z', found.place, found.neuron]
@@ -99,12 +84,12 @@ const refutationOf = (
     if (slopes === undefined || node.kind !== 'relu') return []
     const { lower, upper } = boxes[node.from[0]]
     const own = slopes.subarray(neurons.begins[r], neurons.begins[r] + size)
-    const open = [...own.keys()].filter((i) => lower[i] < 0n && upper[i] > 0n && own[i] >= 0 && own[i] <= 1)
+    const open = [...own.keys()].filter((i) => lower[i] < 0 && upper[i] > 0 && own[i] >= 0 && own[i] <= 1)
     return open.length === 0 ? [] : [[place, open.map((i) => [i, Math.round(4096 * own[i])] as const)] as const]
   })
   const set = signs.flatMap(([neuron, m]) => {
     const found = neurons.find(neuron)
-    return found !== undefined && m > 0 ? [{ ...found, m: written(m) }] : []
+    return found !== undefined && m > 0 ? [{ ...found, m }] : []
   })
   const places = [...new Set(set.map(({ place }) => place))]
   const multipliers = places.map(
@@ -122,10 +107,10 @@ const refutationOf = (
 const combinations = (
   rows: readonly Row[],
   weights: Float64Array | undefined,
-): readonly (readonly string[] | undefined)[] => [
+): readonly (readonly number[] | undefined)[] => [
   undefined,
-  ...(rows.length > 1 && weights?.length === rows.length ? [[...weights].map((w) => written(Math.max(0, w)))] : []),
-  ...(rows.length > 1 ? [rows.map(() => '1')] : []),
+  ...(rows.length > 1 && weights?.length === rows.length ? [[...weights].map((w) => Math.max(0, w))] : []),
+  ...(rows.length > 1 ? [rows.map(() => 1)] : []),
 ]
 
 /** What refutes a case on a region, with the slopes and multipliers of a search or without. */
@@ -154,10 +139,15 @@ const refuted = (
   hint: Refuted | undefined,
   neurons: Numbered,
 ): readonly Line[] | undefined => {
-  if (isEmpty(region)) return [['leaf']]
+  if (region.isEmpty) return [['leaf']]
   for (const method of ['interval', 'crown'] as const) {
-    const tried = method === 'interval' ? region : known(query.network, query.semantics, region, method)
-    const hints = [{}, ...(hint === undefined ? [] : [refutationOf(query, neurons, tried, hint)])]
+    const tried = method === 'interval' ? region : anew(query, region, method)
+    if (tried.isEmpty) return [['crown'], ['leaf']]
+    const hints: readonly Refutation[] = [
+      {},
+      { slope: 'same' },
+      ...(hint === undefined ? [] : [refutationOf(query, neurons, tried, hint)]),
+    ]
     const given: Refutation[] = []
     for (const c of group.cases.keys()) {
       const found = refutationFor(query, tried, group, c, hints, hint?.weights?.[c])
@@ -187,14 +177,14 @@ export async function* prove(query: Query, { leaves, inputs = 10, trees = [] }: 
   const neurons = numbered(query)
   let count = 0
   for (const [g, group] of query.groups.entries()) {
-    const free = group.lower.n.filter((_, i) => number(at(group.lower, i)) < number(at(group.upper, i))).length
     const own = trees.filter(({ at: where }) => where === g)
     const each = own.length === group.cases.length && own.every(({ conjunction }) => conjunction !== undefined)
     const start = whole(query, group)
+    const free = start.boxes[0].lower.filter((l, i) => l < start.boxes[0].upper[i]).length
     const stack: Subproblem[] = []
     if (each && group.cases.length > 0) {
       // Splits of ReLUs inherit what backward passes found over the whole box.
-      const region = known(query.network, query.semantics, start, 'crown')
+      const region = anew(query, start, 'crown')
       yield ['crown']
       if (group.cases.length > 1) yield ['each']
       for (const [c, rows] of group.cases.entries())
@@ -223,17 +213,15 @@ export async function* prove(query: Query, { leaves, inputs = 10, trees = [] }: 
         yield* found
         continue
       }
-      const region = known(query.network, query.semantics, part.region, 'crown')
+      const region = anew(query, part.region, 'crown')
       const split =
-        (free <= inputs ? widest(part.group, region) : undefined) ??
-        openest(query, region) ??
-        widest(part.group, region)
+        (free <= inputs ? widest(start, region) : undefined) ?? openest(query, region) ?? widest(start, region)
       if (split === undefined) return refuse('a part is not refuted exactly, and nothing of it is left to split')
       // Splits of ReLUs inherit what the passes found; boxes of inputs begin anew.
-      const anew = split[0] === 'z' && part.region.signs.size === 0
-      if (anew) yield ['crown']
+      const isFirst = split[0] === 'z' && part.region.signs.size === 0
+      if (isFirst) yield ['crown']
       yield split
-      const [first, second] = halves(query, anew ? region : part.region, split)
+      const [first, second] = halves(query, isFirst ? region : part.region, split)
       stack.push({ group: part.group, region: second }, { group: part.group, region: first })
     }
   }
