@@ -17,7 +17,7 @@ import { type AttackName, type AttackOptions, attackNames, type TargetLoss, targ
 import { PIXELS } from '../train/fit.ts'
 import { pgdAttack } from '../train/recipe.ts'
 import { type Verified, verify } from '../train/verify.ts'
-import { imageProver, orRefusal } from '../verify/image-proof.ts'
+import { imageProver, isFollowed, orRefusal } from '../verify/image-proof.ts'
 import type { Command } from './command.ts'
 import { bytesOf, matching, overlapNote, testFor, withDevice } from './open.ts'
 import {
@@ -226,9 +226,15 @@ const writeProofs = async (
   prover: Prover,
   {
     data,
-    verified: { verified, trees },
+    verified: { verified, margins, trees },
     epsilon,
-  }: { readonly data: Dataset; readonly verified: Verified; readonly epsilon: Epsilon },
+    method,
+  }: {
+    readonly data: Dataset
+    readonly verified: Verified
+    readonly epsilon: Epsilon
+    readonly method: MethodName
+  },
   shell: Shell,
 ): Promise<string | undefined> => {
   await get(makeDirectory(folder))
@@ -243,7 +249,9 @@ const writeProofs = async (
       epsilon: epsilon.written,
       range: [`${PIXELS[0]}`, `${PIXELS[1]}`] as const,
     }
-    const proof = await orRefusal(() => prover(claim, trees?.get(i)))
+    const others = data.classes - 1
+    const bounds = isFollowed(method) ? { method, margins: margins.subarray(i * others, (i + 1) * others) } : undefined
+    const proof = await orRefusal(() => prover(claim, { bounds, trees: trees?.get(i) }))
     if ('refused' in proof) failed.push(`image ${i}: ${proof.refused}`)
     else {
       total += proof.length
@@ -419,7 +427,12 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
               const unproved =
                 prover === undefined || o.proof === undefined
                   ? undefined
-                  : await writeProofs(o.proof, prover, { data, verified, epsilon: ball.epsilon }, shell)
+                  : await writeProofs(
+                      o.proof,
+                      prover,
+                      { data, verified, epsilon: ball.epsilon, method: method.name },
+                      shell,
+                    )
               shell.print(o.json ? json(report) : reportTable(report, `${data.name}, test images`, device))
               if (unproved !== undefined) raise(usage(unproved))
             }),

@@ -195,6 +195,8 @@ const intervalOf = (node: Exclude<Node, { kind: 'input' }>, boxes: readonly Box[
 
 // ---- the backward pass --------------------------------------------------------------------------------------------------------------
 
+/** How a region's values are bounded: by intervals, or also by backward passes with adaptive slopes, or with the same above and below. */
+export type Method = 'interval' | 'crown' | 'symbolic'
 /** Lower lines of ReLUs that are open: 1 where u > -l, else the leak; or the slope of the upper line. */
 export type Slope = 'adaptive' | 'same'
 /** What a functional takes besides its coefficients: slopes of lower lines by ReLU node (in 2^-12), and multipliers of signs by node before a ReLU. */
@@ -443,14 +445,14 @@ export interface Known {
 }
 
 /**
- * The boxes of a region: intervals node by node, cut to what is known already and to the signs; with `crown`, values before ReLUs and maxima that are not decided by
- * these are bounded by backward passes, too.
+ * The boxes of a region: intervals node by node, cut to what is known already and to the signs; otherwise, values before ReLUs and maxima that are not decided by
+ * these are bounded by backward passes, too, whose slopes `symbolic` takes to be the same above and below.
  */
 export const known = (
   network: Network,
   semantics: Semantics,
   { input, signs, before, from = 0 }: Known,
-  method: 'interval' | 'crown',
+  method: Method,
 ): Region => {
   if (semantics === 'deployed' && network.realOnly !== undefined)
     refuse(`float32 executions are not covered: ${network.realOnly}`)
@@ -470,9 +472,12 @@ export const known = (
     wide = rest[k] === undefined ? wide : plus(wide, rest[k] as Box)
     boxes[k] = clipped(intersection(wide, before?.boxes[k]), signs.get(k))
     if (isVoid(boxes[k])) return { signs, boxes, rest, isEmpty: true }
-    if (method === 'crown' && losses[k] > 1 && (relu.has(k) || max.has(k))) {
+    if (method !== 'interval' && losses[k] > 1 && (relu.has(k) || max.has(k))) {
       const region = { signs, boxes, rest, isEmpty: false }
-      boxes[k] = clipped(refined(network, region, k, max.has(k)), signs.get(k))
+      boxes[k] = clipped(
+        refined(network, region, k, max.has(k), method === 'crown' ? 'adaptive' : 'same'),
+        signs.get(k),
+      )
       if (isVoid(boxes[k])) return { signs, boxes, rest, isEmpty: true }
     }
   }
@@ -483,7 +488,7 @@ const mixes = (node: Node): boolean =>
   node.kind !== 'affine' || node.matrix.start.some((end, i, start) => i > 0 && end > start[i - 1] + 1)
 
 /** A box made tighter by backward passes, where it is not decided on which side of 0 a value lies (or everywhere). The end that is nearer to 0 first: it may decide. */
-const refined = (network: Network, region: Region, k: number, all: boolean): Box => {
+const refined = (network: Network, region: Region, k: number, all: boolean, slope: Slope): Box => {
   const { lower, upper, e } = region.boxes[k]
   const [low, high] = [lower.slice(), upper.slice()]
   const unit = 1n << BigInt(BOUND - e)
@@ -493,7 +498,7 @@ const refined = (network: Network, region: Region, k: number, all: boolean): Box
       if (!isOpen()) continue
       const row = new Float64Array(low.length)
       row[i] = sign
-      const bound = floor(lowerOf(network, region, new Map([[k, { n: row, e: 0 }]]), {}), unit)
+      const bound = floor(lowerOf(network, region, new Map([[k, { n: row, e: 0 }]]), { slope }), unit)
       // Beyond the other end it is empty, by however much.
       if (sign === 1 && bound > BigInt(low[i])) low[i] = Math.min(Number(bound), high[i] + 1)
       if (sign === -1 && -bound < BigInt(high[i])) high[i] = Math.max(Number(-bound), low[i] - 1)

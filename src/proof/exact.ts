@@ -42,9 +42,13 @@ export const compare = (a: Rational, b: Rational): number => {
   return difference < 0n ? -1 : difference > 0n ? 1 : 0
 }
 
+const MOST = 1n << 65536n
 /** Rationals over their least common denominator. */
 export const vector = (xs: readonly Rational[]): Vector => {
-  const d = xs.reduce((m, x) => lcm(m, x.d), 1n)
+  const d = xs.reduce((m, x) => {
+    const both = lcm(m, x.d)
+    return both > MOST ? refuse('numbers without a common denominator of less than 2^65536') : both
+  }, 1n)
   return { n: xs.map((x) => x.n * (d / x.d)), d }
 }
 export const at = (v: Vector, i: number): Rational => rational(v.n[i], v.d)

@@ -49,7 +49,7 @@ const unpacked = async function* (bytes: Uint8Array, most: number): AsyncGenerat
   }
 }
 /** The whole content of a file, unpacked. */
-export const whole = async (bytes: Uint8Array, most = 2 ** 31): Promise<Uint8Array> => {
+export const whole = async (bytes: Uint8Array, most = 2 ** 30): Promise<Uint8Array> => {
   const parts: Uint8Array[] = []
   for await (const part of unpacked(bytes, most)) parts.push(part)
   return parts.length === 1
@@ -58,14 +58,22 @@ export const whole = async (bytes: Uint8Array, most = 2 ** 31): Promise<Uint8Arr
 }
 
 /** Longest line of a proof. */
-const LONGEST = 2 ** 26
+const LONGEST = 2 ** 24
 
 /** The lines of a proof, each JSON, one after the other: a proof may be larger than memory. */
 async function* linesOf(bytes: Uint8Array): AsyncGenerator<unknown> {
   const decoder = new TextDecoder('utf-8', { fatal: true })
+  const decoded = (part: Uint8Array) => {
+    try {
+      return decoder.decode(part, { stream: true })
+    } catch {
+      return refuse('the proof is no text')
+    }
+  }
   let [rest, count] = ['', 0]
   const parsed = (line: string): unknown => {
     count++
+    if (line.length > LONGEST) refuse(`line ${count} of the proof has more than ${LONGEST} characters`)
     try {
       return JSON.parse(line)
     } catch {
@@ -73,10 +81,10 @@ async function* linesOf(bytes: Uint8Array): AsyncGenerator<unknown> {
     }
   }
   for await (const part of unpacked(bytes, 2 ** 36)) {
-    const lines = (rest + decoder.decode(part, { stream: true })).split('\n')
+    const lines = (rest + decoded(part)).split('\n')
     rest = lines.pop() as string
     for (const line of lines) yield parsed(line)
-    if (rest.length > LONGEST) refuse(`line ${count + 1} of the proof is too long`)
+    if (rest.length > LONGEST) refuse(`line ${count + 1} of the proof has more than ${LONGEST} characters`)
   }
   if (rest !== '') refuse('the proof is truncated: its last line does not end')
 }
@@ -98,7 +106,7 @@ const isRecord = (x: unknown): x is Readonly<Record<string, unknown>> =>
 /** The header, member by member: a proof of unknown origin may hold anything. */
 const headerOf = (x: unknown): Header => {
   if (!isRecord(x) || x.format !== 'mixtrain-proof') return refuse('this is no proof of mixtrain')
-  if (x.version !== 2) return refuse(`version ${JSON.stringify(x.version)} of the format is not known here`)
+  if (x.version !== 2) return refuse('another version of the format than 2')
   const { semantics, network, claim } = x
   if (semantics !== 'real' && semantics !== 'deployed') return refuse('the semantics is neither real nor deployed')
   if (typeof network !== 'string' || !isRecord(claim)) return refuse('the header is not complete')
@@ -136,8 +144,8 @@ export const queryOf = async ({ semantics, network, claim }: Header, files: File
   }
   if (files.property === undefined) return refuse('the proof is about a property, which is not given')
   if ((await sha256(files.property)) !== claim.property) refuse('the proof is about another property')
-  const text = new TextDecoder('utf-8', { fatal: true }).decode(await whole(files.property))
-  return { network: net, semantics, groups: readProperty(text, inputs, outputs) }
+  const property = await whole(files.property)
+  return { network: net, semantics, groups: readProperty(new TextDecoder().decode(property), inputs, outputs) }
 }
 
 /** A network file that was read, for many proofs about it. */

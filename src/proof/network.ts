@@ -93,20 +93,20 @@ const pickVector = (v: Vector, index: Int32Array): Vector => ({
   d: v.d,
 })
 
-/** A matrix from its rows of indices of operands and of constants, and the length of the longest. */
+/** A matrix from its rows, each an index of the operands and one of the constants after the other, and the length of the longest. */
 const matrixOf = (
-  rows: Iterable<readonly (readonly [index: number, which: number])[]>,
+  rows: Iterable<readonly number[]>,
   constants: Vector,
   isRoot = false,
 ): { readonly matrix: Matrix; readonly longest: number } => {
   const [start, index, which] = [[0], [] as number[], [] as number[]]
   let longest = 0
   for (const row of rows) {
-    for (const [i, w] of row) {
-      index.push(i)
-      which.push(w)
+    for (let k = 0; k < row.length; k += 2) {
+      index.push(row[k])
+      which.push(row[k + 1])
     }
-    longest = Math.max(longest, row.length)
+    longest = Math.max(longest, row.length / 2)
     start.push(index.length)
     if (index.length > MOST) refuse('a layer of the network is too large')
   }
@@ -125,15 +125,23 @@ const matrixOf = (
       weight: Float64Array.from(which, (w) => n[w]),
       e,
       half,
-      inexact: Float64Array.from({ length: start.length - 1 }, (_, i) => {
-        let count = 0
-        for (let k = start[i]; k < start[i + 1]; k++) count += Number(isRoot || !exact[which[k]])
-        return count
-      }),
+      inexact: countsOf(start, which, isRoot ? () => true : exact.includes(false) ? (w) => !exact[w] : undefined),
       isRoot,
     },
     longest,
   }
+}
+/** By row, how many constants are of some kind. */
+const countsOf = (
+  start: readonly number[],
+  which: readonly number[],
+  isCounted: ((which: number) => boolean) | undefined,
+): Float64Array => {
+  const counts = new Float64Array(start.length - 1)
+  if (isCounted === undefined) return counts
+  for (let i = 0; i < counts.length; i++)
+    for (let k = start[i]; k < start[i + 1]; k++) counts[i] += Number(isCounted(which[k]))
+  return counts
 }
 const UNITS: Vector = { n: [1n, -1n], d: 1n }
 
@@ -168,7 +176,7 @@ class Builder {
       return { shape, constant: pickVector(all, index) }
     }
     const ids = from.map((v) => ('node' in v ? v.node : refuse('constants and computed values are not concatenated')))
-    const rows = Array.from(index, (i) => (i < 0 ? [] : [[i, 0] as const]))
+    const rows = Array.from(index, (i) => (i < 0 ? [] : [i, 0]))
     return this.push(shape, {
       kind: 'affine',
       size: index.length,
@@ -183,7 +191,7 @@ class Builder {
   /** Each element times a constant, and a bias. */
   diagonal(v: Value & { node: number }, factor: Vector, bias?: Vector, isRoot = false): Value & { node: number } {
     const size = sizeOf(v.shape)
-    const rows = Array.from({ length: size }, (_, i) => [[i, factor.n.length === 1 ? 0 : i] as const])
+    const rows = Array.from({ length: size }, (_, i) => [i, factor.n.length === 1 ? 0 : i])
     const { matrix } = matrixOf(rows, factor, isRoot)
     return this.push(v.shape, {
       kind: 'affine',
@@ -232,7 +240,7 @@ const added =
     if (isNode(p) && isNode(q)) {
       b.only('it adds computed values')
       const size = sizeOf(shape)
-      const rows = Array.from({ length: size }, (_, i) => [[i, 0] as const, [size + i, sign === 1n ? 0 : 1] as const])
+      const rows = Array.from({ length: size }, (_, i) => [i, 0, size + i, sign === 1n ? 0 : 1])
       const { matrix, longest } = matrixOf(rows, UNITS)
       return b.push(shape, { kind: 'affine', size, from: [p.node, q.node], matrix, terms: longest })
     }
@@ -279,10 +287,12 @@ const product = (b: Builder, x: Value & { node: number }, w: TensorData, right: 
   function* each() {
     for (let l = 0; l < lead; l++)
       for (let i = 0; i < rows; i++)
-        for (let j = 0; j < columns; j++)
-          yield right
-            ? Array.from({ length: k }, (_, t) => [l * m * k + i * k + t, t * q + j] as const)
-            : Array.from({ length: m }, (_, t) => [l * m * k + t * k + j, i * q + t] as const)
+        for (let j = 0; j < columns; j++) {
+          const row: number[] = []
+          if (right) for (let t = 0; t < k; t++) row.push(l * m * k + i * k + t, t * q + j)
+          else for (let t = 0; t < m; t++) row.push(l * m * k + t * k + j, i * q + t)
+          yield row
+        }
   }
   const out = [...shape.slice(0, -2), ...(vectorial ? [rows * columns] : [rows, columns])]
   const { matrix, longest } = matrixOf(each(), w)
@@ -341,9 +351,10 @@ const conv: Rule = (b, { inputs }, attribute) => {
     for (let o = 0; o < outs; o++)
       for (const place of taps) {
         const first = Math.floor(o / (outs / group)) * ins
-        yield Array.from({ length: ins }, (_, c) =>
-          place.map(([p, t]) => [(first + c) * area + p, (o * ins + c) * window + t] as const),
-        ).flat()
+        const row: number[] = []
+        for (let c = 0; c < ins; c++)
+          for (const [p, t] of place) row.push((first + c) * area + p, (o * ins + c) * window + t)
+        yield row
       }
   }
   const out = [1, outs, ...shape]
@@ -424,7 +435,7 @@ const averagePool: Rule = (b, { inputs }, attribute) => {
   const shares = vector(counts.map((c) => (c === 0n ? refuse('an AveragePool with an empty window') : rational(1n, c))))
   function* rows() {
     for (let c = 0; c < n * channels; c++)
-      for (const [k, place] of taps.entries()) yield place.map(([p]) => [c * sizeOf(map) + p, k] as const)
+      for (const [k, place] of taps.entries()) yield place.flatMap(([p]) => [c * sizeOf(map) + p, k])
   }
   const { matrix, longest } = matrixOf(rows(), shares)
   // The sum is divided, or its terms are.

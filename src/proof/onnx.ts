@@ -61,7 +61,9 @@ const fields = (bytes: Uint8Array): ReadonlyMap<number, readonly Field[]> => {
             : wire === 1
               ? { bytes: take(8) }
               : refuse('the network file is damaged: unknown wire type')
-    found.set(tag >>> 3, [...(found.get(tag >>> 3) ?? []), field])
+    const all = found.get(tag >>> 3)
+    if (all === undefined) found.set(tag >>> 3, [field])
+    else all.push(field)
   }
   return found
 }

@@ -1,4 +1,4 @@
-import { type Choices, known, lowerBound, type Region, type Semantics, type Slope } from './bounds.ts'
+import { type Choices, known, lowerBound, type Method, type Region, type Semantics, type Slope } from './bounds.ts'
 import {
   add,
   at,
@@ -19,7 +19,7 @@ import { type Group, type Row, readProperty } from './property.ts'
 
 /** A line of a proof (docs/proof.md). */
 export type Line =
-  | readonly ['interval' | 'crown' | 'each']
+  | readonly [Method | 'each']
   | readonly ['x', input: number, value: number]
   | readonly ['z', node: number, neuron: number]
   | readonly ['leaf', ...Refutation[]]
@@ -56,9 +56,10 @@ const isRefutation = (x: unknown): boolean => {
 const FORMS: Readonly<Record<string, (rest: readonly unknown[]) => boolean>> = {
   interval: (rest) => rest.length === 0,
   crown: (rest) => rest.length === 0,
+  symbolic: (rest) => rest.length === 0,
   each: (rest) => rest.length === 0,
   x: (rest) => rest.length === 2 && isNumbers(rest),
-  z: (rest) => rest.length === 2,
+  z: (rest) => rest.length === 2 && isNumbers(rest),
   leaf: (rest) => rest.every(isRefutation),
   point: (rest) => rest.length === 1 && isTexts(rest[0]),
 }
@@ -67,7 +68,9 @@ export const lineOf = (x: unknown): Line => {
   const [kind, ...rest] = Array.isArray(x) ? (x as readonly unknown[]) : [undefined]
   return typeof kind === 'string' && Object.hasOwn(FORMS, kind) && FORMS[kind](rest)
     ? (x as Line)
-    : refuse(`${JSON.stringify(x).slice(0, 60)} is no line of a proof`)
+    : refuse(
+        `a line of the proof${typeof kind === 'string' ? `, "${kind.slice(0, 40)}",` : ''} has none of the forms of one`,
+      )
 }
 
 export interface Query {
@@ -125,7 +128,7 @@ export const refutes = (
 const integer = (x: unknown, below: number): number =>
   typeof x === 'number' && Number.isInteger(x) && x >= 0 && x < below
     ? x
-    : refuse(`${JSON.stringify(x)} is no index below ${below}`)
+    : refuse(`${typeof x === 'number' ? x : 'what is no number'} is no index below ${below}`)
 
 /** Lines, one of which may be looked at before it is taken. */
 class Lines {
@@ -144,7 +147,7 @@ class Lines {
 
 /** The node that the ONNX node at a place of the file is; a ReLU. */
 const reluAt = ({ places, nodes }: Network, place: unknown): number => {
-  const k = places.get(Number(place)) ?? refuse(`the network has no node ${JSON.stringify(place)}`)
+  const k = places.get(Number(place)) ?? refuse(`the network has no node ${String(place).slice(0, 40)}`)
   return nodes[k].kind === 'relu' ? k : refuse(`node ${place} of the network is no ReLU`)
 }
 const before = (network: Network, place: unknown): number =>
@@ -215,26 +218,33 @@ export const whole = ({ network, semantics }: Query, { lower, upper }: Group): R
   known(network, semantics, { input: enclosed(lower, upper), signs: new Map() }, 'interval')
 
 /** What is known of a region, by intervals or backward passes, from what is known already. */
-export const anew = ({ network, semantics }: Query, region: Region, method: 'interval' | 'crown'): Region =>
+export const anew = ({ network, semantics }: Query, region: Region, method: Method): Region =>
   known(network, semantics, { input: region.boxes[0], signs: region.signs, before: region }, method)
 
+/** Values, of 16 bytes each, of all regions that wait. */
+const MOST = 2 ** 27
 /** Replays the tree of a group; how many leaves it has. */
 const tree = async (q: Query, group: Group, lines: Lines): Promise<number> => {
-  const stack = [{ group, region: whole(q, group) }]
+  const elements = q.network.nodes.reduce((n, { size }) => n + size, 0)
+  const stack = [{ group, region: whole(q, group), depth: 0 }]
   let leaves = 0
   for (let part = stack.pop(); part !== undefined; part = stack.pop()) {
-    const { group: own, region } = part
+    const { group: own, region, depth } = part
+    // As many regions wait for their trees at once.
+    if (depth * elements > MOST) refuse('the tree is too deep')
     const line = await lines.take()
-    if (line[0] === 'interval' || line[0] === 'crown') stack.push({ group: own, region: anew(q, region, line[0]) })
+    if (line[0] === 'interval' || line[0] === 'crown' || line[0] === 'symbolic')
+      stack.push({ group: own, region: anew(q, region, line[0]), depth })
     else if (line[0] === 'each')
-      stack.push(...own.cases.map((rows) => ({ group: { ...own, cases: [rows] }, region })).reverse())
+      stack.push(...own.cases.map((rows) => ({ group: { ...own, cases: [rows] }, region, depth })).reverse())
     else if (line[0] === 'leaf') {
       leaves++
       const open = left(q, own, region, line.slice(1) as readonly Refutation[])
       if (open !== undefined) refuse(`leaf ${leaves} does not refute case ${open + 1} of ${own.cases.length}`)
     } else {
       const [first, second] = halves(q, region, line)
-      stack.push({ group: own, region: second }, { group: own, region: first })
+      const below = { group: own, depth: depth + 1 }
+      stack.push({ ...below, region: second }, { ...below, region: first })
     }
   }
   return leaves

@@ -34,10 +34,11 @@ type Term = string | readonly Term[]
 function* tokens(text: string): Generator<string> {
   for (const [token] of text.matchAll(/;[^\n]*|[()]|[^\s();]+/g)) if (!token.startsWith(';')) yield token
 }
+const DEEPEST = 500
 const termsOf = (text: string): readonly Term[] => {
   const stack: Term[][] = [[]]
   for (const token of tokens(text)) {
-    if (token === '(') stack.push([])
+    if (token === '(') stack.push(stack.length > DEEPEST ? refuse('the property is nested too deeply') : [])
     else if (token === ')') {
       const done = stack.pop() as Term[]
       if (stack.length === 0) refuse('the property has a ")" too many')
@@ -93,7 +94,8 @@ const linear = (t: Term): Row => {
   return refuse(`the property has the operator "${String(head).slice(0, 40)}"`)
 }
 
-const MOST = 2 ** 20
+/** Rows of all conjunctions together, and ends of their boxes. */
+const MOST = 2 ** 25
 
 /** The conjunctions of a formula, in the order of its text; the left operand varies slowest. */
 const disjunctive = (t: Term): readonly (readonly Row[])[] => {
@@ -102,7 +104,8 @@ const disjunctive = (t: Term): readonly (readonly Row[])[] => {
     case 'and':
       return operands.map(disjunctive).reduce<readonly (readonly Row[])[]>(
         (cases, more) => {
-          if (cases.length * more.length > MOST) refuse('the property has too many cases')
+          const [own, other] = [cases, more].map((all) => all.reduce((n, rows) => Math.max(n, rows.length), 1))
+          if (cases.length * more.length * (own + other) > MOST) refuse('the property has too many cases')
           return cases.flatMap((a) => more.map((b) => [...a, ...b]))
         },
         [[]],
@@ -164,7 +167,9 @@ export const readProperty = (text: string, inputs: number, outputs: number): rea
     } else refuse(`the property has the form "${String(t[0]).slice(0, 40)}"`)
   }
   const groups = new Map<string, Group & { readonly cases: (readonly Row[])[] }>()
-  for (const rows of disjunctive(['and', ...asserted])) {
+  const cases = disjunctive(['and', ...asserted])
+  if (cases.length * inputs > MOST) refuse('the property has too many cases')
+  for (const rows of cases) {
     for (const row of rows)
       for (const [kind, indices, most] of [
         ['X', row.inputs, inputs],

@@ -1,5 +1,6 @@
-import { Refused } from '../proof/exact.ts'
+import { Refused, refuse } from '../proof/exact.ts'
 import { type Header, queryOf, readNetwork } from '../proof/file.ts'
+import type { Line } from '../proof/proof.ts'
 import { proofFile, prove } from './prove.ts'
 import type { SearchTree } from './trace.ts'
 
@@ -23,9 +24,34 @@ const hexadecimal = (pixels: Float32Array): string => {
   return Array.from(new Uint8Array(view.buffer), (b) => b.toString(16).padStart(2, '0')).join('')
 }
 
+/** What an evaluation found about an image. */
+export interface Found {
+  /** Lower bounds of its margins, rounded outward, by a method that the checker follows, too. */
+  readonly bounds?: { readonly method: Follow; readonly margins: Float64Array } | undefined
+  /** What branch and bound did, where it was needed. */
+  readonly trees?: readonly SearchTree[] | undefined
+}
+
+/** Methods whose walks the checker makes again: the lines of a tree that is one leaf. */
+const FOLLOWED = {
+  symbolic: ['symbolic', 'same'],
+  crown: ['crown', 'adaptive'],
+} as const
+export type Follow = keyof typeof FOLLOWED
+export const isFollowed = (method: string): method is Follow => Object.hasOwn(FOLLOWED, method)
+
+/** The least margin of an image, as a share of its largest, from which on bounds by the same walks need no other check: they differ by roundings alone. */
+const CLEAR = 1 / 64
+
+async function* leafOf(method: Follow, cases: number): AsyncGenerator<Line> {
+  const [bounds, slope] = FOLLOWED[method]
+  yield [bounds]
+  yield ['leaf', ...Array.from({ length: cases }, () => ({ slope }))]
+}
+
 /**
- * Writes proofs (docs/proof.md) that images keep their labels, about one ONNX file: its bytes in, then a claim and what a search found about it, if there was one, to the bytes
- * of a proof. Every leaf is computed exactly before it is written.
+ * Writes proofs (docs/proof.md) that images keep their labels, about one ONNX file: its bytes in, then a claim and what was found about it, to the bytes of a proof.
+ * Where margins are clear, the proof has the walks made again that found them, and nothing is computed here; else every leaf is before it is written.
  * @throws Refused where the checker does not read the network; from a claim, where no proof of it is found
  * @example
  *   const prove = await imageProver(onnxBytes, 'real')
@@ -33,9 +59,11 @@ const hexadecimal = (pixels: Float32Array): string => {
  */
 export const imageProver = async (network: Uint8Array, semantics: 'real' | 'deployed') => {
   const file = await readNetwork(network)
+  if (semantics === 'deployed' && file.network.realOnly !== undefined)
+    refuse(`float32 executions are not covered: ${file.network.realOnly}`)
   return async (
     { pixels, label, epsilon, range }: ImageClaim,
-    trees?: readonly SearchTree[],
+    { bounds, trees }: Found = {},
     leaves = LEAVES,
   ): Promise<Uint8Array> => {
     const header: Header = {
@@ -45,7 +73,13 @@ export const imageProver = async (network: Uint8Array, semantics: 'real' | 'depl
       network: file.sha256,
       claim: { kind: 'image', pixels: hexadecimal(pixels), epsilon, range, label },
     }
-    return proofFile(header, prove(await queryOf(header, { network: file }), { leaves, trees }))
+    const isClear = bounds !== undefined && Math.min(...bounds.margins) > CLEAR * Math.max(0, ...bounds.margins)
+    return proofFile(
+      header,
+      isClear
+        ? leafOf(bounds.method, bounds.margins.length)
+        : prove(await queryOf(header, { network: file }), { leaves, trees }),
+    )
   }
 }
 

@@ -3,6 +3,7 @@ import { gzipSync } from 'node:zlib'
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { wasm } from '../../src/backend/wasm/wasm.ts'
 import { key, uniform } from '../../src/core/key.ts'
 import { decodeOnnx } from '../../src/format/onnx/index.ts'
 import { known, lowerBound } from '../../src/proof/bounds.ts'
@@ -10,9 +11,11 @@ import { at, compare, exactly, type Rational, Refused, rational, type Vector, ve
 import { check, type Header } from '../../src/proof/file.ts'
 import { type Box, enclosed } from '../../src/proof/fixed.ts'
 import { evaluate, networkOf } from '../../src/proof/network.ts'
-import { isCounterexample, type Line, type Outcome, type Query, query, replay } from '../../src/proof/proof.ts'
-import { prove } from '../../src/verify/prove.ts'
+import { isCounterexample, type Line, query } from '../../src/proof/proof.ts'
 import { deviation, draw, int64, modelOf, type Line as Op, run, runtime, tensor } from '../format/onnx-models.ts'
+import { right } from '../shared.ts'
+import { wholeChain } from './chain.ts'
+import { fraction, oneInput, proofOf, property, refused, replayed } from './one-input.ts'
 
 const number = ({ n, d }: Rational): number => Number((n << 60n) / d) / 2 ** 60
 /** Inputs between two points, no neuron decided. */
@@ -20,29 +23,6 @@ const between = (lower: Vector, upper = lower) => ({ input: enclosed(lower, uppe
 /** Whether element i of a box holds a value. */
 const holds = ({ lower, upper, e }: Box, i: number, { n, d }: Rational): boolean =>
   BigInt(lower[i]) * d <= n << BigInt(e) && n << BigInt(e) <= BigInt(upper[i]) * d
-async function* given(lines: Iterable<Line>): AsyncGenerator<Line> {
-  yield* lines
-}
-const proofOf = async (q: Query, leaves = 400): Promise<readonly Line[]> => {
-  const lines: Line[] = []
-  try {
-    for await (const line of prove(q, { leaves })) lines.push(line)
-  } catch (e) {
-    // Without the rest of its tree it is no proof, which `replay` has to find out.
-    if (!(e instanceof Refused)) throw e
-  }
-  return lines
-}
-const replayed = async (q: Query, lines: Iterable<Line>): Promise<Outcome | string> => {
-  try {
-    return await replay(q, given(lines))
-  } catch (e) {
-    if (!(e instanceof Refused)) throw e
-    return e.message
-  }
-}
-const refused = (outcome: Outcome | string): outcome is string => typeof outcome === 'string'
-
 // ---- reading networks ------------------------------------------------------------------------------------------------------------
 
 interface Model {
@@ -247,51 +227,6 @@ for (const { name, shape, lines, initializers = [] } of MODELS)
 
 // ---- proofs against exact optima ----------------------------------------------------------------------------------------------------
 
-/** A network of one input, and its exact least and largest value on [-1, 1]: at the ends or where a neuron is 0. */
-const oneInput = (seed: number, widths: readonly number[]) => {
-  const all = [1, ...widths, 1]
-  const initializers = widths
-    .concat(1)
-    .flatMap((n, l) => [
-      tensor(`w${l}`, [all[l], n], 31 * seed + l, -2, 2),
-      tensor(`b${l}`, [n], 31 * seed + l + 17, -1, 1),
-    ])
-  const lines = widths.concat(1).flatMap((_, l): Op[] => {
-    const out = l === widths.length ? 'y' : `z${l}`
-    return [
-      ['Gemm', `${l === 0 ? 'x' : `h${l - 1}`} w${l} b${l}`, out],
-      ...(l === widths.length ? [] : [['Relu', out, `h${l}`] as Op]),
-    ]
-  })
-  const bytes = modelOf([1, 1], lines, initializers)
-  const net = networkOf(bytes)
-  const befores = net.nodes.flatMap((n) => (n.kind === 'relu' ? [n.from[0]] : []))
-  // Breakpoints layer by layer: between two neighbors every earlier neuron is affine, so that later ones are 0 at one place at most.
-  let points: Rational[] = [rational(-1n), rational(1n)]
-  for (const k of befores) {
-    const values = points.map((p) => evaluate(net, vector([p]))[k])
-    const added: Rational[] = []
-    for (let j = 0; j + 1 < points.length; j++)
-      for (let i = 0; i < net.nodes[k].size; i++) {
-        const [a, b] = [at(values[j], i), at(values[j + 1], i)]
-        if (a.n > 0n === b.n > 0n || a.n === 0n || b.n === 0n) continue
-        // p + (q - p) a / (a - b).
-        const [s, t] = [rational(a.n * b.d, 1n), rational(a.n * b.d - b.n * a.d, 1n)]
-        const [p, q] = [points[j], points[j + 1]]
-        const width = rational(q.n * p.d - p.n * q.d, q.d * p.d)
-        const step = t.n < 0n ? rational(width.n * -s.n, width.d * -t.n) : rational(width.n * s.n, width.d * t.n)
-        added.push(rational(p.n * step.d + step.n * p.d, p.d * step.d))
-      }
-    points = [...points, ...added].sort(compare)
-  }
-  const values = points.map((p) => at(evaluate(net, vector([p]))[net.output], 0))
-  const best = values.map((v, i) => ({ v, x: points[i] })).sort((a, b) => compare(a.v, b.v))
-  return { bytes, least: best[0], most: best.at(-1) as (typeof best)[0] }
-}
-const property = (constraint: string) =>
-  `(declare-const X_0 Real)\n(declare-const Y_0 Real)\n(assert (>= X_0 -1))\n(assert (<= X_0 1.0))\n(assert ${constraint})\n`
-const fraction = ({ n, d }: Rational) => `${n}/${d}`
-
 test('true claims are proved, claims that are false by a hair are not, and their points are counterexamples', async () => {
   let proved = 0
   for (let seed = 1; seed <= 25; seed++) {
@@ -395,6 +330,13 @@ test('10,000 mutated proofs: no false claim is ever accepted', async () => {
     { numRuns: 5000, seed: 5 },
   )
   assert.ok(accepted > 0, 'some mutations change nothing that matters')
+})
+
+test('from the search to the check: what is decided is proved, what is false never is (1,000 networks: npm run test:slow)', async () => {
+  const backend = right(await wasm({ threads: 1 })())
+  let decided = 0
+  for (let seed = 2001; seed <= 2003; seed++) decided += Number(await wholeChain(backend, seed))
+  assert.is(decided, 3)
 })
 
 // ---- executions --------------------------------------------------------------------------------------------------------------------
@@ -535,6 +477,56 @@ test('a proof is about the bytes of its files, packed or not', async () => {
   await fails(check(new Uint8Array(gzipSync(proof)).subarray(0, 40), files), /damaged|truncated/)
   await fails(check(bytesOf(''), files), /empty/)
   await fails(check(bytesOf('{"format":"other"}\n'), files), /no proof/)
+})
+
+test('files made to exhaust whoever reads them are refused, in little memory', async () => {
+  const { bytes, most } = oneInput(3, [6])
+  const text = property(`(>= Y_0 ${fraction(rational(most.v.n + most.v.d, most.v.d))})`)
+  const header: Header = {
+    format: 'mixtrain-proof',
+    version: 2,
+    semantics: 'real',
+    network: sha(bytes),
+    claim: { kind: 'property', property: sha(text) },
+  }
+  const about = (property: string, ...lines: readonly string[]) => {
+    const first = JSON.stringify({ ...header, claim: { kind: 'property', property: sha(property) } })
+    return check(gzipSync([first, ...lines, ''].join('\n')), { network: bytes, property: bytesOf(property) })
+  }
+  const many = 200_000
+  const cases: readonly (readonly [what: string, answer: () => Promise<unknown>, reason: RegExp])[] = [
+    ['a long line', () => about(text, `["leaf"${' '.repeat(2 ** 25)}]`), /more than 16777216 characters/],
+    ['a deep line', () => about(text, `${'['.repeat(many)}${']'.repeat(many)}`), /none of the forms/],
+    ['a deep index', () => about(text, `["z",${'['.repeat(many)}${']'.repeat(many)},0]`), /none of the forms/],
+    ['a number beyond doubles', () => about(text, '["x",0,1e999]'), /none of the forms/],
+    ['a split far away', () => about(text, '["x",0,1e300]'), /split at 1e\+300/],
+    ['a point of too many digits', () => about(text, `["point",["${'9'.repeat(5000)}"]]`), /3,000 characters/],
+    ['an exponent', () => about(text, '["point",["1e999999999"]]'), /no number/],
+    [
+      'endless splits',
+      () => about(text, ...new Array<string>(50_000).fill('["x",0,0.5]')),
+      /does not refute|too deep|ends before/,
+    ],
+    ['no text', () => check(Uint8Array.of(0xff, 0xfe, 10), { network: bytes }), /no text/],
+    [
+      'a nested property',
+      () => about(`${text}(assert ${'(or '.repeat(many)}${')'.repeat(many)})`, '["leaf"]'),
+      /nested/,
+    ],
+    [
+      'a property with too many cases',
+      () => about(`${text}(assert (and ${'(or (<= Y_0 1) (<= Y_0 2)) '.repeat(60)}))`, '["leaf"]'),
+      /too many cases/,
+    ],
+  ]
+  for (const [what, answer, reason] of cases) {
+    const e = await answer().then(
+      () => 'accepted',
+      (x: unknown) => x,
+    )
+    assert.ok(e instanceof Refused, `${what}: ${e}`)
+    assert.match((e as Error).message, reason, what)
+  }
 })
 
 test('a classified image: exact radius, range, label', async () => {
