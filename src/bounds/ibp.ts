@@ -4,6 +4,7 @@ import { attributed, describe } from '../core/op.ts'
 import type { Interval, Operand, Tensor } from '../core/tensor.ts'
 import { isInterval } from '../core/tensor.ts'
 import type { Covering } from './rows.ts'
+import { signs } from './sign.ts'
 
 /** What is known of some nodes: each lies in the interval given. */
 export type Boxes = ReadonlyMap<Tensor, Interval>
@@ -25,6 +26,7 @@ export const propagate = (
   const known = new Map<Tensor, Operand>(boxes)
   const exact = new Map<Tensor, Interval>()
   const cover = covers?.((x) => known.get(x) as Interval)
+  const { inDomain } = signs((x) => isInterval(known.get(x) as Operand))
   const operand = (i: Tensor): Operand => {
     const box = known.get(i) as Operand
     return cover === undefined ? box : isInterval(box) ? (exact.get(i) ?? box) : cover.point(i)
@@ -34,7 +36,8 @@ export const propagate = (
     if (!x.inputs.some((i) => isInterval(known.get(i) as Operand))) known.set(x, x)
     else if (cover === undefined) known.set(x, refine(x, intervalOf(x, x.inputs.map(operand))))
     else {
-      const results = attributed(x, () => cover.results(x, x.inputs.map(operand)))
+      const operands = inDomain(x, x.inputs.map(operand))
+      const results = attributed(x, () => cover.results(x, operands))
       if (cover.isPart(x)) exact.set(x, results.exact)
       known.set(x, refine(x, results.executed))
     }

@@ -12,6 +12,7 @@ import { type Boxes, propagate, resultOf } from './ibp.ts'
 import { boundListed, elementsOf, listable, roundOf } from './lists.ts'
 import type { Context, Covering, Ends, Rows } from './rows.ts'
 import { screener, unstable } from './screen.ts'
+import { signs } from './sign.ts'
 import { specificationError } from './slack.ts'
 import { boundNode, peel, startOf } from './starts.ts'
 import { walk } from './walk.ts'
@@ -194,6 +195,7 @@ const ones = (shape: S.Shape): Tensor => broadcastTo(scalar(1), shape)
 export const linearBounds = (method: Method): Bounder =>
   defined((output, around, given = new Map(), rounding = 'none') => {
     const { boxes, boxed, images } = contextOf(output, around, rounding)
+    const { withoutNegative, inDomain } = signs((x) => boxed.has(x))
     const covers = coveringOf(output, boxed, boxes, given, rounding)
     const nodes = order([output])
     const exact = exactNodes(nodes, boxes, boxed)
@@ -212,7 +214,7 @@ export const linearBounds = (method: Method): Bounder =>
     const known = new Map<Tensor, Interval>()
     const full = memo((x) => {
       const whole = there(x) ?? boundAll(x)
-      const box = confined.has(x) ? intersection(whole, enclosure(x)) : whole
+      const box = confined.has(x) ? withoutNegative(x, intersection(whole, enclosure(x))) : whole
       known.set(x, box)
       return box
     })
@@ -261,7 +263,7 @@ export const linearBounds = (method: Method): Bounder =>
       for (const y of order([x])) {
         if (enclosed.has(y)) continue
         const operands = y.inputs.map((i) => enclosed.get(i) as Operand)
-        const made = operands.some(isInterval) ? resultOf(y, operands, ctx.outward) : y
+        const made = operands.some(isInterval) ? resultOf(y, inDomain(y, operands), ctx.outward) : y
         const seen = known.get(y)
         enclosed.set(y, seen === undefined ? made : intersection(made, seen))
       }
@@ -271,11 +273,8 @@ export const linearBounds = (method: Method): Bounder =>
     const box = (x: Tensor): Interval => {
       const seen = boxes.get(x) ?? known.get(x) ?? given.get(x) ?? byInterval.get(x) ?? magnitudes.get(x)
       if (seen !== undefined && isInterval(seen)) return seen
-      const made = resultOf(
-        x,
-        x.inputs.map((i) => (boxed.has(i) ? box(i) : i)),
-        ctx.outward,
-      )
+      const operands = x.inputs.map((i) => (boxed.has(i) ? box(i) : i))
+      const made = resultOf(x, inDomain(x, operands), ctx.outward)
       magnitudes.set(x, made)
       return made
     }

@@ -257,6 +257,11 @@ export interface Op<A> {
   readonly kernel: Kernel<A>
   /** Domains of the operands that have one; absent: the op is a number everywhere. */
   readonly domain?: readonly (Domain | undefined)[]
+  /**
+   * Whether no result is negative, of whatever implementation, given of which operands that holds. Absent: sums, products, quotients and what moves elements keep it
+   * (`linear`), nothing else has it.
+   */
+  readonly nonnegative?: 'always' | ((operands: readonly boolean[], attrs: A) => boolean)
   readonly outward?: Outward<A>
   /**
    * What exact arithmetic does with an op that is not linear. `elements`: each result is 0, an element of an operand or its negative, chosen by order and signs alone, so

@@ -37,7 +37,7 @@ const rival = (logits: Tensor, labels: Tensor): Tensor => max(others(logits, lab
 
 /**
  * log(sum_j e^(z_j - z_y)), which only differences of logits enter: the same for z and z + c. A class at -infinity adds nothing; where the label's is, the loss is
- * infinite.
+ * infinite, and NaN if another class is there too; its gradient is NaN.
  */
 export const crossEntropy: Criterion = (z, y) => {
   const difference = sub(z, broadcastTo(logitOf(z, y, true), z.shape))

@@ -64,7 +64,7 @@ type Function1 = (x: Tensor) => Tensor
 const smooth = <A>(
   name: string,
   make: (attrs: A) => { readonly f: Function1; readonly df: Function1 },
-  rest: Pick<Op<A>, 'interval' | 'relax'> & Partial<Pick<Op<A>, 'domain' | 'outward'>>,
+  rest: Pick<Op<A>, 'interval' | 'relax'> & Partial<Pick<Op<A>, 'domain' | 'nonnegative' | 'outward'>>,
   check: (attrs: A) => string | undefined = () => undefined,
 ): Op<A> => ({
   name,
@@ -780,6 +780,7 @@ export const powOp: Op<{ readonly exponent: number }> = smooth(
       if (n % 2 === 0) return curved(f, df, 'convex')(xs, undefined, slope)
       return onFinite(f, oddLines(n, df))(xs, undefined, slope)
     },
+    nonnegative: (_, { exponent }) => exponent % 2 === 0,
     outward: {
       interval: ([x], { exponent: n }) => {
         const [l, u] = [lowerOf(x), upperOf(x)]

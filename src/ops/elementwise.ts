@@ -427,6 +427,7 @@ export const maximumOp: Op<undefined> = elementwise(
   {
     name: 'maximum',
     exact: 'elements',
+    nonnegative: ([a, b]) => a || b,
     vjp: (ct, xs, out) => {
       const first = greaterEqual(xs[0], xs[1])
       return sides(xs, out, select(first, ct, 0), select(first, 0, ct))
@@ -444,6 +445,7 @@ export const minimumOp: Op<undefined> = elementwise(
   {
     name: 'minimum',
     exact: 'elements',
+    nonnegative: ([a, b]) => a && b,
     vjp: (ct, xs, out) => {
       const first = greaterEqual(xs[1], xs[0])
       return sides(xs, out, select(first, ct, 0), select(first, 0, ct))
@@ -527,6 +529,7 @@ export const reluOp: Op<undefined> = elementwise(
   {
     name: 'relu',
     exact: 'elements',
+    nonnegative: 'always',
     vjp: (ct, [x]) => [mul(ct, step(x))],
     interval: increasing(() => reluOp),
     relax: ([x], _, slope) => reluLines(lowerOf(x), upperOf(x), 0, slope),
@@ -585,6 +588,7 @@ export const absOp: Op<undefined> = elementwise(
   {
     name: 'abs',
     exact: 'elements',
+    nonnegative: 'always',
     vjp: (ct, [x]) => [mul(ct, sign(x))],
     interval: ([x]) => {
       const [p, q] = [abs(lowerOf(x)), abs(upperOf(x))]

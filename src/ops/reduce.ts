@@ -29,6 +29,7 @@ export const maxOp: Op<Axes> = {
     return [mul(liftReduced(ct, x.shape, attrs), share)]
   },
   interval: increasing(() => maxOp),
+  nonnegative: ([x]) => x,
   relax: {
     relax: ([x], attrs) => largestLines(x, attrs),
     lift: (a, [x], attrs) => liftReduced(a, x.shape, attrs),

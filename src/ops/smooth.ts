@@ -325,6 +325,7 @@ export const sqrtOp: Op<undefined> = elementwise(
     vjp: (ct, _, out) => [div(mul(ct, 0.5), out)],
     interval: increasing(() => sqrtOp),
     relax: through((x) => sqrt(x), choices.sqrt),
+    nonnegative: 'always',
     domain: ['nonnegative'],
     // IEEE 754 rounds roots correctly.
     outward: outwardOf(curves.sqrt, choices.sqrt, {}),

@@ -1,12 +1,14 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
+import { wasm } from '../../src/backend/wasm/wasm.ts'
 import { evaluate } from '../../src/compile/run.ts'
-import { type Domain, node, type Op } from '../../src/core/op.ts'
+import { type Domain, interval, node, type Op } from '../../src/core/op.ts'
 import type { Operand, Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
 import { methods } from '../../src/robust/bounds.ts'
 import { using } from '../ops/property.ts'
+import { right } from '../shared.ts'
 import { boxAround, fc, generic, parameters } from './networks.ts'
 
 const backend = reference()
@@ -100,6 +102,88 @@ test('roots and logarithms at the end of their domain: a root of [0, 0] is a num
     const log = bound(O.log(h), boxes(l, u)).output()
     const [c, d] = await evaluate(backend)([log.lower, log.upper])
     assert.ok(!(c[0] > Number.NEGATIVE_INFINITY) && !(d[0] < 0), `${method}: log [${c}], [${d}]`)
+  }
+})
+
+/** Numbers that are 0 somewhere in the box, and never less: their outward bounds begin below 0 by a rounding. */
+const NEVER_NEGATIVE: Readonly<Record<string, (h: Tensor) => Tensor>> = {
+  'a sum of squares': (h) => O.sum(O.mul(h, h), [1], true),
+  'a mean of squares': (h) => O.mean(O.pow(2)(h), 1, true) as Tensor,
+  'a ReLU and 0': (h) => O.add(O.relu(h), 0) as Tensor,
+  'a multiple of a ReLU': (h) => O.mul(O.relu(h), 3) as Tensor,
+  'a product with positive weights': (h) => O.matmul(O.relu(h), O.constant([1, 2, 0.5, 0.1], [4, 1])) as Tensor,
+  'a quotient': (h) => O.div(O.abs(h), 3) as Tensor,
+  'the larger of two': (h) => O.mul(O.maximum(h, O.abs(O.neg(h))), 0.7) as Tensor,
+}
+/** Numbers that may be negative, though parts of them are not. */
+const OF_ANY_SIGN: Readonly<Record<string, (h: Tensor) => Tensor>> = {
+  'a difference': (h) => O.sub(O.relu(h), O.relu(O.neg(h))) as Tensor,
+  'a negative multiple': (h) => O.mul(O.relu(h), -0.1) as Tensor,
+  'a product of two': (h) => O.mul(h, O.add(h, 0.1)) as Tensor,
+  'a ReLU and less than 0': (h) => O.add(O.relu(h), -1e-6) as Tensor,
+  'the smaller of two': (h) => O.minimum(h, O.abs(h)) as Tensor,
+  'a product with weights of both signs': (h) => O.matmul(O.relu(h), O.constant([1, -2, 0.5, 0.1], [4, 1])) as Tensor,
+}
+
+const machine = right(await wasm({ threads: 1 })())
+test.after(() => machine.dispose())
+for (const outward of ['real', 'deployed'] as const)
+  test(`roots of what is never negative have outward bounds (${outward}), and roots of what may be have none`, async () => {
+    const [low, high] = [generic(8, 5).map((v) => -Math.abs(v) / 2), generic(8, 6).map((v) => Math.abs(v) / 2)].map(
+      (ends) => Float64Array.from(ends, Math.fround),
+    )
+    const points = Array.from({ length: 20 }, (_, k) =>
+      Float64Array.from(generic(8, 7 + k), (v, i) => (k === 0 ? 0 : v < 0 ? -v * low[i] : v * high[i])),
+    )
+    const bounded = async (inner: (h: Tensor) => Tensor, bound: (typeof methods)[keyof typeof methods]) => {
+      const [x, from, to] = ['x', 'l', 'u'].map((name): Tensor => O.input(name, [2, 4]))
+      const y = O.sqrt(inner(x)) as Tensor
+      const out = bound(y, new Map([[x, interval(from, to)]]), undefined, { outward }).output()
+      const feeds = new Map([[from, Float32Array.from(low)] as const, [to, Float32Array.from(high)] as const])
+      const [l, u] = await evaluate(machine)([out.lower, out.upper], feeds)
+      return { x, y, l, u }
+    }
+    for (const [method, bound] of Object.entries({ ibp: methods.ibp, symbolic: methods.symbolic })) {
+      for (const [name, inner] of Object.entries(NEVER_NEGATIVE)) {
+        const { x, y, l, u } = await bounded(inner, bound)
+        assert.ok([...l, ...u].every(Number.isFinite), `${name}, ${method}: [${l}], [${u}]`)
+        await using(backend, [y], [x], async (run) => {
+          for (const point of points) {
+            const [v] = await run([point])
+            v.forEach((w, i) => {
+              assert.ok(l[i] <= w && w <= u[i], `${name}, ${method}: ${w} is not in [${l[i]}, ${u[i]}]`)
+            })
+          }
+        })
+      }
+      // The walk takes the box that interval propagation has.
+      for (const [name, inner] of Object.entries(method === 'ibp' ? OF_ANY_SIGN : {})) {
+        const { l } = await bounded(inner, bound)
+        assert.ok(!l.some(Number.isFinite), `${name}, ${method}: [${l}]`)
+      }
+    }
+  })
+
+test('an op that says that it is never negative is not', async () => {
+  const signed = O.registry.filter((op) => op.nonnegative !== undefined)
+  assert.ok(signed.length >= 7)
+  for (const op of signed as readonly Op<unknown>[]) {
+    const attrs = { exponent: 4, axes: [1], keep: false }
+    const rule = op.nonnegative
+    for (const signs of [
+      [false, false],
+      [true, false],
+      [true, true],
+    ]) {
+      const says = rule === 'always' || rule?.(signs, attrs) === true
+      const operands = signs.map((positive, k) => {
+        const values = [...generic(24, 3 + k, 5), 0, -0]
+        return O.constant(positive ? values.map(Math.abs) : values, [2, 13]) as Tensor
+      })
+      const arity = ['maximum', 'minimum'].includes(op.name) ? 2 : 1
+      const [y] = await evaluate(backend)([node(op, operands.slice(0, arity), attrs)])
+      if (says) assert.ok(![...y].some((v) => v < 0), op.name)
+    }
   }
 })
 
