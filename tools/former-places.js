@@ -41,7 +41,6 @@ const PLACES = {
   'tape/patches': 'bounds/windows',
   'tape/accumulate': 'compile/accumulate',
   'backend/backend': 'compile/backend',
-  'tape/encode': 'compile/encode',
   'tape/keep': 'compile/keep',
   'tape/loops': 'compile/loops',
   'tape/lower': 'compile/lower',
