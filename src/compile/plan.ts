@@ -111,6 +111,8 @@ export const plan = (
       outputOf.set(r, k)
       return
     }
+    // What has no elements is never computed: there is no slot to copy from.
+    if (S.size(x.shape) === 0) return
     const out = { ...x, inputs: [r] }
     copies.set(out, k)
     steps.push(copyTo(out, 0, { base: r, offset: 0, strides: [1] }))
