@@ -355,6 +355,6 @@ export {
 export { checkProof, type ProofFiles } from './verify/check-proof.ts'
 export type { Constraint, ExactConstraint, Subject, UnsafeCase, UnsafeProperty } from './verify/counterexample.ts'
 export type { Counterexample } from './verify/counterexample-check.ts'
-export { type ImageClaim, imageProver } from './verify/image-proof.ts'
+export { type ImageClaim, type ImageFindings, imageProver } from './verify/image-proof.ts'
 export { robustness } from './verify/robustness.ts'
 export type { Refuted, SearchNode, SearchTree, Split } from './verify/trace.ts'

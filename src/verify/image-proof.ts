@@ -25,7 +25,7 @@ const hexadecimal = (pixels: Float32Array): string => {
 }
 
 /** What an evaluation found about an image. */
-export interface Found {
+export interface ImageFindings {
   /** Lower bounds of its margins, rounded outward, by a method that the checker follows, too. */
   readonly bounds?: { readonly method: Follow; readonly margins: Float64Array } | undefined
   /** What branch and bound did, where it was needed. */
@@ -63,7 +63,7 @@ export const imageProver = async (network: Uint8Array, semantics: 'real' | 'depl
     refuse(`float32 executions are not covered: ${file.network.realOnly}`)
   return async (
     { pixels, label, epsilon, range }: ImageClaim,
-    { bounds, trees }: Found = {},
+    { bounds, trees }: ImageFindings = {},
     leaves = LEAVES,
   ): Promise<Uint8Array> => {
     const header: Header = {
