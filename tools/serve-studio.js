@@ -23,18 +23,24 @@ const ISOLATION = {
   'Cross-Origin-Resource-Policy': 'same-origin',
 }
 
-const { values } = parseArgs({
-  options: {
-    port: { type: 'string', default: '8765' },
-    'no-isolation': { type: 'boolean', default: false },
-    'no-build': { type: 'boolean', default: false },
-    folder: { type: 'string' },
-  },
-})
 const fail = (message) => {
   process.stderr.write(`${message}\n`)
   process.exit(2)
 }
+const options = {
+  port: { type: 'string', default: '8765' },
+  'no-isolation': { type: 'boolean', default: false },
+  'no-build': { type: 'boolean', default: false },
+  folder: { type: 'string' },
+}
+const given = () => {
+  try {
+    return parseArgs({ options }).values
+  } catch (e) {
+    return fail(`studio: ${e.message}. Options: --port NUMBER, --no-isolation, --no-build, --folder DIR`)
+  }
+}
+const values = given()
 const port = Number(values.port)
 if (!(Number.isInteger(port) && port >= 0 && port < 65536)) fail(`--port must be a port number, not ${values.port}`)
 const folder = resolve(values.folder ?? fileURLToPath(new URL('../dist/site', import.meta.url)))
