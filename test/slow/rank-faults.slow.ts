@@ -71,7 +71,6 @@ else {
       copyFileSync(join(packageFolder, 'package.json'), join(other, 'package.json'))
       symlinkSync(join(packageFolder, 'node_modules'), join(other, 'node_modules'))
       cpSync(join(packageFolder, 'dist/src'), join(other, 'dist/src'), { recursive: true })
-      cpSync(join(packageFolder, 'dist/assembly'), join(other, 'dist/assembly'), { recursive: true })
       appendFileSync(join(other, 'dist/src/train/average.js'), '\n// another version\n')
       const given = train(join(folder, 'run'), 1, '--epochs', '1', '--micro-batches', '2')
       const argv = (program: string) => [...runtime, program, ...given]
