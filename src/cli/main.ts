@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander'
 import * as E from 'fp-ts/lib/Either.js'
 import { type MixtrainError, show, usage } from '../core/error.ts'
 import { unknownName } from '../core/names.ts'
+import { counted } from '../core/number.ts'
 import type { Outcome } from './command.ts'
 import { commands } from './commands.ts'
 import { exitCodeOf, Interrupted, openShell, type Shell } from './shell.ts'
@@ -52,7 +53,7 @@ const explained = (error: CommanderError, program: Command, argv: readonly strin
     case 'commander.excessArguments': {
       const expected = command?.registeredArguments.length ?? 0
       const extra = command?.args.slice(expected).map((a) => JSON.stringify(a)) ?? []
-      const takes = expected === 0 ? 'takes no arguments' : `takes ${expected} argument${expected === 1 ? '' : 's'}`
+      const takes = expected === 0 ? 'takes no arguments' : `takes ${counted(expected, 'argument')}`
       return usage(`${command?.name() ?? 'mixtrain'} ${takes}, but was given ${extra.join(', ')} besides`)
     }
     case 'commander.unknownOption': {

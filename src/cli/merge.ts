@@ -1,11 +1,11 @@
 import { join } from 'node:path'
-
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { contradiction, type Merged, merge } from '../cluster/merge.ts'
 import { SHARD_FILE } from '../cluster/records.ts'
 import { fileError, type MixtrainError, raise, usage } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
 import { choose, fold, key as keyOf } from '../core/key.ts'
+import { counted } from '../core/number.ts'
 import { hashOf, take } from '../data/dataset.ts'
 import { files } from '../data/files.ts'
 import { unpacked } from '../data/gzip.ts'
@@ -139,7 +139,7 @@ const run = async (folder: string, o: Given, shell: Shell): Promise<void> => {
       ? json({ ...report, shards: of, ...(audit === undefined ? {} : { audit }) })
       : recordsTable(
           report,
-          `${manifest.data.name}, ${of} shard${of === 1 ? '' : 's'}${audit === undefined ? '' : `; ${audit.images} proved again, drawn by key ${audit.key}`}`,
+          `${manifest.data.name}, ${counted(of, 'shard')}${audit === undefined ? '' : `; ${audit.images} proved again, drawn by key ${audit.key}`}`,
         ),
   )
 }

@@ -1,6 +1,7 @@
 import process from 'node:process'
 import Table from 'cli-table3'
 import type { Device } from '../backend/device.ts'
+import { counted } from '../core/number.ts'
 import type { Rounding, Semantics } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
 import type { MethodName } from '../robust/bounds.ts'
@@ -112,7 +113,7 @@ const talliesOf = ({ robust, strongest = [] }: Pick<Verified, 'robust' | 'strong
 
 /** How an attack went about it. */
 const attackLine = (a: Attack): string => {
-  const starts = `${a.restarts} ${a.name === 'pgd' ? 'random ' : ''}start${a.restarts === 1 ? '' : 's'} per image`
+  const starts = `${counted(a.restarts, a.name === 'pgd' ? 'random start' : 'start')} per image`
   const how = [
     a.loss === 'ce' ? '' : a.loss === 'margin' ? 'on the margin' : 'on cross-entropy and margin',
     a.targeted ? 'towards each class' : '',

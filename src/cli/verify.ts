@@ -7,6 +7,7 @@ import { reference } from '../backend/reference.ts'
 import { evaluate } from '../compile/run.ts'
 import { fileError, type MixtrainError, usage } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
+import { counted } from '../core/number.ts'
 import { fromDouble, showExactly, showRounded } from '../core/rational.ts'
 import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
@@ -203,7 +204,7 @@ const finite = (x: number): number | null => (Number.isFinite(x) ? x : null)
 
 const inWords = ({ verdict, bounded, lower, seconds, reason }: Verification): string =>
   [
-    `${bounded} subproblem${bounded === 1 ? '' : 's'} bounded in ${seconds.toFixed(1)} s`,
+    `${counted(bounded, 'subproblem')} bounded in ${seconds.toFixed(1)} s`,
     ...(verdict === 'sat' || !Number.isFinite(lower)
       ? []
       : [

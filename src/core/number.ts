@@ -10,3 +10,6 @@ export const power = (x: number, n: number): number => {
 
 /** The bits of a float32, as an i32. */
 export const bitsOf = (value: number): number => new Int32Array(Float32Array.of(value).buffer)[0]
+
+/** A number of things: `1 thread`, `2 threads`; regular plurals alone. */
+export const counted = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`

@@ -1,6 +1,7 @@
 import type { Backend } from '../compile/backend.ts'
 import { openRegion, type Region } from '../compile/region.ts'
 import { type MixtrainException, raise, show, usage } from '../core/error.ts'
+import { counted } from '../core/number.ts'
 import { type Rounding, requireIeee } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Budget, budgetOf, OutOfTime } from '../robust/budget.ts'
@@ -26,7 +27,6 @@ import { propertyAttack } from './property-attack.ts'
 import { hasRelus, reluBrancher } from './relu-splits.ts'
 import { another, firstOf, refusedBy, rootOf } from './root-bounds.ts'
 import { type Searcher, searcher } from './searcher.ts'
-import { counted } from './words.ts'
 
 export type {
   DecisionOptions,

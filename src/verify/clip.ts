@@ -11,8 +11,8 @@ export interface Line {
   readonly from: number
 }
 
-/** Sums of some non-negative doubles are off by less than these shares. */
-const [LESS, MORE] = [1 - 2 ** -40, 1 + 2 ** -40]
+/** A sum of n non-negative doubles, products that were rounded, is off by less than this share: each of the n + 2 roundings by 2^-53. */
+const shareOf = (n: number): number => Math.max(2 ** -40, n * 2 ** -50)
 /** Looks at all lines: a line says more where another has moved the ends that it is least at. */
 const ROUNDS = 2
 
@@ -24,6 +24,8 @@ const ROUNDS = 2
 export const clipped = ({ lower, upper }: Box, lines: readonly Line[]): Box | undefined => {
   const usable = lines.filter(({ margin }) => Number.isFinite(margin))
   if (usable.length === 0) return { lower, upper }
+  const share = shareOf(lower.length)
+  const [less, more] = [1 - share, 1 + share]
   const [low, high] = [lower.slice(), upper.slice()]
   for (let round = 0; round < Math.min(ROUNDS, usable.length); round++)
     for (const { margin, coefficients, from } of usable) {
@@ -32,12 +34,12 @@ export const clipped = ({ lower, upper }: Box, lines: readonly Line[]): Box | un
         const a = coefficients[from + i]
         gained += a > 0 ? a * (low[i] - lower[i]) : a < 0 ? a * (high[i] - upper[i]) : 0
       }
-      const lacking = (margin < 0 ? -margin * MORE : -margin) - gained * LESS
+      const lacking = (margin < 0 ? -margin * more : -margin) - gained * less
       if (lacking < 0) return undefined
       for (let i = 0; i < low.length; i++) {
         const a = coefficients[from + i]
         if (!(a > 0 || a < 0)) continue
-        const far = (lacking / Math.abs(a)) * MORE
+        const far = (lacking / Math.abs(a)) * more
         if (!(far < high[i] - low[i])) continue
         if (a > 0) high[i] = Math.min(high[i], up(low[i] + far))
         else low[i] = Math.max(low[i], down(high[i] - far))

@@ -1,11 +1,11 @@
 import { fold, key as keyOf } from '../core/key.ts'
+import { counted } from '../core/number.ts'
 import { OutOfTime } from '../robust/budget.ts'
 import { type Decision, Ended, type Prepared } from './decision.ts'
 import { evolve } from './evolution.ts'
 import type { Goal } from './goals.ts'
 import { type AttackResult, type AttackTarget, corner, middle, scattered } from './property-attack.ts'
 import { another } from './root-bounds.ts'
-import { counted } from './words.ts'
 
 /** Shares of the time that the first attack may take, and one look at random points; points that are looked at before any is moved. */
 const [FIRST_SHARE, LOOK_SHARE, LOOKS] = [0.2, 0.01, 8192]

@@ -1,9 +1,9 @@
+import { counted } from '../core/number.ts'
 import type { Decision } from './decision.ts'
 import type { Goal } from './goals.ts'
 import { type Branch, branchBytes, splitBranch } from './relu-splits.ts'
 import type { Brancher } from './searcher.ts'
 import { grown, halvedAt, planted, type SearchTree } from './trace.ts'
-import { counted } from './words.ts'
 
 /** CROWN of the whole box, alpha-CROWN of the rows that it leaves open, and branch and bound over ReLUs for the conjunctions that are still. */
 export const overRelus = (decision: Decision): Brancher<Branch> => {

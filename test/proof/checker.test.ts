@@ -434,17 +434,20 @@ const fileOf = (header: Header, lines: readonly Line[]) =>
   [header, ...lines].map((l) => `${JSON.stringify(l)}\n`).join('')
 const bytesOf = (text: string) => new TextEncoder().encode(text)
 
+/** The first line of a proof about a network and a property, both as they are. */
+const headerOf = (network: Uint8Array, text: string): Header => ({
+  format: 'mixtrain-proof',
+  version: 2,
+  semantics: 'real',
+  network: sha(network),
+  claim: { kind: 'property', property: sha(text) },
+})
+
 test('a proof is about the bytes of its files, packed or not', async () => {
   const { bytes, most } = oneInput(3, [6])
   const text = property(`(>= Y_0 ${fraction(rational(most.v.n + most.v.d, most.v.d))})`)
   const lines = await proofOf(query(bytes, text, 'real'))
-  const header: Header = {
-    format: 'mixtrain-proof',
-    version: 2,
-    semantics: 'real',
-    network: sha(bytes),
-    claim: { kind: 'property', property: sha(text) },
-  }
+  const header = headerOf(bytes, text)
   const proof = bytesOf(fileOf(header, lines))
   const files = { network: bytes, property: bytesOf(text) }
   for (const packed of [proof, new Uint8Array(gzipSync(proof))])
@@ -482,13 +485,7 @@ test('a proof is about the bytes of its files, packed or not', async () => {
 test('files made to exhaust whoever reads them are refused, in little memory', async () => {
   const { bytes, most } = oneInput(3, [6])
   const text = property(`(>= Y_0 ${fraction(rational(most.v.n + most.v.d, most.v.d))})`)
-  const header: Header = {
-    format: 'mixtrain-proof',
-    version: 2,
-    semantics: 'real',
-    network: sha(bytes),
-    claim: { kind: 'property', property: sha(text) },
-  }
+  const header = headerOf(bytes, text)
   const about = (property: string, ...lines: readonly string[]) => {
     const first = JSON.stringify({ ...header, claim: { kind: 'property', property: sha(property) } })
     return check(gzipSync([first, ...lines, ''].join('\n')), { network: bytes, property: bytesOf(property) })

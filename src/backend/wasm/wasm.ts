@@ -4,6 +4,7 @@ import type { Backend, Buffer, Executable } from '../../compile/backend.ts'
 import { normal, planFault } from '../../compile/checked.ts'
 import type { Plan } from '../../compile/plan.ts'
 import { deviceError, type MixtrainError, MixtrainException, raise, usage } from '../../core/error.ts'
+import { counted } from '../../core/number.ts'
 import { allocator, roundUp } from './memory.ts'
 import { adaptive, type Pacing } from './pace.ts'
 import { canShare, concurrency, mayWait, type Seat, startWorkers, type Workers } from './threads.ts'
@@ -168,7 +169,7 @@ export const wasm = (options: WasmOptions = {}): TE.TaskEither<MixtrainError, Ba
   )
 }
 
-const count = (threads: number): string => `${threads} thread${threads === 1 ? '' : 's'}`
+const count = (threads: number): string => counted(threads, 'thread')
 
 /** Why the number of threads changed. */
 const changeOf = (threads: number, before: number): string =>

@@ -1,6 +1,7 @@
 import type { Backend } from '../../compile/backend.ts'
 import { openRegion } from '../../compile/region.ts'
 import { compileIn } from '../../compile/run.ts'
+import { counted } from '../../core/number.ts'
 import * as S from '../../core/shape.ts'
 import { type Dataset, labelsOf, pixels } from '../../data/dataset.ts'
 import type { SavedModel } from '../../format/model.ts'
@@ -106,7 +107,7 @@ export const measured =
           ...{ image, margin, label: labels[image] },
           picture: isPicture(shape) ? bitmap(from(image), shape) : undefined,
         }))
-      const told = `${attack.name}, ${attack.steps} steps, ${attack.restarts} start${attack.restarts === 1 ? '' : 's'}, seed ${attack.seed}`
+      const told = `${attack.name}, ${attack.steps} steps, ${counted(attack.restarts, 'start')}, seed ${attack.seed}`
       return { data: data.name, count, epsilon, method, attack: told, classes, confusion, radii, nearest, broken }
     } finally {
       close()
