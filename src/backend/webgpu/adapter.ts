@@ -79,9 +79,11 @@ const search = async (): Promise<Adapter | null | undefined> => {
   if (ownGpu() !== undefined || !('process' in globalThis)) return undefined
   try {
     const { spawn } = await nodeModule<typeof import('node:child_process')>('node:child_process')
+    // Not the global: bundlers for pages ask for a polyfill wherever they read its name.
+    const { execPath } = await nodeModule<NodeJS.Process>('node:process')
     const url = resolveModule(DAWN)
     return await new Promise((resolve) => {
-      const child = spawn(process.execPath, ['--input-type=module', '--eval', SEARCH, url], {
+      const child = spawn(execPath, ['--input-type=module', '--eval', SEARCH, url], {
         stdio: ['ignore', 'pipe', 'ignore'],
         timeout: PATIENCE,
         killSignal: 'SIGKILL',
