@@ -104,5 +104,5 @@ export const costLine = ({ size, cost }: Pick<Team, 'size' | 'cost'>): string =>
   const { bytes, seconds, whole, sums } = cost()
   const each = (x: number) => x / Math.max(1, sums)
   const share = whole > 0 ? seconds / whole : 0
-  return `${size} ranks: ${sums} sums of gradients, ${each(bytes / 1e6).toFixed(2)} MB sent a step by rank 0, ${each(1000 * seconds).toFixed(1)} ms a step waited and added, ${(100 * share).toFixed(0)} % of the time that gradients took`
+  return `${size} ranks: ${sums} sums over micro-batches, ${each(bytes / 1e6).toFixed(2)} MB sent each by rank 0, ${each(1000 * seconds).toFixed(1)} ms each waited and added, ${(100 * share).toFixed(0)} % of the time that what is summed took`
 }

@@ -16,6 +16,7 @@ import type { Balance } from './balance.ts'
 import { microTrainer } from './micro.ts'
 import type { Optimizer } from './optimizer.ts'
 import { alone, partOf, type Ranks } from './ranks.ts'
+import type { Batches } from './statistics.ts'
 import { emptySlots, type Snapshot, TOTAL, type Trainer, type TrainState, trainer } from './step.ts'
 
 /** One epoch, as the log has it. ACC, ERA and VRA are fractions of the monitored images at the full epsilon. */
@@ -189,13 +190,14 @@ const beginning = ({ network, optimizer, seed, parameters }: FitOptions): Checkp
 })
 
 /** The images of a set in complete batches, in its own order, as they are. */
-function* inTurn(set: Dataset, batchSize: number): Generator<Float32Array> {
-  for (let at = 0; at + batchSize <= set.count; at += batchSize)
-    yield pixels(
+const inTurn = (set: Dataset, batchSize: number): Batches => ({
+  count: Math.floor(set.count / batchSize),
+  at: (i) =>
+    pixels(
       set,
-      Array.from({ length: batchSize }, (_, i) => at + i),
-    )
-}
+      Array.from({ length: batchSize }, (_, j) => i * batchSize + j),
+    ),
+})
 
 /** A trainer that takes images of the training set by their numbers. */
 type Loop = Omit<Trainer, 'step'> & {

@@ -9,7 +9,7 @@ import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { isTrained, trainedOf } from '../nn/layers.ts'
 import { add, type Host, input, mul, probe, probeName } from '../ops/index.ts'
-import type { Ranks } from './ranks.ts'
+import { partOf, type Ranks } from './ranks.ts'
 import {
   evaluatedIn,
   type Feed,
@@ -20,7 +20,7 @@ import {
   requireParameters,
   stateOf,
 } from './resident.ts'
-import { measured } from './statistics.ts'
+import { summed } from './statistics.ts'
 import {
   emptySlots,
   epsilonFeed,
@@ -57,7 +57,7 @@ interface Variant {
 /**
  * (state, batch) -> state, the batch as the mean over micro-batches: gradients, statistics and loss terms of each are summed by the ranks' tree, then one plan updates the state, on every
  * rank alike. A micro-batch has draws of its own (`Host.micro`), and its images are normalized by statistics of its own where the network has batch norm (ghost batch norm,
- * arXiv:1705.08741); running means of these go through the tree.
+ * arXiv:1705.08741); running means of these, and the means over all training images that an evaluation takes, go through the tree.
  */
 export const microTrainer =
   (region: Region) =>
@@ -263,7 +263,22 @@ export const microTrainer =
           statisticNames.map((k) => statistics[k]),
           [...names.map((k) => parameterOf[k]), inputs],
         )
-        await measured(backend, await measuring, evaluated(), inputBuffer, statisticBuffers, batches)
+        const compiled = await measuring
+        const { count } = batches
+        // M runs of batches, whoever takes which: their shares of the mean go through the tree, as gradients do.
+        const mean = await ranks.sum(M, async (run) => {
+          const part = partOf(count, { rank: run, size: M })
+          const sums = await summed(backend, compiled, evaluated(), inputBuffer, statisticBuffers, batches, part)
+          return Float32Array.from(
+            sums.flatMap((sum) => [...sum]),
+            (v) => v / count,
+          )
+        })
+        let at = 0
+        for (const b of statisticBuffers) {
+          backend.write(b, mean.subarray(at, at + b.length))
+          at += b.length
+        }
       },
       terms: async () => {
         const means = Object.fromEntries(

@@ -1,19 +1,25 @@
 import type { Backend, Buffer, Data } from '../compile/backend.ts'
 import type { Compiled } from '../compile/run.ts'
 
-/** Sets buffers of statistics to the mean, over batches in their order, of what `measure` computes of each; sums are doubles. */
-export const measured = async (
+/** Batches of images, `[batch, ...shape]` each, that are made as they are asked for. */
+export interface Batches {
+  readonly count: number
+  readonly at: (i: number) => Data
+}
+
+/** Sums, as doubles, of what `measure` computes of the batches `[from, to)` in their order, one for each buffer of `statistics`. */
+export const summed = async (
   backend: Backend,
   measure: Compiled,
   resident: readonly Buffer[],
   input: Buffer,
   statistics: readonly Buffer[],
-  batches: Iterable<Data>,
-): Promise<void> => {
+  { at }: Batches,
+  [from, to]: readonly [number, number],
+): Promise<readonly Float64Array[]> => {
   const sums = statistics.map((b) => new Float64Array(b.length))
-  let count = 0
-  for (const x of batches) {
-    backend.write(input, x)
+  for (let k = from; k < to; k++) {
+    backend.write(input, at(k))
     measure.run([...resident, input, ...statistics])
     for (const [i, b] of statistics.entries()) {
       const values = await backend.read(b)
@@ -21,12 +27,6 @@ export const measured = async (
         sums[i][j] += v
       })
     }
-    count++
   }
-  statistics.forEach((b, i) => {
-    backend.write(
-      b,
-      Float32Array.from(sums[i], (v) => v / count),
-    )
-  })
+  return sums
 }

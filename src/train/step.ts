@@ -23,7 +23,7 @@ import {
   stateOf,
   type TrainState,
 } from './resident.ts'
-import { measured } from './statistics.ts'
+import { type Batches, summed } from './statistics.ts'
 
 export type { TrainState } from './resident.ts'
 
@@ -52,7 +52,7 @@ export interface Trainer {
    * Sets the network's statistics to the mean, over batches `[batch, ...shape]` in their order, of each batch's own: what an evaluation
    * of the parameters as they are now needs. Nothing happens in a network without statistics.
    */
-  readonly calibrate: (batches: Iterable<Data>) => Promise<void>
+  readonly calibrate: (batches: Batches) => Promise<void>
   /** Means of the named loss terms, and of the whole loss as `total`, since the last call, over the steps in which each took part. */
   readonly terms: () => Promise<Named<number>>
   /** The loss of the last step; NaN unless the trainer was asked to watch it. */
@@ -237,7 +237,14 @@ export const trainer =
       calibrate: async (batches) => {
         if (statisticNames.length === 0) return
         const compiled = await measure()
-        await measured(backend, compiled, evaluated(), inputBuffer, statisticBuffers, batches)
+        const { count } = batches
+        const sums = await summed(backend, compiled, evaluated(), inputBuffer, statisticBuffers, batches, [0, count])
+        statisticBuffers.forEach((b, i) => {
+          backend.write(
+            b,
+            Float32Array.from(sums[i], (v) => v / count),
+          )
+        })
       },
       terms: async () => {
         const at = front.length - termNames.length

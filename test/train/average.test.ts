@@ -65,7 +65,7 @@ test('the average is evaluated, statistics are measured under it, and the steps 
     const live = await region.backend.read(with_.parameters()['1.weight'])
     assert.equal(Float32Array.from(live), average['1.weight'])
     // One batch of ones: what reaches the batch norm is the sum of the weights and the bias, averaged.
-    await with_.calibrate([new Float32Array(N * 9).fill(1)])
+    await with_.calibrate({ count: 1, at: () => new Float32Array(N * 9).fill(1) })
     const measured = evaluatedOf(swa, await with_.state())
     measured['2.mean'].forEach((v, i) => {
       const row = average['1.weight'].slice(9 * i, 9 * i + 9)

@@ -246,7 +246,7 @@ test('population statistics: bounds with running means of the batches before, cl
       const loop = await trainer(region)({ ...options(loss, sgd({ lr: 0 })), network: normed }, begin)
       for (let i = 0; i < 3; i++) await loop.step(batch(i).inputs, batch(i).labels, at(i))
       const [{ parameters }, terms] = [await loop.state(), await loop.terms()]
-      await loop.calibrate([batch(0).inputs])
+      await loop.calibrate({ count: 1, at: () => batch(0).inputs })
       return { parameters, terms, calibrated: (await loop.state()).parameters }
     } finally {
       close()
