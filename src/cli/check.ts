@@ -106,6 +106,10 @@ const isProof = (bytes: Uint8Array): boolean =>
   (bytes[0] === 0x1f && bytes[1] === 0x8b) ||
   new TextDecoder().decode(bytes.subarray(0, 40)).startsWith('{"format":"mixtrain-proof"')
 
+/** The region of an image claim: the radius and the range, either of which may be what makes it small. */
+const regionText = ({ epsilon, range }: { readonly epsilon: string; readonly range: readonly [string, string] }) =>
+  `epsilon ${epsilon} in [${range.join(', ')}]`
+
 /** What an image claim is about, as one text. */
 const claimText = (pixels: string, label: number): string => `${label} ${pixels}`
 
@@ -150,7 +154,7 @@ const checkFolder = async (
     if (known !== undefined && !known.has(image))
       return raise(fileError(path, `it is about an image that ${test?.name} does not have`, 'claim'))
     images.add(image)
-    claims.add(`epsilon ${claim.epsilon} in [${claim.range.join(', ')}], ${semantics}`)
+    claims.add(`${regionText(claim)}, ${semantics}`)
     leaves += found.leaves
   }
   shell.clear()
@@ -184,7 +188,7 @@ const checkProof = async (
   )
   const seconds = (performance.now() - begun) / 1000
   const { semantics, claim } = header
-  const said = claim.kind === 'image' ? `label ${claim.label} within epsilon ${claim.epsilon}` : verdict
+  const said = claim.kind === 'image' ? `label ${claim.label} within ${regionText(claim)}` : verdict
   if (o.json) return shell.print(json({ valid: true, claim: claim.kind, verdict: said, semantics, leaves, seconds }))
   shell.print(
     table([

@@ -60,9 +60,26 @@ export const whole = async (bytes: Uint8Array, most = 2 ** 30): Promise<Uint8Arr
 /** Longest line of a proof. */
 const LONGEST = 2 ** 24
 
+/** A line's content, and the one text of that content: readers differ in which of two members of one name they keep, and in how they take numbers. */
+const read = (line: string, count: number): { readonly value: unknown; readonly again: string } => {
+  try {
+    const value: unknown = JSON.parse(line)
+    return { value, again: JSON.stringify(value) }
+  } catch (e) {
+    return refuse(`line ${count} of the proof is ${e instanceof RangeError ? 'nested too deeply' : 'no JSON'}`)
+  }
+}
+/** A few characters of a text from where it differs from another. */
+const around = (text: string, other: string): string => {
+  let from = 0
+  while (from < text.length && text[from] === other[from]) from++
+  return text.slice(Math.max(0, from - 20), from + 20)
+}
+
 /** The lines of a proof, each JSON, one after the other: a proof may be larger than memory. */
 async function* linesOf(bytes: Uint8Array): AsyncGenerator<unknown> {
-  const decoder = new TextDecoder('utf-8', { fatal: true })
+  // A byte order mark is a difference that a lenient decoder would hide.
+  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
   const decoded = (part: Uint8Array) => {
     try {
       return decoder.decode(part, { stream: true })
@@ -74,11 +91,12 @@ async function* linesOf(bytes: Uint8Array): AsyncGenerator<unknown> {
   const parsed = (line: string): unknown => {
     count++
     if (line.length > LONGEST) refuse(`line ${count} of the proof has more than ${LONGEST} characters`)
-    try {
-      return JSON.parse(line)
-    } catch {
-      return refuse(`line ${count} of the proof is no JSON`)
-    }
+    const { value, again } = read(line, count)
+    return again === line
+      ? value
+      : refuse(
+          `line ${count} of the proof says "${around(line, again)}" where its content is written "${around(again, line)}"`,
+        )
   }
   for await (const part of unpacked(bytes, 2 ** 36)) {
     const lines = (rest + decoded(part)).split('\n')
@@ -103,6 +121,18 @@ const bytesOf = (hexadecimal: string): Uint8Array =>
 const isRecord = (x: unknown): x is Readonly<Record<string, unknown>> =>
   typeof x === 'object' && x !== null && !Array.isArray(x)
 
+/** Members in the order in which they are written; what is not among them would be said and not checked. */
+const MEMBERS = {
+  header: ['format', 'version', 'semantics', 'network', 'claim'],
+  property: ['kind', 'property'],
+  image: ['kind', 'pixels', 'epsilon', 'range', 'label'],
+} as const
+const expectMembers = (x: Readonly<Record<string, unknown>>, kind: keyof typeof MEMBERS): void => {
+  const expected = MEMBERS[kind].join(', ')
+  const found = Object.keys(x).join(', ')
+  if (found !== expected) refuse(`the header has the members ${found.slice(0, 200)} where ${expected} are expected`)
+}
+
 /** The header, member by member: a proof of unknown origin may hold anything. */
 const headerOf = (x: unknown): Header => {
   if (!isRecord(x) || x.format !== 'mixtrain-proof') return refuse('this is no proof of mixtrain')
@@ -110,6 +140,8 @@ const headerOf = (x: unknown): Header => {
   const { semantics, network, claim } = x
   if (semantics !== 'real' && semantics !== 'deployed') return refuse('the semantics is neither real nor deployed')
   if (typeof network !== 'string' || !isRecord(claim)) return refuse('the header is not complete')
+  expectMembers(x, 'header')
+  if (claim.kind === 'property' || claim.kind === 'image') expectMembers(claim, claim.kind)
   if (claim.kind === 'property' && typeof claim.property === 'string') return x as unknown as Header
   const { pixels, epsilon, range, label } = claim
   const isRange = Array.isArray(range) && range.length === 2 && range.every((r) => typeof r === 'string')

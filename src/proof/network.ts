@@ -222,9 +222,24 @@ class Builder {
 
 type Rule = (b: Builder, node: OnnxNode, attribute: (name: string) => Attribute) => Value
 
-const ints = (a: Attribute, otherwise: readonly number[]): readonly number[] => a.ints?.map(Number) ?? otherwise
-const int = (a: Attribute, otherwise: number): number => (a.i === undefined ? otherwise : Number(a.i))
-const single = (a: Attribute, otherwise: Rational): Rational => (a.f === undefined ? otherwise : at(a.f, 0))
+/** What an attribute holds of the type that is expected of it, or nothing where it is not given. */
+const held = <K extends keyof Attribute>(a: Attribute, kind: K): Attribute[K] | undefined =>
+  Object.keys(a).length > 0 && a[kind] === undefined
+    ? refuse('an attribute has another type than the op gives it')
+    : a[kind]
+const ints = (a: Attribute, otherwise: readonly number[]): readonly number[] =>
+  held(a, 'ints')?.map(Number) ?? otherwise
+const int = (a: Attribute, otherwise: number): number => Number(held(a, 'i') ?? otherwise)
+const word = (a: Attribute): string => held(a, 's') ?? ''
+const single = (a: Attribute, otherwise: Rational): Rational => {
+  const f = held(a, 'f')
+  return f === undefined ? otherwise : at(f, 0)
+}
+/** Whether an attribute that is 0 or 1 is 1: a runtime may take another number for either. */
+const flag = (a: Attribute): boolean => {
+  const i = int(a, 0)
+  return i === 0 || i === 1 ? i === 1 : refuse(`an attribute that is 0 or 1 is ${i}`)
+}
 const axisOf = (axis: number, rank: number): number => (axis < 0 ? axis + rank : axis)
 const isNode = (v: Value): v is Value & { node: number } => 'node' in v
 const needsNode = (v: Value): Value & { node: number } => (isNode(v) ? v : refuse('a layer of constants alone'))
@@ -312,10 +327,12 @@ const windowsOf = (
   attribute: (name: string) => Attribute,
 ): Windows => {
   const rank = map.length
-  if (!['NOTSET', ''].includes(attribute('auto_pad').s ?? '')) refuse('auto_pad')
-  if (int(attribute('ceil_mode'), 0) !== 0) refuse('ceil_mode')
+  if (!['NOTSET', ''].includes(word(attribute('auto_pad')))) refuse('auto_pad')
+  if (flag(attribute('ceil_mode'))) refuse('ceil_mode')
   const [strides, dilations] = ['strides', 'dilations'].map((name) => ints(attribute(name), new Array(rank).fill(1)))
   const pads = ints(attribute('pads'), new Array(2 * rank).fill(0))
+  if ([...strides, ...dilations].some((d) => d < 1) || pads.some((d) => d < 0))
+    refuse('strides or dilations below 1, or pads below 0')
   if (kernel.length !== rank || strides.length !== rank || dilations.length !== rank || pads.length !== 2 * rank)
     refuse('a window of another rank')
   const shape = map.map(
@@ -343,6 +360,8 @@ const conv: Rule = (b, { inputs }, attribute) => {
   const [n, channels, ...map] = x.shape
   const [outs, ins, ...kernel] = w.shape
   const group = int(attribute('group'), 1)
+  if (`${ints(attribute('kernel_shape'), kernel)}` !== `${kernel}`)
+    refuse('a convolution whose kernel has another shape')
   if (n !== 1 || ins * group !== channels || outs % group !== 0)
     refuse('a convolution of a batch, or of other channels')
   const { shape, taps } = windowsOf(map, kernel, attribute)
@@ -375,7 +394,7 @@ const gemm: Rule = (b, { inputs }, attribute) => {
     )
   const [x, w] = [0, 1].map((k) => {
     const v = b.value(inputs[k])
-    return int(attribute(k === 0 ? 'transA' : 'transB'), 0) === 1 ? flip(v) : v
+    return flag(attribute(k === 0 ? 'transA' : 'transB')) ? flip(v) : v
   })
   if (alpha.n !== alpha.d || beta.n !== beta.d) b.only('a Gemm has alpha or beta')
   const [point, node] = isNode(x) ? [w, x] : [x, needsNode(w)]
@@ -430,7 +449,7 @@ const averagePool: Rule = (b, { inputs }, attribute) => {
   const [n, channels, ...map] = x.shape
   const kernel = ints(attribute('kernel_shape'), [])
   const { shape, taps, padded } = windowsOf(map, kernel, attribute)
-  const whole = int(attribute('count_include_pad'), 0) === 1 || padded.every((p) => p === 0)
+  const whole = flag(attribute('count_include_pad')) || padded.every((p) => p === 0)
   const counts = taps.map((place) => BigInt(whole ? sizeOf(kernel) : place.length))
   const shares = vector(counts.map((c) => (c === 0n ? refuse('an AveragePool with an empty window') : rational(1n, c))))
   function* rows() {
@@ -452,10 +471,12 @@ const averagePool: Rule = (b, { inputs }, attribute) => {
 const PLACES = 128n
 
 const batchNorm: Rule = (b, { inputs, outputs }, attribute) => {
-  if (outputs.length > 1 || int(attribute('training_mode'), 0) !== 0) refuse('a BatchNormalization in training mode')
+  if (outputs.length > 1 || flag(attribute('training_mode'))) refuse('a BatchNormalization in training mode')
   const x = needsNode(b.value(inputs[0]))
   const [scale, bias, mean, variance] = inputs.slice(1, 5).map((name) => b.constant(name))
   const epsilon = single(attribute('epsilon'), at(ieee32(1e-5), 0))
+  if ([scale, bias, mean, variance].some(({ n }) => n.length !== x.shape[1]))
+    refuse('a BatchNormalization with other than one number for each channel')
   const factors = scale.n.map((s, c) => {
     const v = rational(variance.n[c] * epsilon.d + epsilon.n * variance.d, variance.d * epsilon.d)
     if (v.n <= 0n) refuse('a BatchNormalization with a variance that is not positive')
@@ -493,14 +514,16 @@ const rearranged =
   }
 
 const reshape = rearranged((b, { shape }, { inputs }, attribute) => {
-  if (int(attribute('allowzero'), 0) !== 0) refuse('allowzero')
+  if (flag(attribute('allowzero'))) refuse('allowzero')
   const wanted = b.integers(inputs[1])
+  if (wanted.some((d) => d < -1)) refuse(`the shape [${wanted}]`)
   const filled = wanted.map((d, k) => (d === 0 ? shape[k] : d))
   const rest = sizeOf(shape) / sizeOf(filled.filter((d) => d >= 0))
   return [filled.map((d) => (d < 0 ? rest : d))]
 })
 const flatten = rearranged((_, { shape }, __, attribute) => {
   const axis = axisOf(int(attribute('axis'), 1), shape.length)
+  if (axis < 0 || axis > shape.length) refuse(`axis ${axis} of a value of ${shape.length} axes`)
   return [[sizeOf(shape.slice(0, axis)), sizeOf(shape.slice(axis))]]
 })
 const transpose = rearranged((_, { shape }, __, attribute) => {
@@ -517,7 +540,7 @@ const axesGiven = (
   b: Builder,
   { inputs }: OnnxNode,
   attribute: (name: string) => Attribute,
-): readonly number[] | undefined => (inputs[1] ? b.integers(inputs[1]) : attribute('axes').ints?.map(Number))
+): readonly number[] | undefined => (inputs[1] ? b.integers(inputs[1]) : held(attribute('axes'), 'ints')?.map(Number))
 const squeeze = rearranged((b, { shape }, node, attribute) => {
   const axes = axesGiven(b, node, attribute)?.map((a) => axisOf(a, shape.length))
   return [shape.filter((d, k) => (axes === undefined ? d !== 1 : !axes.includes(k)))]
@@ -532,7 +555,7 @@ const unsqueeze = rearranged((b, { shape }, node, attribute) => {
 })
 const slice = rearranged((b, { shape }, node, attribute) => {
   const given = (k: number, name: string) =>
-    node.inputs[k] ? b.integers(node.inputs[k]) : attribute(name).ints?.map(Number)
+    node.inputs[k] ? b.integers(node.inputs[k]) : held(attribute(name), 'ints')?.map(Number)
   const [starts, ends] = [given(1, 'starts') ?? [], given(2, 'ends') ?? []]
   const axes = (given(3, 'axes') ?? starts.map((_, k) => k)).map((a) => axisOf(a, shape.length))
   const steps = given(4, 'steps') ?? starts.map(() => 1)
@@ -546,9 +569,10 @@ const slice = rearranged((b, { shape }, node, attribute) => {
   return [out, indexed(out, (p) => p.reduce((o, x, k) => o + strides[k] * (from[k] + x * step[k]), 0))]
 })
 const pad = rearranged((b, { shape }, node, attribute) => {
-  if (!['constant', ''].includes(attribute('mode').s ?? '')) refuse('a Pad that is not constant')
+  if (!['constant', ''].includes(word(attribute('mode')))) refuse('a Pad that is not constant')
+  if (node.inputs[3]) refuse('a Pad of some axes')
   const pads = node.inputs[1] ? b.integers(node.inputs[1]) : ints(attribute('pads'), [])
-  const value = node.inputs[2] ? b.constant(node.inputs[2]).n[0] : (attribute('value').f?.n[0] ?? 0n)
+  const value = node.inputs[2] ? b.constant(node.inputs[2]).n[0] : single(attribute('value'), rational(0n)).n
   if (value !== 0n || pads.length !== 2 * shape.length) refuse('a Pad with a value that is not 0')
   const out = shape.map((d, k) => d + pads[k] + pads[shape.length + k])
   const strides = stridesOf(shape)
@@ -579,7 +603,7 @@ const concat: Rule = (b, { inputs }, attribute) => {
   return b.picked(shape, parts, index)
 }
 const constantNode: Rule = (_, __, attribute) => {
-  const t = attribute('value').t ?? refuse('a Constant without a tensor')
+  const t = held(attribute('value'), 't') ?? refuse('a Constant without a tensor')
   return { shape: t.shape, constant: t }
 }
 
@@ -609,6 +633,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   Dropout: rearranged((_, { shape }, { inputs }) => (inputs[2] ? refuse('a Dropout that may train') : [shape])),
 }
 
+/** Attributes that change nothing of what is read: of training, of indices, which are refused. */
+const IDLE = ['momentum', 'ratio', 'seed', 'storage_order']
+
 /** The network of an ONNX file, exactly, for one input. A free or batch first axis of the input is 1. */
 export const networkOf = (bytes: Uint8Array): Network => {
   const graph = readOnnx(bytes)
@@ -627,7 +654,13 @@ export const networkOf = (bytes: Uint8Array): Network => {
     const rule = Object.hasOwn(RULES, node.type)
       ? RULES[node.type]
       : refuse(`the op ${node.type} is not among those that are checked`)
-    const value = rule(b, node, (attribute) => node.attributes.get(attribute) ?? {})
+    const read = new Set(IDLE)
+    const value = rule(b, node, (attribute) => {
+      read.add(attribute)
+      return node.attributes.get(attribute) ?? {}
+    })
+    const unread = [...node.attributes.keys()].find((attribute) => !read.has(attribute))
+    if (unread !== undefined) refuse(`the attribute ${unread.slice(0, 40)} of ${node.type}`)
     if (node.outputs[0] === undefined || b.values.has(node.outputs[0]))
       refuse('a node whose output has no name of its own')
     b.values.set(node.outputs[0], value)

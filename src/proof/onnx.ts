@@ -78,7 +78,19 @@ const text = (bytes: Uint8Array): string => {
 }
 const bytesOf = (m: Message, field: number): readonly Uint8Array[] =>
   (m.get(field) ?? []).map((f) => ('bytes' in f ? f.bytes : refuse('the network file is damaged: bytes expected')))
-const stringOf = (m: Message, field: number): string => text(bytesOf(m, field).at(-1) ?? new Uint8Array())
+/** A field that a message has at most once: readers differ in which of two they take, or make one of both. */
+const only = (m: Message, field: number): readonly Field[] => {
+  const all = m.get(field) ?? []
+  return all.length > 1 ? refuse(`the network file is damaged: field ${field} of a message stands there twice`) : all
+}
+const partOf = (m: Message, field: number): Uint8Array | undefined =>
+  only(m, field).length === 0 ? undefined : bytesOf(m, field)[0]
+const stringOf = (m: Message, field: number): string => text(partOf(m, field) ?? new Uint8Array())
+const integerOf = (m: Message, field: number): bigint | undefined => {
+  const [f] = only(m, field)
+  if (f === undefined) return undefined
+  return 'varint' in f ? BigInt.asIntN(64, f.varint) : refuse('the network file is damaged: an integer expected')
+}
 /** Integers of a repeated field, packed or not. */
 const integersOf = (m: Message, field: number): readonly bigint[] =>
   (m.get(field) ?? []).flatMap((f) => {
@@ -94,7 +106,7 @@ const integersOf = (m: Message, field: number): readonly bigint[] =>
         shift = 0n
       }
     }
-    return packed
+    return shift === 0n ? packed : refuse('the network file is truncated')
   })
 const joined = (parts: readonly Uint8Array[]): Uint8Array => {
   const all = new Uint8Array(parts.reduce((n, p) => n + p.length, 0))
@@ -106,6 +118,10 @@ const joined = (parts: readonly Uint8Array[]): Uint8Array => {
   return all
 }
 
+/** The fields of a tensor that hold numbers of a type each; `raw` holds those of any. */
+const TYPED = [4, 5, 6, 7, 10, 11]
+const RAW = 9
+
 /** Widths of the element types that are read: float, float16, double; int64 and int32 as integers. */
 const FLOATS: Readonly<Record<number, readonly [width: number, field: number]>> = { 1: [4, 4], 10: [2, 0], 11: [8, 10] }
 
@@ -113,19 +129,24 @@ const tensorOf = (bytes: Uint8Array): TensorData => {
   const m = fields(bytes)
   const shape = integersOf(m, 1).map(Number)
   const size = shape.reduce((a, b) => a * b, 1)
-  const type = Number(integersOf(m, 2).at(-1) ?? 0n)
-  if (m.has(13) || (integersOf(m, 14).at(-1) ?? 0n) !== 0n) refuse('a tensor lies in another file')
-  const raw = joined(bytesOf(m, 9))
+  const type = Number(integerOf(m, 2) ?? 0n)
+  if (shape.some((d) => d < 0)) refuse(`a tensor of shape [${shape}]`)
+  if (m.has(13) || (integerOf(m, 14) ?? 0n) !== 0n) refuse('a tensor lies in another file')
+  if (m.has(3)) refuse('a tensor is a segment of another')
+  const raw = partOf(m, RAW) ?? new Uint8Array()
+  if (m.has(RAW) && TYPED.some((field) => m.has(field))) refuse('a tensor holds numbers in two ways')
+  const whole = (bytes: Uint8Array, width: number): Uint8Array =>
+    bytes.length % width === 0 ? bytes : refuse(`a tensor of ${width}-byte numbers holds ${bytes.length} bytes`)
   const read = (): Vector => {
     if (type in FLOATS) {
       const [width, field] = FLOATS[type]
-      return ieee(raw.length > 0 ? raw : joined(bytesOf(m, field)), width)
+      return ieee(whole(raw.length > 0 ? raw : joined(bytesOf(m, field)), width), width)
     }
     if (type !== 6 && type !== 7) return refuse(`a tensor has element type ${type}`)
     if (raw.length === 0) return { n: integersOf(m, type === 7 ? 7 : 5), d: 1n }
-    const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength)
     const width = type === 7 ? 8 : 4
-    const n = Array.from({ length: Math.floor(raw.length / width) }, (_, i) =>
+    const view = new DataView(whole(raw, width).buffer, raw.byteOffset, raw.byteLength)
+    const n = Array.from({ length: raw.length / width }, (_, i) =>
       type === 7 ? view.getBigInt64(i * 8, true) : BigInt(view.getInt32(i * 4, true)),
     )
     return { n, d: 1n }
@@ -135,35 +156,73 @@ const tensorOf = (bytes: Uint8Array): TensorData => {
   return { ...value, shape }
 }
 
+/** By the type that an attribute says it has: its field, and where it is kept. */
+const KINDS = { 1: 2, 2: 3, 3: 4, 4: 5, 7: 8 } as const
+const isKind = (type: number): type is keyof typeof KINDS => Object.hasOwn(KINDS, type)
+/** Fields of an attribute that hold values: f, i, s, t, g, floats, ints, strings, tensors, graphs. */
+const VALUES = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+
+/** The value of an attribute: in the field of the type that it says, 0 or empty where a writer left that out; else in the one that is there. */
 const attributeOf = (m: Message): Attribute => {
-  const [f] = bytesOf(m, 2)
-  const [t] = bytesOf(m, 5)
-  return {
-    ...(f === undefined ? {} : { f: ieee(f, 4) }),
-    ...(m.has(3) ? { i: integersOf(m, 3).at(-1) as bigint } : {}),
-    ...(m.has(4) ? { s: stringOf(m, 4) } : {}),
-    ...(t === undefined ? {} : { t: tensorOf(t) }),
-    ...(m.has(8) ? { ints: integersOf(m, 8) } : {}),
+  const there = VALUES.filter((field) => m.has(field))
+  const said = Number(integerOf(m, 20) ?? 0n)
+  const type = said === 0 ? Number(Object.keys(KINDS).find((k) => KINDS[Number(k) as 1] === there[0])) : said
+  if (!isKind(type)) return refuse('an attribute of a kind that is not read')
+  if (there.some((field) => field !== KINDS[type]))
+    return refuse('an attribute has a value of another type than it says')
+  switch (type) {
+    case 1:
+      return { f: ieee(partOf(m, 2) ?? new Uint8Array(4), 4) }
+    case 2:
+      return { i: integerOf(m, 3) ?? 0n }
+    case 3:
+      return { s: stringOf(m, 4) }
+    case 4:
+      return { t: tensorOf(partOf(m, 5) ?? refuse('an attribute lacks its tensor')) }
+    default:
+      return { ints: integersOf(m, 8) }
   }
 }
+
+/** A map of what has a name; of two of one name readers take one or the other. */
+const byName = <A>(what: string, entries: readonly (readonly [string, A])[]): ReadonlyMap<string, A> => {
+  const map = new Map<string, A>()
+  for (const [name, a] of entries) {
+    if (map.has(name)) refuse(`there are two ${what} "${name.slice(0, 60)}"`)
+    map.set(name, a)
+  }
+  return map
+}
+
+/** The version of the operators. */
+const opsetOf = (model: Message): number => {
+  const versions = bytesOf(model, 8)
+    .map(fields)
+    .filter((m) => ['', 'ai.onnx'].includes(stringOf(m, 1)))
+    .map((m) => Number(integerOf(m, 2) ?? 0n))
+  return new Set(versions).size > 1
+    ? refuse(`the operators have the versions ${versions.join(' and ')}`)
+    : (versions[0] ?? 0)
+}
+
+/** Element types of an input: float, double. */
+const REALS = [1, 11]
 
 /** The graph of an ONNX file. */
 export const readOnnx = (bytes: Uint8Array): OnnxGraph => {
   const model = fields(bytes)
-  const [graphBytes] = bytesOf(model, 7)
-  if (graphBytes === undefined) return refuse('the network file holds no graph')
-  const graph = fields(graphBytes)
-  const opsets = bytesOf(model, 8).map(fields)
-  const opset = opsets
-    .filter((m) => ['', 'ai.onnx'].includes(stringOf(m, 1)))
-    .map((m) => Number(integersOf(m, 2).at(-1)))
+  const graph = fields(partOf(model, 7) ?? refuse('the network file holds no graph'))
+  // Functions of the file may stand for ops of the standard.
+  if (model.has(25)) refuse('the network file defines functions')
+  if (graph.has(15)) refuse('the network has sparse constants')
   const nodes = bytesOf(graph, 1)
     .map(fields)
     .map((m) => ({
       type: stringOf(m, 4),
       inputs: bytesOf(m, 1).map(text),
       outputs: bytesOf(m, 2).map(text),
-      attributes: new Map(
+      attributes: byName(
+        'attributes',
         bytesOf(m, 5)
           .map(fields)
           .map((a) => [stringOf(a, 1), attributeOf(a)]),
@@ -172,18 +231,22 @@ export const readOnnx = (bytes: Uint8Array): OnnxGraph => {
     }))
   const foreign = nodes.find(({ domain }) => !['', 'ai.onnx'].includes(domain))
   if (foreign !== undefined) refuse(`the op ${foreign.type} is of another domain`)
-  const constants = new Map(bytesOf(graph, 5).map((t) => [stringOf(fields(t), 8), tensorOf(t)]))
+  const constants = byName(
+    'constants',
+    bytesOf(graph, 5).map((t) => [stringOf(fields(t), 8), tensorOf(t)]),
+  )
   const inputs = bytesOf(graph, 11)
     .map(fields)
     .map((m) => {
-      const tensor = fields(
-        bytesOf(fields(bytesOf(m, 2)[0] ?? refuse('an input has no type')), 1)[0] ?? refuse('an input is no tensor'),
-      )
-      const dims = bytesOf(fields(bytesOf(tensor, 2)[0] ?? refuse('an input has no shape')), 1).map(fields)
-      const shape = dims.map((d) => Math.max(0, Number(integersOf(d, 1).at(-1) ?? 0n)))
-      return { name: stringOf(m, 1), shape }
+      const type = fields(partOf(m, 2) ?? refuse('an input has no type'))
+      const tensor = fields(partOf(type, 1) ?? refuse('an input is no tensor'))
+      const dims = bytesOf(fields(partOf(tensor, 2) ?? refuse('an input has no shape')), 1).map(fields)
+      const shape = dims.map((d) => Math.max(0, Number(integerOf(d, 1) ?? 0n)))
+      return { name: stringOf(m, 1), shape, type: Number(integerOf(tensor, 1) ?? 0n) }
     })
     .filter(({ name }) => !constants.has(name))
+  const odd = inputs.find(({ type }) => !REALS.includes(type))
+  if (odd !== undefined) refuse(`an input has element type ${odd.type}`)
   const outputs = bytesOf(graph, 12).map((b) => stringOf(fields(b), 1))
-  return { nodes, constants, inputs, outputs, opset: Math.max(...opset, 0) }
+  return { nodes, constants, inputs, outputs, opset: opsetOf(model) }
 }

@@ -80,6 +80,7 @@ const linear = (t: Term): Row => {
   }
   const [head, ...operands] = t
   const xs = operands.map(linear)
+  if (xs.length === 0) return refuse(`the property has a ${String(head).slice(0, 40)} of nothing`)
   if (head === '+') return xs.reduce(joined)
   if (head === '-')
     return xs.length === 1
@@ -187,7 +188,8 @@ export const readProperty = (text: string, inputs: number, outputs: number): rea
 
 /**
  * An image of a classifier: every input within `epsilon` of the image and in the range has the label's output above all others. Its counterexamples
- * are the points at which y_label - y_j <= 0 for some other j, ascending.
+ * are the points at which y_label - y_j <= 0 for some other j, ascending. @throws Refused for a radius below 0 and a range without the image: a region
+ * without a point has no counterexample, whatever the network makes of the image.
  */
 export const classified = (
   image: Vector,
@@ -197,6 +199,9 @@ export const classified = (
   outputs: number,
 ): Group => {
   const pixels = image.n.map((_, i) => at(image, i))
+  if (epsilon.n < 0n) refuse('the radius is below 0')
+  const outside = pixels.findIndex((p) => compare(p, least) < 0 || compare(p, most) > 0)
+  if (outside >= 0) refuse(`pixel ${outside} of the image lies outside of the range`)
   const larger = (a: Rational, b: Rational) => (compare(a, b) > 0 ? a : b)
   const smaller = (a: Rational, b: Rational) => (compare(a, b) < 0 ? a : b)
   return {
