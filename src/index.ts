@@ -198,6 +198,7 @@ export {
   argmax,
   averagePool2d,
   broadcastTo,
+  type Chosen,
   type ConvOptions,
   ceil,
   celu,

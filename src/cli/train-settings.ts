@@ -274,15 +274,12 @@ export const withData = (
 export const cuttable = ({
   microBatches,
   batchSize,
-  choice,
-}: Pick<Settings, 'microBatches' | 'batchSize' | 'choice'>): E.Either<MixtrainError, void> =>
+}: Pick<Settings, 'microBatches' | 'batchSize'>): E.Either<MixtrainError, void> =>
   microBatches === undefined
     ? E.right(undefined)
     : batchSize % microBatches !== 0
       ? E.left(usage(`--micro-batches: ${microBatches} do not divide a batch of ${batchSize} images`))
-      : choice !== undefined && choice !== 'random'
-        ? E.left(usage(`--choice ${choice} looks at the whole batch: leave it or --micro-batches out`))
-        : E.right(undefined)
+      : E.right(undefined)
 
 /** Steps of an epoch. */
 export const perEpochOf = ({ train }: Data, { batchSize }: Settings): number =>

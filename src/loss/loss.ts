@@ -298,10 +298,26 @@ export const gate =
  */
 export const scheduled = (schedule: Weight, f: (weight: Weight) => Loss): Loss => f(schedule)
 
-/** Of `of` micro-batches, whether this one takes one of the `left` images that do not divide; they lie evenly apart and go round with the steps. */
-const takesOneMore = ({ micro, count }: Host, left: number, of: number): boolean => {
+/** Of k images that `of` micro-batches share, how many one takes: floor(k / of) or one more; the latter lie evenly apart and go round with the steps. */
+export const shareOf = (k: number, { micro, count }: Pick<Host, 'micro' | 'count'>, of: number): number => {
+  const left = k % of
   const place = ((micro?.index ?? 0) + count) % of
-  return Math.floor(((place + 1) * left) / of) > Math.floor((place * left) / of)
+  return Math.floor(k / of) + (Math.floor(((place + 1) * left) / of) - Math.floor((place * left) / of))
+}
+
+/** A loss on k images that micro-batches share: of each the loss on so many images, with the factor that makes the mean over micro-batches the mean over the k. */
+export const shared = (
+  k: number,
+  { microBatches: of = 1 }: Pick<Step, 'microBatches'>,
+  on: (some: number) => (model: Model) => Tensor,
+): ((model: Model) => Tensor) => {
+  const few = Math.floor(k / of)
+  const drawn = (some: number) => (some === 0 ? () => ZERO : on(some))
+  if (k % of === 0) return drawn(few)
+  return (model) => {
+    const [less, more] = [few, few + 1].map((some) => weighted((of * some) / k, drawn(some)(model)))
+    return choose((h) => shareOf(k, h, of) - few, [less, more])
+  }
 }
 
 /**
@@ -321,20 +337,13 @@ export const sampled =
     const n = step.inputs.shape[0]
     const of = step.microBatches ?? 1
     if (how === 'without replacement' && k >= n * of) return loss(step)
-    const drawn = (some: number): ((model: Model) => Tensor) => {
-      if (some === 0) return () => ZERO
+    return shared(k, step, (some) => {
       const indices = feed(name, [some], (h) => {
         const key = fold(imagesKey(h), name)
         return Float32Array.from(how === 'with replacement' ? integers(key, some, n) : chooseIndices(key, n, some))
       })
       return loss(picked(step, indices))
-    }
-    const [few, left] = [Math.floor(k / of), k % of]
-    if (left === 0) return drawn(few)
-    return (model) => {
-      const [less, more] = [few, few + 1].map((some) => weighted((of * some) / k, drawn(some)(model)))
-      return choose((h) => (takesOneMore(h, left, of) ? 1 : 0), [less, more])
-    }
+    })
   }
 
 /** The step on the images of these indices `[k]`, each with a factor `[k]` of its own in means, if given. */

@@ -22,6 +22,36 @@ export interface Host {
   readonly key: Key
   /** Which micro-batch of the step this is, and of how many; absent where the batch is one piece. */
   readonly micro?: { readonly index: number; readonly of: number }
+  /** By the name of a choice (`BatchChoice`), its images that fall to this micro-batch. */
+  readonly chosen?: Readonly<Record<string, Chosen>>
+}
+
+/** Images of a batch, as a micro-batch gets them: `[some, ...shape]`, `[some]`, `[some]`. */
+export interface Chosen {
+  readonly inputs: Float32Array
+  readonly labels: Float32Array
+  /** Of each image in means, next to 1. */
+  readonly factors: Float32Array
+}
+
+/**
+ * A choice among all images of a batch that is cut into micro-batches: it is made before any of these is differentiated, of numbers that each of them computes of its own images. Choices of one
+ * name choose the same images.
+ */
+export interface BatchChoice {
+  readonly name: string
+  /** How many images. */
+  readonly k: number
+  /** What images are chosen by: a number for each image of a micro-batch, `[n]`. */
+  readonly scores: Tensor
+  /** k images of the batch, by their numbers in it, from the scores of all, and a factor for each (default: 1). */
+  readonly pick: (scores: Float32Array, host: Host) => Picked
+}
+
+/** What a choice came to. */
+export interface Picked {
+  readonly images: readonly number[]
+  readonly factors?: readonly number[]
 }
 
 /** Randomness of the images at hand: of the step, or of a micro-batch of it, so that it does not depend on who computes which. */
@@ -33,6 +63,8 @@ export interface InputAttrs {
   readonly shape: S.Shape
   /** A feed: the value is drawn from the host's state at each run, so that a schedule never recompiles. */
   readonly feed?: (host: Host) => Float32Array
+  /** The choice that a feed has its images of. */
+  readonly choice?: BatchChoice
 }
 
 const leafKernel = {
@@ -43,6 +75,13 @@ const leafKernel = {
 /** How a feed draws its value; undefined for every other node. */
 export const feedOf = (x: Tensor): ((host: Host) => Float32Array) | undefined =>
   x.op === inputOp ? (x.attrs as InputAttrs).feed : undefined
+
+/** Whether a value is given as it is: neither computed nor drawn. */
+export const isGiven = (x: Tensor): boolean => x.op === inputOp && feedOf(x) === undefined
+
+/** The choice whose images a feed gives; undefined for every other node. */
+export const choiceOf = (x: Tensor): BatchChoice | undefined =>
+  x.op === inputOp ? (x.attrs as InputAttrs).choice : undefined
 
 /** A value given at run time. Two inputs are the same only if they are the same node. */
 export const inputOp: Op<InputAttrs> = {
@@ -111,6 +150,19 @@ export const feed = <const Sh extends S.Shape>(
   shape: Sh,
   draw: (host: Host) => Float32Array,
 ): Tensor<Sh> => node(inputOp, [], { name, shape, feed: draw }) as Tensor<Sh>
+
+/** What a micro-batch gets of a choice: a leaf that is fed from the host's `chosen`. */
+export const chosen = (choice: BatchChoice, what: keyof Chosen, shape: S.Shape): Tensor => {
+  const { name } = choice
+  const draw = (host: Host): Float32Array =>
+    host.chosen?.[name]?.[what] ??
+    raise({
+      kind: 'unsupported',
+      what: `the choice ${name} over micro-batches`,
+      reason: 'it is made of the whole batch, by a trainer of micro-batches',
+    })
+  return node(inputOp, [], { name: `${name}.${what}`, shape, feed: draw, choice })
+}
 
 /** One of `branches`, by the host's decision; branches are given as nodes and only the one drawn is ever compiled. */
 export const choose = (draw: (host: Host) => number, branches: readonly Tensor[]): Tensor =>

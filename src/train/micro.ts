@@ -1,5 +1,5 @@
 import { suited } from '../compile/accumulate.ts'
-import type { Buffer, Data } from '../compile/backend.ts'
+import type { Buffer } from '../compile/backend.ts'
 import type { Region } from '../compile/region.ts'
 import { type Compiled, compileIn, compilePlanIn, planFor } from '../compile/run.ts'
 import { order, stage } from '../compile/tape.ts'
@@ -8,7 +8,8 @@ import { raise, usage } from '../core/error.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { isTrained, trainedOf } from '../nn/layers.ts'
-import { add, type Host, input, mul, probe, probeName } from '../ops/index.ts'
+import { add, type BatchChoice, type Host, input, mul, probe, probeName } from '../ops/index.ts'
+import { choicesIn, type Images, sharedOut } from './choosing.ts'
 import { partOf, type Ranks } from './ranks.ts'
 import {
   evaluatedIn,
@@ -32,11 +33,11 @@ import {
   type TrainState,
 } from './step.ts'
 
-/** Images and labels of one micro-batch: `[batch / M, ...shape]`, `[batch / M]`. */
-export type MicroBatch = (micro: number) => { readonly inputs: Data; readonly labels: Data }
+/** Images and labels of a micro-batch, by its number. */
+export type MicroBatch = (micro: number) => Images
 
 export interface MicroTrainer extends Omit<Trainer, 'step'> {
-  /** One update on a batch of micro-batches; only those of this rank are asked for. */
+  /** One update on a batch of micro-batches; only those of this rank are asked for, and those that images were chosen of. */
   readonly step: (batch: MicroBatch, host: Host) => Promise<void>
 }
 
@@ -46,12 +47,15 @@ export interface MicroOptions extends TrainerOptions {
   readonly ranks: Ranks
 }
 
-interface Variant {
+interface Scorer {
   readonly compiled: Compiled
   readonly feeds: readonly Feed[]
+  readonly outputs: readonly Buffer[]
+}
+
+interface Variant extends Scorer {
   /** Names of the loss terms that are computed, in the order of their buffers. */
   readonly terms: readonly string[]
-  readonly outputs: readonly Buffer[]
 }
 
 /**
@@ -98,9 +102,10 @@ export const microTrainer =
       )
     const objective = objectiveIn(1)
     const populationNodes = Object.values(populationOf)
-    const nodes = order([objective])
+    const choices = choicesIn([objective])
+    const nodes = order([objective, ...choices.map((c) => c.scores)])
     const isRunning = nodes.some((x) => populationNodes.includes(x))
-    const termNames = [...new Set(nodes.flatMap((x) => probeName(x) ?? []))]
+    const termNames = [...new Set(order([objective]).flatMap((x) => probeName(x) ?? []))]
     const running = isRunning ? statisticNames : []
 
     // What is summed over micro-batches, one after the other: gradients, statistics, then [value, count] of each term.
@@ -144,6 +149,59 @@ export const microTrainer =
         terms: probes.flatMap((x) => probeName(x) ?? []),
         outputs: outputs.map((x) => region.alloc(S.size(x.shape))),
       }
+    }
+
+    // ---- images chosen of the whole batch ------------------------------------------------------------------------------
+    const choicesOf = new Map<string, readonly BatchChoice[]>()
+    /** The choices that any micro-batch of a step has images of. */
+    const choicesAt = (host: Host): readonly BatchChoice[] => {
+      const needed = new Set<string>()
+      for (let index = 0; index < (choices.length === 0 ? 0 : M); index++) {
+        const own = { ...host, micro: { index, of: M } }
+        const key = staging.key(own)
+        const there = choicesOf.get(key) ?? choicesIn(staging.resolve(own))
+        choicesOf.set(key, there)
+        for (const { name } of there) needed.add(name)
+      }
+      return choices.filter(({ name }) => needed.has(name))
+    }
+    const scorers = new Map<string, Scorer>()
+    /** The scores of a micro-batch for each choice. */
+    const scored = async (
+      asked: readonly BatchChoice[],
+      part: Images,
+      host: Host,
+    ): Promise<readonly Float32Array[]> => {
+      const stages = stage(asked.map((c) => c.scores))
+      const key = `${asked.map((c) => c.name)} ${stages.key(host)}`
+      const made = async (): Promise<Scorer> => {
+        const outputs = suited(stages.resolve(host), backend.rounds ?? false)
+        const feedNodes = feedsIn(outputs)
+        const given = [...names.map((k) => parameterOf[k]), inputs, labels, ...(isRunning ? populationNodes : [])]
+        return {
+          compiled: await compileIn(region)(outputs, [...given, ...feedNodes]),
+          feeds: feedsOf(region, feedNodes),
+          outputs: outputs.map((x) => region.alloc(S.size(x.shape))),
+        }
+      }
+      const scorer = scorers.get(key) ?? (await made())
+      scorers.set(key, scorer)
+      runOn(scorer, part, host)
+      return Promise.all(scorer.outputs.map(async (b) => Float32Array.from(await backend.read(b))))
+    }
+    /** What each micro-batch gets of the choices of a step. */
+    const chosenAt = async (batch: MicroBatch, host: Host): Promise<(micro: number) => NonNullable<Host['chosen']>> => {
+      const asked = choicesAt(host)
+      if (asked.length === 0) return () => ({})
+      const scores = await ranks.sum(M, async (index) => {
+        const all = new Float32Array(asked.length * batchSize)
+        const own = await scored(asked, batch(index), { ...host, micro: { index, of: M } })
+        own.forEach((x, i) => {
+          all.set(x, i * batchSize + index * n)
+        })
+        return all
+      })
+      return sharedOut(asked, scores, host, { batch, perMicro: n, of: M })
     }
 
     // ---- the update ----------------------------------------------------------------------------------------------------
@@ -193,23 +251,27 @@ export const microTrainer =
     const terms = new Map(termNames.map((t) => [t, Float32Array.from(start.terms?.[t] ?? [0, 0])]))
     let last = Number.NaN
 
+    /** Runs a plan of parameters, images and what it is fed. */
+    const runOn = ({ compiled, feeds, outputs }: Scorer, part: Images, host: Host): void => {
+      backend.write(inputBuffer, part.inputs)
+      backend.write(labelBuffer, part.labels)
+      for (const { draw, buffer } of feeds) backend.write(buffer, draw(host))
+      compiled.run([
+        ...front.slice(0, names.length),
+        inputBuffer,
+        labelBuffer,
+        ...(isRunning ? statisticBuffers : []),
+        ...feeds.map((f) => f.buffer),
+        ...outputs,
+      ])
+    }
+
     const leaf = async (batch: MicroBatch, step: Host, index: number): Promise<Float32Array> => {
       const host = { ...step, micro: { index, of: M } }
       const key = staging.key(host)
       const variant = variants.get(key) ?? (await build(host))
       variants.set(key, variant)
-      const part = batch(index)
-      backend.write(inputBuffer, part.inputs)
-      backend.write(labelBuffer, part.labels)
-      for (const { draw, buffer } of variant.feeds) backend.write(buffer, draw(host))
-      variant.compiled.run([
-        ...front.slice(0, names.length),
-        inputBuffer,
-        labelBuffer,
-        ...(isRunning ? statisticBuffers : []),
-        ...variant.feeds.map((f) => f.buffer),
-        ...variant.outputs,
-      ])
+      runOn(variant, batch(index), host)
       const sum = new Float32Array(length)
       for (const [i, at] of offsets.entries()) sum.set(await backend.read(variant.outputs[i]), at)
       for (const [i, t] of variant.terms.entries()) {
@@ -233,7 +295,15 @@ export const microTrainer =
 
     return {
       step: async (batch, host) => {
-        const sum = await ranks.sum(M, (index) => leaf(batch, host, index))
+        const parts = new Map<number, Images>()
+        /** A micro-batch is made once, however many choices have images of it. */
+        const kept: MicroBatch = (micro) => {
+          const part = parts.get(micro) ?? batch(micro)
+          if (choices.length > 0) parts.set(micro, part)
+          return part
+        }
+        const chosenOf = await chosenAt(kept, host)
+        const sum = await ranks.sum(M, (index) => leaf(kept, { ...host, chosen: chosenOf(index) }, index))
         offsets.forEach((at, i) => {
           backend.write(sumBuffers[i], sum.subarray(at, at + sizes[i]))
         })
