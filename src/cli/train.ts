@@ -5,7 +5,7 @@ import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Device, failureOf, successor } from '../backend/device.ts'
 import { verifyOver } from '../cluster/spread.ts'
-import { type MixtrainError, show, usage } from '../core/error.ts'
+import { type MixtrainError, raise, show, usage } from '../core/error.ts'
 import type { Data } from '../data/dataset.ts'
 import { removeEmpty } from '../data/files.ts'
 import { encodeModel, encodeModelOnnx, isDescribed, type SavedModel } from '../format/model.ts'
@@ -13,7 +13,7 @@ import type { Logits } from '../loss/loss.ts'
 import { objectives } from '../loss/objective.ts'
 import { type Network, networks } from '../nn/networks.ts'
 import { methods } from '../robust/bounds.ts'
-import { restore, type Settings, type StoredRun } from '../train/checkpoint.ts'
+import { divergedAt, restore, type Settings, type StoredRun } from '../train/checkpoint.ts'
 import { type Checkpoint, type Failure, fit } from '../train/fit.ts'
 import { completed, taskOf } from '../train/quick.ts'
 import { REPORT_ATTACK } from '../train/recipe.ts'
@@ -189,6 +189,17 @@ const concludeSomewhere = async (run: Run, last: Checkpoint, shell: Shell): Prom
   }
 }
 
+/** Raises a usage error for weights that are no numbers any more: further epochs would train nothing, and the last one that did is kept. */
+const expectFinite = ({ state, history }: Checkpoint, { epochs, lr }: Settings): void => {
+  const tensor = divergedAt(state)
+  if (tensor !== undefined)
+    raise(
+      usage(
+        `the training diverged in epoch ${history.length} of ${epochs}: ${tensor} holds NaN or infinity; the learning rate ${lr} is too high, or the loss has no bound here: begin anew with a smaller --lr`,
+      ),
+    )
+}
+
 /**
  * Trains, keeping every epoch, and concludes; whatever stops it, the user is told how to go on. When a GPU fails, the run goes on where
  * the device says that it may; otherwise what there is is kept within the epoch, and the run stops.
@@ -212,13 +223,17 @@ const execute = async (begun: Run, shell: Shell): Promise<void> => {
   }
   try {
     if (begun.job !== undefined && !begun.job.writes) {
-      for await (const { checkpoint } of epochsOf(run, failed, shell)) last = checkpoint
+      for await (const { checkpoint } of epochsOf(run, failed, shell)) {
+        expectFinite(checkpoint, settings)
+        last = checkpoint
+      }
       if (last !== undefined) await judged(run, modelOf(run, last), shell)
       return
     }
     if (resume !== undefined) await get(heal(folder.path, resume.history))
     for await (const epoch of epochsOf(run, failed, shell)) {
       shell.clear()
+      expectFinite(epoch.checkpoint, settings)
       await get(keep(folder.path, network, run.settings)(epoch.checkpoint))
       last = epoch.checkpoint
       say(epochLine(epoch, settings.epochs, process.stdout.isTTY ? process.stdout.columns : undefined))

@@ -9,6 +9,7 @@ import { decode, encode, expectTensors, type Safetensors } from '../format/safet
 import { type Named, type Parameter, trainedOf } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import type { Checkpoint, EpochRecord, Within } from './fit.ts'
+import type { TrainState } from './resident.ts'
 
 const fraction = z.number().min(0).max(1)
 const natural = z.int().nonnegative()
@@ -303,6 +304,18 @@ export const decodeCheckpoint = (bytes: Uint8Array, path: string): TE.TaskEither
 }
 
 /**
+ * The first tensor of a state that holds NaN or infinity, as a checkpoint names it: a weight, or what the optimizer keeps. With an infinite second moment
+ * Adam's steps are 0, so that a run would go on without learning anything.
+ */
+export const divergedAt = ({ parameters, slots }: TrainState): string | undefined =>
+  [
+    ...Object.entries(parameters).map(([name, data]) => [`${PARAMETER}.${name}`, data] as const),
+    ...Object.entries(slots).flatMap(([slot, values]) =>
+      Object.entries(values).map(([name, data]) => [`${SLOT}.${slot}.${name}`, data] as const),
+    ),
+  ].find(([, data]) => !data.every(Number.isFinite))?.[0]
+
+/**
  * The checkpoint of a stored run, if its tensors are those of the network and the optimizer's slots.
  *
  * @example
@@ -325,16 +338,6 @@ export const restore = (
         Object.fromEntries((part?.terms ?? []).map((name) => [`${TERM}.${name}`, [2]])),
       ),
     ),
-    E.chainFirst((tensors) => {
-      const diverged = Object.keys(network.parameters).find(
-        (name) => !tensors.get(`${PARAMETER}.${name}`)?.data.every(Number.isFinite),
-      )
-      return diverged === undefined
-        ? E.right(undefined)
-        : E.left(
-            fileError(file.path, 'it holds NaN or infinity: the training had diverged', `${PARAMETER}.${diverged}`),
-          )
-    }),
     E.map((tensors) => {
       const values = (prefix: string, names: readonly string[]): Named<Float32Array> =>
         Object.fromEntries(names.map((name) => [name, tensors.get(`${prefix}.${name}`)?.data ?? new Float32Array()]))
@@ -349,5 +352,9 @@ export const restore = (
           : { within: { steps: part.steps, terms: values(TERM, part.terms), seconds: part.seconds } }),
       }
     }),
+    E.filterOrElse(
+      ({ state }) => divergedAt(state) === undefined,
+      ({ state }) => fileError(file.path, 'it holds NaN or infinity: the training had diverged', divergedAt(state)),
+    ),
   )
 }

@@ -35,6 +35,10 @@ test(
     await json(['train', ...small, '--epochs', '2', '--output', long])
     assert.not.equal(weights(short), weights(long))
     await refused(['train', '--resume', short, '--epochs', '1'], 2, 'epochs: it has 2, asked for is 1')
+    // Weights that overflow: no epoch of theirs is kept, and none is reported as a result.
+    const lost = join(folder, 'lost')
+    await refused(['train', ...small, '--epochs', '1', '--lr', '1e38', '--output', lost], 2, 'diverged in epoch 1 of 1')
+    assert.not(existsSync(lost))
   }),
 )
 

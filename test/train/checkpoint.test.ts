@@ -153,18 +153,22 @@ test('a file of which any bit, byte or length is not as it was written is refuse
     assert.match(left(await decoded(damaged)), /^c \(sha256\): the checkpoint was changed since it was written/)
 })
 
-test('weights that are no numbers are refused, sealed as they may be', async () => {
-  for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
-    const parameters = Object.fromEntries(
-      Object.entries(checkpoint.state.parameters).map(([k, v]) => [
-        k,
-        Float32Array.from(v, (x, i) => (i === 1 ? bad : x)),
-      ]),
-    )
-    const state = { ...checkpoint.state, parameters }
-    const stored = right(await decoded(await encodeCheckpoint(net, { ...checkpoint, state }, settings)))
-    assert.match(left(restore(stored, net, ['first', 'second'])), /^c \(parameter\.0\.\w+\): it holds NaN or infinity/)
-  }
+test('weights that are no numbers are refused, and so is what the optimizer keeps, sealed as they may be', async () => {
+  const { parameters, slots } = checkpoint.state
+  const spoilt = <A extends Readonly<Record<string, Float32Array>>>(values: A, bad: number) =>
+    Object.fromEntries(Object.entries(values).map(([k, v]) => [k, Float32Array.from(v, (x, i) => (i === 1 ? bad : x))]))
+  for (const bad of [Number.NaN, Number.POSITIVE_INFINITY])
+    for (const [place, state] of [
+      ['parameter', { parameters: spoilt(parameters, bad), slots }],
+      // An infinite second moment stops Adam without a word.
+      ['slot\\.second', { parameters, slots: { ...slots, second: spoilt(slots.second, bad) } }],
+    ] as const) {
+      const stored = right(await decoded(await encodeCheckpoint(net, { ...checkpoint, state }, settings)))
+      assert.match(
+        left(restore(stored, net, ['first', 'second'])),
+        new RegExp(`^c \\(${place}\\.0\\.\\w+\\): it holds NaN or infinity`),
+      )
+    }
 })
 
 test.run()
