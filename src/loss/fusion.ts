@@ -1,7 +1,23 @@
 import { interval } from '../core/op.ts'
 import type { Tensor } from '../core/tensor.ts'
-import { logitOf } from '../nn/criterion.ts'
-import { add, broadcastTo, exp, input, log, max, maximum, neg, reshape, stopGradient, sub, sum } from '../ops/index.ts'
+import {
+  add,
+  broadcastTo,
+  exp,
+  greater,
+  input,
+  log,
+  logitOf,
+  max,
+  maximum,
+  mul,
+  neg,
+  reshape,
+  select,
+  stopGradient,
+  sub,
+  sum,
+} from '../ops/index.ts'
 import { crownIbp, ibp } from '../robust/bounds.ts'
 import { rivals, worstCaseLogits } from '../robust/specification.ts'
 import { boundedLogits, type Loss, type Region } from './loss.ts'
@@ -37,7 +53,10 @@ export const fusedCrossEntropy =
     const total = sum(exp(shifted), 1, true)
     const given = new Map([[shifted, interval(sub(low, top), sub(high, top))]])
     const bound = crownIbp(total, new Map([[x, box]]), given).output().upper
+    // No sum is less than that of the lower ends: where logits are so large that their differences are rounded away, a bound that says so is none.
+    const floor = sum(exp(sub(low, top)), 1, true)
+    const sound = select(greater(mul(floor, 0.5), bound), floor, bound)
     // The label's own exponential is part of every sum.
     const least = maximum(exp(neg(top)), LEAST)
-    return meanOver(step, reshape(add(log(maximum(bound, least)), top), [n]))
+    return meanOver(step, reshape(add(log(maximum(sound, least)), top), [n]))
   }

@@ -1,11 +1,13 @@
+import { node } from '../core/op.ts'
 import type { Tensor } from '../core/tensor.ts'
 import {
   add,
   argmax,
-  broadcastTo,
+  crossEntropyOp,
   equal,
   exp,
   greater,
+  logitOf,
   logSoftmax,
   logSumExp,
   max,
@@ -21,13 +23,6 @@ import {
 /** A judgement of logits `[n, k]` against labels `[n]`: one number per image, `[n]`. */
 export type Criterion = (logits: Tensor, labels: Tensor) => Tensor
 
-/**
- * The logits of the given classes: `[n, k], [n] -> [n]`, or `[n, 1]` with `keep`. Chosen, not multiplied by a mask: a class that is switched off by -infinity
- * would make every sum NaN (-inf * 0).
- */
-export const logitOf = (logits: Tensor, labels: Tensor, keep = false): Tensor =>
-  sum(select(oneHot(labels, logits.shape[1]), logits, 0), 1, keep)
-
 /** The logits of the other classes, the label's below them all. */
 const others = (logits: Tensor, labels: Tensor): Tensor =>
   select(oneHot(labels, logits.shape[1]), Number.NEGATIVE_INFINITY, logits)
@@ -36,13 +31,19 @@ const others = (logits: Tensor, labels: Tensor): Tensor =>
 const rival = (logits: Tensor, labels: Tensor): Tensor => max(others(logits, labels), 1)
 
 /**
- * log(sum_j e^(z_j - z_y)), which only differences of logits enter: the same for z and z + c. A class at -infinity adds nothing; where the label's is, the loss is
- * infinite, and NaN if another class is there too; its gradient is NaN.
+ * log(sum_j e^(z_j - z_y)), which only differences of logits enter: the same for z and z + c. The gradient is softmax(z) - e_y, which is that of the limit where logits
+ * are infinite:
+ *
+ * - A class at -infinity adds nothing, to the loss or to a gradient.
+ * - Where the label's logit is -infinity, or so far below the largest that their difference overflows, the loss is infinite. Its gradient is not: -1 for the label, and
+ *   for the others the softmax without it, as PyTorch has it.
+ * - Where all logits are -infinity nothing is defined: NaN. A logit of +infinity, which is an overflow, makes the loss infinite and its gradient NaN (0, and 0, if it is
+ *   the label's alone).
+ *
+ * @example
+ *   crossEntropy(constant([0, 0], [1, 2]), constant([1], [1])) // [0.6931]
  */
-export const crossEntropy: Criterion = (z, y) => {
-  const difference = sub(z, broadcastTo(logitOf(z, y, true), z.shape))
-  return logSumExp(select(oneHot(y, z.shape[1]), 0, difference), 1)
-}
+export const crossEntropy: Criterion = (z, y) => node(crossEntropyOp, [z, y], undefined)
 
 /**
  * Carlini-Wagner margin max(max_{j != y} z_j - z_y, -confidence) (arXiv:1608.04644).

@@ -93,4 +93,5 @@ export const registry: readonly Op<any>[] = [
   X.logSumExpOp,
   X.logSoftmaxOp,
   X.softmaxOp,
+  X.crossEntropyOp,
 ]

@@ -1,7 +1,8 @@
 import * as E from 'fp-ts/lib/Either.js'
+import { raise } from '../core/error.ts'
 import { type Affine, apply, interval, lowerOf, type Op, upperOf } from '../core/op.ts'
 import * as S from '../core/shape.ts'
-import type { Interval, Operand, Tensor } from '../core/tensor.ts'
+import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import {
   abs,
   add,
@@ -10,16 +11,18 @@ import {
   div,
   divOp,
   equal,
+  greater,
   maximum,
   minimum,
   mul,
+  neg,
   poison,
   select,
   sub,
   subOp,
 } from './elementwise.ts'
 import { addUp, centreAndReach, lifted, magnitude, majorant, mulUp, subDown, subUp } from './outward.ts'
-import { max } from './reduce.ts'
+import { max, oneHot } from './reduce.ts'
 import {
   type Axes,
   broadcastTo,
@@ -240,3 +243,70 @@ export const softmaxOp: Op<{ readonly axis: number }> = {
  */
 export const softmax = <T extends Operand>(x: T, axis = -1): T =>
   apply(softmaxOp, [x], { axis: S.axisOf(axis, x.shape.length) }) as T
+
+// ---- cross-entropy ---------------------------------------------------------------------------------------------------
+
+/**
+ * The logits of the given classes: `[n, k], [n] -> [n]`, or `[n, 1]` with `keep`. Chosen, not multiplied by a mask: a class that is switched off by -infinity
+ * would make every sum NaN (-inf * 0).
+ */
+export const logitOf = <T extends Operand>(logits: T, labels: Tensor, keep = false): T =>
+  sum(select(oneHot(labels, logits.shape[1]), logits, 0) as Operand, 1, keep) as T
+
+/** Below the largest logit by more than this a probability is 0 in float32, and nothing beside the others in float64. */
+const FAR = 128
+
+/** log(1 + sum over j != y of e^(z_j - z_y)): as bounds see it, in which the label's own term is 1 at both ends of a box. */
+const relativeToLabel = (z: Operand, y: Tensor): Operand => {
+  const difference = sub(z, broadcastTo(logitOf(z, y, true), z.shape))
+  return logSumExp(select(oneHot(y, z.shape[1]), 0, difference) as Operand, 1)
+}
+
+/**
+ * Logits from which the loss is computed, `[n, k]`, and what it is more than their log-sum-exp, `[n, 1]`: differences from the label's logit, which is 0. Where the
+ * label's probability is 0 beside the others, it is left out and they are taken from the largest logit: differences from the label's would round away what the
+ * others differ by, or be infinite.
+ */
+const differences = (z: Tensor, y: Tensor): { readonly logits: Tensor; readonly more: Tensor } => {
+  const [own, top] = [logitOf(z, y, true), shiftOf(z, [1])]
+  const far = greater(sub(top, own), FAR)
+  const from = broadcastTo(select(far, top, own), z.shape)
+  const mine = select(far, Number.NEGATIVE_INFINITY, 0)
+  return {
+    logits: select(oneHot(y, z.shape[1]), mine, sub(z, from)),
+    more: select(far, sub(top, own), 0),
+  }
+}
+
+const ofLabels = (y: Operand): Tensor =>
+  isInterval(y)
+    ? raise({ kind: 'unsupported', what: 'crossEntropy of interval labels', reason: 'a label is a number of a class' })
+    : y
+
+/**
+ * log(sum_j e^(z_j - z_y)) of logits and labels, `[n, k], [n] -> [n]` (nn/criterion.ts says what it is of infinite ones). Gradient: the softmax for the other
+ * classes, and for the label minus their sum, which is exact to rounding where its probability is nearly 1.
+ */
+export const crossEntropyOp: Op<undefined> = {
+  name: 'crossEntropy',
+  shape: ([z, y]) =>
+    z.length === 2 && y.length === 1 && z[0] === y[0] && z[1] > 0
+      ? E.right(y)
+      : E.left('takes logits [n, k], k > 0, and labels [n]'),
+  vjp: (ct, [z, y]) => {
+    const hot = oneHot(y, z.shape[1])
+    const each = select(hot, 0, mul(reshape(ct, [z.shape[0], 1]), normalized(differences(z, y).logits, [1])))
+    return [select(hot, neg(sum(each, 1, true)), each), undefined]
+  },
+  interval: ([z, y]) => {
+    const box = relativeToLabel(z, ofLabels(y))
+    return interval(lowerOf(box), upperOf(box))
+  },
+  relax: { definition: ([z, y]) => relativeToLabel(z, y) as Tensor },
+  kernel: {
+    expand: ([z, y]) => {
+      const { logits, more } = differences(z, y)
+      return add(logSumExp(logits, 1), reshape(more, y.shape))
+    },
+  },
+}

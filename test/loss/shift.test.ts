@@ -7,8 +7,10 @@ import type { Backend, Data } from '../../src/compile/backend.ts'
 import { compile } from '../../src/compile/run.ts'
 import { grad } from '../../src/compile/vjp.ts'
 import { interval } from '../../src/core/op.ts'
-import type { Tensor } from '../../src/core/tensor.ts'
+import type { Apply, Operand, Tensor } from '../../src/core/tensor.ts'
+import { fusedCrossEntropy } from '../../src/loss/fusion.ts'
 import { worstCase } from '../../src/loss/objective.ts'
+import { bounded } from '../../src/loss/region.ts'
 import { boostedCrossEntropy, correct, crossEntropy, divergence, marginLoss } from '../../src/nn/criterion.ts'
 import * as O from '../../src/ops/index.ts'
 import { crown, crownIbp, ibp, symbolic } from '../../src/robust/bounds.ts'
@@ -26,6 +28,8 @@ test.after(() => {
 })
 
 const { POSITIVE_INFINITY: INF, NaN: NAN } = Number
+/** The largest float32. */
+const LARGEST = (2 - 2 ** -23) * 2 ** 127
 const [N, K] = [3, 4]
 const z = O.input('z', [N, K])
 const other = O.input('other', [N, K])
@@ -89,7 +93,7 @@ test('losses of z and of z + c are the same bits, and so are their first and sec
   }
 })
 
-/** Values of PyTorch 1.13 (`cross_entropy` and its gradient, float64). */
+/** Values of PyTorch 1.13 (`cross_entropy` and its gradient, float64), those of infinite and huge logits by hand: its gradient is softmax - 1 at the label. */
 const KNOWN: readonly (readonly [readonly number[], number, number, readonly number[]])[] = [
   [[1e8, 1e8], 0, Math.LN2, [-0.5, 0.5]],
   [[1000002, 999999], 0, 0.04858735157374206, [-0.04742587317756678, 0.04742587317756678]],
@@ -99,6 +103,18 @@ const KNOWN: readonly (readonly [readonly number[], number, number, readonly num
   [[1e8, 1e8, 0], 2, 1e8 + Math.LN2, [0.5, 0.5, -1]],
   [[-INF, 1, 2], 2, 0.3132616875182229, [0, 0.2689414213699951, -0.2689414213699951]],
   [[-INF, 5, -INF], 1, 0, [0, 0, 0]],
+  // The label at -infinity, among others there too: the gradient of the limit.
+  [[-INF, 1, 2], 0, INF, [-1, 0.2689414213699951, 0.7310585786300049]],
+  [[-INF, -INF, 1], 0, INF, [-1, 0, 1]],
+  [[-INF, 1, -INF], 0, INF, [-1, 1, 0]],
+  // Differences that float32 does not hold, or that would round away what the others differ by.
+  [[LARGEST, -LARGEST, 0], 0, 0, [0, 0, 0]],
+  [[LARGEST, -LARGEST, 0], 1, 2 * LARGEST, [1, -1, 0]],
+  [[LARGEST, -LARGEST, 0], 2, LARGEST, [1, 0, -1]],
+  [[LARGEST, LARGEST, -LARGEST], 1, Math.LN2, [0.5, -0.5, 0]],
+  [[LARGEST, LARGEST, -LARGEST], 2, 2 * LARGEST, [0.5, 0.5, -1]],
+  [[0, 1, -1e8], 2, 1e8 + 1.3132616875182228, [0.2689414213699951, 0.7310585786300049, -1]],
+  [[0, 1, -130], 2, 131.31326168751824, [0.2689414213699951, 0.7310585786300049, -1]],
 ]
 
 test('cross-entropy and its gradient have the known values', async () => {
@@ -108,10 +124,35 @@ test('cross-entropy and its gradient have the known values', async () => {
       const ce = crossEntropy(x, O.constant([label], [1]))
       const [v, g] = await run([ce, ...grad(O.sum(ce), [x])], new Map([[x, typed(backend, row)]]), undefined, backend)
       const near = (a: number, b: number) =>
+        // What float32 does not hold is infinite there.
+        Object.is(a, backend.dtype === 'f64' ? b : Math.fround(b)) ||
         Math.abs(a - b) <= (backend.dtype === 'f64' ? 1e-12 : 1e-6) * (1 + Math.abs(b))
       // log(1 + s) in float32 has the absolute error of 1 + s.
       assert.ok(near(v[0], loss), `${backend.name} [${row}] ${label}: ${v[0]}`)
       gradient.forEach((want, i) => assert.ok(near(g[i], want), `${backend.name} [${row}] ${label}: gradient ${g}`))
+    }
+})
+
+test('second derivatives of cross-entropy are those of the softmax, for logits of any size', async () => {
+  for (const backend of backends)
+    for (const [row, label] of KNOWN) {
+      const x = O.input('x', [1, row.length])
+      const along = row.map((_, i) => (i === label ? 1 : i - 2.5))
+      const [g] = grad(O.sum(crossEntropy(x, O.constant([label], [1]))), [x])
+      const [h] = await run(
+        grad(O.sum(O.mul(g, O.constant(along, [1, row.length])) as Tensor), [x]),
+        new Map([[x, typed(backend, row)]]),
+        undefined,
+        backend,
+      )
+      const top = Math.max(...row)
+      const shares = row.map((v) => Math.exp(v - top))
+      const p = shares.map((v) => v / shares.reduce((a, b) => a + b))
+      const mean = p.reduce((m, v, i) => m + v * along[i], 0)
+      p.forEach((v, i) => {
+        const want = v * (along[i] - mean)
+        assert.ok(Math.abs(h[i] - want) < 2e-6, `${backend.name} [${row}] ${label}: ${h}, element ${i} is ${want}`)
+      })
     }
 })
 
@@ -241,6 +282,32 @@ test('worst-case losses of margins are finite where a margin is large', async ()
     [step.epsilon, Float64Array.of(0)],
   ])
   for (const backend of backends) assert.is((await run([loss], values, undefined, backend))[0][0], 1e8)
+})
+
+test('the fused loss is that of worst-case margins where logits are huge, and so is its gradient', async () => {
+  const step = stepOf(1, [2], 3)
+  const w = O.input('w', [2, 3])
+  const logits = (<T extends Operand>(v: T) => O.matmul(O.relu(v as Tensor), w)) as unknown as Apply
+  const model = { logits, parameters: { w } }
+  const losses = [fusedCrossEntropy(), worstCase(crossEntropy)(bounded(ibp))].map((loss) => loss(step)(model))
+  for (const backend of backends)
+    for (const scale of [1e8, 1e30, 1e38])
+      for (const epsilon of [0, 0.1]) {
+        const values = new Map([
+          [step.inputs, typed(backend, [0.5, 0.7])],
+          [step.labels, typed(backend, [1])],
+          [step.epsilon, typed(backend, [epsilon])],
+          [w, typed(backend, [scale, -scale, 0, 0.5 * scale, 0.25 * scale, -0.75 * scale])],
+        ])
+        const [fused, worst, g, h] = await run(
+          [...losses, ...losses.flatMap((loss) => grad(loss, [w]))],
+          values,
+          undefined,
+          backend,
+        )
+        assert.ok(Math.abs(fused[0] / worst[0] - 1) < 1e-6, `${backend.name} ${scale}: ${fused[0]}, ${worst[0]}`)
+        g.forEach((v, i) => assert.ok(Math.abs(v - h[i]) < 1e-5, `${backend.name} ${scale}, ${epsilon}: ${g}; ${h}`))
+      }
 })
 
 test.run()

@@ -748,4 +748,23 @@ export const entries: readonly Entry[] = [
     accuracy: ulp(24),
     thinUlps: 16,
   },
+  {
+    op: O.crossEntropyOp,
+    examples: [
+      example([real(3, 4), index(4, [3])], [[0]]),
+      example([real(2, 1), index(1, [2])], [[0]]),
+      example([spec(-90, 90)(4, 3), index(3, [4])], [[0]]),
+    ],
+    wrong: [
+      { shapes: [[2, 3], [3]] },
+      {
+        shapes: [
+          [2, 3],
+          [2, 1],
+        ],
+      },
+      { shapes: [[2, 0], [2]] },
+    ],
+    accuracy: { kind: 'logSumExp', terms: ([x]) => x[1] },
+  },
 ]
