@@ -1,5 +1,6 @@
 import { order } from '../compile/tape.ts'
 import { raise } from '../core/error.ts'
+import { counted } from '../core/number.ts'
 import { type Affine, attributed, describe, interval, node, type Reduction, type Relax } from '../core/op.ts'
 import { TO_NEAREST } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
@@ -268,7 +269,7 @@ const heirOf = (x: Tensor, nodes: readonly Tensor[], ctx: Context): Tensor | und
 const requireImages = (x: Tensor, ctx: Context): void => {
   const { inputs, shape, attrs } = x
   const isBoxed = inputs.map((i) => ctx.boxed.has(i))
-  const kept = [x, ...inputs.filter((_, k) => isBoxed[k])].every((i) => i.shape[0] === ctx.images)
+  const lost = inputs.findIndex((i, k) => isBoxed[k] && i.shape[0] !== ctx.images)
   const moved =
     x.op.keepsImages?.(
       inputs.map((i) => i.shape),
@@ -276,11 +277,14 @@ const requireImages = (x: Tensor, ctx: Context): void => {
       attrs,
       isBoxed,
     ) === false
-  if (!kept || moved)
+  if (lost >= 0 || moved || shape[0] !== ctx.images)
     raise({
       kind: 'unsupported',
       what: `linear bounds of ${describe(x)}`,
-      reason: 'it mixes or moves the images of a batch, and bounds are taken per image',
+      reason:
+        lost >= 0
+          ? `operand ${lost}, ${S.show(inputs[lost].shape)}, does not begin with the axis of the batch, which has ${counted(ctx.images, 'image')}, and bounds are taken per image`
+          : 'it mixes or moves the images of a batch, and bounds are taken per image',
     })
 }
 

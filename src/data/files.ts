@@ -159,14 +159,27 @@ const replaced = (path: string, bytes: Uint8Array): TE.TaskEither<MixtrainError,
     }
   })
 
-/** The file system of Node and Deno. Devices are refused: some give bytes without end. Pipes are read until they end. */
+/** Why a path is not read as a file; undefined where it is. */
+const notReadable = async (path: string): Promise<string | undefined> => {
+  const { realpath, stat } = await fs()
+  const found = await stat(path)
+  if (found.isFile() || found.isDirectory()) return undefined
+  // A pipe that a shell made for this run leads to no name; opening one that has a name waits for a writer, which may never come.
+  const name = found.isFIFO() ? await realpath(path).catch(() => undefined) : path
+  return name === undefined || name.startsWith('/dev/fd/') ? undefined : `expected a file, found ${kindOf(found)}`
+}
+
+/**
+ * The file system of Node and Deno. Devices are refused: some give bytes without end. So are sockets and pipes that have a name: opening one waits for another
+ * process. A pipe without a name, `<(command)` or `/dev/stdin`, is read until it ends.
+ */
 export const files: Required<FileReader> = {
   read: (path) =>
     pipe(
       effect(path, async () => {
-        const { readFile, stat } = await fs()
-        const found = await stat(path)
-        if (found.isCharacterDevice() || found.isBlockDevice()) return E.left('expected a file, found a device')
+        const { readFile } = await fs()
+        const problem = await notReadable(path)
+        if (problem !== undefined) return E.left(problem)
         const { buffer, byteOffset, length } = await readFile(path)
         return E.right(new Uint8Array(buffer, byteOffset, length))
       }),

@@ -177,6 +177,25 @@ const product = <T extends Operand, U extends Operand>(a: T, b: U, transA: boole
   return run(spread(a), spread(b)) as Join<T, U>
 }
 
+/**
+ * Two stacks with the leading axes of their product, so that what is first stays first: bounds are taken per image, and an op that moves the axis of images has none.
+ * An operand that is one matrix for a batch of several is that matrix, and is not copied.
+ */
+const aligned = (a: Operand, b: Operand): readonly [Operand, Operand] => {
+  const leads = [leadOf(a.shape), leadOf(b.shape)]
+  const lead = S.broadcast(leads[0], leads[1])
+  if (leads.some((l) => l.length === 0) || S.equals(leads[0], leads[1]) || E.isLeft(lead)) return [a, b]
+  const to = lead.right
+  const spread = (x: Operand): Operand => {
+    const [own, matrix] = [leadOf(x.shape), x.shape.slice(-2)]
+    if (S.equals(own, to)) return x
+    if (S.size(own) === 1 && to[0] > 1) return reshape(x, matrix)
+    const ranked = own.length === to.length ? x : reshape(x, [...to.slice(own.length).map(() => 1), ...x.shape])
+    return broadcastTo(ranked, [...to, ...matrix])
+  }
+  return [spread(a), spread(b)]
+}
+
 /** A matrix whose extents the compiler knows, so that it refuses products that do not fit. */
 export type Matrix<M extends number, N extends number> = Tensor<readonly [M, N]>
 
@@ -200,8 +219,7 @@ export function matmul<T extends Operand, U extends Operand>(
 export function matmul<T extends Operand, U extends Operand>(a: T, b: U, options: Partial<Matmul>): Join<T, U>
 export function matmul(a: Operand, b: Operand, options: Partial<Matmul> = {}): Operand {
   const [left, right] = [a.shape.length === 1, b.shape.length === 1]
-  const x = left ? reshape(a, [1, a.shape[0]]) : a
-  const y = right ? reshape(b, [b.shape[0], 1]) : b
+  const [x, y] = aligned(left ? reshape(a, [1, a.shape[0]]) : a, right ? reshape(b, [b.shape[0], 1]) : b)
   const out = product(x, y, !left && (options.transA ?? false), !right && (options.transB ?? false))
   const kept = out.shape.filter(
     (_, i) => !(left && i === out.shape.length - 2) && !(right && i === out.shape.length - 1),

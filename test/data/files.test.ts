@@ -65,6 +65,39 @@ test(
 )
 
 test(
+  'a file is read, and what a shell pipes in; whatever else there is is refused at once, by its kind',
+  inFolder(async (folder) => {
+    if (process.platform === 'win32') return skipped('special files', 'Windows has no mkfifo')
+    const at = (name: string) => join(folder, name)
+    right(await writeAtomic(at('x'), new Uint8Array(5).fill(3))())
+    execFileSync('mkfifo', [at('pipe')])
+    symlinkSync('pipe', at('to-pipe'))
+    symlinkSync('x', at('to-x'))
+    const server = createServer()
+    await new Promise<void>((resolve) => server.listen(at('socket'), resolve))
+    try {
+      for (const name of ['x', 'to-x']) assert.equal(right(await files.read(at(name))()), new Uint8Array(5).fill(3))
+      for (const [path, kind] of [
+        [at('pipe'), 'a named pipe'],
+        [at('to-pipe'), 'a named pipe'],
+        [at('socket'), 'a socket'],
+        ['/dev/zero', 'a device'],
+      ])
+        assert.is(left(await files.read(path)()), `${path}: expected a file, found ${kind}`)
+    } finally {
+      server.close()
+    }
+    const script = `import { files } from ${JSON.stringify(new URL('../../src/data/files.js', import.meta.url).href)}
+      const read = await files.read('/dev/stdin')()
+      process.stdout.write(read._tag === 'Right' ? read.right : read.left.message)`
+    const piped = spawnSync('bash', ['-c', 'echo -n bytes | node --input-type=module -e "$0"', script], {
+      encoding: 'utf8',
+    })
+    assert.is(piped.stdout, 'bytes')
+  }),
+)
+
+test(
   'regular files alone are read where others chose the names: whatever else is there is refused at once, by its kind',
   inFolder(async (folder) => {
     if (process.platform === 'win32') return skipped('special files', 'Windows has no mkfifo')

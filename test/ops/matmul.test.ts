@@ -144,6 +144,99 @@ test('extents that do not agree are refused with the shapes', () => {
     )
 })
 
+/** Stacks whose images come first, with and without axes that are broadcast. */
+const BATCHED: readonly (readonly [S.Shape, S.Shape])[] = [
+  [
+    [2, 2, 2, 3],
+    [2, 2, 3, 2],
+  ],
+  [
+    [2, 2, 1, 2, 3],
+    [2, 2, 2, 3, 2],
+  ],
+  [
+    [2, 1, 2, 3],
+    [2, 2, 3, 2],
+  ],
+  [
+    [1, 2, 1, 2, 3],
+    [1, 3, 2],
+  ],
+  [
+    [1, 2, 3],
+    [1, 2, 3, 2],
+  ],
+  [
+    [1, 1, 2, 2, 3],
+    [1, 2, 1, 3, 2],
+  ],
+]
+
+for (const [a, b] of BATCHED)
+  test(`${S.show(a)} times ${S.show(b)}, one or both boxed: every method has bounds under every rounding, and they hold`, async () => {
+    const [n, inputs] = [a[0], 3]
+    const [p, q] = [S.size(a) / n, S.size(b) / n]
+    const x: Tensor = O.input('x', [n, inputs])
+    const w = O.constant(generic(inputs * (p + q), 5), [inputs, p + q]) as Tensor
+    const h = O.relu(O.matmul(x, w))
+    const [left, right] = [O.slice(h, [0, 0], [n, p]), O.slice(h, [0, p], [n, q])]
+    const points = [a, b].map((s, i) => O.constant(generic(S.size(s), 6 + i), s) as Tensor)
+    for (const boxed of [[0, 1], [0], [1]]) {
+      const [u, v] = [left, right].map((z, k) => (boxed.includes(k) ? (O.reshape(z, [a, b][k]) as Tensor) : points[k]))
+      const product = O.matmul(u, v)
+      const y = O.reshape(product, [n, S.size(product.shape) / n]) as Tensor
+      const [c, r] = [generic(n * inputs, 9), 0.125]
+      const box = interval(
+        O.constant(
+          Array.from(c, (z) => Math.fround(z - r)),
+          x.shape,
+        ),
+        O.constant(
+          Array.from(c, (z) => Math.fround(z + r)),
+          x.shape,
+        ),
+      )
+      const at = [-1, 0.25].map((t) =>
+        Float64Array.from(c, (z, i) => Math.fround(z) + 0.99 * r * (i % 2 === 0 ? t : -t)),
+      )
+      const values: ArrayLike<number>[] = []
+      for (const z of at) values.push((await evaluate(doubles)([y], new Map([[x, z]])))[0])
+      const real = { outward: 'real' } as const
+      const cases = [
+        ...(boxed.length > 1 ? Object.keys(methods) : ['ibp', 'crown-ibp']).map((name) => [name, 'none'] as const),
+        ...(boxed.length > 1 ? (['crown-ibp', 'symbolic'] as const).map((name) => [name, real] as const) : []),
+        ['crown-ibp', { outward: 'deployed' }] as const,
+      ]
+      const bounds = cases.map(([name, rounding]) =>
+        methods[name as keyof typeof methods](y, new Map([[x, box]]), undefined, rounding).output(),
+      )
+      const ends = await evaluate(doubles)(bounds.flatMap(({ lower, upper }) => [lower, upper]))
+      cases.forEach(([name], k) => {
+        const [l, g] = [ends[2 * k], ends[2 * k + 1]]
+        for (const v of values)
+          Array.from(v).forEach((z, i) => {
+            assert.ok(l[i] <= z + 1e-12 && z - 1e-12 <= g[i], `${name}: ${z} is not in [${l[i]}, ${g[i]}]`)
+          })
+        // Far from all numbers, too.
+        assert.ok(
+          [...l].every((z, i) => g[i] - z < 12),
+          `${name}: [${l}], [${g}]`,
+        )
+      })
+    }
+  })
+
+test('an operand without the axis of the batch is named, with the batch that it does not have', () => {
+  const x: Tensor = O.input('x', [1, 6])
+  const y = O.matmul(O.reshape(x, [1, 2, 3]) as Tensor, O.reshape(O.relu(x), [3, 2]) as Tensor)
+  assert.throws(
+    () => methods['crown-ibp'](y, new Map([[x, interval(O.full([1, 6], -1), O.full([1, 6], 1))]])).output(),
+    (e: unknown) =>
+      e instanceof MixtrainException &&
+      e.message.includes('operand 1, [3,2], does not begin with the axis of the batch, which has 1 image,'),
+  )
+})
+
 test('what mixes the images of a batch has no bounds, and the reason names the product', () => {
   const x: Tensor = O.input('x', [3, 3])
   const w = O.constant(generic(9, 1), [3, 3]) as Tensor
