@@ -2,6 +2,7 @@ import { hostname } from 'node:os'
 import process from 'node:process'
 import * as E from 'fp-ts/lib/Either.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
+import { endLauncher, launcherProcess } from '../cluster/launcher.ts'
 import { launched, type Mpi, openMpi } from '../cluster/mpi.ts'
 import { agree, PATIENCE, type Team, team } from '../cluster/team.ts'
 import { guarded } from '../cluster/watchdog.ts'
@@ -42,6 +43,8 @@ export const withJob = (
   if (found === undefined || found.size === 1) return use(undefined, shell)
   return async () => {
     const joining = `mixtrain: on ${hostname()}: this process did not join the ${found.size} of its job in ${patience()} seconds: some were not started, or cannot be reached`
+    // srun ends what it started by itself.
+    const launcher = found.launcher === 'mpirun' ? await launcherProcess() : undefined
     const opened = await attempt(() => openMpi(found, (init) => guarded(patience(), joining, init)))()
     if (E.isLeft(opened)) return opened
     const mpi = opened.right
@@ -50,6 +53,7 @@ export const withJob = (
     const end = async (reason: string, code: number): Promise<void> => {
       shell.clear()
       shell.note(`${name}: ${reason}`)
+      if (launcher !== undefined) await endLauncher(launcher, ABORT)
       await guarded(ABORT, `${name}: MPI_Abort did not end the job in ${ABORT} seconds; this process ends`, () =>
         mpi.abort(code),
       )

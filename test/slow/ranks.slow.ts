@@ -179,7 +179,7 @@ if (missing === undefined)
         await logged(cut, 1, running)
         const begun = performance.now()
         hosts.cut()
-        // Each rank says whom it lost, and ends; mpirun itself may wait for a daemon that it cannot reach.
+        // Each rank says whom it lost, and ends, and so does mpirun, which would wait for a daemon that it cannot reach.
         const over = () =>
           readdirSync('/proc').every((pid) => {
             try {
@@ -189,12 +189,15 @@ if (missing === undefined)
               return true
             }
           })
+        const late = setTimeout(() => running.kill('SIGKILL'), 60_000)
+        const { code } = await running.ended
+        clearTimeout(late)
+        assert.ok((performance.now() - begun) / 1000 < 60, 'mpirun was still there after a minute')
+        assert.is.not(code, 0)
         while (!over() && performance.now() - begun < 60_000) await new Promise((resolve) => setTimeout(resolve, 50))
         assert.ok(over(), 'a rank was still there after a minute')
         assert.match(readFileSync(said, 'utf8'), /rank 0 of 2 on .*rank 1 on .* did not answer for 5 seconds/)
-        running.kill('SIGKILL')
         hosts.stop()
-        await running.ended
         assert.ok(!existsSync(join(cut, 'model.safetensors')), 'it was over before the link was cut')
         await ended([...runtime, main, 'train', '--resume', cut])
         assert.is(hashOf(cut), hashOf(one))
