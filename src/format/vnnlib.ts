@@ -23,15 +23,20 @@ export interface VnnlibOptions {
 
 const MEMORY = 2 ** 31
 
-const property = (text: string, memory: number): Property => {
-  balanced(text)
-  const s = scanner(text)
-  const start = s.mark()
-  if (!s.isOpen()) return readSmtlib(s, memory)
+/** Whether a text begins as one of VNN-LIB 2.0 does. */
+const isSecond = (text: string): boolean => {
+  const s = scanner(text, 'backslash')
+  if (!s.isOpen()) return false
   s.open()
-  const isSecond = !s.isOpen() && !s.isClose() && s.atom('a command').text === 'vnnlib-version'
-  s.moveTo(start)
-  return isSecond ? readDeclarations(s, memory) : readSmtlib(s, memory)
+  return !s.isOpen() && !s.isClose() && !s.isEnd() && s.atom('a command').text === 'vnnlib-version'
+}
+
+const property = (text: string, memory: number): Property => {
+  const second = isSecond(text)
+  const quoting = second ? 'backslash' : 'doubled'
+  balanced(text, quoting)
+  const s = scanner(text, quoting)
+  return second ? readDeclarations(s, memory) : readSmtlib(s, memory)
 }
 
 /**

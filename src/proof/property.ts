@@ -32,7 +32,10 @@ export interface Group {
 type Term = string | readonly Term[]
 
 function* tokens(text: string): Generator<string> {
-  for (const [token] of text.matchAll(/;[^\n]*|[()]|[^\s();]+/g)) if (!token.startsWith(';')) yield token
+  for (const [token] of text.matchAll(/;[^\n]*|[()]|[^\s();]+/g))
+    if (!token.startsWith(';')) yield token
+    else if (/\r+[^\r]/.test(token))
+      refuse('a comment of the property has a carriage return, where some readers end it')
 }
 const DEEPEST = 500
 const termsOf = (text: string): readonly Term[] => {

@@ -106,11 +106,12 @@ test('a proof has one text: what two readers might read differently is refused',
     assert.is((await check(bytes, { network })).verdict, 'unsat')
 })
 
-test('a property that adds up nothing is refused, not crashed on', async () => {
+test('a property that adds up nothing, or has a comment that ends where readers differ, is refused, not crashed on', async () => {
   for (const [term, reason] of [
     ['(+)', /a \+ of nothing/],
     ['(-)', /a - of nothing/],
     ['(*)', /a \* of nothing/],
+    ['1 ; a comment\r', /carriage return/],
   ] as const) {
     const property = `(declare-const X_0 Real)(assert (<= ${term} 0))`
     const proof = proofOf({ kind: 'property', property: sha(property) })

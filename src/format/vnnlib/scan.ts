@@ -30,14 +30,25 @@ export interface Atom {
   readonly at: number
 }
 
-/** Where a text that begins at i, in double quotes or bars, is closed; in quotes, what follows a backslash closes nothing. -1: nowhere. */
-const closing = (text: string, i: number, mark: number): number => {
+/** How a quotation mark stands in a text in quotation marks: behind a backslash in VNN-LIB 2.0, doubled in SMT-LIB, where a backslash is a character like others. */
+export type Quoting = 'backslash' | 'doubled'
+
+/** Where a text that begins at i, in double quotes or bars, is closed. -1: nowhere. Of a doubled mark two texts are made, side by side. */
+const closing = (text: string, i: number, mark: number, quoting: Quoting): number => {
   for (let k = i + 1; k < text.length; k++) {
     const c = text.charCodeAt(k)
     if (c === mark) return k
-    if (c === BACKSLASH && mark === QUOTE) k++
+    if (c === BACKSLASH && mark === QUOTE && quoting === 'backslash') k++
   }
   return -1
+}
+
+/** The end of the line of a comment that begins at i. A carriage return ends it in SMT-LIB and not for other readers, who would leave out what stands behind it. */
+const endOfComment = (text: string, i: number): number => {
+  const found = text.indexOf('\n', i)
+  const end = found < 0 ? text.length : found
+  const at = text.slice(i, end).search(/\r+[^\r]/)
+  return at < 0 ? end : fail('a carriage return alone within a comment: end lines by a line feed', i + at)
 }
 
 /** A place of a cursor, and how deep in lists it is. */
@@ -70,17 +81,15 @@ export interface Scanner {
 /** Names that need no bars. */
 const SIMPLE = /^[A-Za-z_][\w.-]*$/
 
-export const scanner = (text: string): Scanner => {
+export const scanner = (text: string, quoting: Quoting): Scanner => {
   let i = 0
   let depth = 0
   const rest = (): number => {
     for (;;) {
       const c = text.charCodeAt(i)
       if (isSpace(c)) i++
-      else if (c === SEMICOLON) {
-        const end = text.indexOf('\n', i)
-        i = end < 0 ? text.length : end
-      } else return i
+      else if (c === SEMICOLON) i = endOfComment(text, i)
+      else return i
     }
   }
   const code = () => text.charCodeAt(rest())
@@ -100,7 +109,7 @@ export const scanner = (text: string): Scanner => {
     return end
   }
   const endOfQuoted = (mark: number): number => {
-    const end = closing(text, i, mark)
+    const end = closing(text, i, mark, quoting)
     return end < 0 ? fail(`this ${mark === BAR ? '|' : 'quotation mark'} is never closed`, i) : end + 1
   }
   const next = (): number => {
@@ -167,15 +176,13 @@ export const scanner = (text: string): Scanner => {
 }
 
 /** Raises for the first parenthesis that has no partner. */
-export const balanced = (text: string): void => {
+export const balanced = (text: string, quoting: Quoting): void => {
   const open: number[] = []
   for (let i = 0; i < text.length; i++) {
     const c = text.charCodeAt(i)
-    if (c === SEMICOLON) {
-      const end = text.indexOf('\n', i)
-      i = end < 0 ? text.length : end
-    } else if (c === QUOTE || c === BAR) {
-      const end = closing(text, i, c)
+    if (c === SEMICOLON) i = endOfComment(text, i)
+    else if (c === QUOTE || c === BAR) {
+      const end = closing(text, i, c, quoting)
       if (end < 0) return
       i = end
     } else if (c === OPEN) {

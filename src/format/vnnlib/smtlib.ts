@@ -9,6 +9,8 @@ const VARIABLE = /^([XY])_(0|[1-9]\d{0,8})$/
 
 /** Commands that say nothing about the property: they tell a solver what to do, or a reader what this is. */
 const IGNORED = ['set-logic', 'set-info', 'set-option', 'check-sat', 'get-model', 'get-value', 'get-info', 'exit']
+/** What a solver is asked about is what stands before them. */
+const LAST = ['check-sat', 'exit']
 
 /** How many X or Y are declared: 0 .. n-1, none left out. */
 const countOf = (declared: ReadonlySet<Variable>, kind: 'X' | 'Y'): number => {
@@ -39,6 +41,7 @@ export const readSmtlib = (s: Scanner, memory: number): Property => {
     memory,
   }
   const { read, binding, finish } = assertions(s, scope)
+  let ended: string | undefined
   const names = new Map<string, Names extends ReadonlyMap<string, infer B> ? B : never>()
 
   const sort = (): void => {
@@ -63,6 +66,8 @@ export const readSmtlib = (s: Scanner, memory: number): Property => {
     }
     s.open()
     const { text: command, at } = s.atom('a command after the parenthesis')
+    if (ended !== undefined && !IGNORED.includes(command))
+      fail(`${command} comes after ${ended}, which it is not about`, at)
     if (command === 'declare-const') {
       declare(s.atom('a name like X_0 or Y_0'))
       sort()
@@ -74,7 +79,8 @@ export const readSmtlib = (s: Scanner, memory: number): Property => {
       declare(name)
       s.close('(declare-fun NAME () Real)')
     } else if (command === 'define-fun') {
-      const { text } = s.atom('a name')
+      const { text, at: place } = s.atom('a name')
+      if (names.has(text) || named(text) !== undefined) fail(`${text} is defined twice, or is a variable`, place)
       none(command)
       s.atom('a sort')
       names.set(text, binding(new Map(names)))
@@ -84,6 +90,7 @@ export const readSmtlib = (s: Scanner, memory: number): Property => {
       read(names)
       s.close('one formula in assert')
     } else if (IGNORED.includes(command)) {
+      if (LAST.includes(command)) ended ??= command
       while (!s.isClose()) s.skip()
       s.close('')
     } else fail(`expected declare-const, declare-fun or assert, found ${quote(command)}`, at)
