@@ -3,15 +3,15 @@
 // process, which others on the machine hardly move; all cores by the clock on the wall, which means something on a quiet machine
 // only: the load is printed.
 //
-//   npm run bench:peers -- [--json] [--rounds 3] [--seconds 1] [--threads 1,N] [--work TEXT] [--weights FILE] [--data FOLDER]
+//   npm run bench:peers -- [--json] [--rounds 3] [--seconds 1] [--threads 1,N] [--work TEXT] [--weights FILE] [--data FOLDER] [--python FILE]
 //
 // Works that a peer has no word for (symbolic bounds) are ours only; their ratios, and those of all steps, to PyTorch's natural step
 // are printed too, for they do not depend on whose bounds are compared. What symbolic bounds cost depends on the weights: `--weights`
 // (safetensors of the small network) and `--data` (MNIST files) as in `npm run bench`.
 //
 // Peers are installed into a folder of the system's temporary directory, never into this package: TensorFlow.js, jax-js and a
-// newer Node for it. PyTorch is measured where /usr/bin/python3 has it (Debian: python3-torch); its speed depends on the BLAS
-// that Debian's alternatives name, which is reported.
+// newer Node for it. PyTorch is measured where the Python of `--python` has it, auto_LiRPA too (`pip install torch auto_LiRPA` in an environment of its own);
+// without the option /usr/bin/python3 (Debian: python3-torch), whose speed depends on the BLAS that Debian's alternatives name, which is reported.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, realpathSync, writeFileSync } from 'node:fs'
 import { cpus, loadavg } from 'node:os'
@@ -36,6 +36,7 @@ const WORKS = [
   'natural step 100',
   'IBP step',
   'CROWN-IBP step',
+  'MTL-IBP step',
   'PGD-40 step',
   'MixTrain step, k = 1',
   'symbolic step',
@@ -61,8 +62,9 @@ const hasNew = existsSync(newNode) && succeeds(newNode, '--version')
 const hasTf = existsSync(join(folder, 'node_modules/@tensorflow/tfjs'))
 const hasJax = existsSync(join(folder, 'node_modules/@jax-js/jax'))
 const current = `Node ${process.versions.node.split('.')[0]}`
-const python = '/usr/bin/python3'
+const python = argument('--python', '/usr/bin/python3')
 const hasTorch = succeeds(python, '-c', 'import torch')
+const hasLirpa = succeeds(python, '-c', 'import auto_LiRPA')
 for (const threads of threadCounts) {
   const count = String(threads)
   add(`ours, ${current}`, threads, process.execPath, [at('ours.js'), count, seconds, 'default', ...subject])
@@ -71,7 +73,8 @@ for (const threads of threadCounts) {
   add('tfjs wasm', threads, process.execPath, [at('tfjs.js'), folder, seconds, 'wasm'], hasTf && threads === 1)
   add('tfjs cpu', threads, process.execPath, [at('tfjs.js'), folder, seconds, 'cpu'], hasTf && threads === 1)
   add('jax-js wasm', threads, newNode, [at('jax.js'), folder, seconds, 'wasm'], hasJax && hasNew && threads === 1)
-  add('PyTorch', threads, python, [at('pytorch.py'), count, seconds], hasTorch)
+  add('PyTorch', threads, python, [at('pytorch.py'), count, seconds, 'plain'], hasTorch)
+  add('auto_LiRPA', threads, python, [at('pytorch.py'), count, seconds, 'auto_LiRPA'], hasLirpa)
 }
 
 // One process at a time, each in its turn, so that what else happens on the machine hits all alike.

@@ -48,6 +48,7 @@ const steps = {
   'natural step 100': ['natural', 100],
   'IBP step': ['ibp', 50],
   'CROWN-IBP step': ['crownIbp', 50],
+  'MTL-IBP step': ['mtlIbp', 50],
   'PGD-40 step': ['pgd', 50],
   'MixTrain step, k = 1': ['mixtrain', 50],
   'symbolic step': ['symbolic', 50],

@@ -1,7 +1,7 @@
 """PyTorch on the works of bench:peers, written out plainly: prints one JSON line, {work: {wall, cpu}} in milliseconds.
 
-usage: pytorch.py THREADS SECONDS WORK...
-The network is the paper's small one (conv 16,4,2,1 - conv 32,4,2,1 - fc 100 - fc 10); a step is forward, backward and Adam.
+usage: pytorch.py THREADS SECONDS plain|auto_LiRPA WORK...
+With auto_LiRPA the bounds are that library's, as verifiably robust training uses it. The network is the paper's small one (conv 16,4,2,1 - conv 32,4,2,1 - fc 100 - fc 10); a step is forward, backward and Adam.
 """
 import json
 import statistics
@@ -11,7 +11,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-THREADS, SECONDS, WORKS = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
+THREADS, SECONDS, LIBRARY, WORKS = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3], sys.argv[4:]
 torch.set_num_threads(THREADS)
 torch.manual_seed(0)
 BATCH, EPSILON = 50, 0.3
@@ -78,14 +78,15 @@ def robust_loss(lower):
     return torch.logsumexp(torch.cat([torch.zeros(1, BATCH), -lower]), 0).mean()
 
 
-def ibp_step():
+def ibp():
+    """Lower bounds of the margins, [9, n], by intervals."""
     _, c, r = hidden_intervals()
     rows = SPEC @ fc2.weight
-    lower = (rows * c).sum(2) - (rows.abs() * r).sum(2) + SPEC @ fc2.bias
-    update(robust_loss(lower))
+    return (rows * c).sum(2) - (rows.abs() * r).sum(2) + SPEC @ fc2.bias
 
 
-def crown_ibp_step():
+def crown_ibp():
+    """Lower bounds of the margins, [9, n], by a backward walk over intervals of the hidden layers."""
     before, _, _ = hidden_intervals()
     rows, offset = SPEC @ fc2.weight, SPEC @ fc2.bias
 
@@ -107,8 +108,35 @@ def crown_ibp_step():
     offset = offset + shift + (rows.sum((3, 4)) @ conv1.bias)
     rows = F.conv_transpose2d(rows.flatten(0, 1), conv1.weight, None, 2, 1).reshape(9, BATCH, 1, 28, 28)
     c, r = box()
-    lower = (rows * c).flatten(2).sum(2) - (rows.abs() * r).flatten(2).sum(2) + offset
-    update(robust_loss(lower))
+    return (rows * c).flatten(2).sum(2) - (rows.abs() * r).flatten(2).sum(2) + offset
+
+
+def lirpa():
+    """The same two by auto_LiRPA."""
+    from auto_LiRPA import BoundedModule, BoundedTensor, PerturbationLpNorm
+
+    model = torch.nn.Sequential(
+        conv1, torch.nn.ReLU(), conv2, torch.nn.ReLU(), torch.nn.Flatten(), fc1, torch.nn.ReLU(), fc2
+    )
+    bounded = BoundedModule(model, x[:2])
+    lower, upper = (x - EPSILON).clamp(0, 1), (x + EPSILON).clamp(0, 1)
+    boxes = BoundedTensor(x, PerturbationLpNorm(norm=float("inf"), x_L=lower, x_U=upper))
+    spec = SPEC.transpose(0, 1).contiguous()
+
+    def bound(method):
+        return lambda: bounded.compute_bounds(x=(boxes,), C=spec, IBP=True, method=method, bound_upper=False)[0].t()
+
+    # `backward` with IBP is CROWN-IBP: intervals for the hidden layers, one walk for the margins.
+    return bound(None), bound("backward")
+
+
+def mtl_ibp_step(bound):
+    """MTL-IBP (arXiv:2305.13991, its attack on MNIST): one step of ten epsilon from a random point, then both losses and the update."""
+    lower, upper = (x - EPSILON).clamp(0, 1), (x + EPSILON).clamp(0, 1)
+    v = (lower + (upper - lower) * torch.rand_like(x)).requires_grad_()
+    (g,) = torch.autograd.grad(F.cross_entropy(network(v), y, reduction="sum"), v)
+    v = torch.minimum(torch.maximum(v.detach() + 10 * EPSILON * g.sign(), lower), upper)
+    update(0.92 * F.cross_entropy(network(v), y) + 0.08 * robust_loss(bound()))
 
 
 def pgd_step():
@@ -127,15 +155,33 @@ def forward():
         network(large)
 
 
-WORK = {
+def bounded_works(by_intervals, by_walk):
+    return {
+        "IBP step": lambda: update(robust_loss(by_intervals())),
+        "CROWN-IBP step": lambda: update(robust_loss(by_walk())),
+        "MTL-IBP step": lambda: mtl_ibp_step(by_intervals),
+    }
+
+
+PLAIN = {
     "gemm 512": lambda: torch.mm(a, b),
     "forward 100": forward,
     "natural step": lambda: update(F.cross_entropy(network(x), y)),
     "natural step 100": lambda: update(F.cross_entropy(network(large), labels)),
-    "IBP step": ibp_step,
-    "CROWN-IBP step": crown_ibp_step,
+    **bounded_works(ibp, crown_ibp),
     "PGD-40 step": pgd_step,
 }
+VERSION = f"PyTorch {torch.__version__}"
+if LIBRARY == "plain":
+    WORK = PLAIN
+else:
+    import auto_LiRPA
+
+    WORK, VERSION = bounded_works(*lirpa()), f"auto_LiRPA {auto_LiRPA.__version__}, {VERSION}"
+    # The library's bounds are those that are written out above, or its times say nothing.
+    for own, other in zip((ibp, crown_ibp), lirpa()):
+        with torch.no_grad():
+            assert torch.allclose(own(), other(), atol=1e-3, rtol=1e-3), (own(), other())
 
 
 def measure(f):
@@ -153,4 +199,4 @@ def measure(f):
     return {"wall": statistics.median(wall), "cpu": statistics.median(cpu)}
 
 
-print(json.dumps({"version": f"PyTorch {torch.__version__}", "works": {w: measure(WORK[w]) for w in WORKS if w in WORK}}))
+print(json.dumps({"version": VERSION, "works": {w: measure(WORK[w]) for w in WORKS if w in WORK}}))
