@@ -58,6 +58,16 @@ export const countsOf = (x: Tensor): { readonly result: number; readonly adjoint
 /** The slope a of x -> max(x, a x); undefined for another op. */
 export const leakOf = (x: Tensor): number | undefined => x.op.leak?.(x.attrs)
 
+/**
+ * The only boxed operand of an elementwise curve such as e^x: the interval rule on its box is as tight as any walk through lines of the curve, which lie outside of it at both ends. Undefined for
+ * other nodes, and for a ReLU, of whose operand a screen may know no more than the sign.
+ */
+export const underCurve = (x: Tensor, boxed: ReadonlySet<Tensor>): Tensor | undefined => {
+  if (typeof x.op.relax !== 'function' || leakOf(x) !== undefined || !isNonlinear(x, boxed)) return undefined
+  const [z, another] = x.inputs.filter((i) => boxed.has(i))
+  return another === undefined && z !== undefined && z.shape.join() === x.shape.join() ? z : undefined
+}
+
 /** Whether the vjp takes coefficients of one image for all. */
 export const sharesImages = (x: Tensor): boolean => x.op.sharesImages?.(x.inputs.map((i) => i.shape)) ?? false
 

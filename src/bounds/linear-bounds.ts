@@ -1,12 +1,13 @@
 import { either } from '../compile/accumulate.ts'
-import { order, rewrite } from '../compile/tape.ts'
+import { order } from '../compile/tape.ts'
 import { raise } from '../core/error.ts'
-import { describe, interval, type Slope, withOrigin } from '../core/op.ts'
+import { interval, type Slope } from '../core/op.ts'
 import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import { addUp, broadcastTo, intersection, scalar, select, subDown } from '../ops/index.ts'
-import { dependents, exactNodes, isNonlinear, leakOf, mixes } from './anatomy.ts'
+import { dependents, exactNodes, isNonlinear, leakOf, mixes, underCurve } from './anatomy.ts'
+import { withoutDefinitions } from './definitions.ts'
 import { covering, outwardBox } from './executions.ts'
 import { type Boxes, propagate, resultOf } from './ibp.ts'
 import { boundListed, elementsOf, listable, roundOf } from './lists.ts'
@@ -67,26 +68,8 @@ export type Bounder = (output: Tensor, boxes: Boxes, given?: Boxes, rounding?: R
 const defined =
   (bounder: Bounder): Bounder =>
   (output, boxes, given = new Map(), rounding = 'none') => {
-    const definitionOf = ({ op: { relax } }: Tensor) =>
-      typeof relax === 'object' && 'definition' in relax ? relax.definition : undefined
-    if (!order([output]).some((x) => !boxes.has(x) && definitionOf(x))) return bounder(output, boxes, given, rounding)
-    const image = new Map<Tensor, Tensor>()
-    rewrite([output], (x, inputs) => {
-      const definition = boxes.has(x) ? undefined : definitionOf(x)
-      const same = inputs.every((y, i) => y === x.inputs[i])
-      const own = definition?.(inputs, x.attrs)
-      const made =
-        own === undefined
-          ? same
-            ? x
-            : { ...x, inputs }
-          : withOrigin(own, new Set(inputs), x.origin ?? `the definition of ${describe(x)}`)
-      image.set(x, made)
-      return made
-    })
-    const to = (x: Tensor) => image.get(x) ?? x
-    // A definition may be of ops that have one themselves.
-    const bounds = defined(bounder)(to(output), boxes, new Map([...given].map(([x, box]) => [to(x), box])), rounding)
+    const to = withoutDefinitions(output, boxes)
+    const bounds = bounder(to(output), boxes, new Map([...given].map(([x, box]) => [to(x), box])), rounding)
     return { ...bounds, node: (x) => bounds.node(to(x)) }
   }
 
@@ -234,8 +217,14 @@ export const linearBounds = (method: Method): Bounder =>
       const whole = boundNode(x, ctx, terminal)
       return interval(either(list.lower, whole.lower), either(list.upper, whole.upper))
     }
-    const boundAll = (x: Tensor): Interval =>
-      boundList(x, () => ones([images, ...x.shape.slice(1)]), LARGE) ?? boundNode(x, ctx, terminal)
+    const boundAll = (x: Tensor): Interval => {
+      const z = underCurve(x, boxed)
+      if (z !== undefined) {
+        const operands = x.inputs.map((i) => (i === z ? bounds(z) : i))
+        return resultOf(x, inDomain(x, operands), ctx.outward)
+      }
+      return boundList(x, () => ones([images, ...x.shape.slice(1)]), LARGE) ?? boundNode(x, ctx, terminal)
+    }
     const screen = screener(boxes, ctx)
     const screens =
       rounding === 'none' &&

@@ -15,8 +15,8 @@ import {
   maximum,
   minimum,
   mul,
+  mulOp,
   neg,
-  poison,
   select,
   sub,
   subOp,
@@ -73,17 +73,79 @@ const enclosedShares = (x: Tensor, axes: readonly number[]) => {
   return { m, shares, total: lifted(sumOp, { axes, keep: true })(shares) }
 }
 
+/** Without the axes that were kept, unless they are to be. */
+const flattened = (x: Tensor, { axes, keep }: Axes): Tensor =>
+  keep
+    ? x
+    : reshape(
+        x,
+        x.shape.filter((_, i) => !axes.includes(i)),
+      )
+
 /** Encloses log(sum(exp(x))) = m + log(sum(exp(x - m))), which holds for every m. */
-const enclosedSum = (x: Tensor, { axes, keep }: Axes): Interval => {
-  const { m, total } = enclosedShares(x, axes)
+const enclosedSum = (x: Tensor, attrs: Axes): Interval => {
+  const { m, total } = enclosedShares(x, attrs.axes)
   const { lower, upper } = lifted(addOp, undefined)(m, lifted(logOp, undefined)(total))
-  const shape = keep ? lower.shape : lower.shape.filter((_, i) => !axes.includes(i))
-  return interval(reshape(lower, shape), reshape(upper, shape))
+  return interval(flattened(lower, attrs), flattened(upper, attrs))
+}
+
+/** Widths of a box up to which the slope of a chord of e^x is that at the centre, and how far below the largest element an end may be for it to have one above 0. */
+const [NARROW, FARTHEST] = [2 ** -10, 2 ** 60]
+
+/**
+ * The line above log(sum(exp(x))) within a box [l, u]: the logarithm is concave, so log(S) <= log(s) - 1 + S / s for every s > 0, and e^x is below its chord. s is what the chords add up to at
+ * the centre, where the line is log(s). Slopes are those of the chords, divided by s, between 0 and 1 since no chord is steeper than the mean of e^l and e^u.
+ * Ends are taken relative to a shift m, at which e^x neither overflows nor vanishes for the largest.
+ */
+const lineAbove = (l: Tensor, u: Tensor, { axes }: Axes) => {
+  const m = shiftOf(u, axes)
+  const [low, high] = [l, u].map((v) => maximum(sub(v, m), -FARTHEST) as Tensor)
+  const [least, most] = [exp(low), exp(high)]
+  const s = sum(mul(0.5, add(least, most)), axes, true) as Tensor
+  const width = sub(high, low)
+  const isChord = greater(width, NARROW)
+  const chord = div(sub(most, least), select(isChord, width, 1))
+  const steep = select(isChord, chord, exp(mul(0.5, add(low, high)) as Tensor)) as Tensor
+  const slopes = select(greater(low, -FARTHEST), minimum(div(steep, s), 1), 0) as Tensor
+  return { m, low, high, s, slopes }
+}
+
+/** The line above as it is computed. e^y / s - a y is convex in y, so it is greatest at an end: that holds whatever the slope a. */
+const computedAbove = (x: Operand, attrs: Axes): Affine => {
+  const { m, low, high, s, slopes } = lineAbove(lowerOf(x), upperOf(x), attrs)
+  const end = (y: Tensor) => sub(div(exp(y), s), mul(slopes, y))
+  const rest = sum(maximum(end(low), end(high)), attrs.axes, true)
+  const shifted = sub(m, mul(m, sum(slopes, attrs.axes, true)))
+  const intercept = add(add(shifted, sub(log(s), 1)), rest) as Tensor
+  return { slopes: [slopes], intercept: flattened(intercept, attrs) }
+}
+
+/** The same as a theorem: for slopes and s as they were computed, the intercept is rounded up. */
+const provedAbove = (x: Operand, attrs: Axes): Affine => {
+  const [l, u] = [lowerOf(x), upperOf(x)]
+  const { m, s, slopes } = lineAbove(l, u, attrs)
+  const over = broadcastTo(s, x.shape)
+  const end = (y: Interval): Tensor =>
+    lifted(subOp, undefined)(
+      lifted(divOp, undefined)(lifted(expOp, undefined)(y), over),
+      lifted(mulOp, undefined)(slopes, y),
+    ).upper
+  // Ends farther below than that have slope 0, where e^y / s is larger at what takes their place.
+  const ends = [l, u].map((v) => {
+    const y = lifted(subOp, undefined)(v, m)
+    return end(interval(maximum(y.lower, -FARTHEST) as Tensor, maximum(y.upper, -FARTHEST) as Tensor))
+  })
+  const highest = maximum(ends[0], ends[1])
+  const added = (v: Tensor): Interval => lifted(sumOp, { axes: attrs.axes, keep: true })(interval(v, v))
+  const rest = added(highest).upper
+  const shifted = lifted(subOp, undefined)(m, lifted(mulOp, undefined)(m, added(slopes))).upper
+  const intercept = addUp(addUp(shifted, subUp(lifted(logOp, undefined)(s).upper, full([], 1))), rest)
+  return { slopes: [slopes], intercept: flattened(intercept, attrs) }
 }
 
 /**
  * Lines of f(x) = log(sum(exp(x))) as a theorem. f is convex, so f(x) >= f(c) + p . (x - c) for the softmax p of any point c. For slopes s as they were
- * computed that is f(c) - s . c + s . x + (p - s) . (x - c), the last of which is at least -|p - s| . r where |x - c| <= r. Above, f(x) <= f(upper).
+ * computed that is f(c) - s . c + s . x + (p - s) . (x - c), the last of which is at least -|p - s| . r where |x - c| <= r. Above: `lineAbove`.
  */
 const sumLines = (x: Operand, attrs: Axes): { readonly lower: Affine; readonly upper: Affine } => {
   const box = interval(lowerOf(x), upperOf(x))
@@ -96,10 +158,7 @@ const sumLines = (x: Operand, attrs: Axes): { readonly lower: Affine; readonly u
   const lost = addUp(added(mulUp(soft, c)), added(mulUp(off, r)))
   return {
     lower: { slopes: [soft], intercept: subDown(enclosedSum(c, attrs).lower, lost) },
-    upper: {
-      slopes: [full(c.shape, 0)],
-      intercept: add(enclosedSum(box.upper, attrs).upper, sum(poison(x), attrs.axes, attrs.keep)) as Tensor,
-    },
+    upper: provedAbove(x, attrs),
   }
 }
 
@@ -108,7 +167,8 @@ const broadcast = ({ lower, upper }: Interval, shape: S.Shape): Interval =>
 
 /**
  * log(sum(exp(x))) over axes, shifted by the maximum so that nothing overflows. `[n, k] -> [n]` for axis 1. -inf where all elements are, inf where one is.
- * Gradient: the softmax. Relaxation (convex in x): lower, the tangent at the centre c, softmax(c) . (x - c) + lse(c); upper, the constant lse(upper).
+ * Gradient: the softmax. Relaxation (convex in x): lower, the tangent at the centre c, softmax(c) . (x - c) + lse(c); upper, chords of e^x under a
+ * tangent of the logarithm.
  */
 export const logSumExpOp: Op<Axes> = {
   name: 'logSumExp',
@@ -122,11 +182,7 @@ export const logSumExpOp: Op<Axes> = {
       const value = logSumExp(c, attrs.axes, attrs.keep)
       return {
         lower: { slopes: [soft], intercept: sub(value, sum(mul(soft, c), attrs.axes, attrs.keep)) },
-        // lse(u), and NaN where the lower bound is NaN.
-        upper: {
-          slopes: [full(c.shape, 0)],
-          intercept: add(logSumExp(upperOf(x), attrs.axes, attrs.keep), sum(poison(x), attrs.axes, attrs.keep)),
-        },
+        upper: computedAbove(x, attrs),
       }
     },
     lift: (a, [x], attrs) => liftReduced(a, x.shape, attrs),

@@ -1,4 +1,4 @@
-import { anatomy, leakOf } from '../bounds/anatomy.ts'
+import { anatomy, leakOf, underCurve } from '../bounds/anatomy.ts'
 import type { Boxes } from '../bounds/ibp.ts'
 import { type Bounded, type Bounder, linearBounds } from '../bounds/linear-bounds.ts'
 import type { Buffer, Data } from '../compile/backend.ts'
@@ -111,7 +111,7 @@ export const relaxation = (
   })
   const walks = [
     ...hidden
-      .filter((h) => !known.has(h) && below(h).length > 0)
+      .filter((h) => !known.has(h) && below(h).length > 0 && underCurve(h, boxed) === undefined)
       .flatMap((h) => [walkOf(h, 'lower'), walkOf(h, 'upper')]),
     walkOf(output, 'lower'),
   ]

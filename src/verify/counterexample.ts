@@ -1,3 +1,4 @@
+import { withoutDefinitions } from '../bounds/definitions.ts'
 import type { Rational } from '../core/rational.ts'
 import * as S from '../core/shape.ts'
 import type { Apply, Operand, Tensor } from '../core/tensor.ts'
@@ -51,6 +52,12 @@ export interface Subject {
 
 /** Outputs as `[n, outputs]`. */
 export const outputOf = ({ network, outputs }: Subject, x: Tensor): Tensor => reshape(network(x), [x.shape[0], outputs])
+
+/** The same for bounds: ops that are bounded as graphs of others are those, so that every node that a relaxation asks for is in view. */
+export const boundedOutputOf = (subject: Subject, x: Tensor): Tensor => {
+  const y = outputOf(subject, x)
+  return withoutDefinitions(y)(y)
+}
 
 /** Runs of neighbours among variables: where each begins, and how many there are. */
 const runsOf = (variables: readonly number[]): readonly { readonly first: number; readonly count: number }[] => {

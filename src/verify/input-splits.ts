@@ -27,7 +27,7 @@ import {
 import { crown, ibp, intersected } from '../robust/bounds.ts'
 import { argumentsOf, type Budget, type Graph } from '../robust/budget.ts'
 import { around, clipped, type Line } from './clip.ts'
-import { outputOf, type Subject } from './counterexample.ts'
+import { boundedOutputOf, type Subject } from './counterexample.ts'
 import { type Box, type Conjunction, type Extent, type Goal, grained, mixed, raised } from './goals.ts'
 import { type Way, wayNodes, ways } from './root-bounds.ts'
 import type { Placed } from './trace.ts'
@@ -80,7 +80,7 @@ const graphOf = (
   batch: number,
 ): Graph & { readonly clips: boolean } => {
   const x = input('x', [batch, ...subject.input])
-  const y = outputOf(subject, x)
+  const y = boundedOutputOf(subject, x)
   const [lower, upper] = [input('lower', x.shape), input('upper', x.shape)]
   const boxes: Boxes = new Map([[x, interval(lower, upper)]])
   const each = rowsOf(extent)

@@ -2,6 +2,7 @@ import { counted } from '../core/number.ts'
 import type { Decision } from './decision.ts'
 import type { Goal } from './goals.ts'
 import { type Branch, branchBytes, splitBranch } from './relu-splits.ts'
+import type { Bounds } from './root-bounds.ts'
 import type { Brancher } from './searcher.ts'
 import { grown, halvedAt, planted, type SearchTree } from './trace.ts'
 
@@ -28,42 +29,53 @@ export const overRelus = (decision: Decision): Brancher<Branch> => {
     count(1)
     judged(all, found.lower)
     let rows = all
-    let open = conjunctions.map((_, g) => g).filter((g) => !(margins[g] > 0))
-    say(`CROWN of the whole box: ${open.length} of ${counted(conjunctions.length, 'conjunction')} open`)
-    if (open.length > 0) {
-      const some = rowsOf(open)
-      const raised = await prepared.root.alpha(
-        goal.box,
-        wanted(some),
-        {
-          ...found,
-          lower: Float32Array.from(some, ({ g, k }) => found.lower[all.findIndex((r) => r.g === g && r.k === k)]),
-        },
-        (lower) => {
-          judged(some, lower)
-          return some.map(({ g }) => margins[g] > 0)
-        },
-      )
-      if (raised !== undefined) {
-        ;[found, rows] = [raised, some]
-        judged(rows, found.lower)
-      }
+    let open = conjunctions.map((_, g) => g)
+    /** The row of a conjunction that is bounded best. */
+    const bestOf = (own: readonly { readonly i: number }[]) =>
+      own.reduce((a, b) => (found.lower[b.i] > found.lower[a.i] ? b : a))
+    const rowsIn = (g: number) => rows.map((r, i) => ({ ...r, i })).filter((r) => r.g === g)
+    /** Leaves out what is refuted; for a proof, with the slopes that did it. */
+    const settled = (): void => {
+      const closed = open.filter((g) => margins[g] > 0)
       open = open.filter((g) => !(margins[g] > 0))
-      say(raised === undefined ? 'alpha-CROWN left out: time or memory' : `alpha-CROWN: ${open.length} open`)
+      for (const g of prepared.options.trace ? closed : []) {
+        const { node } = planted(true, trees, goal.at, g)
+        if (node !== undefined) node.refuted = { slopes: joined(found.slopes(bestOf(rowsIn(g)).i)) }
+      }
+    }
+    settled()
+    say(`CROWN of the whole box: ${open.length} of ${counted(conjunctions.length, 'conjunction')} open`)
+    for (const [name, raise] of [
+      ['optimized slopes', prepared.root.slopes],
+      ['alpha-CROWN', prepared.root.alpha],
+    ] as const) {
+      if (open.length === 0) break
+      const some = rowsOf(open)
+      const [before, at] = [found, some.map(({ g, k }) => rows.findIndex((r) => r.g === g && r.k === k))]
+      const from: Bounds = {
+        lower: Float32Array.from(at, (i) => before.lower[i]),
+        hidden: before.hidden,
+        slopes: (row) => before.slopes(at[row]),
+      }
+      const raised = await raise(goal.box, wanted(some), from, (lower) => {
+        judged(some, lower)
+        return some.map(({ g }) => margins[g] > 0)
+      })
+      if (raised === undefined) {
+        say(`${name} left out: time or memory`)
+        continue
+      }
+      ;[found, rows] = [raised, some]
+      judged(rows, found.lower)
+      settled()
+      say(`${name}: ${open.length} open`)
     }
     const proved = Math.min(Number.POSITIVE_INFINITY, ...margins.filter((m) => m > 0))
-    for (const g of conjunctions.keys()) {
-      const { node } = open.includes(g) ? { node: undefined } : planted(prepared.options.trace, trees, goal.at, g)
-      if (node === undefined) continue
-      const own = rows.map((r, i) => ({ ...r, i })).filter((r) => r.g === g)
-      const best = own.reduce((a, b) => (found.lower[b.i] > found.lower[a.i] ? b : a), own[0])
-      node.refuted = best === undefined ? {} : { slopes: joined(found.slopes(best.i)) }
-    }
     if (open.length === 0) return { parts: [], proved }
     const brancher = await prepared.relus.pick(1)
     const parts = open.map((g) => {
-      const own = rows.map((r, i) => ({ ...r, i })).filter((r) => r.g === g)
-      const best = own.reduce((a, b) => (found.lower[b.i] > found.lower[a.i] ? b : a))
+      const own = rowsIn(g)
+      const best = bestOf(own)
       // Weights begin with half on the best row.
       const weights = Float64Array.from(own, (r) => 0.5 / own.length + (r === best ? 0.5 : 0))
       const root = brancher.root(goal, g, found.hidden, found.slopes(best.i), weights)

@@ -12,7 +12,7 @@ import type { Interval, Tensor } from '../core/tensor.ts'
 import { add, concat, greater, input, neg, reshape, select, subRounded, sum, zeros } from '../ops/index.ts'
 import { ascending, type Free, isRelu, leak } from '../robust/alpha-crown.ts'
 import { argumentsOf, type Budget, type Graph } from '../robust/budget.ts'
-import { outputOf, type Subject } from './counterexample.ts'
+import { boundedOutputOf, type Subject } from './counterexample.ts'
 import { type Box, type Conjunction, type Goal, grained, mixed, raised } from './goals.ts'
 import { violationOf } from './input-splits.ts'
 import { type HiddenBoxes, lastWalkNodes } from './root-bounds.ts'
@@ -89,7 +89,7 @@ const marked = (y: Tensor): { readonly y: Tensor; readonly marks: readonly Tenso
 const graphOf = (subject: Subject, { batch, rounding }: Shapes, mark: boolean) => {
   const rows = 1
   const x = input('x', [batch, ...subject.input])
-  const { y, marks } = mark ? marked(outputOf(subject, x)) : { y: outputOf(subject, x), marks: [] }
+  const { y, marks } = mark ? marked(boundedOutputOf(subject, x)) : { y: boundedOutputOf(subject, x), marks: [] }
   const [lower, upper] = [input('lower', x.shape), input('upper', x.shape)]
   const boxes: Boxes = new Map([[x, interval(lower, upper)]])
   const { boxed, hidden } = anatomy(y, boxes)
@@ -166,7 +166,7 @@ const trialOf = (subject: Subject, options: Shapes): Graph => {
 
 /** True for a network that ReLU splitting can split. */
 export const hasRelus = (subject: Subject): boolean =>
-  order([outputOf(subject, input('x', [1, ...subject.input]))]).some(isRelu)
+  order([boundedOutputOf(subject, input('x', [1, ...subject.input]))]).some(isRelu)
 
 /** ReLU splitting on a device. */
 export interface ReluBrancher {

@@ -12,7 +12,7 @@ import { concat, constant, input, mul, pad, reshape, subRounded, transpose } fro
 import { ascending, isRelu, leak, relaxation } from '../robust/alpha-crown.ts'
 import { type Bounder, crown, crownIbp, ibp } from '../robust/bounds.ts'
 import { argumentsOf, type Budget, type Graph, OutOfTime } from '../robust/budget.ts'
-import { outputOf, type Subject } from './counterexample.ts'
+import { boundedOutputOf, type Subject } from './counterexample.ts'
 import type { Box } from './goals.ts'
 
 /** Boxes of the hidden nodes of one region of inputs, in the order of the graph. */
@@ -119,7 +119,7 @@ export const ways = (memory: number, width: number): readonly Way[] => {
 /** Rough numbers of nodes: of the graph of a walk from the output, and of one from every hidden node besides. */
 const nodesOf = (subject: Subject): { readonly walk: number; readonly all: number } => {
   const x = input('x', [1, ...subject.input])
-  const y = outputOf(subject, x)
+  const y = boundedOutputOf(subject, x)
   const { hidden } = anatomy(y, new Map([[x, interval(x, x)]]))
   const walk = 24 * order([y]).length
   return { walk, all: (walk / 2) * (hidden.length + 2) }
@@ -174,20 +174,25 @@ export const firstOf = async <A, B>(
 export interface Root {
   /** By CROWN or, where memory does not suffice or a line is missing, by what is cheaper. */
   readonly crown: (box: Box, wanted: Wanted) => Promise<Bounds>
-  /** By alpha-CROWN, from CROWN's; `proved` says which rows need no more. Undefined where memory or time do not suffice. */
-  readonly alpha: (
-    box: Box,
-    wanted: Wanted,
-    from: Bounds,
-    proved: (lower: Float32Array) => readonly boolean[],
-  ) => Promise<Bounds | undefined>
+  /** With the slopes of the walk from the output optimized and hidden boxes as they are: a small part of what alpha-CROWN costs. */
+  readonly slopes: Raising
+  /** By alpha-CROWN: hidden boxes, too. */
+  readonly alpha: Raising
 }
+
+/** Raises bounds; `proved` says which rows need no more. Undefined where memory or time do not suffice. */
+export type Raising = (
+  box: Box,
+  wanted: Wanted,
+  from: Bounds,
+  proved: (lower: Float32Array) => readonly boolean[],
+) => Promise<Bounds | undefined>
 
 const argumentsFor = (subject: Subject, rows: number) => {
   const x = input('x', [1, ...subject.input])
   const [lower, upper] = [input('lower', x.shape), input('upper', x.shape)]
   const boxes: Boxes = new Map([[x, interval(lower, upper)]])
-  const y = outputOf(subject, x)
+  const y = boundedOutputOf(subject, x)
   const [spec, bound] = [input('spec', [rows, 1, subject.outputs]), input('bound', [rows, 1])]
   return { y, lower, upper, boxes, spec, bound }
 }
@@ -250,6 +255,8 @@ export const rootOf = (region: Region, budget: Budget, subject: Subject, roundin
       outputs: [subRounded(own, bound, rounding), ...endsOf(anatomy(y, boxes).hidden, hidden)],
     }
   }
+  /** Estimate of a run of CROWN, by the plan that was made last. */
+  let crownSeconds = () => Number.POSITIVE_INFINITY
   const crownFor = byRows((rows) =>
     // All rows at once, or one after the other.
     firstOf(
@@ -263,35 +270,117 @@ export const rootOf = (region: Region, budget: Budget, subject: Subject, roundin
         if (!isLast && plan.seconds() * Math.ceil(rows / r) > 0.5 * budget.left())
           throw new OutOfTime('bounding one box')
         const { inputs, outputs } = graph as Graph
+        crownSeconds = plan.seconds
         return { rows: r, plan, given: argumentsOf(region, inputs), results: argumentsOf(region, outputs) }
       },
     ),
   )
 
-  const alphaFor = byRows(async (rows) => {
-    let parts: { readonly relaxed: ReturnType<typeof relaxation> } | undefined
-    const optimizer = await ascending(region, budget)('bounding one box by alpha-CROWN', 6 * nodes, () => {
-      const { y, lower, upper, boxes, spec, bound } = argumentsFor(subject, rows)
-      const weight = input('weight', [rows, 1])
-      const relaxed = relaxation(y, boxes, spec, undefined, rounding)
-      parts = { relaxed }
-      return {
-        free: relaxed.slopes.map((s) => ({ ...s, high: 1 })),
-        inputs: [lower, upper, spec, bound, weight],
-        graph: (values) => {
-          const bounds = relaxed.bound(values)
-          const own = subRounded(bounds.lower, bound, rounding)
-          // Rows that are proved need not be raised further.
-          return { objective: mul(own, weight) as Tensor, outputs: [own, ...endsOf(relaxed.hidden, bounds.hidden)] }
-        },
-      }
+  /** An ascent of all slopes, or with hidden boxes given of those of the last walk. */
+  const ascentFor = (what: string, size: number, isGiven: boolean) =>
+    byRows(async (rows) => {
+      let relaxed: ReturnType<typeof relaxation> | undefined
+      const optimizer = await ascending(region, budget)(what, size, () => {
+        const { y, lower, upper, boxes, spec, bound } = argumentsFor(subject, rows)
+        const weight = input('weight', [rows, 1])
+        const known: Boxes = isGiven
+          ? new Map(
+              anatomy(y, boxes).hidden.map((h, i): [Tensor, Interval] => [
+                h,
+                interval(input(`lower.${i}`, h.shape), input(`upper.${i}`, h.shape)),
+              ]),
+            )
+          : new Map()
+        const made = relaxation(y, boxes, spec, known, rounding)
+        relaxed = made
+        return {
+          free: made.slopes.map((s) => ({ ...s, high: 1 })),
+          inputs: [lower, upper, spec, bound, weight, ...endsOf([...known.keys()], known)],
+          graph: (values) => {
+            const bounds = made.bound(values)
+            const own = subRounded(bounds.lower, bound, rounding)
+            // Rows that are proved need not be raised further.
+            const ends = isGiven ? [] : endsOf(made.hidden, bounds.hidden)
+            return { objective: mul(own, weight) as Tensor, outputs: [own, ...ends] }
+          },
+        }
+      })
+      return { optimizer, relaxed: relaxed as NonNullable<typeof relaxed> }
     })
-    return { optimizer, relaxed: (parts as NonNullable<typeof parts>).relaxed }
-  })
+  const lastFor = ascentFor('bounding one box with its slopes optimized', 3 * lastWalkNodes(subject), true)
+  const alphaFor = ascentFor('bounding one box by alpha-CROWN', 6 * nodes, false)
   const slopesOf = (() => {
     const { y, boxes } = argumentsFor(subject, 1)
     return adaptive(y, boxes)
   })()
+
+  /** Ascends from these bounds, if that can be afforded: some updates at least. */
+  const raised = async (
+    planned: ReturnType<typeof ascentFor>,
+    box: Box,
+    wanted: Wanted,
+    from: Bounds,
+    proved: (lower: Float32Array) => readonly boolean[],
+  ): Promise<Bounds | undefined> => {
+    const rows = rounded(wanted.spec.length)
+    let made: Awaited<ReturnType<typeof planned>>
+    try {
+      made = await planned(rows)
+      budget.afford(FEWEST * made.optimizer.seconds(), 'an ascent of slopes')
+    } catch (e) {
+      if (another(e) || e instanceof OutOfTime) return undefined
+      throw e
+    }
+    const { optimizer, relaxed } = made
+    const own = relaxed.relus.length
+    const { coefficients, offsets } = filled(wanted, rows, subject.outputs)
+    const boxes = from.hidden.lower.flatMap((l, h) => [l.slice(), from.hidden.upper[h].slice()])
+    const write = (i: number, data: Float32Array) => backend.write(optimizer.inputs[i], data)
+    for (const [i, data] of [box.lower, box.upper, coefficients, offsets].entries()) write(i, data)
+    for (let i = 5; i < optimizer.inputs.length; i++) write(i, boxes[i - 5])
+    const weights = (lower: Float32Array) => {
+      const done = proved(lower.subarray(0, wanted.spec.length))
+      return Float32Array.from({ length: rows }, (_, r) => Number(r < done.length && !done[r]))
+    }
+    const best = Float32Array.from({ length: rows }, (_, r) => from.lower[r] ?? Number.NEGATIVE_INFINITY)
+    write(4, weights(best))
+    const start = slopesOf(from.hidden)
+    // Slopes of hidden walks, repeated for their rows and images, begin at CROWN's, those of the last one where its rows ended.
+    optimizer.start(
+      relaxed.slopes.map(({ shape, relu }, i) => {
+        const at = relaxed.order.indexOf(relu)
+        const isLast = i >= relaxed.slopes.length - own
+        const data = new Float32Array(S.size(shape))
+        for (let r = 0, n = start[at].length; r * n < data.length; r++)
+          data.set(isLast && r < from.lower.length ? from.slopes(r)[at] : start[at], r * n)
+        return data
+      }),
+    )
+    for (let t = 0; t <= ROOT.steps; t++) {
+      if (t > 0 && optimizer.seconds() > 0.5 * budget.left()) break
+      await optimizer.run(ROOT.lr * power(0.98, t))
+      const [now, ...ends] = await Promise.all(optimizer.outputs.map((b) => backend.read(b)))
+      for (let k = 0; k < rows; k++) if (now[k] > best[k]) best[k] = now[k]
+      // Each iterate is sound, so a box is the intersection of all. A NaN stays: it says that nothing is known.
+      ends.forEach((end, i) => {
+        for (let j = 0; j < end.length; j++)
+          if (i % 2 === 0 ? end[j] > boxes[i][j] : end[j] < boxes[i][j]) boxes[i][j] = end[j]
+      })
+      const open = weights(best)
+      if (open.every((w) => w === 0)) break
+      write(4, open)
+    }
+    const values = (await optimizer.values()).slice(-own)
+    return {
+      lower: best.slice(0, wanted.spec.length),
+      hidden: hiddenOf(boxes),
+      slopes: (row) =>
+        values.map((v) => {
+          const n = v.length / rows
+          return Float32Array.from(v.slice(row * n, (row + 1) * n))
+        }),
+    }
+  }
 
   return {
     crown: async (box, wanted) => {
@@ -315,64 +404,10 @@ export const rootOf = (region: Region, budget: Budget, subject: Subject, roundin
       const slopes = slopesOf(hidden)
       return { lower, hidden, slopes: () => slopes }
     },
-    alpha: async (box, wanted, from, proved) => {
-      const rows = rounded(wanted.spec.length)
-      const { plan } = await crownFor(rows)
-      if (FEWEST * UPDATE * plan.seconds() > ALPHA_SHARE * budget.left()) return undefined
-      let made: Awaited<ReturnType<typeof alphaFor>>
-      try {
-        made = await alphaFor(rows)
-        budget.afford(FEWEST * made.optimizer.seconds(), 'alpha-CROWN')
-      } catch (e) {
-        if (another(e) || e instanceof OutOfTime) return undefined
-        throw e
-      }
-      const { optimizer, relaxed } = made
-      const own = relaxed.relus.length
-      const { coefficients, offsets } = filled(wanted, rows, subject.outputs)
-      const write = (i: number, data: Float32Array) => backend.write(optimizer.inputs[i], data)
-      for (const [i, data] of [box.lower, box.upper, coefficients, offsets].entries()) write(i, data)
-      const weights = (lower: Float32Array) => {
-        const done = proved(lower.subarray(0, wanted.spec.length))
-        return Float32Array.from({ length: rows }, (_, r) => Number(r < done.length && !done[r]))
-      }
-      const best = Float32Array.from({ length: rows }, (_, r) => from.lower[r] ?? Number.NEGATIVE_INFINITY)
-      const boxes = from.hidden.lower.flatMap((l, h) => [l.slice(), from.hidden.upper[h].slice()])
-      write(4, weights(best))
-      const start = slopesOf(from.hidden)
-      // Slopes of every walk, repeated for its rows and images, begin at CROWN's.
-      optimizer.start(
-        relaxed.slopes.map(({ shape, relu }) => {
-          const a = start[relaxed.order.indexOf(relu)]
-          const data = new Float32Array(S.size(shape))
-          for (let at = 0; at < data.length; at += a.length) data.set(a, at)
-          return data
-        }),
-      )
-      for (let t = 0; t <= ROOT.steps; t++) {
-        if (t > 0 && optimizer.seconds() > 0.5 * budget.left()) break
-        await optimizer.run(ROOT.lr * power(0.98, t))
-        const [now, ...ends] = await Promise.all(optimizer.outputs.map((b) => backend.read(b)))
-        for (let k = 0; k < rows; k++) if (now[k] > best[k]) best[k] = now[k]
-        // Each iterate is sound, so a box is the intersection of all. A NaN stays: it says that nothing is known.
-        ends.forEach((end, i) => {
-          for (let j = 0; j < end.length; j++)
-            if (i % 2 === 0 ? end[j] > boxes[i][j] : end[j] < boxes[i][j]) boxes[i][j] = end[j]
-        })
-        const open = weights(best)
-        if (open.every((w) => w === 0)) break
-        write(4, open)
-      }
-      const values = (await optimizer.values()).slice(-own)
-      return {
-        lower: best.slice(0, wanted.spec.length),
-        hidden: hiddenOf(boxes),
-        slopes: (row) =>
-          values.map((v) => {
-            const n = v.length / rows
-            return Float32Array.from(v.slice(row * n, (row + 1) * n))
-          }),
-      }
-    },
+    slopes: (box, wanted, from, proved) => raised(lastFor, box, wanted, from, proved),
+    alpha: async (box, wanted, from, proved) =>
+      FEWEST * UPDATE * crownSeconds() > ALPHA_SHARE * budget.left()
+        ? undefined
+        : raised(alphaFor, box, wanted, from, proved),
   }
 }

@@ -334,4 +334,72 @@ test('division by a box: lines hold in real arithmetic', async () => {
   }
 })
 
+test('log-sum-exp: no sum of exponentials leaves its lines, however wide and far apart the boxes; in small boxes the lines are near each other', async () => {
+  const next = random(11)
+  const op = O.logSumExpOp
+  const { relax } = op.outward as { readonly relax: Relax<unknown> }
+  let near = 0
+  for (const backend of backends)
+    for (const count of [1, 2, 5]) {
+      const rows = 48
+      const [l, u]: readonly Tensor[] = [O.input('l', [rows, count]), O.input('u', [rows, count])]
+      const attrs = { axes: [1], keep: count === 2 }
+      const { lower, upper } = relax([interval(l, u)], attrs, 'adaptive')
+      const nearest = (op.relax as { readonly relax: Relax<unknown> }).relax([interval(l, u)], attrs, 'adaptive').upper
+      const all = [lower, upper, nearest].flatMap(({ slopes, intercept }) => [slopes[0], intercept as Tensor])
+      for (let round = 0; round < 3; round++) {
+        const box = boxes(rows * count, next, -1e4, 1e4)
+        const small = round === 2
+        if (small) box.upper.set(box.lower.map((v) => Math.fround(v + 0.02)))
+        const got = await evaluate(backend)(
+          all,
+          new Map([
+            [l, box.lower],
+            [u, box.upper],
+          ]),
+        ) // prettier-ignore
+        for (let r = 0; r < rows; r++) {
+          const at = (k: number, j: number) => got[2 * k][r * count + j]
+          const own = (v: ArrayLike<number>) => Array.from({ length: count }, (_, j) => v[r * count + j])
+          const points = [own(box.lower), own(box.upper)].concat(
+            Array.from({ length: 4 }, (_, t) =>
+              own(box.lower).map((v, j) => {
+                const some = inside(v, box.upper[r * count + j], next)
+                return t < 2
+                  ? [v, box.upper[r * count + j]][Math.floor(2 * next())]
+                  : some[Math.floor(some.length * next())]
+              }),
+            ),
+          )
+          for (const x of points) {
+            // Relative to the largest element, as e^x of it would be huge.
+            const top = Math.max(...x)
+            const shifted = x.map((v) => plus(exactly(v), minus(exactly(top))))
+            const total = shifted.map((v) => reals.exp(v)).reduce(plus)
+            const line = (k: number): Dyadic =>
+              x.reduce(
+                (s, v, j) => plus(s, times(exactly(at(k, j)), exactly(v))),
+                plus(exactly(got[2 * k + 1][r]), minus(exactly(top))),
+              )
+            const [below, above] = [reals.exp(line(0)), reals.exp(line(1))]
+            const where = `${backend.name}: ${x} in [${own(box.lower)}], [${own(box.upper)}]`
+            assert.ok(sign(plus(total, minus(below))) >= 0, `${where} below its line`)
+            assert.ok(sign(plus(above, minus(total))) >= 0, `${where} above its line`)
+            for (let j = 0; j < count; j++) assert.ok(at(1, j) >= 0 && at(1, j) <= 1, `${where}: slope ${at(1, j)}`)
+          }
+          if (!small || own(box.lower).some((v) => Math.abs(v) > 8)) continue
+          const centre = own(box.lower).map((v) => v + 0.01)
+          const line = (k: number) => centre.reduce((s, v, j) => s + at(k, j) * v, got[2 * k + 1][r])
+          // Chords of e^x are above it by at most width^2 / 8 of it.
+          assert.ok(
+            line(1) - line(0) < 1e-4 && Math.abs(line(2) - line(1)) < 1e-4,
+            `${line(0)}, ${line(1)}, ${line(2)}`,
+          )
+          near++
+        }
+      }
+    }
+  assert.ok(near > 50, `${near} small boxes`)
+})
+
 test.run()

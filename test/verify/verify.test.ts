@@ -3,8 +3,10 @@ import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
 import { wasm } from '../../src/backend/wasm/wasm.ts'
 import { openRegion } from '../../src/compile/region.ts'
+import { evaluate } from '../../src/compile/run.ts'
 import { rewrite } from '../../src/compile/tape.ts'
 import { show } from '../../src/core/error.ts'
+import { fold, key, uniform } from '../../src/core/key.ts'
 import { type Rounding, roundDown, roundUp } from '../../src/core/rounding.ts'
 import * as S from '../../src/core/shape.ts'
 import type { Apply, Operand, Tensor } from '../../src/core/tensor.ts'
@@ -506,6 +508,51 @@ test('a network whose bounds are refused is attacked first; else it is unknown, 
   assert.match(String(open.reason), /outward rounding of relu.*--rounding none/)
   assert.is((await verifyProperty({ ...subject, property: at(-1000), rounding: 'none' })(simd)).verdict, 'unsat')
 })
+
+/** softmax(q k^T) v of three tokens, then ReLUs: both kinds of split meet products, exponentials and a sum's logarithm. */
+const attention = (seed: number) => {
+  const weights = (k: number, n: number, m: number) =>
+    O.constant(Array.from(uniform(fold(key(seed), k), n * m, -1.5, 1.5), Math.fround), [n, m])
+  const network = ((x: Tensor) => {
+    const tokens = O.reshape(x, [x.shape[0], 3, 2]) as Tensor
+    const [q, k, v] = [0, 1, 2].map((i): Tensor => O.matmul(tokens, weights(i, 2, 2)))
+    const mixed = O.matmul(O.softmax(O.matmul(q, k, { transB: true }) as Tensor, 2), v) as Tensor
+    const hidden = O.relu(O.matmul(O.reshape(mixed, [x.shape[0], 6]) as Tensor, weights(3, 6, 8))) as Tensor
+    return O.matmul(hidden, weights(4, 8, 2))
+  }) as Apply
+  return { network, input: [6], outputs: 2 }
+}
+
+for (const split of ['inputs', 'relus'] as const)
+  test(`attention, split at ${split}: what a point attains is never refuted, what lies below all of them is`, async () => {
+    for (let seed = 1; seed <= 4; seed++) {
+      const subject = attention(seed)
+      const centre = Array.from(uniform(fold(key(seed), 9), 6, -1, 1))
+      const [lower, upper] = [-0.1, 0.1].map((r) => centre.map((c) => Math.fround(c + r)))
+      // Corners, and points between.
+      const points = Array.from({ length: 512 }, (_, i) => {
+        const u = uniform(fold(key(seed), 100 + i), 6, 0, 1)
+        return lower.map((l, j) => l + (i % 2 === 0 ? Math.round(u[j]) : u[j]) * (upper[j] - l))
+      })
+      const x: Tensor = O.input('x', [points.length, 6])
+      const [y] = await evaluate(reference())([subject.network(x)], new Map([[x, Float64Array.from(points.flat())]]))
+      const least = Math.min(...points.map((_, i) => y[2 * i] - y[2 * i + 1]))
+      for (const gap of [-0.05, 1e-5]) {
+        const property = { inputs: 6, outputs: 2, cases: [boxed(lower, upper, [[constraint([1, -1], least + gap)]])] }
+        const { verdict, lower: bound } = await verifyProperty({
+          ...subject,
+          property,
+          split,
+          restarts: 0,
+          timeout: 10,
+        })(simd)
+        assert.ok(
+          gap < 0 ? verdict === 'unsat' : verdict !== 'unsat',
+          `seed ${seed}, gap ${gap}: ${verdict} at ${bound}`,
+        )
+      }
+    }
+  })
 
 test('whatever the memory, an answer within it', async () => {
   const net = dense(5, [6, 40, 40, 30, 3])
