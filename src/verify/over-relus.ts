@@ -44,8 +44,13 @@ export const overRelus = (decision: Decision): Brancher<Branch> => {
       }
     }
     settled()
-    say(`CROWN of the whole box: ${open.length} of ${counted(conjunctions.length, 'conjunction')} open`)
+    const least = () =>
+      open.length === 0 ? '' : `, the least at ${Math.min(...open.map((g) => margins[g])).toPrecision(3)}`
+    say(
+      `${found.way} of the whole box: ${open.length} of ${counted(conjunctions.length, 'conjunction')} open${least()}`,
+    )
     for (const [name, raise] of [
+      ['CROWN in parts', prepared.root.parts],
       ['optimized slopes', prepared.root.slopes],
       ['alpha-CROWN', prepared.root.alpha],
     ] as const) {
@@ -53,6 +58,7 @@ export const overRelus = (decision: Decision): Brancher<Branch> => {
       const some = rowsOf(open)
       const [before, at] = [found, some.map(({ g, k }) => rows.findIndex((r) => r.g === g && r.k === k))]
       const from: Bounds = {
+        way: before.way,
         lower: Float32Array.from(at, (i) => before.lower[i]),
         hidden: before.hidden,
         slopes: (row) => before.slopes(at[row]),
@@ -62,13 +68,13 @@ export const overRelus = (decision: Decision): Brancher<Branch> => {
         return some.map(({ g }) => margins[g] > 0)
       })
       if (raised === undefined) {
-        say(`${name} left out: time or memory`)
+        if (raise !== prepared.root.parts) say(`${name} left out: time or memory`)
         continue
       }
       ;[found, rows] = [raised, some]
       judged(rows, found.lower)
       settled()
-      say(`${name}: ${open.length} open`)
+      say(`${name}: ${open.length} open${least()}`)
     }
     const proved = Math.min(Number.POSITIVE_INFINITY, ...margins.filter((m) => m > 0))
     if (open.length === 0) return { parts: [], proved }

@@ -25,6 +25,8 @@ export interface HiddenBoxes {
 export interface Bounds {
   /** Lower bounds of the rows. */
   readonly lower: Float32Array
+  /** How the box was bounded. */
+  readonly way: string
   readonly hidden: HiddenBoxes
   /** Slopes of the ReLUs, in the order of the graph, for one row. */
   readonly slopes: (row: number) => readonly Float32Array[]
@@ -174,6 +176,8 @@ export const firstOf = async <A, B>(
 export interface Root {
   /** By CROWN or, where memory does not suffice or a line is missing, by what is cheaper. */
   readonly crown: (box: Box, wanted: Wanted) => Promise<Bounds>
+  /** By CROWN in parts, where CROWN was too large. */
+  readonly parts: Raising
   /** With the slopes of the walk from the output optimized and hidden boxes as they are: a small part of what alpha-CROWN costs. */
   readonly slopes: Raising
   /** By alpha-CROWN: hidden boxes, too. */
@@ -255,26 +259,36 @@ export const rootOf = (region: Region, budget: Budget, subject: Subject, roundin
       outputs: [subRounded(own, bound, rounding), ...endsOf(anatomy(y, boxes).hidden, hidden)],
     }
   }
-  /** Estimate of a run of CROWN, by the plan that was made last. */
+  /** Estimate of a run of the plan that was made last. */
   let crownSeconds = () => Number.POSITIVE_INFINITY
-  const crownFor = byRows((rows) =>
-    // All rows at once, or one after the other.
-    firstOf(
-      ways(budget.memory, width).flatMap((way) => [rows, ...(rows > 1 ? [1] : [])].map((r) => [way, r] as const)),
-      async ([way, r], isLast) => {
-        let graph: Graph | undefined
-        const plan = await budget.plan('bounding one box', Math.max(nodes, wayNodes(way, subject)), () => {
-          graph = crownGraph(way, r)
-          return graph
-        })
-        if (!isLast && plan.seconds() * Math.ceil(rows / r) > 0.5 * budget.left())
-          throw new OutOfTime('bounding one box')
-        const { inputs, outputs } = graph as Graph
-        crownSeconds = plan.seconds
-        return { rows: r, plan, given: argumentsOf(region, inputs), results: argumentsOf(region, outputs) }
-      },
-    ),
-  )
+  const [whole, inPieces, ...coarser] = ways(budget.memory, width)
+  const crownBy = (some: readonly Way[]) =>
+    byRows((rows) =>
+      // All rows at once, or one after the other.
+      firstOf(
+        some.flatMap((way) => [rows, ...(rows > 1 ? [1] : [])].map((r) => [way, r] as const)),
+        async ([way, r], isLast) => {
+          let graph: Graph | undefined
+          const plan = await budget.plan('bounding one box', Math.max(nodes, wayNodes(way, subject)), () => {
+            graph = crownGraph(way, r)
+            return graph
+          })
+          if (!isLast && plan.seconds() * Math.ceil(rows / r) > 0.5 * budget.left())
+            throw new OutOfTime('bounding one box')
+          const { inputs, outputs } = graph as Graph
+          crownSeconds = plan.seconds
+          return {
+            rows: r,
+            way: way.name,
+            plan,
+            given: argumentsOf(region, inputs),
+            results: argumentsOf(region, outputs),
+          }
+        },
+      ),
+    )
+  // What is cheap comes before what takes long: few rows at once are many walks.
+  const [crownFor, partsFor] = [crownBy([whole, ...coarser]), crownBy([inPieces])]
 
   /** An ascent of all slopes, or with hidden boxes given of those of the last walk. */
   const ascentFor = (what: string, size: number, isGiven: boolean) =>
@@ -313,6 +327,28 @@ export const rootOf = (region: Region, budget: Budget, subject: Subject, roundin
     const { y, boxes } = argumentsFor(subject, 1)
     return adaptive(y, boxes)
   })()
+
+  const bounded = async (planned: ReturnType<typeof crownBy>, box: Box, wanted: Wanted): Promise<Bounds> => {
+    const { rows, way, plan, given, results } = await planned(rounded(wanted.spec.length))
+    const lower = new Float32Array(wanted.spec.length)
+    let ends: Float32Array[] = []
+    given.write(0, box.lower)
+    given.write(1, box.upper)
+    for (let at = 0; at < wanted.spec.length; at += rows) {
+      const some = { spec: wanted.spec.slice(at, at + rows), bound: wanted.bound.slice(at, at + rows) }
+      const { coefficients, offsets } = filled(some, rows, subject.outputs)
+      given.write(2, coefficients)
+      given.write(3, offsets)
+      await plan.run([...given.all, ...results.all])
+      lower.set(Array.from(await results.read(0)).slice(0, some.spec.length), at)
+      if (at > 0) continue
+      ends = []
+      for (let i = 1; i < results.all.length; i++) ends.push(Float32Array.from(await results.read(i)))
+    }
+    const hidden = hiddenOf(ends)
+    const slopes = slopesOf(hidden)
+    return { lower, way, hidden, slopes: () => slopes }
+  }
 
   /** Ascends from these bounds, if that can be afforded: some updates at least. */
   const raised = async (
@@ -373,6 +409,7 @@ export const rootOf = (region: Region, budget: Budget, subject: Subject, roundin
     const values = (await optimizer.values()).slice(-own)
     return {
       lower: best.slice(0, wanted.spec.length),
+      way: from.way,
       hidden: hiddenOf(boxes),
       slopes: (row) =>
         values.map((v) => {
@@ -383,26 +420,16 @@ export const rootOf = (region: Region, budget: Budget, subject: Subject, roundin
   }
 
   return {
-    crown: async (box, wanted) => {
-      const { rows, plan, given, results } = await crownFor(rounded(wanted.spec.length))
-      const lower = new Float32Array(wanted.spec.length)
-      let ends: Float32Array[] = []
-      given.write(0, box.lower)
-      given.write(1, box.upper)
-      for (let at = 0; at < wanted.spec.length; at += rows) {
-        const some = { spec: wanted.spec.slice(at, at + rows), bound: wanted.bound.slice(at, at + rows) }
-        const { coefficients, offsets } = filled(some, rows, subject.outputs)
-        given.write(2, coefficients)
-        given.write(3, offsets)
-        await plan.run([...given.all, ...results.all])
-        lower.set(Array.from(await results.read(0)).slice(0, some.spec.length), at)
-        if (at > 0) continue
-        ends = []
-        for (let i = 1; i < results.all.length; i++) ends.push(Float32Array.from(await results.read(i)))
+    crown: (box, wanted) => bounded(crownFor, box, wanted),
+    parts: async (box, wanted, from) => {
+      if (from.way === whole.name) return undefined
+      try {
+        const found = await bounded(partsFor, box, wanted)
+        return { ...found, lower: found.lower.map((l, r) => (l > from.lower[r] ? l : from.lower[r])) }
+      } catch (e) {
+        if (another(e) || e instanceof OutOfTime) return undefined
+        throw e
       }
-      const hidden = hiddenOf(ends)
-      const slopes = slopesOf(hidden)
-      return { lower, hidden, slopes: () => slopes }
     },
     slopes: (box, wanted, from, proved) => raised(lastFor, box, wanted, from, proved),
     alpha: async (box, wanted, from, proved) =>
