@@ -226,10 +226,10 @@ export const ADDRESSABLE = 65535 * 65536 - 2 ** 24
  *
  * - Up to 20 free inputs are bisected (ReluVal, arXiv:1804.10829) and bounded by CROWN with intersected hidden boxes, all rows of a box at once; the linear bounds of constraints clip
  *   the box to where a conjunction may hold yet (arXiv:2512.11087), unless the trees are kept for a proof.
- * - Otherwise the box is bounded by CROWN, then, for rows that leaves open, by alpha-CROWN (arXiv:2011.13824) with all hidden slopes optimized, and split at ReLUs with
- *   beta-CROWN (arXiv:2103.06624); neurons are chosen by the intercepts of their relaxations, the first few by trial (arXiv:2104.06718). Up to 128 free inputs both kinds of
+ * - Otherwise the box is bounded by CROWN, then, for rows that leaves open, with the slopes of the last walk optimized, then by alpha-CROWN (arXiv:2011.13824) with all
+ *   slopes, hidden ones too, and split at ReLUs with beta-CROWN (arXiv:2103.06624); neurons are chosen by the intercepts of their relaxations, the first few by trial (arXiv:2104.06718). Up to 128 free inputs both kinds of
  *   split are tried by turns.
- * - All cases share one queue. Plans are made for 1, 8, 64 subproblems as there are so many. What does not fit the memory is bounded in parts, then by CROWN-IBP, then by intervals.
+ * - All cases share one queue. Plans are made for 1, 8, 64 subproblems as there are so many. What does not fit the memory is bounded by CROWN in parts, by CROWN-IBP or by intervals.
  *
  * `sat` comes with a point that lies in the box and satisfies the constraints, as they were meant and in the arithmetic that `rounding` names (verify/counterexample-check.ts).
  * `unsat` means that every part of the box was closed by a bound that rounds outward, optimized slopes and multipliers included, since any of them are sound: a

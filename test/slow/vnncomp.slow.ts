@@ -25,6 +25,8 @@ const QUICK = [
   'sri_resnet_a,resnet_3b2_bn_mixup_adv_4.0_bs128_lr-1.onnx,cifar10_spec_idx_6272_eps_0.00350.vnnlib,sat',
   'tllverify,tllBench_n=2_N=M=8_m=1_instance_0_2.onnx,property_N=8_2.vnnlib,unsat',
   'tllverify,tllBench_n=2_N=M=8_m=1_instance_0_0.onnx,property_N=8_0.vnnlib,sat',
+  'vit,pgd_2_3_16.onnx,pgd_2_3_16_9052.vnnlib,unsat',
+  'vit,ibp_3_3_8.onnx,ibp_3_3_8_7305.vnnlib,unsat',
 ] as const
 
 const list = shared('vnncomp/instances.csv')
