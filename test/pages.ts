@@ -50,10 +50,10 @@ export const compile = (files: readonly string[], ...more: readonly string[]): v
   const { status, stdout } = spawnSync(process.execPath, argv, { cwd: root, encoding: 'utf8' })
   assert.is(status, 0, stdout)
 }
-/** What a compiled example prints. */
-export const run = async (file: string): Promise<string> => {
+/** What a compiled example prints, run in a folder that has the files that it reads. */
+export const run = async (file: string, cwd?: string): Promise<string> => {
   const [command, ...argv] = [...runtime, file.replace(/mts$/, 'mjs')]
-  return (await promisify(execFile)(command, argv)).stdout
+  return (await promisify(execFile)(command, argv, cwd === undefined ? {} : { cwd })).stdout
 }
 
 /** That programs print what their pages say. */

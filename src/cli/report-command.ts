@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import process from 'node:process'
 import * as E from 'fp-ts/lib/Either.js'
@@ -6,7 +7,7 @@ import * as TE from 'fp-ts/lib/TaskEither.js'
 import type { Device } from '../backend/device.ts'
 import { fileError, type MixtrainError, usage } from '../core/error.ts'
 import { take } from '../data/dataset.ts'
-import { exists, files, writeAtomic } from '../data/files.ts'
+import { exists, files, makeDirectory, writeAtomic } from '../data/files.ts'
 import { type MethodName, methods } from '../robust/bounds.ts'
 import { logged } from '../train/checkpoint.ts'
 import type { EpochRecord } from '../train/fit.ts'
@@ -18,6 +19,7 @@ import { bytesOf, loadModel, matching, testFor, withDevice } from './open.ts'
 import { count, text } from './options.ts'
 import { FILES, stored } from './run-folder.ts'
 import { attempt, get, type Shell } from './shell.ts'
+import { type Moment, tfevents } from './tfevents.ts'
 import { VERSION } from './version.ts'
 
 const options = {
@@ -30,6 +32,11 @@ const options = {
   steps: { flags: '--steps <N>', about: 'steps of the attack, PGD (default: 40)', read: count },
   pictures: { flags: '--pictures <N>', about: 'images shown of each run (default: 12)', read: count },
   csv: { flags: '--csv <FILE>', about: 'write the logs of all runs as one table, too', read: text },
+  tfevents: {
+    flags: '--tfevents <DIR>',
+    about: 'write the logs for TensorBoard, too: an event file in DIR/RUN for each run',
+    read: text,
+  },
 }
 type Given = Parameters<Command<typeof options, 'RUN'>['run']>[1]
 
@@ -100,6 +107,45 @@ const csvOf = (runs: readonly ReportedRun[]): string => {
   return `${[head, ...runs.flatMap(({ name, history }) => history.map((r) => row(name, r)))].map((r) => r.join(',')).join('\n')}\n`
 }
 
+/** The name that an event file must contain; always the same, so that a file that is written again takes the place of the former. */
+const EVENTS = 'events.out.tfevents.mixtrain'
+
+/**
+ * A log as TensorBoard takes it. A log has durations and no times of day: they are counted back from when training ended, so that its relative axis is
+ * training time. What the finished run measured on its test images stands at the last epoch.
+ */
+export const momentsOf = (
+  { history, final }: Pick<ReportedRun, 'history' | 'final'>,
+  ended: number,
+): readonly Moment[] => {
+  const total = history.reduce((sum, { seconds }) => sum + seconds, 0)
+  let elapsed = 0
+  return history.map((r, i) => {
+    elapsed += r.seconds
+    const last = i === history.length - 1 && final !== null
+    return {
+      step: r.epoch + 1,
+      time: ended - total + elapsed,
+      scalars: {
+        'held-out/ACC': r.acc,
+        'held-out/ERA': r.era,
+        'held-out/VRA': r.vra,
+        'loss/whole': r.loss,
+        ...Object.fromEntries(Object.entries(r.terms).map(([name, v]) => [`loss/${name}`, v])),
+        'schedule/balance': r.balance,
+        'schedule/epsilon': r.epsilon,
+        ...(last ? { 'test/ACC': final.acc, 'test/ERA': final.era, 'test/VRA': final.vra } : {}),
+      },
+    }
+  })
+}
+
+const writeEvents = async (folder: string, run: ReportedRun, source: string): Promise<void> => {
+  const { mtimeMs } = await stat(join(source, FILES.checkpoint))
+  await get(makeDirectory(join(folder, run.name)))
+  await get(writeAtomic(join(folder, run.name, EVENTS), tfevents(momentsOf(run, mtimeMs / 1000))))
+}
+
 /** `mixtrain report`: runs as one page. */
 export const reportCommand: Command<typeof options, 'RUN'> = {
   name: 'report',
@@ -113,6 +159,7 @@ export const reportCommand: Command<typeof options, 'RUN'> = {
     'mixtrain report runs/first',
     'mixtrain report runs/* --limit 500 --output compared.html',
     'mixtrain report runs/first runs/second --csv logs.csv',
+    'mixtrain report runs/* --tfevents tensorboard/',
   ],
   run: ({ RUN }, o, shell, more) => {
     const folders = [RUN, ...more]
@@ -127,6 +174,8 @@ export const reportCommand: Command<typeof options, 'RUN'> = {
           const made = `mixtrain ${VERSION}, ${device.backend.description}, Node ${process.version}, ${process.platform} ${process.arch}, ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC`
           await get(writeAtomic(output, new TextEncoder().encode(pageOf(runs, made))))
           if (o.csv !== undefined) await get(writeAtomic(o.csv, new TextEncoder().encode(csvOf(runs))))
+          if (o.tfevents !== undefined)
+            for (const [i, run] of runs.entries()) await writeEvents(o.tfevents, run, folders[i])
           shell.print(
             o.json
               ? JSON.stringify({

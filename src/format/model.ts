@@ -128,7 +128,7 @@ const normalisation = z
 const some = z.int().min(0).max(65536)
 const Layers: z.ZodType<Description> = z.lazy(() =>
   z.discriminatedUnion('layer', [
-    z.strictObject({ layer: z.enum(['relu', 'sigmoid', 'tanh', 'gelu', 'flatten', 'batchNorm']) }),
+    z.strictObject({ layer: z.enum(['relu', 'sigmoid', 'tanh', 'gelu', 'flatten', 'batchNorm', 'layerNorm']) }),
     z.strictObject({ layer: z.literal('leakyRelu'), slope: z.number().min(0).lt(1) }),
     z.strictObject({ layer: z.literal('dense'), out: extent }),
     z.strictObject({

@@ -11,6 +11,7 @@ import type { Apply, Operand, Tensor } from '../core/tensor.ts'
 import {
   add,
   averagePool2d,
+  broadcastTo,
   constant,
   conv2d,
   div,
@@ -20,6 +21,7 @@ import {
   maxPool2d,
   mean,
   mul,
+  pow,
   relu as reluOp,
   reshape,
   sigmoid as sigmoidOp,
@@ -75,7 +77,7 @@ export interface Observed {
 
 /** A layer as data: what a file holds of a network, and what `layerOf` makes it of again. */
 export type Description =
-  | { readonly layer: 'relu' | 'sigmoid' | 'tanh' | 'gelu' | 'flatten' | 'batchNorm' }
+  | { readonly layer: 'relu' | 'sigmoid' | 'tanh' | 'gelu' | 'flatten' | 'batchNorm' | 'layerNorm' }
   | { readonly layer: 'leakyRelu'; readonly slope: number }
   | { readonly layer: 'dense'; readonly out: number }
   | {
@@ -294,6 +296,34 @@ export const batchNorm: Layer = (input) => {
   }
 }
 
+/**
+ * Layer normalisation (arXiv:1607.06450) over all axes of an example, PyTorch's `LayerNorm(input)`: (x - mean) / sqrt(var + 1e-5) gamma + beta with mean and
+ * biased variance of the example itself and gamma, beta of the shape of the input, so that nothing is measured on other images and training and evaluation are
+ * one function. All bounds take it; intervals are of no use where the variance of a box may be 0, since they forget that what is divided and what divides it are of the same
+ * example: train it by `crown` or `symbolic`.
+ */
+export const layerNorm: Layer = (input) => {
+  const axes = input.map((_, i) => i + 1)
+  const one = (start: number): Parameter => ({ shape: input, fanIn: 1, start })
+  return {
+    output: input,
+    description: { layer: 'layerNorm' },
+    parameters: { scale: one(1), shift: one(0) },
+    apply:
+      ({ scale, shift }) =>
+      (x) => {
+        // Repeated explicitly, which walks ask of operands that depend on the image.
+        const repeated = (y: Operand) => broadcastTo(y, x.shape)
+        const centred = sub(x as Operand, repeated(mean(x as Operand, axes, true)))
+        // Cut at 0, below which it never is: its bounds may be, and the constant that is added would not lift them above 0.
+        const variance = reluOp(mean(pow(2)(centred) as Operand, axes, true)) as Operand
+        // A product with the reciprocal: its linear bounds are half as wide as those of the quotient.
+        const factor = div(1, sqrt(add(variance, VARIANCE_FLOOR)) as Operand) as Operand
+        return add(mul(mul(centred, repeated(factor)) as Operand, scale), shift) as unknown as typeof x
+      },
+  }
+}
+
 /** Mean and standard deviation of the pixels of a data set, one number per channel, pixels in [0, 1]. */
 export interface Normalisation {
   readonly mean: readonly number[]
@@ -443,6 +473,8 @@ export const layerOf = (d: Description): Layer => {
       return flatten
     case 'batchNorm':
       return batchNorm
+    case 'layerNorm':
+      return layerNorm
     case 'leakyRelu':
       return leakyRelu(d.slope)
     case 'dense':

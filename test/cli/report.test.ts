@@ -59,8 +59,21 @@ test(
     const small = ['--device', 'wasm', '--threads', '1', '--limit', '120,20', '--epsilon', '0.02', '--epochs', '2']
     await json(['train', ...small, '--output', first])
     await json(['train', ...small, '--loss', 'natural', '--output', second])
-    const [output, csv] = [join(folder, 'page.html'), join(folder, 'logs.csv')]
-    const more = ['--output', output, '--csv', csv, '--limit', '20', '--steps', '5', '--device', 'wasm']
+    const [output, csv, events] = ['page.html', 'logs.csv', 'events'].map((name) => join(folder, name))
+    const more = [
+      '--output',
+      output,
+      '--csv',
+      csv,
+      '--tfevents',
+      events,
+      '--limit',
+      '20',
+      '--steps',
+      '5',
+      '--device',
+      'wasm',
+    ]
     const { code, out, err } = await mixtrain(['report', first, second, ...more])
     assert.is(code, 0, err)
     assert.is(out, `2 runs are in ${output}\n`)
@@ -83,6 +96,8 @@ test(
     assert.is(lines.length, 5)
     assert.match(lines[0], /^run,epoch,seconds,loss,.*,term\.natural,term\.robust$/)
     assert.match(lines[4], /^second,1,/)
+    for (const name of ['first', 'second'])
+      assert.ok(readFileSync(join(events, name, 'events.out.tfevents.mixtrain')).includes('held-out/VRA'))
     await refused(['report', first, first], 2, 'two runs have the same name')
     await refused(['report', join(folder, 'none')], 1, 'none')
     assert.not.ok(existsSync('report.html'))

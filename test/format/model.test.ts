@@ -13,6 +13,7 @@ import {
   flatten,
   gelu,
   type Layer,
+  layerNorm,
   leakyRelu,
   maxPool,
   relu,
@@ -120,6 +121,7 @@ test("a network of one's own is written as its layers, read back, printed, and e
       dense(6),
       tanh,
       dense(5),
+      layerNorm,
       sigmoid,
       dense(4),
       relu,
@@ -135,7 +137,7 @@ test("a network of one's own is written as its layers, read back, printed, and e
   assert.equal(encodeModel(read), bytes)
   assert.is(
     showDescription(own.description as Description),
-    '(conv 3,3,1,1 - batchNorm - leakyRelu 0.1 - conv 1,3,1,1) + (identity) - maxPool 2,2,0 - averagePool 2,2,0 - flatten - dense 8 - gelu - dense 6 - tanh - dense 5 - sigmoid - dense 4 - relu - dense 3',
+    '(conv 3,3,1,1 - batchNorm - leakyRelu 0.1 - conv 1,3,1,1) + (identity) - maxPool 2,2,0 - averagePool 2,2,0 - flatten - dense 8 - gelu - dense 6 - tanh - dense 5 - layerNorm - sigmoid - dense 4 - relu - dense 3',
   )
   // Named networks are still their name alone; another network of such a name is not taken for it.
   const { metadata } = right(decode(encodeModel(model), 'm'))

@@ -148,6 +148,18 @@ export const OPS: Readonly<Record<string, Case>> = {
   'Softmax of channels': one('Softmax', { axis: 1 }),
   'Softmax before opset 13': one('Softmax', { axis: 2 }, undefined, 11),
   'Softmax before opset 13, by default': one('Softmax', {}, undefined, 11),
+  LayerNormalization: {
+    opset: 17,
+    shape: image,
+    lines: [['LayerNormalization', 'x s b', 'y', { epsilon: 0.01 }]],
+    initializers: [tensor('s', [image[3] as number]), tensor('b', [image[3] as number])],
+  },
+  'LayerNormalization of images, without bias': {
+    opset: 17,
+    shape: image,
+    lines: [['LayerNormalization', 'x s', 'y', { axis: 1 }]],
+    initializers: [tensor('s', image.slice(1) as number[])],
+  },
   LogSoftmax: one('LogSoftmax', { axis: -2 }, wide),
   'MaxPool rounded up': one('MaxPool', { kernel_shape: [2, 3], strides: [2, 2], ceil_mode: 1 }),
   'MaxPool rounded up where it makes no difference': one('MaxPool', {

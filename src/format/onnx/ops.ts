@@ -30,6 +30,7 @@ export const IMPORTS: Readonly<Record<string, Import>> = {
   ...elementwise.imports,
   ...linear.imports,
   ...onImages(normalize.imports),
+  ...normalize.overAxes,
   ...onImages(pool.imports),
   ...reduce.imports,
   ...resize.imports,
