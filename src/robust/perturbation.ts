@@ -2,7 +2,7 @@ import { outwardBox } from '../bounds/executions.ts'
 import { type Epsilon, epsilonFor } from '../core/epsilon.ts'
 import { raise, usage } from '../core/error.ts'
 import { interval } from '../core/op.ts'
-import type { Rounding } from '../core/rounding.ts'
+import { type Rounding, roundDown, roundUp } from '../core/rounding.ts'
 import type { Interval, Norm, Tensor } from '../core/tensor.ts'
 import { add, down, maximum, minimum, scalar, sub, up } from '../ops/index.ts'
 
@@ -17,7 +17,7 @@ export const norms = ['linf', 'l2', 'l1'] as const satisfies readonly Norm[]
  * upper = min(x + epsilon, high); for l2 and l1 the same box and, within it, ||z - x|| <= epsilon, which linear bounds and the first layer of `ibp` use by the
  * dual norm. `range: null` does not cut. Epsilon is a number, a scalar node (so that a schedule does not recompile) or a tensor that broadcasts to x: limits
  * of each pixel, and for l2 and l1 the semi-axes of an ellipsoid or its l1 counterpart.
- * Under outward rounding, for l-inf only, the ends step outward, and so do a number and constants that float32 does not hold; an input must have been rounded up.
+ * Under outward rounding, for l-inf only, the ends step outward, and so do a number, the ends of the range and constants that float32 does not hold; an input must have been rounded up.
  *
  * @example
  *   ball(constant([0.5, 0.05], [2]), 0.1) // { lower: [0.4, 0], upper: [0.6, 0.15] }
@@ -36,7 +36,9 @@ export const ball = (
   )
   const [low, high] = [sub(centre.lower, reach.upper), add(centre.upper, reach.upper)]
   const [l, u] = outward ? [down(low), up(high)] : [low, high]
-  const box = range === null ? interval(l, u) : interval(maximum(l, range[0]), minimum(u, range[1]))
+  // A device of float32 would round an end such as 0.1 into the range.
+  const [least, most] = range === null || !outward ? (range ?? []) : [roundDown(range[0]), roundUp(range[1])]
+  const box = least === undefined || most === undefined ? interval(l, u) : interval(maximum(l, least), minimum(u, most))
   if (norm === 'linf') return box
   if (outward)
     return raise({ kind: 'unsupported', what: `outward rounding of ${norm} balls`, reason: 'it is proved for linf' })

@@ -1,10 +1,10 @@
 import type { Backend } from '../compile/backend.ts'
 import { openRegion } from '../compile/region.ts'
 import type { Epsilon } from '../core/epsilon.ts'
-import { raise } from '../core/error.ts'
+import { raise, usage } from '../core/error.ts'
 import type { Rounding } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
-import type { Dataset } from '../data/dataset.ts'
+import { type Dataset, pixels } from '../data/dataset.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import { constant } from '../ops/index.ts'
@@ -126,10 +126,18 @@ const completer = async (
   }
 }
 
-/** Branch and bound splits boxes. */
-const completable = ({ complete, norm = 'linf' }: VerifyOptions): void => {
+/** Branch and bound splits boxes, and of a range without the image everything would be verified: there is no point of it near the image. */
+const expectAskable = ({ complete, norm = 'linf', range = PIXELS, data }: VerifyOptions): void => {
   if (complete !== undefined && norm !== 'linf')
     raise({ kind: 'unsupported', what: `branch and bound in ${norm} balls`, reason: 'it splits boxes' })
+  const [least, most] = range
+  // Images have numbers from 0 to 1.
+  if (least <= PIXELS[0] && most >= PIXELS[1]) return
+  for (let i = 0; i < data.count; i++) {
+    const outside = pixels(data, [i]).find((p) => !(p >= least && p <= most))
+    if (outside !== undefined)
+      raise(usage(`range: image ${i} of ${data.name} has ${outside}, which is not from ${least} to ${most}`))
+  }
 }
 
 /** Whether an image is left to branch and bound: correct, not broken, not verified. */
@@ -185,7 +193,7 @@ const completed = async (
 export const verify =
   (options: VerifyOptions) =>
   async (backend: Backend): Promise<Verified> => {
-    completable(options)
+    expectAskable(options)
     const verdicts = await bounded(backend, options)
     const all = { ...verdicts, ...(options.complete === undefined ? {} : await completed(backend, options, verdicts)) }
     return { ...all, ...rates(all) }
@@ -238,7 +246,7 @@ const verdictOf = (v: Verdicts, at: number, image: number, data: Dataset): Image
  */
 export const verifyEach = (options: Asked) =>
   async function* (backend: Backend): AsyncGenerator<readonly ImageVerdict[], void, undefined> {
-    completable(options)
+    expectAskable(options)
     const { data, images, complete, progress } = options
     const open: ImageVerdict[] = []
     const { of, chunk, close } = await bounder(backend, options)

@@ -12,6 +12,7 @@ import type { Apply, Tensor } from '../../src/core/tensor.ts'
 import { batchNorm } from '../../src/nn/layers.ts'
 import * as O from '../../src/ops/index.ts'
 import { boundsOf, crown, crownIbp, ibp, intersect, symbolic } from '../../src/robust/bounds.ts'
+import { ball } from '../../src/robust/perturbation.ts'
 import { random } from '../backend/wasm-programs.ts'
 import { right } from '../shared.ts'
 import { type Dyadic, exactly, isAtLeast, isAtMost, plus, times } from './dyadic.ts'
@@ -289,5 +290,28 @@ for (const [name, make] of Object.entries(nets))
     assert.ok(caught.real > 10 && caught.none > 10, JSON.stringify(caught))
     assert.ok(finite > 0.9 * all, `${finite} of ${all} bounds are finite`)
   })
+
+test('a ball under outward rounding has every point of the range, also where float32 does not hold its ends', async () => {
+  const x = O.input('x', [2])
+  const image = Float32Array.of(0.25, 0.75)
+  for (const range of [
+    [0.1, 0.9],
+    [1 / 7, 6 / 7],
+    [-0.3, 0.8],
+    [0, 1],
+  ] as const)
+    for (const epsilon of [0.3, 0.1])
+      for (const [device, backend] of Object.entries(backends))
+        for (const outward of SEMANTICS) {
+          const { lower, upper } = ball(x, epsilon, range, 'linf', { outward })
+          const [low, high] = await evaluate(backend)([lower, upper], new Map([[x, image]]))
+          for (const i of [0, 1]) {
+            const ends = [-epsilon, epsilon].map((e) => plus(exactly(image[i]), exactly(e)))
+            const what = `${device}, ${outward}: ${epsilon} in [${range}]`
+            assert.ok(low[i] <= range[0] || isAtLeast(ends[0], low[i]), what)
+            assert.ok(high[i] >= range[1] || isAtMost(ends[1], high[i]), what)
+          }
+        }
+})
 
 test.run()

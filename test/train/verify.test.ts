@@ -93,6 +93,20 @@ test('complete: without time nothing is claimed; other norms are refused', async
   }
 })
 
+test('a range without an image is refused: nothing of it lies in the ball, and all of that would be verified', async () => {
+  for (const range of [
+    [0, 0.5],
+    [0.5, 1],
+    [2, 3],
+    [1, 0],
+    [Number.NaN, 1],
+  ] as const) {
+    const e = await judge({ range, data: take(2)(data) }).catch((cause: unknown) => cause)
+    assert.ok(e instanceof MixtrainException && /^range: image 0 of noise has .* is not from/.test(e.message), `${e}`)
+  }
+  assert.is((await judge({ range: [-1, 2], data: take(2)(data) })).verified.length, 2)
+})
+
 test('robustness: ends of the box lie in the exact ball, outward ends enclose it', () => {
   const ps = Float32Array.from(uniform(key(9), 400))
   for (const epsilon of [0, 0.1, 2 / 255, 1e-9]) {
