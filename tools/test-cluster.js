@@ -12,7 +12,7 @@ import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const main = fileURLToPath(new URL('../dist/src/cli/main.js', import.meta.url))
+const main = fileURLToPath(new URL('../dist/src/cli/mixtrain.js', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'mixtrain-cluster-'))
 const mixtrain = [process.execPath, main]
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
