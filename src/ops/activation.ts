@@ -240,7 +240,7 @@ const preluLines: Relax<undefined> = (xs, attrs, slope) => {
 
 /**
  * The same as a theorem: for every number a of a box f(x) - p x is linear between the ends of x and 0, and linear in a, so its extremes are at the
- * corners, which are computed outward.
+ * corners, which are computed outward. An x that is a point has no slope, which nobody would multiply it with.
  */
 const preluOutward: Relax<undefined> = (xs, attrs, slope) => {
   const [x, a] = xs
@@ -249,7 +249,7 @@ const preluOutward: Relax<undefined> = (xs, attrs, slope) => {
   const zero = clamp(full(l.shape, 0), l, u) as Tensor
   const least: Tensor[] = []
   const most: Tensor[] = []
-  const [p, q] = [lines.lower.slopes[0], lines.upper.slopes[0]]
+  const [p, q] = isInterval(x) ? [lines.lower.slopes[0], lines.upper.slopes[0]] : [full(l.shape, 0), full(l.shape, 0)]
   for (const v of [l, zero, u])
     for (const end of isInterval(a) ? [a.lower, a.upper] : [a]) {
       const product = mul(end, v)
