@@ -1,29 +1,35 @@
 import type { Op } from '../core/op.ts'
-import * as A from './activation.ts'
+import * as K from './clipped.ts'
 import * as C from './conv.ts'
 import * as D from './directed.ts'
 import * as L from './elementwise.ts'
+import * as I from './increasing.ts'
 import * as M from './linear.ts'
 import * as W from './periodic.ts'
+import * as P from './power.ts'
 import * as R from './reduce.ts'
 import * as H from './shape.ts'
 import * as T from './smooth.ts'
 import * as X from './softmax.ts'
+import * as V from './valley.ts'
 
-export * from './activation.ts'
+export * from './clipped.ts'
 export * from './conv.ts'
 export * from './custom.ts'
 export * from './directed.ts'
 export * from './elementwise.ts'
+export * from './increasing.ts'
 export * from './linear.ts'
 export type { Argument } from './maker.ts'
 export * from './outward.ts'
 export * from './periodic.ts'
+export * from './power.ts'
 export * from './reduce.ts'
 export * from './shape.ts'
 export * from './smooth.ts'
 export * from './softmax.ts'
 export * from './source.ts'
+export * from './valley.ts'
 
 /** Every computing op there is (leaves and choices aside, which are bound or staged, not computed). Tests walk this list. */
 // biome-ignore lint/suspicious/noExplicitAny: records of every attribute type
@@ -49,18 +55,18 @@ export const registry: readonly Op<any>[] = [
   T.expOp,
   T.logOp,
   T.sqrtOp,
-  A.clipOp,
-  A.preluOp,
-  A.eluOp,
-  A.softplusOp,
-  A.softsignOp,
-  A.erfOp,
-  A.geluOp,
-  A.siluOp,
-  A.hardSwishOp,
-  A.mishOp,
-  A.powOp,
-  A.reciprocalOp,
+  K.clipOp,
+  K.preluOp,
+  I.eluOp,
+  I.softplusOp,
+  I.softsignOp,
+  I.erfOp,
+  V.geluOp,
+  V.siluOp,
+  V.hardSwishOp,
+  V.mishOp,
+  P.powOp,
+  P.reciprocalOp,
   W.sinOp,
   W.cosOp,
   W.floorOp,
