@@ -34,6 +34,7 @@ export type { Call, PlanOptions, Slot } from './compile/plan.ts'
 // ---- transforms of graphs: differentiate, bound, print, plan --------------------------------------------------------------
 export { type Plan, plan } from './compile/plan.ts'
 export {
+  type Fitting,
   fitted,
   type Graphs,
   type Inputs as ProgramInputs,

@@ -239,19 +239,31 @@ export const program = <I extends Shapes, O extends Graphs>(inputs: I, body: (x:
   return made as unknown as Program<I, O>
 }
 
+/** How many images are wanted at once, and what they may take. */
+export interface Fitting {
+  readonly wanted: number
+  /** Bytes of scratch. */
+  readonly budget: number
+  /** What is done to one image, for the error. */
+  readonly what: string
+  /** Of a number that may fit and the larger one that did not, the number to try. Default: the first. */
+  readonly among?: (n: number, tried: number) => number
+}
+
 /**
- * The program for the largest number of images n <= wanted whose scratch fits a budget in bytes, and n. `what` names one image's work in the error.
+ * The program for the largest number of images n <= wanted whose scratch fits a budget in bytes, and n. `what` names one image's work in the error; `among` takes a smaller
+ * number than was tried to one of those that are wanted, not larger than that and at least 1.
  * @throws a memory error if not even one fits.
  *
  * @example
  *   const x = fitted(reference(), { wanted: 100, budget: 2e9, what: 'a batch' }, (n) => program({ x: [n, 2] }, ({ x }) => ({ y: relu(x) })))
  *   x.n // 100
  */
-export const fitted = <I extends Shapes, O extends Graphs>(
+export const fitted = <P extends { readonly bytes: (backend: Backend) => number }>(
   backend: Backend,
-  { wanted, budget, what }: { readonly wanted: number; readonly budget: number; readonly what: string },
-  of: (n: number) => Program<I, O>,
-): { readonly n: number; readonly program: Program<I, O> } => {
+  { wanted, budget, what, among = (n) => n }: Fitting,
+  of: (n: number) => P,
+): { readonly n: number; readonly program: P } => {
   let n = wanted
   for (;;) {
     const candidate = of(n)
@@ -259,6 +271,6 @@ export const fitted = <I extends Shapes, O extends Graphs>(
     if (needed <= budget) return { n, program: candidate }
     if (n === 1) return raise({ kind: 'memory', needed, budget, what })
     // Scratch grows linearly with the images, but for the share that does not depend on them.
-    n = Math.max(1, Math.min(n - 1, Math.floor((n * budget) / needed)))
+    n = among(Math.max(1, Math.min(n - 1, Math.floor((n * budget) / needed))), n)
   }
 }

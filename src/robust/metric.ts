@@ -1,8 +1,7 @@
-import type { Buffer } from '../compile/backend.ts'
-import { program } from '../compile/program.ts'
+import type { Backend, Buffer } from '../compile/backend.ts'
+import { fitted, program } from '../compile/program.ts'
 import type { Region } from '../compile/region.ts'
 import { doublesOf, type Epsilon, epsilonFor } from '../core/epsilon.ts'
-import { raise } from '../core/error.ts'
 import { type Rounding, requireIeee } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
 import { correct, crossEntropy } from '../nn/criterion.ts'
@@ -34,7 +33,7 @@ export interface Questions {
   readonly attack: AttackOptions | undefined
   /** Of the bounds; with them, the radius is rounded up to float32. Default: none. */
   readonly rounding?: Rounding | undefined
-  /** Images at once, rounded up to a whole chunk (`wholeChunk`), if the memory budget allows. */
+  /** Images at once, rounded up to a whole chunk (`inChunks`), if the memory budget allows. */
   readonly batchSize: number
   /** Scratch bytes that a run may take. */
   readonly memory: number
@@ -96,24 +95,17 @@ const [LEAST, MULTIPLE] = [8, 4]
 /** The least such chunk for `n` images. */
 export const wholeChunk = (n: number): number => Math.max(LEAST, MULTIPLE * Math.ceil(n / MULTIPLE))
 
-/** What is made for the largest chunk, at most `wanted`, that fits the budget; for fewer than eight images only where eight do not fit. */
-const fitting = <A>(
-  wanted: number,
-  budget: number,
-  make: (n: number) => A,
-  bytes: (made: A) => number,
-): { readonly chunk: number; readonly made: A } => {
-  let n = wanted
-  for (;;) {
-    const made = make(n)
-    const needed = bytes(made)
-    if (needed <= budget) return { chunk: n, made }
-    if (n === 1) return raise({ kind: 'memory', needed, budget, what: 'bounding one image' })
-    // Scratch grows linearly with the images, but for the share that does not depend on them.
-    const fewer = Math.max(1, Math.min(n - 1, Math.floor((n * budget) / needed)))
-    n = fewer > LEAST ? MULTIPLE * Math.floor(fewer / MULTIPLE) : n > LEAST ? LEAST : fewer
-  }
-}
+/** A chunk of at most n images after one of `tried` did not fit: fewer than eight only where eight do not fit. */
+const fewerOf = (n: number, tried: number): number =>
+  n > LEAST ? MULTIPLE * Math.floor(n / MULTIPLE) : tried > LEAST ? LEAST : n
+
+/** The programs for the largest such chunk, of at most `wanted` images, whose scratch fits `budget` bytes. */
+export const inChunks = <P extends { readonly bytes: (backend: Backend) => number }>(
+  backend: Backend,
+  { wanted, budget }: { readonly wanted: number; readonly budget: number },
+  of: (n: number) => P,
+): { readonly n: number; readonly program: P } =>
+  fitted(backend, { wanted: wholeChunk(wanted), budget, what: 'bounding one image', among: fewerOf }, of)
 
 /** Of a batch of images: whether they are classified correctly, their losses, and lower bounds of their margins. */
 const boundsProgram = ({ network, range, method, norm = 'linf', rounding = 'none' }: Questions, batch: number) =>
@@ -146,14 +138,14 @@ export const evaluator =
     const { network, range, norm = 'linf', attack, batchSize, memory, rounding = 'none' } = questions
     const { backend } = region
     requireIeee(backend.name, rounding)
-    const { chunk, made } = fitting(
-      wholeChunk(Math.floor(batchSize)),
-      memory,
-      (batch) => ({
-        bounding: boundsProgram(questions, batch),
-        attacks: attack && searchPrograms({ network, range, norm, attack, batch }),
-      }),
-      ({ bounding, attacks }) => Math.max(bounding.bytes(backend), attacks?.bytes(backend) ?? 0),
+    const { n: chunk, program: made } = inChunks(
+      backend,
+      { wanted: Math.floor(batchSize), budget: memory },
+      (batch) => {
+        const bounding = boundsProgram(questions, batch)
+        const attacks = attack && searchPrograms({ network, range, norm, attack, batch })
+        return { bounding, attacks, bytes: (on) => Math.max(bounding.bytes(on), attacks?.bytes(on) ?? 0) }
+      },
     )
     const bound = await made.bounding.on(region)
     const searching = made.attacks && (await searchOf(region)(made.attacks))

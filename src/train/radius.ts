@@ -1,17 +1,15 @@
 import type { Backend } from '../compile/backend.ts'
+import { program } from '../compile/program.ts'
 import { openRegion } from '../compile/region.ts'
-import { compileIn, planBytes, planFor } from '../compile/run.ts'
 import { raise, usage } from '../core/error.ts'
 import { type Rounding, requireIeee } from '../core/rounding.ts'
-import * as S from '../core/shape.ts'
 import type { Norm } from '../core/tensor.ts'
 import { type Dataset, labelsOf, pixels } from '../data/dataset.ts'
 import { correct } from '../nn/criterion.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
-import { input } from '../ops/index.ts'
 import { type Bounder, boundsOf, symbolic } from '../robust/bounds.ts'
-import { wholeChunk } from '../robust/metric.ts'
+import { inChunks } from '../robust/metric.ts'
 import { ball, type Range } from '../robust/perturbation.ts'
 import { rivals } from '../robust/specification.ts'
 import { DEFAULT_MEMORY, PIXELS } from './fit.ts'
@@ -56,63 +54,52 @@ export const certifiedRadii =
     const { range = PIXELS, rounding = 'none', batchSize = 100, memory = DEFAULT_MEMORY } = options
     if (!(most > 0 && Number.isFinite(most))) raise(usage(`the largest radius must be a positive number, not ${most}`))
     requireIeee(backend.name, rounding)
-    const names = Object.keys(network.parameters)
     const rows = network.classes - 1
-    const graphs = (n: number) => {
-      const weights = Object.fromEntries(names.map((k) => [k, input(k, network.parameters[k].shape)]))
-      const [x, y] = [input('x', [n, ...network.input]), input('label', [n])]
-      // A radius for each image.
-      const radius = input('radius', [n, ...network.input.map(() => 1)])
-      const logits = network.apply(weights)
-      const box = ball(x, radius, range, norm, rounding)
-      const { lower } = boundsOf(method)(logits, box, rounding).rows(rivals(y, network.classes))
-      return { outputs: [correct(logits(x), y), lower], inputs: [...names.map((k) => weights[k]), x, y, radius] }
-    }
-    const bytesFor = (n: number): number => {
-      const { outputs, inputs } = graphs(n)
-      return planBytes(backend, planFor(backend)(outputs, inputs))
-    }
-    let chunk = wholeChunk(Math.min(batchSize, data.count))
-    while (bytesFor(chunk) > memory) {
-      if (chunk === 1) return raise({ kind: 'memory', needed: bytesFor(1), budget: memory, what: 'bounding one image' })
-      chunk = Math.max(1, chunk >> 1)
-    }
+    // A radius for each image.
+    const bounding = (n: number) =>
+      program(
+        {
+          parameters: network.inputs,
+          x: [n, ...network.input],
+          label: [n],
+          radius: [n, ...network.input.map(() => 1)],
+        },
+        ({ parameters: given, x, label, radius }) => {
+          const logits = network.apply(given)
+          const margins = boundsOf(method)(logits, ball(x, radius, range, norm, rounding), rounding)
+          return { right: correct(logits(x), label), margin: margins.rows(rivals(label, network.classes)).lower }
+        },
+      )
+    const wanted = Math.min(batchSize, data.count)
+    const { n: chunk, program: bounds } = inChunks(backend, { wanted, budget: memory }, bounding)
     const { region, close } = openRegion(backend)
     try {
-      const { outputs, inputs } = graphs(chunk)
-      const { run } = await compileIn(region)(outputs, inputs)
-      const resident = names.map((k) => region.from(parameters[k]))
-      const size = S.size(network.input)
-      const [x, y, radius] = [chunk * size, chunk, chunk].map((n) => region.alloc(n))
-      const [right, margins] = outputs.map((o) => region.alloc(S.size(o.shape)))
+      const bound = await bounds.on(region)
+      bound.write({ parameters })
       const found: (number | null)[] = []
       for (let at = 0; at < data.count; at += chunk) {
         const count = Math.min(chunk, data.count - at)
         const indices = Array.from({ length: chunk }, (_, i) => at + (i % count))
-        backend.write(x, pixels(data, indices))
-        backend.write(y, labelsOf(data, indices))
-        const certified = async (tried: Float32Array): Promise<readonly boolean[]> => {
-          backend.write(radius, tried)
-          run([...resident, x, y, radius, right, margins])
-          const bounds = await backend.read(margins)
-          return indices.map((_, i) =>
-            Array.from({ length: rows }, (__, row) => bounds[row * chunk + i]).every(
-              (m) => m > 0 && m < Number.POSITIVE_INFINITY,
-            ),
-          )
+        bound.write({ x: pixels(data, indices), label: labelsOf(data, indices) })
+        const certified = async (radius: Float32Array) => {
+          const { right, margin } = await bound({ radius })
+          const all = (i: number) => Array.from({ length: rows }, (_, row) => margin[row * chunk + i])
+          return {
+            right,
+            within: indices.map((_, i) => all(i).every((m) => m > 0 && m < Number.POSITIVE_INFINITY)),
+          }
         }
-        const whole = await certified(new Float32Array(chunk).fill(most))
-        const isRight = Array.from(await backend.read(right), (v) => v === 1)
+        const { right, within: whole } = await certified(new Float32Array(chunk).fill(most))
         const low = Float32Array.from(whole, (yes) => (yes ? most : 0))
         const high = new Float32Array(chunk).fill(most)
         for (let step = 0; step < steps; step++) {
           const middle = low.map((l, i) => (l + high[i]) / 2)
-          for (const [i, yes] of (await certified(middle)).entries())
+          for (const [i, yes] of (await certified(middle)).within.entries())
             if (yes && !whole[i]) low[i] = middle[i]
             else if (!whole[i]) high[i] = middle[i]
           await options.progress?.(at * steps + (step + 1) * count, data.count * steps)
         }
-        for (let i = 0; i < count; i++) found.push(isRight[i] ? low[i] : null)
+        for (let i = 0; i < count; i++) found.push(right[i] === 1 ? low[i] : null)
       }
       return found
     } finally {

@@ -1,11 +1,9 @@
 import type { Backend } from '../../compile/backend.ts'
+import { program } from '../../compile/program.ts'
 import { openRegion } from '../../compile/region.ts'
-import { compileIn } from '../../compile/run.ts'
 import { counted } from '../../core/number.ts'
-import * as S from '../../core/shape.ts'
 import { type Dataset, labelsOf, pixels } from '../../data/dataset.ts'
 import type { SavedModel } from '../../format/model.ts'
-import { input } from '../../ops/index.ts'
 import { type MethodName, methods } from '../../robust/bounds.ts'
 import { evaluator } from '../../robust/metric.ts'
 import { type AttackOptions, search } from '../../robust/search.ts'
@@ -65,16 +63,14 @@ export const measured =
       await progress(total, total)
 
       // What the model says of each image, or of what the attack made of it.
-      const x = input('x', [1, ...network.input])
-      const weights = Object.fromEntries(names.map((k) => [k, input(k, network.parameters[k].shape)]))
-      const logits = network.apply(weights)(x)
-      const { run } = await compileIn(region)([logits], [...names.map((k) => weights[k]), x])
-      const [point, answer] = [region.alloc(S.size(x.shape)), region.alloc(classCount)]
-      const said = async (values: Float32Array): Promise<number> => {
-        backend.write(point, values)
-        run([...names.map((k) => resident[k]), point, answer])
-        const z = Array.from(await backend.read(answer))
-        return z.reduce((best, v, j) => (v > z[best] ? j : best), 0)
+      const classified = program({ parameters: network.inputs, x: [1, ...network.input] }, (of) => ({
+        logits: network.apply(of.parameters)(of.x),
+      }))
+      const ask = await classified.on(region)
+      ask.write({ parameters: resident })
+      const said = async (x: Float32Array): Promise<number> => {
+        const { logits } = await ask({ x })
+        return Array.from(logits).reduce((best, v, j) => (v > logits[best] ? j : best), 0)
       }
       const labels = labelsOf(data, [...Array(count).keys()])
       const confusion = Array.from({ length: classCount }, () => new Array<number>(classCount).fill(0))
