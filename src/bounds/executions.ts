@@ -5,9 +5,8 @@ import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import {
   addUp,
-  type ConstantAttrs,
   constant,
-  constantOp,
+  dataOf,
   divOp,
   enclose,
   errorOfSum,
@@ -77,7 +76,7 @@ interface Terms {
 }
 
 /** Whether a node is a sum of terms of its operands: products of two boxed operands are values of their own. */
-export const expands = (x: Tensor, boxed: ReadonlySet<Tensor>): boolean => {
+const expands = (x: Tensor, boxed: ReadonlySet<Tensor>): boolean => {
   switch (x.op.linear) {
     case undefined:
       return false
@@ -98,7 +97,8 @@ const enclosures = (semantics: Semantics): ((x: Tensor) => Operand) => {
   const known = new Map<Tensor, Operand>()
   const make = (x: Tensor): Operand => {
     const rule = x.op.outward?.interval
-    if (x.op === constantOp) return constantBetween(x)
+    const data = dataOf(x)
+    if (data !== undefined) return constantBetween(x, data)
     if (x.inputs.length === 0 || rule === 'directed') return x
     const operands = x.inputs.map((i) => known.get(i) as Operand)
     return rule === 'exact' && !operands.some(isInterval) ? x : enclose(x.op, operands, x.attrs, semantics, describe(x))
@@ -113,8 +113,8 @@ const enclosures = (semantics: Semantics): ((x: Tensor) => Operand) => {
 const heldByFloat32 = new WeakSet<Float64Array>()
 
 /** A constant, or the float32 numbers round it. */
-const constantBetween = (x: Tensor): Operand => {
-  const { data, shape } = x.attrs as ConstantAttrs
+const constantBetween = (x: Tensor, data: Float64Array): Operand => {
+  const { shape } = x
   if (!heldByFloat32.has(data)) {
     if (!data.every((v) => Math.fround(v) === v || Number.isNaN(v)))
       return interval(constant(data.map(roundDown), shape), constant(data.map(roundUp), shape))

@@ -1,6 +1,6 @@
 import { interval } from '../core/op.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
-import { type ConstantAttrs, constantOp, maximum } from '../ops/index.ts'
+import { dataOf, maximum } from '../ops/index.ts'
 
 /**
  * What is not negative by construction. An outward bound of a sum of squares, of a mean of ReLUs, begins a rounding below 0, and a root of that is no number; yet no
@@ -19,7 +19,8 @@ export const signs = (isBoxed: (x: Tensor) => boolean): Signs => {
   const known = new Map<Tensor, boolean>()
   const decided = (x: Tensor): boolean => {
     const { op, inputs, attrs } = x
-    if (op === constantOp) return (attrs as ConstantAttrs).data.every((v) => v >= 0)
+    const data = dataOf(x)
+    if (data !== undefined) return data.every((v) => v >= 0)
     // A value times itself. Points are not values: (a - b)^2 may be computed as a^2 - 2 a b + b^2.
     if (op.linear === 'multiplies' && inputs[0] === inputs[1] && isBoxed(inputs[0])) return true
     if (op.nonnegative === 'always') return true

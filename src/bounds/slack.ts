@@ -260,7 +260,7 @@ export const errorOf = (rows: Rows, x: Tensor, { vector, scalar: constant }: Sla
 }
 
 /** A . v for a point v. */
-export const pointValue = (rows: Rows, x: Tensor, v: Tensor): Ends => {
+const pointValue = (rows: Rows, x: Tensor, v: Tensor): Ends => {
   const { lower, upper } = dot(rows, x, v, mul)
   return { lower, upper }
 }

@@ -98,30 +98,23 @@ const throughRelaxation = (rows: Rows, x: Tensor, ctx: Context): Through => {
   const lifted =
     reduction === undefined ? rows : both(rows, (a) => reduction.lift(perImage(a, x, ctx), x.inputs, x.attrs))
   const place = (v: Tensor) => meeting(rows, x, v, ctx)
-  const carried = (k: number, narrow: (a: Tensor) => Tensor): Rows => {
+  const carried = (k: number): Rows => {
     const [p, q] = [place(lower.slopes[k]), place(upper.slopes[k])]
     const same = lower.slopes[k] === upper.slopes[k]
     const l = splitMul(lifted.lower, p, same ? p : q)
     const u = same && rows.upper === rows.lower ? l : splitMul(lifted.upper, same ? p : q, p)
     return {
-      lower: narrow(l),
-      upper: l === u ? narrow(l) : narrow(u),
+      lower: l,
+      upper: u,
       ...(rows.patch && { patch: { ...rows.patch, masked: true } }),
     }
   }
-  const to = x.inputs.map((i, k) =>
-    ctx.boxed.has(i) ? carried(k, (a) => (reduction === undefined ? unbroadcastRows(a, x, i) : a)) : undefined,
-  )
+  if (reduction === undefined) for (const i of x.inputs) if (ctx.boxed.has(i)) requireWhole(x, i)
+  const to = x.inputs.map((i, k) => (ctx.boxed.has(i) ? carried(k) : undefined))
   // A point that is off is an operand like the others, and ends here.
   const points = operands.flatMap((box, k) =>
     isInterval(box) && !ctx.boxed.has(x.inputs[k])
-      ? [
-          concretizeCovered(
-            carried(k, (a) => a),
-            x,
-            broadcastBox(box, x.shape),
-          ),
-        ]
+      ? [concretizeCovered(carried(k), x, broadcastBox(box, x.shape))]
       : [],
   )
   const line = ({ intercept }: Affine) => (intercept === undefined ? full([], 0) : place(intercept))
@@ -168,14 +161,14 @@ const cannotWalk = (x: Tensor, operand: number): never =>
     reason: `operand ${operand} is an interval, and its rule has no rows of coefficients for that operand`,
   })
 
-/** Sums row coefficients over what operand i was repeated to, leaving rows and images alone. */
-export const unbroadcastRows = (a: Tensor, x: Tensor, i: Tensor): Tensor => {
-  if (S.equals(x.shape, i.shape)) return a
-  return raise({
-    kind: 'unsupported',
-    what: `linear bounds of ${describe(x)}`,
-    reason: 'an interval operand is broadcast; broadcast it explicitly with broadcastTo',
-  }) as Tensor
+/** Refuses an operand of an elementwise op that is repeated: rows over the result are not rows over it. */
+const requireWhole = (x: Tensor, i: Tensor): void => {
+  if (!S.equals(x.shape, i.shape))
+    raise({
+      kind: 'unsupported',
+      what: `linear bounds of ${describe(x)}`,
+      reason: 'an interval operand is broadcast; broadcast it explicitly with broadcastTo',
+    })
 }
 
 const merge = (a: Rows | undefined, b: Rows): Rows => {
@@ -316,14 +309,14 @@ const linearRows = (
   if (rows.patch !== undefined && windowed !== undefined) return [patchThrough(rows, x, windowed, ctx), undefined]
   if ((rows.patch !== undefined || ctx.list !== undefined) && (kind === 'multiplies' || kind === 'divides')) {
     const k = isBoxed.indexOf(true)
-    unbroadcastRows(rows.lower, x, x.inputs[k])
+    requireWhole(x, x.inputs[k])
     const other = x.inputs[1 - k]
     const factor = meeting(rows, x, kind === 'multiplies' ? other : div(1, other), ctx)
     const scaled = both(rows, (a) => mul(a, factor))
     const out: Rows = rows.patch === undefined ? scaled : { ...scaled, patch: { ...rows.patch, masked: true } }
     return k === 0 ? [out, undefined] : [undefined, out]
   }
-  if (isTermwise(x)) x.inputs.forEach((i, k) => isBoxed[k] && unbroadcastRows(rows.lower, x, i))
+  if (isTermwise(x)) x.inputs.forEach((i, k) => isBoxed[k] && requireWhole(x, i))
   // A vjp would sum over windows what the point's cotangent is, which nobody asks for.
   if (isSum(x))
     return isBoxed.map((is, k) => (is ? (kind === 'subtracts' && k === 1 ? both(rows, neg) : rows) : undefined))

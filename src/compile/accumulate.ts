@@ -2,18 +2,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { node, type Op, type Rounds, unsupported } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
-import {
-  add,
-  broadcastOp,
-  concat,
-  constantOp,
-  input,
-  reshape,
-  reshapeOp,
-  scalar,
-  slice,
-  sliceOp,
-} from '../ops/index.ts'
+import { add, broadcastOp, concat, dataOf, input, reshape, reshapeOp, scalar, slice, sliceOp } from '../ops/index.ts'
 import { order, rewrite, substitute, tape } from './tape.ts'
 import { cotangents } from './vjp.ts'
 
@@ -95,7 +84,8 @@ const roundsOf = (count: number, { per, most }: Rounds): number =>
   count <= 0 ? 0 : count < per * most ? Math.ceil(count / per) : most
 
 const evaluated = (x: Tensor, values: ReadonlyMap<Tensor, Float64Array>): Float64Array => {
-  if (x.op === constantOp) return (x.attrs as { readonly data: Float64Array }).data
+  const data = dataOf(x)
+  if (data !== undefined) return data
   const out = new Float64Array(S.size(x.shape))
   const { kernel } = x.op
   if ('reference' in kernel)
@@ -141,7 +131,7 @@ const capture = (roots: readonly Tensor[], starts: readonly Tensor[], round: Ten
     const within = dependent.has(x) || (VIEWS.has(x.op) && !from.has(x))
     const made: Tensor = within
       ? { ...x, inputs: x.inputs.map(imageOf) }
-      : x.op === constantOp
+      : dataOf(x) !== undefined
         ? x
         : input('captured', x.shape)
     if (!within && made !== x) placeholders.set(x, made)
@@ -241,7 +231,7 @@ export const instance = (body: Rounds): Rounds => {
   const [round, captured] = [fresh(body.round), body.captured.map(fresh)]
   const stored = body.stored?.map(({ placeholder, at }) => ({ placeholder: fresh(placeholder), at }))
   const made = rewrite([...body.outputs, ...(body.kept ?? [])], (x, inputs) =>
-    x.op === constantOp ? x : x.inputs.length === 0 ? fresh(x) : { ...x, inputs },
+    dataOf(x) !== undefined ? x : x.inputs.length === 0 ? fresh(x) : { ...x, inputs },
   )
   const [outputs, kept] = [made.slice(0, body.outputs.length), made.slice(body.outputs.length)]
   return { ...body, round, captured, outputs, kept, ...(stored && { stored }) }

@@ -3,7 +3,7 @@ import { Combine, type Lowering, Micro, type PlanLowering } from '../core/loweri
 import type { Rounds } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
-import { chooseOp, constantOp, inputOp } from '../ops/index.ts'
+import { chooseOp, dataOf, inputNameOf } from '../ops/index.ts'
 import { instance, layoutOf, pruned, strideOf, suited } from './accumulate.ts'
 import { keeping } from './keep.ts'
 import { type Access, frugal, type Loop, MAX_INPUTS, MAX_OPS, type MicroOp, united } from './loops.ts'
@@ -40,7 +40,7 @@ const loweringOf = (x: Tensor): PlanLowering => {
   )
 }
 
-export const isLeaf = (x: Tensor): boolean => x.op === inputOp || x.op === constantOp
+export const isLeaf = (x: Tensor): boolean => inputNameOf(x) !== undefined || dataOf(x) !== undefined
 
 /** The shape that a consumer iterates over where it reads an input of this shape, if it reads it in a loop at all. */
 const iteration = (consumer: Tensor, how: PlanLowering, read: Tensor): S.Shape | undefined =>
@@ -104,7 +104,7 @@ export const lower = (
   for (const x of taped) {
     if (x.op === chooseOp)
       raise({ kind: 'unsupported', what: 'planning an undecided choice', reason: 'stage the graph first' })
-    if (x.op === constantOp) lowered.constants.add(x)
+    if (dataOf(x) !== undefined) lowered.constants.add(x)
     if (!isLeaf(x)) how.set(x, loweringOf(x))
   }
   const { nodes, inputsOf, epilogues } = subtracted(

@@ -2,7 +2,7 @@ import { raise } from '../core/error.ts'
 import type { ReferenceKernel } from '../core/lowering.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
-import { type ConstantAttrs, inputOp } from '../ops/index.ts'
+import { dataOf, inputNameOf } from '../ops/index.ts'
 import { suited, unrolled } from './accumulate.ts'
 import { emit } from './emit.ts'
 import type { Instruction } from './instruction.ts'
@@ -91,7 +91,7 @@ export const plan = (
 ): Plan => {
   const { nodes: taped, outputs: roots } = tape(rounds ? repeated(outputs, keep) : unrolled(suited(outputs, false)))
   for (const x of taped) {
-    if (x.op === inputOp && !inputs.includes(x))
+    if (inputNameOf(x) !== undefined && !inputs.includes(x))
       raise({
         kind: 'unsupported',
         what: `running with input '${(x.attrs as { name: string }).name}' unbound`,
@@ -155,7 +155,7 @@ const finish = (
     constantLength += n
   }
   const constants = new Float64Array(constantLength)
-  for (const x of constantNodes) constants.set((x.attrs as ConstantAttrs).data, constantOffset.get(x))
+  for (const x of constantNodes) constants.set(dataOf(x) as Float64Array, constantOffset.get(x))
 
   // First fit over the free gaps of the arena, values released after their last reader.
   const gaps: { start: number; end: number }[] = [{ start: 0, end: Number.POSITIVE_INFINITY }]
@@ -252,7 +252,7 @@ const finish = (
     arena,
     calls,
     values: ids.size,
-    constantIds: constantNodes.map((x) => ({ id: ids.get(x) as number, data: (x.attrs as ConstantAttrs).data })),
+    constantIds: constantNodes.map((x) => ({ id: ids.get(x) as number, data: dataOf(x) as Float64Array })),
     outputIds: roots.map((x) => ids.get(x) as number),
   }
 }

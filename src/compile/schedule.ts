@@ -1,7 +1,7 @@
 import { raise } from '../core/error.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
-import { inputOp } from '../ops/index.ts'
+import { inputNameOf } from '../ops/index.ts'
 import { isPlain, type Loop, results } from './loops.ts'
 import { type Executed, type Step, touched, written } from './steps.ts'
 
@@ -92,7 +92,7 @@ export const gathered = (
     s.kind === 'loop' &&
     isPlain(s) &&
     results(s).every((x) => isOutput(x) && !read.has(x)) &&
-    s.inputs.some((a) => root(a.base).op === inputOp && S.size(a.base.shape) === S.size(s.shape))
+    s.inputs.some((a) => inputNameOf(root(a.base)) !== undefined && S.size(a.base.shape) === S.size(s.shape))
   const updates = steps.filter(isUpdate)
   return updates.length < 2 ? steps : [...steps.filter((s) => !isUpdate(s)), { kind: 'loops', loops: updates }]
 }

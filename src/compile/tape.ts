@@ -1,6 +1,6 @@
 import { show, size } from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
-import { type ChooseAttrs, type ConstantAttrs, chooseOp, constantOp, full, type Host, inputOp } from '../ops/index.ts'
+import { type ChooseAttrs, chooseOp, dataOf, full, type Host, inputNameOf } from '../ops/index.ts'
 
 /**
  * A graph put in order: every node after its inputs, each value once, nothing that the outputs do not need, and composite ops
@@ -154,13 +154,13 @@ const share = (outputs: readonly Tensor[]): readonly Tensor[] => {
   const id = identities()
   const seen = new Map<string, Tensor>()
   const text = (x: Tensor): string => {
-    if (x.op === inputOp || x.op === chooseOp) return `#${id(x)}`
-    if (x.op === constantOp) {
-      const { data } = x.attrs as ConstantAttrs
+    const data = dataOf(x)
+    if (data !== undefined) {
       return data.length <= SMALL
         ? `${show(x.shape)}${[...data].map((v) => (Object.is(v, -0) ? '-0' : v))}`
         : `#${id(data)}`
     }
+    if (inputNameOf(x) !== undefined || x.op === chooseOp) return `#${id(x)}`
     return 'rounds' in x.op.kernel ? `#${id(x.attrs)}` : (JSON.stringify(x.attrs) ?? '')
   }
   return rewrite(outputs, (x, inputs) => {
@@ -222,11 +222,9 @@ export const tape = (outputs: readonly Tensor[]): Tape => {
 }
 
 const attributes = (x: Tensor): string => {
-  if (x.op === constantOp) {
-    const { data } = x.attrs as ConstantAttrs
-    return data.length > 4 ? `${[...data.slice(0, 3)].join(' ')} ...` : [...data].join(' ')
-  }
-  if (x.op === inputOp) return (x.attrs as { name: string }).name
+  const [data, name] = [dataOf(x), inputNameOf(x)]
+  if (data !== undefined) return data.length > 4 ? `${[...data.slice(0, 3)].join(' ')} ...` : [...data].join(' ')
+  if (name !== undefined) return name
   if (x.attrs === undefined || x.attrs === null) return ''
   return Object.entries(x.attrs)
     .filter(([, v]) => typeof v !== 'function')

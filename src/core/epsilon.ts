@@ -21,7 +21,7 @@ export const readEpsilon = (written: string): Epsilon | undefined => {
 }
 
 /** @throws a usage error for a number that is no radius. */
-export const epsilonOf = (epsilon: Epsilon | number): Epsilon => {
+const epsilonOf = (epsilon: Epsilon | number): Epsilon => {
   if (typeof epsilon !== 'number') return epsilon
   return epsilon >= 0 && Number.isFinite(roundUp(epsilon))
     ? { written: String(epsilon), exact: fromDouble(epsilon) }

@@ -70,7 +70,7 @@ export const fromDouble = (x: number): Rational => {
 const bitLength = (a: bigint): number => (a === 0n ? 0 : (a < 0n ? -a : a).toString(16).length * 4)
 
 /** floor(a / b) for b > 0. */
-export const floorDiv = (a: bigint, b: bigint): bigint => {
+const floorDiv = (a: bigint, b: bigint): bigint => {
   const q = a / b
   return a % b < 0n ? q - 1n : q
 }
@@ -112,8 +112,8 @@ const DECIMAL = /^([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,6}))?$/
 const HEX = /^([+-]?)0[xX]([\da-fA-F]*)(?:\.([\da-fA-F]*))?(?:[pP]([+-]?\d{1,6}))?$/
 
 /** The longest mantissa and the largest exponent that are read. */
-export const MAX_DIGITS = 2000
-export const MAX_EXPONENT = 5000
+const MAX_DIGITS = 2000
+const MAX_EXPONENT = 5000
 
 /** Powers of ten that occur again and again. */
 const tens: bigint[] = [1n]

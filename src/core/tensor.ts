@@ -69,7 +69,10 @@ export interface Unsupported {
   readonly unsupported: string
 }
 
-/** sum over operands i of slopes[i] * x_i + intercept; each slope has the shape of its operand or broadcasts to it. */
+/**
+ * sum of slopes[i] * x_i over the operands i that are intervals, plus the intercept, which has all that points contribute; each slope has the shape of its operand or
+ * broadcasts to it. Slopes of points are not looked at.
+ */
 export interface Affine {
   readonly slopes: readonly Tensor[]
   /** Absent where it is 0 everywhere. */

@@ -32,7 +32,7 @@ const sizeOf = async (path: string): Promise<number> =>
   )
 
 /** SHA-256 of a file, in hexadecimal digits. */
-export const sha256Of = async (path: string): Promise<string> => {
+const sha256Of = async (path: string): Promise<string> => {
   const { createHash } = await nodeModule<typeof import('node:crypto')>('node:crypto')
   const hash = createHash('sha256')
   for await (const piece of piecesOf(path)) hash.update(piece)

@@ -83,6 +83,10 @@ export const isGiven = (x: Tensor): boolean => x.op === inputOp && feedOf(x) ===
 export const choiceOf = (x: Tensor): BatchChoice | undefined =>
   x.op === inputOp ? (x.attrs as InputAttrs).choice : undefined
 
+/** What a value given at run time is called; undefined for every other node. */
+export const inputNameOf = (x: Tensor): string | undefined =>
+  x.op === inputOp ? (x.attrs as InputAttrs).name : undefined
+
 /** A value given at run time. Two inputs are the same only if they are the same node. */
 export const inputOp: Op<InputAttrs> = {
   name: 'input',
@@ -97,6 +101,10 @@ export interface ConstantAttrs {
   readonly shape: S.Shape
   readonly data: Float64Array
 }
+
+/** The numbers of a constant; undefined for every other node. */
+export const dataOf = (x: Tensor): Float64Array | undefined =>
+  x.op === constantOp ? (x.attrs as ConstantAttrs).data : undefined
 
 /** A value known when the graph is built. */
 export const constantOp: Op<ConstantAttrs> = {

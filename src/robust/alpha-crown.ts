@@ -272,7 +272,7 @@ const ordered = <A>({ values, first, second }: { readonly [K in keyof State]: re
 ]
 
 /** The update as a graph: its arguments and results in the order in which `ascending` binds them. */
-export const ascentGraph = ({ free, inputs, graph }: Ascent) => {
+const ascentGraph = ({ free, inputs, graph }: Ascent) => {
   const named = (name: string) => free.map(({ shape }, i) => input(`${name}.${i}`, shape))
   const state: State = { values: named('value'), first: named('first'), second: named('second') }
   const [lr, correction1, correction2] = ['lr', 'correction1', 'correction2'].map((name): Tensor => input(name, []))

@@ -4,9 +4,8 @@ import type { Region } from '../compile/region.ts'
 import { compilePlan, planBytes, planFor } from '../compile/run.ts'
 import { order } from '../compile/tape.ts'
 import { raise } from '../core/error.ts'
-import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
-import { constantOp } from '../ops/index.ts'
+import { dataOf } from '../ops/index.ts'
 
 /** What is to be done next would end after the time limit, by what it is estimated to cost. */
 export class OutOfTime extends Error {
@@ -123,7 +122,7 @@ export const budgetOf = (region: Region, memory: number): Budget => {
       const { inputs, outputs } = make()
       const all = order(outputs)
       const count = all.length
-      const numbers = all.reduce((n, x) => n + (x.op === constantOp ? S.size(x.shape) : 0), 0)
+      const numbers = all.reduce((n, x) => n + (dataOf(x)?.length ?? 0), 0)
       held = Math.max(held, numbers)
       afford((count + (numbers * NUMBER) / NODE) * node, `planning ${what}`)
       const plan = planFor(backend)(outputs, inputs)

@@ -54,7 +54,7 @@ export interface Stage {
 }
 
 /** The searches of an attack; the ensemble takes FGSM, PGD by both losses and the interval attack. */
-export const stagesOf = (o: AttackOptions): readonly Stage[] => {
+const stagesOf = (o: AttackOptions): readonly Stage[] => {
   const { name, steps, stepSize, restarts, loss = 'ce', targeted = false } = o
   const own = { loss, targeted, steps, stepSize, restarts }
   const fgsm: Stage = { ...own, label: 'fgsm', kind: 'ascent', steps: 1, stepSize: 1, restarts: 1, first: 'input' }

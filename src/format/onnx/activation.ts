@@ -3,9 +3,9 @@ import { show } from '../../core/shape.ts'
 import type { Operand } from '../../core/tensor.ts'
 import {
   add,
-  type ConstantAttrs,
   celu,
   clip,
+  dataOf,
   elu,
   exp,
   gelu,
@@ -129,7 +129,7 @@ export const imports: Readonly<Record<string, Import>> = {
 /** Limits of a clip that do not limit are left out. */
 const writeClip: Export = (x, w) => {
   const named = x.inputs.slice(1).map((limit) => {
-    const none = limit.op.name === 'constant' && (limit.attrs as ConstantAttrs).data.every((v) => !Number.isFinite(v))
+    const none = dataOf(limit)?.every((v) => !Number.isFinite(v)) === true
     return none ? '' : w.ref(limit)
   })
   // The limits of ONNX are scalars.

@@ -55,7 +55,7 @@ export const pairOf = (s: NodeView, name: string, list: readonly number[], axes:
 }
 
 /** Pads of the file as [top, left, bottom, right]. */
-export const padsOf = (s: NodeView, axes: 1 | 2): Sides => {
+const padsOf = (s: NodeView, axes: 1 | 2): Sides => {
   const pads = s.list('pads') ?? Array.from({ length: 2 * axes }, () => 0)
   if (pads.length !== 2 * axes || !pads.every((p) => p >= 0))
     s.fail(`attribute pads: expected ${2 * axes} numbers >= 0, found [${pads}]`)
@@ -70,7 +70,7 @@ export const shared = (total: Pair, upper: boolean): Sides => {
 }
 
 /** What auto_pad says: NOTSET where it is not given. */
-export const autoPad = (s: NodeView, pads: Sides): 'NOTSET' | 'VALID' | 'SAME_UPPER' | 'SAME_LOWER' => {
+const autoPad = (s: NodeView, pads: Sides): 'NOTSET' | 'VALID' | 'SAME_UPPER' | 'SAME_LOWER' => {
   const auto = s.string('auto_pad', 'NOTSET')
   if (auto === '' || auto === 'NOTSET') return 'NOTSET'
   if (auto !== 'VALID' && auto !== 'SAME_UPPER' && auto !== 'SAME_LOWER')
@@ -105,7 +105,7 @@ export const weightsOf = (s: NodeView, maps: Maps) => {
 }
 
 /** What `run` makes of maps and weights, with input 2 as a bias per channel where there is one. */
-export const withBias = (
+const withBias = (
   s: NodeView,
   maps: Maps,
   weights: Floats,

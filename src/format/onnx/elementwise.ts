@@ -87,7 +87,7 @@ export const binary =
   }
 
 /** An op of any number of operands, folded from the left. */
-export const variadic =
+const variadic =
   (f: (a: Operand, b: Operand) => Operand, operation?: Operation): Import =>
   (s) =>
     Array.from({ length: Math.max(s.arity - 1, 0) }, (_, i) => s.either(i + 1)).reduce(

@@ -3,7 +3,7 @@ import { order } from '../../compile/tape.ts'
 import { type MixtrainError, usage } from '../../core/error.ts'
 import { type Shape, show, size } from '../../core/shape.ts'
 import type { Tensor } from '../../core/tensor.ts'
-import type { ConstantAttrs, InputAttrs } from '../../ops/index.ts'
+import { dataOf, inputNameOf } from '../../ops/index.ts'
 import { EXPORTS, FUSIONS } from './ops.ts'
 import { type NodeData, type TensorData, writeModel } from './proto.ts'
 import { type Facts, type Fused, Refused, refuse, type Writer } from './writer.ts'
@@ -23,8 +23,6 @@ const OPSET = 13
 const IR_VERSION = 8
 /** Constants of at most this many elements are written once however often they occur. */
 const SMALL = 64
-
-const isConstant = (x: Tensor): boolean => x.op.name === 'constant'
 
 const factsOf = (graph: readonly Tensor[], { input, output, parameters }: Omit<OnnxExport, 'name'>): Facts => {
   const uses = new Map<Tensor, number>([[output, 1]])
@@ -109,7 +107,7 @@ const translate = (model: Omit<OnnxExport, 'name' | 'metadata'>) => {
 
   const { claim, fresh } = namesOf()
   const { initializers, store } = storeOf(fresh)
-  const names = new Map([[input, claim((input.attrs as InputAttrs).name)]])
+  const names = new Map([[input, claim(inputNameOf(input) as string)]])
   // Parameters keep their names; everything else gives way to them.
   for (const x of graph) {
     const p = parameters.get(x)
@@ -123,8 +121,9 @@ const translate = (model: Omit<OnnxExport, 'name' | 'metadata'>) => {
   const ref = (x: Tensor): string => {
     const known = names.get(x)
     if (known !== undefined) return known
-    if (!isConstant(x)) return refuse(x, 'it is neither the input nor a parameter of the network')
-    const name = store(x.shape, Float32Array.from((x.attrs as ConstantAttrs).data), 'constant')
+    const data = dataOf(x)
+    if (data === undefined) return refuse(x, 'it is neither the input nor a parameter of the network')
+    const name = store(x.shape, Float32Array.from(data), 'constant')
     names.set(x, name)
     return name
   }
@@ -172,7 +171,7 @@ export const encodeOnnx = (model: OnnxExport): E.Either<MixtrainError, Uint8Arra
   E.tryCatch(
     () => {
       const { input, output, name, metadata } = model
-      if (input.op.name !== 'input' || input.shape.length < 2)
+      if (inputNameOf(input) === undefined || input.shape.length < 2)
         throw new Refused(
           usage(
             `ONNX export: the input must be an input node of shape [n, ...], not ${input.op.name} ${show(input.shape)}`,
