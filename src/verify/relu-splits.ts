@@ -1,4 +1,4 @@
-import { anatomy } from '../bounds/anatomy.ts'
+import { anatomy, isNonlinear } from '../bounds/anatomy.ts'
 import type { Boxes } from '../bounds/ibp.ts'
 import { linearBounds } from '../bounds/linear-bounds.ts'
 import type { Region } from '../compile/region.ts'
@@ -15,7 +15,7 @@ import { argumentsOf, type Budget, type Graph } from '../robust/budget.ts'
 import { boundedOutputOf, type Subject } from './counterexample.ts'
 import { type Box, type Conjunction, type Goal, grained, mixed, raised } from './goals.ts'
 import { violationOf } from './input-splits.ts'
-import { type HiddenBoxes, lastWalkNodes } from './root-bounds.ts'
+import { argumentsFor, type HiddenBoxes, lastWalkNodes } from './root-bounds.ts'
 import type { Placed } from './trace.ts'
 
 /** Part of the inputs: those at which the chosen neurons have the chosen signs, within a box. */
@@ -167,6 +167,13 @@ const trialOf = (subject: Subject, options: Shapes): Graph => {
 /** True for a network that ReLU splitting can split. */
 export const hasRelus = (subject: Subject): boolean =>
   order([boundedOutputOf(subject, input('x', [1, ...subject.input]))]).some(isRelu)
+
+/** Whether nothing but ReLUs bends the network, so that enough splits leave no relaxation. */
+export const isPiecewise = (subject: Subject): boolean => {
+  const { y, boxes } = argumentsFor(subject, 1)
+  const { boxed } = anatomy(y, boxes)
+  return order([y]).every((x) => !boxed.has(x) || boxes.has(x) || !isNonlinear(x, boxed) || isRelu(x))
+}
 
 /** ReLU splitting on a device. */
 export interface ReluBrancher {

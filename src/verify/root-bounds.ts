@@ -192,7 +192,8 @@ export type Raising = (
   proved: (lower: Float32Array) => readonly boolean[],
 ) => Promise<Bounds | undefined>
 
-const argumentsFor = (subject: Subject, rows: number) => {
+/** A network over a box, and rows of which bounds are wanted, as inputs of a graph. */
+export const argumentsFor = (subject: Subject, rows: number) => {
   const x = input('x', [1, ...subject.input])
   const [lower, upper] = [input('lower', x.shape), input('upper', x.shape)]
   const boxes: Boxes = new Map([[x, interval(lower, upper)]])
