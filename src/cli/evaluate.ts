@@ -8,7 +8,7 @@ import { sha256 } from '../core/hash.ts'
 import type { Rounding, Semantics } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
 import { type Dataset, hashOf, pixels, take } from '../data/dataset.ts'
-import { files, makeDirectory, writeAtomic } from '../data/files.ts'
+import { makeDirectory, writeAtomic } from '../data/files.ts'
 import { unpacked } from '../data/gzip.ts'
 import { decodeModel } from '../format/model.ts'
 import type { MethodName } from '../robust/bounds.ts'
@@ -19,7 +19,7 @@ import { pgdAttack } from '../train/recipe.ts'
 import { type Verified, verify } from '../train/verify.ts'
 import { imageProver, isFollowed, orRefusal } from '../verify/image-proof.ts'
 import type { Command } from './command.ts'
-import { bytesOf, matching, overlapNote, testFor, withDevice } from './open.ts'
+import { bytesOf, matching, overlapNote, readNamed, testFor, withDevice } from './open.ts'
 import {
   alphaOption,
   ballOf,
@@ -309,7 +309,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
       TE.chainFirst(({ rounding, ball, method }) => TE.fromEither(certifiable(o, rounding, ball.norm, method.name))),
       TE.chainFirst(() => TE.fromEither(completable(o))),
       TE.chainFirst(() => TE.fromEither(recordable(o))),
-      TE.bind('bytes', () => files.read(MODEL)),
+      TE.bind('bytes', () => readNamed(MODEL)),
       TE.bind('model', ({ bytes }) =>
         pipe(
           unpacked(bytes, MODEL),

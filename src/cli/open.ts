@@ -1,10 +1,11 @@
-import { resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import process from 'node:process'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Device, type DeviceName, deviceNames, openDevice } from '../backend/device.ts'
 import { deviceError, type MixtrainError, usage } from '../core/error.ts'
+import { distance, nearest } from '../core/names.ts'
 import * as S from '../core/shape.ts'
 import { type Data, type Dataset, sharedImages, take } from '../data/dataset.ts'
 import { digits } from '../data/digits.ts'
@@ -98,9 +99,46 @@ export const overlapNote = (
   )
 }
 
-export const loadModel = (path: string): TE.TaskEither<MixtrainError, SavedModel> =>
+/** A name is taken for a misspelled one if at most so many letters are wrong. */
+const SLIPS = 3
+
+/** What a user may have meant by the name of a file that cannot be read: the model of a run's folder, or the file of the nearest name beside it. */
+const meantBy = (path: string): TE.TaskEither<MixtrainError, string> =>
+  pipe(
+    files.list(path),
+    TE.map((entries) => ['model.safetensors', 'model.onnx'].find((name) => entries.includes(name))),
+    TE.map((model) => (model === undefined ? '' : `; the model of this run is ${join(path, model)}`)),
+    TE.orElse(() =>
+      pipe(
+        files.list(dirname(path)),
+        TE.map((entries) => {
+          const near = nearest(basename(path), entries)
+          return near === undefined || near === basename(path) || distance(near, basename(path)) > SLIPS
+            ? ''
+            : `; the nearest is ${join(dirname(path), near)}`
+        }),
+      ),
+    ),
+    TE.orElse(() => TE.right<MixtrainError, string>('')),
+  )
+
+/** A file that a command line names; an error tells what else there is. */
+export const readNamed = (path: string): TE.TaskEither<MixtrainError, Uint8Array> =>
   pipe(
     files.read(path),
+    TE.orElse((error) =>
+      error.kind === 'file'
+        ? pipe(
+            meantBy(path),
+            TE.chain((meant) => TE.left<MixtrainError, Uint8Array>({ ...error, message: `${error.message}${meant}` })),
+          )
+        : TE.left(error),
+    ),
+  )
+
+export const loadModel = (path: string): TE.TaskEither<MixtrainError, SavedModel> =>
+  pipe(
+    readNamed(path),
     TE.chain((bytes) => unpacked(bytes, path)),
     TE.chainEitherK((bytes) => decodeModel(bytes, path)),
   )

@@ -204,7 +204,7 @@ export const ballOf = (
   return norm === 'linf' && nearest > 1
     ? E.left(
         usage(
-          `--epsilon: expected a radius from 0 to 1 in pixel units, not "${nearest}"; for --norm l2 and l1 it may be larger`,
+          `--epsilon: expected a radius from 0 to 1 in pixel units, not "${nearest}"${nearest <= 255 ? `; of pixels from 0 to 255 it is ${nearest}/255` : ''}; for --norm l2 and l1 it may be larger`,
         ),
       )
     : E.right({ epsilon, norm })

@@ -5,7 +5,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import type { Device } from '../backend/device.ts'
-import { fileError, type MixtrainError, usage } from '../core/error.ts'
+import { fileError, type MixtrainError, raise, usage } from '../core/error.ts'
 import { take } from '../data/dataset.ts'
 import { exists, files, makeDirectory, writeAtomic } from '../data/files.ts'
 import { type MethodName, methods } from '../robust/bounds.ts'
@@ -66,6 +66,9 @@ const finalOf = (path: string, bytes: Uint8Array): E.Either<MixtrainError, Final
 
 /** A run as its folder has it, measured where it has a model. */
 const reported = async (folder: string, o: Given, shell: Shell, device: Device): Promise<ReportedRun> => {
+  if (!(await get(exists(folder)))) return raise(fileError(folder, 'there is no such folder'))
+  if (!(await get(exists(join(folder, FILES.checkpoint)))))
+    return raise(fileError(folder, `there is no run in this folder: no ${FILES.checkpoint}`))
   const { settings, history } = await get(stored(folder))
   const name = basename(resolve(folder))
   const path = join(folder, FILES.report)

@@ -6,7 +6,8 @@ import type { Device } from '../backend/device.ts'
 import { fileError, type MixtrainError, usage } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
 import { unknownName } from '../core/names.ts'
-import { type Data, fingerprintOf, take } from '../data/dataset.ts'
+import { show as showShape } from '../core/shape.ts'
+import { type Data, fingerprintOf, isImage, take } from '../data/dataset.ts'
 import { files } from '../data/files.ts'
 import { decodeModel, type SavedModel } from '../format/model.ts'
 import type { Logits } from '../loss/loss.ts'
@@ -269,6 +270,16 @@ export const withData = (
           ),
     ),
   )
+
+/** An error if the network is one of images and the data are rows of a table. */
+export const takesShape = ({ network, data }: Settings, { train }: Data): E.Either<MixtrainError, void> =>
+  network === 'mlp' || isImage(train.shape)
+    ? E.right(undefined)
+    : E.left(
+        usage(
+          `--network ${network} takes images, but ${data} has examples of shape ${showShape(train.shape)}: --network mlp takes any shape`,
+        ),
+      )
 
 /** Whether a run can be cut into micro-batches. */
 export const cuttable = ({

@@ -53,6 +53,7 @@ import {
   recipeOf,
   settingsOn,
   stepsOf,
+  takesShape,
   teacherOf,
   withData,
 } from './train-settings.ts'
@@ -299,6 +300,9 @@ const trained = (
     }),
     TE.chainFirst(({ settings }) => TE.fromEither(cuttable(settings))),
     TE.chainFirst(({ settings }) => agreed(job, settings, before)),
+    TE.chainFirst(({ settings, data, initial }) =>
+      TE.fromEither(initial === undefined ? takesShape(settings, data) : E.right(undefined)),
+    ),
     TE.bind('network', ({ settings, data, initial }) =>
       initial === undefined
         ? pipe(

@@ -35,7 +35,7 @@ import { outputOf, type Subject } from '../verify/counterexample.ts'
 import type { Counterexample } from '../verify/counterexample-check.ts'
 import { proofFile, prove } from '../verify/prove.ts'
 import type { Command } from './command.ts'
-import { bytesOf, withDevice } from './open.ts'
+import { bytesOf, readNamed, withDevice } from './open.ts'
 import { integer, natural, positive, repeated, roundingOf, roundingOption, semanticsOption, text } from './options.ts'
 import { json, roundingRecord } from './report.ts'
 import { attempt, type Shell } from './shell.ts'
@@ -120,7 +120,7 @@ const modelOf = (bytes: Uint8Array, path: string): E.Either<MixtrainError, Model
 /** A file, unpacked if it is gzipped. */
 const contentOf = (path: string): TE.TaskEither<MixtrainError, Uint8Array> =>
   pipe(
-    files.read(path),
+    readNamed(path),
     TE.chain((bytes) => unpacked(bytes, path)),
   )
 const loadNetwork = (path: string): TE.TaskEither<MixtrainError, Model> =>

@@ -394,7 +394,12 @@ export const fit = (options: FitOptions) =>
   async function* (backend: Backend): AsyncGenerator<TrainedEpoch, void, undefined> {
     const { train, monitor, epsilon, batchSize, resume, snapshotEvery } = options
     const perEpoch = Math.floor(train.count / batchSize)
-    if (perEpoch < 1) raise(usage(`${train.count} training images do not fill one batch of ${batchSize}`))
+    if (perEpoch < 1)
+      raise(
+        usage(
+          `${train.count} training images do not fill one batch of ${batchSize}; it may have ${train.count} at most`,
+        ),
+      )
     if (!(epsilon >= 0 && epsilon <= 1)) raise(usage(`epsilon must lie in [0, 1], in pixel units; got ${epsilon}`))
     if (monitor.count < 1) raise(usage('there are no images to monitor'))
     if (snapshotEvery !== undefined && !(Number.isInteger(snapshotEvery) && snapshotEvery >= 1))

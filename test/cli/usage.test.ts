@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -110,6 +110,21 @@ test(
     const absent = join(folder, 'absent')
     await refused(['evaluate', absent, '--epsilon', '0.1'], 1, `${absent}: there is no such file or folder`)
     await refused(['train', '--data', absent], 1, `${absent}: there is no such folder`, 'digits')
+    await refused(['evaluate', absent, '--epsilon', '8'], 2, 'not "8"', '8/255')
+    await refused(['report', absent], 1, `${absent}: there is no such folder`)
+    await refused(['report', folder], 1, `${folder}: there is no run in this folder`)
+    // A folder of a run, and a name that is nearly one, are told what was meant.
+    const model = join(folder, 'run', 'model.onnx')
+    mkdirSync(join(folder, 'run'))
+    writeFileSync(model, 'neither')
+    await refused(['evaluate', join(folder, 'run'), '--epsilon', '0.1'], 1, `the model of this run is ${model}`)
+    await refused(['evaluate', model.replace('el.', '.'), '--epsilon', '0.1'], 1, `the nearest is ${model}`)
+    const rows = join(folder, 'rows.csv')
+    writeFileSync(
+      rows,
+      `a,b,label\n${Array.from({ length: 20 }, (_, i) => `${i},${i * i},${i % 2 ? 'odd' : 'even'}`).join('\n')}\n`,
+    )
+    await refused(['train', '--data', rows], 2, '--network small takes images', 'shape [2]', '--network mlp')
     await refused(['train', '--data', folder], 1, 'there is no data set here')
     await refused(['train', '--resume', absent], 1, `${absent}: there is no checkpoint.safetensors`)
     const junk = join(folder, 'junk')
