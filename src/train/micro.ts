@@ -8,7 +8,19 @@ import { raise, usage } from '../core/error.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { isTrained, trainedOf } from '../nn/layers.ts'
-import { add, type BatchChoice, type Host, input, mul, probe, probeName } from '../ops/index.ts'
+import {
+  add,
+  type BatchChoice,
+  concat,
+  constant,
+  type Host,
+  input,
+  mul,
+  probe,
+  probeName,
+  reshape,
+  scalar,
+} from '../ops/index.ts'
 import { choicesIn, type Images, sharedOut } from './choosing.ts'
 import { partOf, type Ranks } from './ranks.ts'
 import {
@@ -47,15 +59,11 @@ export interface MicroOptions extends TrainerOptions {
   readonly ranks: Ranks
 }
 
-interface Scorer {
+/** A plan of parameters, images and what it is fed, and where its results go. */
+interface Running {
   readonly compiled: Compiled
   readonly feeds: readonly Feed[]
   readonly outputs: readonly Buffer[]
-}
-
-interface Variant extends Scorer {
-  /** Names of the loss terms that are computed, in the order of their buffers. */
-  readonly terms: readonly string[]
 }
 
 /**
@@ -116,7 +124,7 @@ export const microTrainer =
 
     // ---- a micro-batch -------------------------------------------------------------------------------------------------
     const staging = stage([objective])
-    const variants = new Map<string, Variant>()
+    const variants = new Map<string, Running>()
     const planOf = (resolved: Tensor, keep: boolean) => {
       const [staged] = suited([resolved], backend.rounds ?? false)
       const gradients = grad(
@@ -124,7 +132,15 @@ export const microTrainer =
         names.map((k) => parameterOf[k]),
       )
       const probes = order([staged]).filter((x) => probeName(x) !== undefined)
-      const outputs = [...gradients, ...running.map((k) => statistics[k]), ...probes]
+      // [value, count] of each term.
+      const counted = (t: string): Tensor => {
+        const own = probes.filter((p) => probeName(p) === t)
+        const value = own.reduce<Tensor>((a, b) => add(a, b), scalar(0))
+        return concat([reshape(value, [1]), constant([own.length], [1])], 0)
+      }
+      // One array, as it is summed: it is read back at once.
+      const flat = [...gradients, ...running.map((k) => statistics[k])].map((x) => reshape(x, [S.size(x.shape)]))
+      const outputs = [concat([...flat, ...termNames.map(counted)], 0)]
       const feedNodes = feedsIn(outputs)
       const given = [
         ...names.map((k) => parameterOf[k]),
@@ -133,7 +149,7 @@ export const microTrainer =
         ...(isRunning ? populationNodes : []),
         ...feedNodes,
       ]
-      return { plan: planFor(backend, keep)(outputs, given), feedNodes, outputs, probes }
+      return { plan: planFor(backend, keep)(outputs, given), feedNodes }
     }
     const fitting = (host: Host) => {
       const whole = staging.resolve(host)[0]
@@ -141,13 +157,12 @@ export const microTrainer =
         planOf(parts === 1 ? whole : stage([objectiveIn(parts)]).resolve(host)[0], keep),
       )
     }
-    const build = async (host: Host): Promise<Variant> => {
-      const { plan, feedNodes, outputs, probes } = fitting(host)
+    const build = async (host: Host): Promise<Running> => {
+      const { plan, feedNodes } = fitting(host)
       return {
         compiled: await compilePlanIn(region)(plan),
         feeds: feedsOf(region, feedNodes),
-        terms: probes.flatMap((x) => probeName(x) ?? []),
-        outputs: outputs.map((x) => region.alloc(S.size(x.shape))),
+        outputs: [region.alloc(length)],
       }
     }
 
@@ -165,7 +180,7 @@ export const microTrainer =
       }
       return choices.filter(({ name }) => needed.has(name))
     }
-    const scorers = new Map<string, Scorer>()
+    const scorers = new Map<string, Running>()
     /** The scores of a micro-batch for each choice. */
     const scored = async (
       asked: readonly BatchChoice[],
@@ -174,7 +189,7 @@ export const microTrainer =
     ): Promise<readonly Float32Array[]> => {
       const stages = stage(asked.map((c) => c.scores))
       const key = `${asked.map((c) => c.name)} ${stages.key(host)}`
-      const made = async (): Promise<Scorer> => {
+      const made = async (): Promise<Running> => {
         const outputs = suited(stages.resolve(host), backend.rounds ?? false)
         const feedNodes = feedsIn(outputs)
         const given = [...names.map((k) => parameterOf[k]), inputs, labels, ...(isRunning ? populationNodes : [])]
@@ -252,7 +267,7 @@ export const microTrainer =
     let last = Number.NaN
 
     /** Runs a plan of parameters, images and what it is fed. */
-    const runOn = ({ compiled, feeds, outputs }: Scorer, part: Images, host: Host): void => {
+    const runOn = ({ compiled, feeds, outputs }: Running, part: Images, host: Host): void => {
       backend.write(inputBuffer, part.inputs)
       backend.write(labelBuffer, part.labels)
       for (const { draw, buffer } of feeds) backend.write(buffer, draw(host))
@@ -272,15 +287,8 @@ export const microTrainer =
       const variant = variants.get(key) ?? (await build(host))
       variants.set(key, variant)
       runOn(variant, batch(index), host)
-      const sum = new Float32Array(length)
-      for (const [i, at] of offsets.entries()) sum.set(await backend.read(variant.outputs[i]), at)
-      for (const [i, t] of variant.terms.entries()) {
-        const [value] = await backend.read(variant.outputs[offsets.length + i])
-        const at = termsAt + 2 * termNames.indexOf(t)
-        sum[at] += value
-        sum[at + 1] += 1
-      }
-      return sum
+      const sum = await backend.read(variant.outputs[0])
+      return sum instanceof Float32Array ? sum : Float32Array.from(sum)
     }
 
     const copied = (buffers: readonly Buffer[]): Promise<readonly Float32Array[]> =>
