@@ -79,9 +79,12 @@ const fileOf = (url) => {
 /** The names of this machine for itself, with any port (it may be forwarded). Under another name, a page of a stranger would be of our origin. */
 const LOCAL = /^(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?$/i
 
-const server = createServer((request, response) => {
+const server = createServer({ requireHostHeader: false }, (request, response) => {
   const refuse = (status, text, headers = {}) =>
     response.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8', ...HEADERS, ...headers }).end(text)
+  // Node takes the first of two names, which another reader on the way need not.
+  const names = request.rawHeaders.filter((name, i) => i % 2 === 0 && /^host$/i.test(name))
+  if (names.length !== 1) return refuse(400, 'a request names one host\n')
   if (!LOCAL.test(request.headers.host ?? '') || !request.url?.startsWith('/'))
     return refuse(421, `this is http://127.0.0.1:${server.address().port}/, and goes by no other name\n`)
   if (request.method !== 'GET' && request.method !== 'HEAD')
@@ -97,6 +100,13 @@ const server = createServer((request, response) => {
   const content = createReadStream(file).on('error', () => response.destroy())
   if (packed) content.pipe(createGzip()).pipe(response)
   else content.pipe(response)
+})
+// What is no request, or too long for one, is answered before there is a response to write to.
+server.on('clientError', (e, socket) => {
+  if (!socket.writable) return socket.destroy()
+  const status = e.code === 'HPE_HEADER_OVERFLOW' ? '431 Request Header Fields Too Large' : '400 Bad Request'
+  const lines = Object.entries({ ...HEADERS, 'Content-Length': 0, Connection: 'close' }).map(([k, v]) => `${k}: ${v}`)
+  socket.end([`HTTP/1.1 ${status}`, ...lines, '', ''].join('\r\n'))
 })
 server.on('error', (e) =>
   fail(e.code === 'EADDRINUSE' ? `port ${port} is in use: choose another with --port` : e.message),

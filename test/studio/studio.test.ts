@@ -1,6 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { type IncomingHttpHeaders, request } from 'node:http'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
@@ -337,6 +338,26 @@ if (reason !== undefined) {
     ])
       assert.is((await ask(path, 'localhost')).status, 404, path)
     assert.is((await ask('/', 'localhost', 'POST')).status, 405)
+    // As bytes: what is no request has the headers of the others all the same.
+    const raw = (text: string) =>
+      new Promise<string>((resolve, reject) => {
+        let answer = ''
+        const socket = connect(Number(port), '127.0.0.1', () => socket.write(text))
+        socket.setEncoding('utf8').on('data', (part) => {
+          answer += part
+        })
+        socket.on('close', () => resolve(answer)).on('error', reject)
+      })
+    for (const [status, text] of [
+      [400, 'GET / HTTP/1.1\r\nConnection: close\r\n\r\n'],
+      [400, 'GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n'],
+      [400, 'no request\r\n\r\n'],
+      [431, `GET / HTTP/1.1\r\nHost: localhost\r\nX: ${'x'.repeat(70_000)}\r\n\r\n`],
+    ] as const) {
+      const answer = await raw(text)
+      assert.ok(answer.startsWith(`HTTP/1.1 ${status} `), answer.slice(0, 40))
+      assert.match(answer, /content-security-policy: default-src 'none'/i)
+    }
     const { headers } = await ask('/worker.js', 'localhost')
     const policy = headers['content-security-policy'] ?? ''
     assert.not.match(String(policy), /unsafe-(inline|eval)(?<!wasm-unsafe-eval)|\*|https?:/)
