@@ -306,6 +306,21 @@ test('an opset that is listed twice is one; two versions are named', () => {
   assert.match(left(decodeOnnx(bytesOf(relu, field(8, field(2, 12))), 'f')), /found 13 and 12/)
 })
 
+test('an attribute without a type has that of its value; what has another, or none, is not taken for 0', () => {
+  const utf8 = new TextEncoder()
+  const bent = (...value: readonly Uint8Array[]) =>
+    decodeOnnx(
+      graphOf(FLOAT, wireNode('LeakyRelu', ['x'], ['y'], field(5, bytesOf(field(1, utf8.encode('alpha')), ...value)))),
+      'f',
+    )
+  const float = bytesOf(Uint8Array.of(2 * 8 + 5), new Uint8Array(Float32Array.of(0.5).buffer))
+  assert.ok(E.isRight(bent(float)))
+  assert.ok(E.isRight(bent(float, field(20, 1))))
+  assert.match(left(bent(field(3, 2))), /attribute alpha: expected float, found int/)
+  assert.match(left(bent(floatAttribute([0.5]))), /attribute alpha: expected float, found floats/)
+  assert.match(left(bent()), /attribute alpha: expected float, found neither type nor value/)
+})
+
 // ---- what is refused -----------------------------------------------------------------------------------------------
 
 test('batch normalization in training mode is refused, with what to do', () => {

@@ -47,7 +47,7 @@ export enum AttributeType {
 
 export interface Attribute {
   readonly name: string
-  /** 0 where the file does not tell. */
+  /** Where the file does not tell, the type of the value that is there; 0 where there is none. */
   readonly type: number
   readonly f: number
   /** Numbers beyond 2^53 are rounded: no attribute of a network needs them. */
@@ -254,11 +254,16 @@ const tensorProto = (ctx: Context, bytes: Uint8Array, what: string): TensorProto
   return { name, dims, dataType, raw, floats, ints, int32s, doubles, uint64s, other, external }
 }
 
+/** The types of the fields that hold a value of an attribute: files of the first versions do not say the type. */
+const VALUE_TYPES: Readonly<Record<number, AttributeType>> = { 2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 7: 6, 8: 7 }
+
 const attribute = (ctx: Context, bytes: Uint8Array, what: string): Attribute => {
   const [floats, ints]: number[][] = [[], []]
   let [name, type, f, i, s] = ['', 0, 0, 0, '']
   let t: TensorProto | undefined
+  let found = 0
   eachField(ctx, bytes, what, (field) => {
+    found ||= VALUE_TYPES[field.number] ?? 0
     if (field.number === 1) name = field.string()
     else if (field.number === 2) f = field.float()
     else if (field.number === 3) i = field.int()
@@ -268,7 +273,7 @@ const attribute = (ctx: Context, bytes: Uint8Array, what: string): Attribute => 
     else if (field.number === 8) field.ints(ints)
     else if (field.number === 20) type = field.int()
   })
-  return { name, type, f, i, s, t, floats, ints }
+  return { name, type: type || found, f, i, s, t, floats, ints }
 }
 
 const node = (ctx: Context, bytes: Uint8Array, what: string): Node => {

@@ -197,8 +197,10 @@ const attributesOf = (n: Node, fail: Fail) => {
   const of = (name: string, type: AttributeType): Attribute | undefined => {
     read.add(name)
     const a = attributes.get(name)
-    if (a !== undefined && a.type !== 0 && a.type !== type)
-      fail(`attribute ${name}: expected ${AttributeType[type]}, found ${AttributeType[a.type] ?? `type ${a.type}`}`)
+    if (a !== undefined && a.type !== type)
+      fail(
+        `attribute ${name}: expected ${AttributeType[type]}, found ${a.type === 0 ? 'neither type nor value' : (AttributeType[a.type] ?? `type ${a.type}`)}`,
+      )
     return a
   }
   const integer = (name: string, v: number): number =>
