@@ -199,10 +199,14 @@ const intervalOf = (node: Exclude<Node, { kind: 'input' }>, boxes: readonly Box[
 export type Method = 'interval' | 'crown' | 'symbolic'
 /** Lower lines of ReLUs that are open: 1 where u > -l, else the leak; or the slope of the upper line. */
 export type Slope = 'adaptive' | 'same'
-/** What a functional takes besides its coefficients: slopes of lower lines by ReLU node (in 2^-12), and multipliers of signs by node before a ReLU. */
+/** Slopes of lower lines in 2^-12, by ReLU node and neuron. */
+export type Slopes = ReadonlyMap<number, ReadonlyMap<number, number>>
+/** By node before a ReLU: the slopes of the passes that bound it from below, and from above. */
+export type Passes = ReadonlyMap<number, readonly [lower: Slopes, upper: Slopes]>
+/** What a functional takes besides its coefficients: slopes of lower lines, and multipliers of signs by node before a ReLU. */
 export interface Choices {
   readonly slope?: Slope
-  readonly slopes?: ReadonlyMap<number, ReadonlyMap<number, number>>
+  readonly slopes?: Slopes
   readonly multipliers?: ReadonlyMap<number, ReadonlyMap<number, number>>
 }
 
@@ -442,6 +446,8 @@ export interface Known {
   readonly before?: Region
   /** Nodes before this one are as in `before`. */
   readonly from?: number
+  /** Slopes of backward passes, where they are not the usual ones. */
+  readonly passes?: Passes
 }
 
 /**
@@ -451,7 +457,7 @@ export interface Known {
 export const known = (
   network: Network,
   semantics: Semantics,
-  { input, signs, before, from = 0 }: Known,
+  { input, signs, before, from = 0, passes }: Known,
   method: Method,
 ): Region => {
   if (semantics === 'deployed' && network.realOnly !== undefined)
@@ -475,7 +481,7 @@ export const known = (
     if (method !== 'interval' && losses[k] > 1 && (relu.has(k) || max.has(k))) {
       const region = { signs, boxes, rest, isEmpty: false }
       boxes[k] = clipped(
-        refined(network, region, k, max.has(k), method === 'crown' ? 'adaptive' : 'same'),
+        refined(network, region, k, max.has(k), method === 'crown' ? 'adaptive' : 'same', passes?.get(k)),
         signs.get(k),
       )
       if (isVoid(boxes[k])) return { signs, boxes, rest, isEmpty: true }
@@ -488,7 +494,14 @@ const mixes = (node: Node): boolean =>
   node.kind !== 'affine' || node.matrix.start.some((end, i, start) => i > 0 && end > start[i - 1] + 1)
 
 /** A box made tighter by backward passes, where it is not decided on which side of 0 a value lies (or everywhere). The end that is nearer to 0 first: it may decide. */
-const refined = (network: Network, region: Region, k: number, all: boolean, slope: Slope): Box => {
+const refined = (
+  network: Network,
+  region: Region,
+  k: number,
+  all: boolean,
+  slope: Slope,
+  [below, above]: readonly [Slopes?, Slopes?] = [],
+): Box => {
   const { lower, upper, e } = region.boxes[k]
   const [low, high] = [lower.slice(), upper.slice()]
   const unit = 1n << BigInt(BOUND - e)
@@ -498,7 +511,9 @@ const refined = (network: Network, region: Region, k: number, all: boolean, slop
       if (!isOpen()) continue
       const row = new Float64Array(low.length)
       row[i] = sign
-      const bound = floor(lowerOf(network, region, new Map([[k, { n: row, e: 0 }]]), { slope }), unit)
+      const slopes = sign === 1 ? below : above
+      const choices = slopes === undefined ? { slope } : { slope, slopes }
+      const bound = floor(lowerOf(network, region, new Map([[k, { n: row, e: 0 }]]), choices), unit)
       // Beyond the other end it is empty, by however much.
       if (sign === 1 && bound > BigInt(low[i])) low[i] = Math.min(Number(bound), high[i] + 1)
       if (sign === -1 && -bound < BigInt(high[i])) high[i] = Math.max(Number(-bound), low[i] - 1)

@@ -1,4 +1,14 @@
-import { type Choices, known, lowerBound, type Method, type Region, type Semantics, type Slope } from './bounds.ts'
+import {
+  type Choices,
+  known,
+  lowerBound,
+  type Method,
+  type Passes,
+  type Region,
+  type Semantics,
+  type Slope,
+  type Slopes,
+} from './bounds.ts'
 import {
   add,
   at,
@@ -20,10 +30,16 @@ import { type Group, type Row, readProperty } from './property.ts'
 /** A line of a proof (docs/proof.md). */
 export type Line =
   | readonly [Method | 'each']
+  | readonly ['crown', PassSlopes]
   | readonly ['x', input: number, value: number]
   | readonly ['z', node: number, neuron: number]
   | readonly ['leaf', ...Refutation[]]
   | readonly ['point', readonly string[]]
+
+/** Slopes of lower lines in 4096ths, by ONNX node of a ReLU and neuron. */
+export type SlopesGiven = Readonly<Record<string, readonly (readonly [neuron: number, slope: number])[]>>
+/** By ONNX node of a ReLU: the slopes of the passes that bound what it takes from below, and from above. */
+export type PassSlopes = Readonly<Record<string, readonly [lower: SlopesGiven, upper: SlopesGiven]>>
 
 /** What makes one case false on a leaf, in the order of the group's cases: empty where one of its rows alone does, with the usual lines. */
 export interface Refutation {
@@ -31,8 +47,7 @@ export interface Refutation {
   readonly rows?: readonly number[]
   /** Lower lines of other neurons. Default: adaptive. */
   readonly slope?: Slope
-  /** By ONNX node of a ReLU: slopes of lower lines in 4096ths, by neuron. */
-  readonly slopes?: Readonly<Record<string, readonly (readonly [neuron: number, slope: number])[]>>
+  readonly slopes?: SlopesGiven
   /** By ONNX node of a ReLU: multipliers of its splits, >= 0, by neuron. */
   readonly signs?: Readonly<Record<string, readonly (readonly [neuron: number, multiplier: number])[]>>
 }
@@ -41,8 +56,11 @@ const isTexts = (x: unknown): boolean => Array.isArray(x) && x.every((y) => type
 const isNumbers = (x: unknown): boolean => Array.isArray(x) && x.every(Number.isFinite)
 const isPairs = (x: unknown): boolean =>
   Array.isArray(x) && x.every((p) => isNumbers(p) && p.length === 2 && Number.isInteger(p[0]))
-const isByNode = (x: unknown): boolean =>
-  typeof x === 'object' && x !== null && !Array.isArray(x) && Object.values(x).every(isPairs)
+const isRecordOf = (x: unknown, is: (y: unknown) => boolean): boolean =>
+  typeof x === 'object' && x !== null && !Array.isArray(x) && Object.values(x).every(is)
+const isByNode = (x: unknown): boolean => isRecordOf(x, isPairs)
+const isPasses = (x: unknown): boolean =>
+  isRecordOf(x, (ends) => Array.isArray(ends) && ends.length === 2 && ends.every(isByNode))
 const isRefutation = (x: unknown): boolean => {
   if (typeof x !== 'object' || x === null || Array.isArray(x)) return false
   const { rows, slope, slopes, signs, ...others } = x as Record<string, unknown>
@@ -55,7 +73,7 @@ const isRefutation = (x: unknown): boolean => {
 }
 const FORMS: Readonly<Record<string, (rest: readonly unknown[]) => boolean>> = {
   interval: (rest) => rest.length === 0,
-  crown: (rest) => rest.length === 0,
+  crown: (rest) => rest.length === 0 || (rest.length === 1 && isPasses(rest[0])),
   symbolic: (rest) => rest.length === 0,
   each: (rest) => rest.length === 0,
   x: (rest) => rest.length === 2 && isNumbers(rest),
@@ -153,14 +171,16 @@ const reluAt = ({ places, nodes }: Network, place: unknown): number => {
 const before = (network: Network, place: unknown): number =>
   (network.nodes[reluAt(network, place)] as { readonly from: readonly [number] }).from[0]
 
-const choicesOf = (network: Network, { slope = 'adaptive', slopes = {}, signs = {} }: Refutation): Choices => ({
-  slope,
-  slopes: new Map(
+const slopesOf = (network: Network, slopes: SlopesGiven): Slopes =>
+  new Map(
     Object.entries(slopes).map(([place, given]) => [
       reluAt(network, place),
       new Map(given.map(([i, s]) => [i, integer(s, 4097)])),
     ]),
-  ),
+  )
+const choicesOf = (network: Network, { slope = 'adaptive', slopes = {}, signs = {} }: Refutation): Choices => ({
+  slope,
+  slopes: slopesOf(network, slopes),
   multipliers: new Map(Object.entries(signs).map(([place, given]) => [before(network, place), new Map(given)])),
 })
 
@@ -218,8 +238,15 @@ export const whole = ({ network, semantics }: Query, { lower, upper }: Group): R
   known(network, semantics, { input: enclosed(lower, upper), signs: new Map() }, 'interval')
 
 /** What is known of a region, by intervals or backward passes, from what is known already. */
-export const anew = ({ network, semantics }: Query, region: Region, method: Method): Region =>
-  known(network, semantics, { input: region.boxes[0], signs: region.signs, before: region }, method)
+export const anew = ({ network, semantics }: Query, region: Region, method: Method, given: PassSlopes = {}): Region => {
+  const passes: Passes = new Map(
+    Object.entries(given).map(([place, [lower, upper]]) => [
+      before(network, place),
+      [slopesOf(network, lower), slopesOf(network, upper)],
+    ]),
+  )
+  return known(network, semantics, { input: region.boxes[0], signs: region.signs, before: region, passes }, method)
+}
 
 /** Values, of 16 bytes each, of all regions that wait. */
 const MOST = 2 ** 27
@@ -234,7 +261,7 @@ const tree = async (q: Query, group: Group, lines: Lines): Promise<number> => {
     if (depth * elements > MOST) refuse('the tree is too deep')
     const line = await lines.take()
     if (line[0] === 'interval' || line[0] === 'crown' || line[0] === 'symbolic')
-      stack.push({ group: own, region: anew(q, region, line[0]), depth })
+      stack.push({ group: own, region: anew(q, region, line[0], line[1]), depth })
     else if (line[0] === 'each')
       stack.push(...own.cases.map((rows) => ({ group: { ...own, cases: [rows] }, region, depth })).reverse())
     else if (line[0] === 'leaf') {

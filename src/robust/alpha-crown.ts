@@ -68,8 +68,12 @@ interface Walk {
 
 /** A bound with free slopes. */
 export interface Relaxation {
-  /** Shapes of the slopes and the least value of each; the greatest is 1. */
-  readonly slopes: readonly { readonly shape: S.Shape; readonly low: number; readonly relu: Tensor }[]
+  /** Shapes of the slopes, the least value of each (the greatest is 1), and the walks that they belong to. */
+  readonly slopes: readonly (Pick<Walk, 'from' | 'side'> & {
+    readonly shape: S.Shape
+    readonly low: number
+    readonly relu: Tensor
+  })[]
   /** All ReLUs, inputs before users. */
   readonly order: readonly Tensor[]
   /** How many of them, the last ones, belong to the walk from the output: `[rows, n, ...relu]`, one for each of `relus`. */
@@ -85,7 +89,7 @@ export interface Relaxation {
 
 /**
  * The graph of a bound of `spec` (`[rows, n, ...output]`) with every slope free: those of the walk from the output, for each row and image, and
- * those of the walks that bound hidden nodes, each side its own, but for those whose box is `known`.
+ * those of the walks that bound hidden nodes, each side its own, but for those whose box is `known`; for each row of theirs, where that makes at most `perRowMost` numbers.
  */
 export const relaxation = (
   output: Tensor,
@@ -93,6 +97,7 @@ export const relaxation = (
   spec: Tensor,
   known: Boxes = new Map(),
   rounding: Rounding = 'none',
+  perRowMost = PER_ROW,
 ): Relaxation => {
   const { boxed, hidden } = anatomy(output, boxes)
   const images = ([...boxes.values()][0] as Interval).shape[0]
@@ -105,7 +110,7 @@ export const relaxation = (
       const own = [images, ...relu.shape.slice(1)]
       const count = S.size(from.shape.slice(1))
       // Convolutions walk in patches, which have no row of their own.
-      const perRow = from.shape.length === 2 && count * S.size(own) <= PER_ROW
+      const perRow = from.shape.length === 2 && count * S.size(own) <= perRowMost
       return { relu, shape: from === output ? [rows, ...own] : perRow ? [count, ...own] : own }
     }),
   })
@@ -115,10 +120,10 @@ export const relaxation = (
       .flatMap((h) => [walkOf(h, 'lower'), walkOf(h, 'upper')]),
     walkOf(output, 'lower'),
   ]
-  const free = walks.flatMap((w) => w.free)
+  const free = walks.flatMap(({ from, side, free: own }) => own.map((s) => ({ ...s, from, side })))
   const crown = linearBounds({ slope: 'adaptive', hidden: 'own' })(output, boxes, known, rounding)
   return {
-    slopes: free.map(({ relu, shape }) => ({ shape, low: leak(relu), relu })),
+    slopes: free.map(({ relu, shape, from, side }) => ({ shape, low: leak(relu), relu, from, side })),
     order: below(output),
     relus: walks[walks.length - 1].free.map((s) => s.relu),
     start: free.map(({ relu, shape }) => {
@@ -263,6 +268,8 @@ export interface Ascending {
   readonly run: (lr: number) => Promise<void>
   /** The free tensors after the last update. */
   readonly values: () => Promise<readonly Data[]>
+  /** Those that the last run computed its outputs from. */
+  readonly evaluated: () => Promise<readonly Data[]>
 }
 
 const ordered = <A>({ values, first, second }: { readonly [K in keyof State]: readonly A[] }): readonly A[] => [
@@ -306,6 +313,11 @@ export const ascending =
     // Two banks of state take turns: no output is an input.
     let [front, back] = [state(), state()]
     let count = 0
+    const read = async (bank: readonly Buffer[]): Promise<readonly Data[]> => {
+      const data: Data[] = []
+      for (const b of bank.slice(0, free.length)) data.push(await backend.read(b))
+      return data
+    }
     return {
       inputs,
       outputs,
@@ -323,10 +335,7 @@ export const ascending =
         await plan.run([...inputs, ...scalars, ...front, ...outputs, ...back])
         ;[front, back] = [back, front]
       },
-      values: async () => {
-        const data: Data[] = []
-        for (const b of front.slice(0, free.length)) data.push(await backend.read(b))
-        return data
-      },
+      values: () => read(front),
+      evaluated: () => read(back),
     }
   }

@@ -206,7 +206,7 @@ const prepare = async (
     subject,
     options,
     propertyAttack: propertyAttack(region, budget, subject, constraints),
-    root: rootOf(region, budget, subject, rounding),
+    root: rootOf(region, budget, subject, rounding, options.trace),
     inputs: pool(budget, batchSize, (batch) =>
       firstOf(way === undefined ? inputWays(budget.memory, width) : [way], async (w, isLast) => {
         const made = await inputBrancher(region, budget)(subject, { extent, rounding, clips: !options.trace }, w, batch)
@@ -223,6 +223,7 @@ const prepare = async (
         batch,
         rounding,
         steps: isPiecewise(subject) ? piecewise : steps,
+        trace: options.trace,
       })
     }),
     pointCheck: pointCheckOf(region, budget, subject, rounding),

@@ -10,7 +10,7 @@ export const overInputs = ({ prepared }: Decision): Brancher<Cell> => {
     name: 'inputs',
     pool: prepared.inputs,
     roots: async (goal) => ({
-      parts: [{ ...rootCell(goal), ...planted(prepared.options.trace, trees, goal.at) }],
+      parts: [{ ...rootCell(goal), ...planted(prepared.options.trace, trees, { at: goal.at }) }],
       proved: Number.POSITIVE_INFINITY,
     }),
     bytes: ({ goal, box }) => 16 * box.lower.length + 16 * goal.conjunctions.length + 300,

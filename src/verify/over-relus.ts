@@ -39,8 +39,9 @@ export const overRelus = (decision: Decision): Brancher<Branch> => {
       const closed = open.filter((g) => margins[g] > 0)
       open = open.filter((g) => !(margins[g] > 0))
       for (const g of prepared.options.trace ? closed : []) {
-        const { node } = planted(true, trees, goal.at, g)
-        if (node !== undefined) node.refuted = { slopes: joined(found.slopes(bestOf(rowsIn(g)).i)) }
+        const { i } = bestOf(rowsIn(g))
+        const { node } = planted(true, trees, { at: goal.at, conjunction: g, walks: found.walks?.(i) })
+        if (node !== undefined) node.refuted = { slopes: joined(found.slopes(i)) }
       }
     }
     settled()
@@ -62,6 +63,7 @@ export const overRelus = (decision: Decision): Brancher<Branch> => {
         lower: Float32Array.from(at, (i) => before.lower[i]),
         hidden: before.hidden,
         slopes: (row) => before.slopes(at[row]),
+        walks: (row) => before.walks?.(row === undefined ? undefined : at[row]) ?? [],
       }
       const raised = await raise(goal.box, wanted(some), from, (lower) => {
         judged(some, lower)
@@ -79,13 +81,18 @@ export const overRelus = (decision: Decision): Brancher<Branch> => {
     const proved = Math.min(Number.POSITIVE_INFINITY, ...margins.filter((m) => m > 0))
     if (open.length === 0) return { parts: [], proved }
     const brancher = await prepared.relus.pick(1)
+    const walks = found.walks?.()
     const parts = open.map((g) => {
       const own = rowsIn(g)
       const best = bestOf(own)
       // Weights begin with half on the best row.
       const weights = Float64Array.from(own, (r) => 0.5 / own.length + (r === best ? 0.5 : 0))
       const root = brancher.root(goal, g, found.hidden, found.slopes(best.i), weights)
-      return { ...root, lower: margins[g], ...planted(prepared.options.trace, trees, goal.at, g) }
+      return {
+        ...root,
+        lower: margins[g],
+        ...planted(prepared.options.trace, trees, { at: goal.at, conjunction: g, walks }),
+      }
     })
     return { parts, proved }
   }
@@ -105,11 +112,15 @@ export const overRelus = (decision: Decision): Brancher<Branch> => {
       )
     },
     clipped: () => false,
-    refuted: ({ splits, betas, weights, conjunction, goal, alphas }) => ({
-      slopes: Float32Array.from(alphas, (a) => a / 255),
-      signs: splits.map((s, k) => [s >> 1, betas[k]] as const),
-      weights: goal.conjunctions.map((c, g) => (g === conjunction ? weights : new Float64Array(c.rows.length))),
-    }),
+    refuted: ({ splits, evaluated, conjunction, goal }) => {
+      if (evaluated === undefined) return {}
+      const { slopes, betas, weights } = evaluated
+      return {
+        slopes,
+        signs: splits.map((s, k) => [s >> 1, betas[k]] as const),
+        weights: goal.conjunctions.map((c, g) => (g === conjunction ? weights : new Float64Array(c.rows.length))),
+      }
+    },
     trees,
   }
 }

@@ -1,9 +1,19 @@
 import type { Region } from '../proof/bounds.ts'
 import { Refused, refuse } from '../proof/exact.ts'
 import type { Header } from '../proof/file.ts'
-import { anew, halves, type Line, left, type Query, type Refutation, whole } from '../proof/proof.ts'
+import {
+  anew,
+  halves,
+  type Line,
+  left,
+  type PassSlopes,
+  type Query,
+  type Refutation,
+  type SlopesGiven,
+  whole,
+} from '../proof/proof.ts'
 import type { Group, Row } from '../proof/property.ts'
-import type { Refuted, SearchNode, SearchTree } from './trace.ts'
+import type { Refuted, SearchNode, SearchTree, WalkSlopes } from './trace.ts'
 
 /** How a proof is looked for. */
 export interface ProveOptions {
@@ -50,11 +60,14 @@ const openest = ({ network }: Query, { boxes, signs }: Region): Line | undefined
 
 // ---- what a search says --------------------------------------------------------------------------------------------------
 
-/** The ReLUs of a network by their places in the file, their neurons numbered through. */
+/** The ReLUs of a network by their places in the file, their neurons numbered through. What only reshapes a ReLU is the same node, at a later place. */
 const numbered = ({ network }: Query) => {
+  const seen = new Set<number>()
   const relus = [...network.places].flatMap(([place, k]) => {
     const node = network.nodes[k]
-    return node.kind === 'relu' ? [{ place, k, size: node.size }] : []
+    if (node.kind !== 'relu' || seen.has(k)) return []
+    seen.add(k)
+    return [{ place, k, size: node.size }]
   })
   const begins = relus.map((_, r) => relus.slice(0, r).reduce((n, { size }) => n + size, 0))
   const find = (neuron: number) => {
@@ -72,21 +85,39 @@ const lineOf = (neurons: Numbered, { split }: SearchNode): Line | undefined => {
   return found === undefined ? undefined : ['z', found.place, found.neuron]
 }
 
-/** Slopes of the neurons that are open on a region, and the multipliers of splits above 0. */
-const refutationOf = (
-  { network }: Query,
-  neurons: Numbered,
-  { boxes }: Region,
-  { slopes, signs = [] }: Refuted,
-): Refutation => {
-  const lines = neurons.relus.flatMap(({ place, k, size }, r) => {
-    const node = network.nodes[k]
-    if (slopes === undefined || node.kind !== 'relu') return []
-    const { lower, upper } = boxes[node.from[0]]
-    const own = slopes.subarray(neurons.begins[r], neurons.begins[r] + size)
-    const open = [...own.keys()].filter((i) => lower[i] < 0 && upper[i] > 0 && own[i] >= 0 && own[i] <= 1)
-    return open.length === 0 ? [] : [[place, open.map((i) => [i, Math.round(4096 * own[i])] as const)] as const]
-  })
+/** Slopes of the neurons that are open on a region, but for those that are the usual ones. */
+const slopesOf = ({ network }: Query, neurons: Numbered, { boxes }: Region, slopes: Float32Array): SlopesGiven =>
+  Object.fromEntries(
+    neurons.relus.flatMap(({ place, k, size }, r) => {
+      const node = network.nodes[k]
+      if (node.kind !== 'relu') return []
+      const { lower, upper } = boxes[node.from[0]]
+      const own = slopes.subarray(neurons.begins[r], neurons.begins[r] + size)
+      const given = [...own.keys()].flatMap((i) => {
+        const [l, u, s] = [lower[i], upper[i], Math.round(4096 * own[i])]
+        const isUsual = s === (u > -l ? 4096 : 0)
+        return l < 0 && u > 0 && s >= 0 && s <= 4096 && !isUsual ? [[i, s] as const] : []
+      })
+      return given.length === 0 ? [] : [[place, given] as const]
+    }),
+  )
+
+/** Slopes of the passes that bound what ReLUs take: the region's lines are no others but where it is known better by then. */
+const passesOf = (query: Query, neurons: Numbered, region: Region, walks: readonly WalkSlopes[]): PassSlopes => {
+  const of = (r: number, side: WalkSlopes['side']): SlopesGiven => {
+    const walk = walks.find((w) => w.relu === r && w.side === side)
+    return walk === undefined ? {} : slopesOf(query, neurons, region, walk.slopes)
+  }
+  return Object.fromEntries(
+    neurons.relus
+      .map(({ place }, r) => [place, [of(r, 'lower'), of(r, 'upper')]] as const)
+      .filter(([, ends]) => ends.some((slopes) => Object.keys(slopes).length > 0)),
+  )
+}
+
+/** Slopes, and the multipliers of splits above 0. */
+const refutationOf = (query: Query, neurons: Numbered, region: Region, { slopes, signs = [] }: Refuted): Refutation => {
+  const lines = slopes === undefined ? {} : slopesOf(query, neurons, region, slopes)
   const set = signs.flatMap(([neuron, m]) => {
     const found = neurons.find(neuron)
     return found !== undefined && m > 0 ? [{ ...found, m }] : []
@@ -96,7 +127,7 @@ const refutationOf = (
     (p) => [p, set.filter(({ place }) => place === p).map(({ neuron, m }) => [neuron, m] as const)] as const,
   )
   return {
-    ...(lines.length === 0 ? {} : { slopes: Object.fromEntries(lines) }),
+    ...(Object.keys(lines).length === 0 ? {} : { slopes: lines }),
     ...(multipliers.length === 0 ? {} : { signs: Object.fromEntries(multipliers) }),
   }
 }
@@ -131,42 +162,68 @@ const refutationFor = (
   return undefined
 }
 
-/** The lines of a leaf, if the region is one: as it is, or after backward passes to every ReLU. */
-const refuted = (
+interface Leaf {
+  readonly group: Group
+  readonly region: Region
+  readonly hint?: SearchNode | undefined
+  /** What the search bounded hidden values by, where the region does not know it yet. */
+  readonly walks?: readonly WalkSlopes[] | undefined
+}
+
+/** What is known of a region beyond what it is made of, the cheapest first: nothing, what the search knew, backward passes to every ReLU. */
+function* knowledge(
   query: Query,
-  group: Group,
-  region: Region,
-  hint: Refuted | undefined,
   neurons: Numbered,
-): readonly Line[] | undefined => {
+  { region, walks }: Leaf,
+): Generator<readonly [readonly Line[], Region]> {
+  yield [[], region]
+  const passes = walks === undefined ? {} : passesOf(query, neurons, region, walks)
+  if (Object.keys(passes).length > 0) yield [[['crown', passes]], anew(query, region, 'crown', passes)]
+  yield [[['crown']], anew(query, region, 'crown')]
+}
+
+/** The lines of a leaf, if the region is one. */
+const refuted = (query: Query, neurons: Numbered, leaf: Leaf): readonly Line[] | undefined => {
+  const { group, region, hint } = leaf
   if (region.isEmpty) return [['leaf']]
-  for (const method of ['interval', 'crown'] as const) {
-    const tried = method === 'interval' ? region : anew(query, region, method)
-    if (tried.isEmpty) return [['crown'], ['leaf']]
-    const hints: readonly Refutation[] = [
-      {},
-      { slope: 'same' },
-      ...(hint === undefined ? [] : [refutationOf(query, neurons, tried, hint)]),
-    ]
+  for (const [lines, known] of knowledge(query, neurons, leaf)) {
+    if (known.isEmpty) return [...lines, ['leaf']]
+    const own = hint?.refuted === undefined ? {} : refutationOf(query, neurons, known, hint.refuted)
+    const hints: readonly Refutation[] = [...(Object.keys(own).length === 0 ? [] : [own]), {}, { slope: 'same' }]
     const given: Refutation[] = []
     for (const c of group.cases.keys()) {
-      const found = refutationFor(query, tried, group, c, hints, hint?.weights?.[c])
+      const found = refutationFor(query, known, group, c, hints, hint?.refuted?.weights?.[c])
       if (found === undefined) break
       given.push(found)
     }
     if (given.length === group.cases.length)
-      return [
-        ...(method === 'interval' ? [] : [['crown'] as Line]),
-        given.every((r) => Object.keys(r).length === 0) ? ['leaf'] : ['leaf', ...given],
-      ]
+      return [...lines, given.every((r) => Object.keys(r).length === 0) ? ['leaf'] : ['leaf', ...given]]
   }
   return undefined
 }
 
-interface Subproblem {
-  readonly group: Group
-  readonly region: Region
-  readonly hint?: SearchNode | undefined
+/** The parts that a group is made of, where a search took its cases one by one: all inherit what backward passes find over the whole box. */
+function* partsOf(
+  query: Query,
+  neurons: Numbered,
+  group: Group,
+  start: Region,
+  trees: readonly SearchTree[],
+): Generator<Line, readonly Leaf[]> {
+  yield ['crown']
+  let region = anew(query, start, 'crown')
+  // What was split was split knowing this; what was not may need no more.
+  const walks = (trees.find(({ root }) => root.children !== undefined) ?? trees.at(-1))?.walks ?? []
+  const passes = passesOf(query, neurons, region, walks)
+  if (Object.keys(passes).length > 0) {
+    yield ['crown', passes]
+    region = anew(query, region, 'crown', passes)
+  }
+  if (group.cases.length > 1) yield ['each']
+  return group.cases.map((rows, c) => {
+    const tree = trees.find(({ conjunction }) => conjunction === c)
+    return { group: { ...group, cases: [rows] }, region, hint: tree?.root, walks: tree?.walks }
+  })
 }
 
 /**
@@ -181,19 +238,10 @@ export async function* prove(query: Query, { leaves, inputs = 10, trees = [] }: 
     const each = own.length === group.cases.length && own.every(({ conjunction }) => conjunction !== undefined)
     const start = whole(query, group)
     const free = start.boxes[0].lower.filter((l, i) => l < start.boxes[0].upper[i]).length
-    const stack: Subproblem[] = []
-    if (each && group.cases.length > 0) {
-      // Splits of ReLUs inherit what backward passes found over the whole box.
-      const region = anew(query, start, 'crown')
-      yield ['crown']
-      if (group.cases.length > 1) yield ['each']
-      for (const [c, rows] of group.cases.entries())
-        stack.unshift({
-          group: { ...group, cases: [rows] },
-          region,
-          hint: own.find(({ conjunction }) => conjunction === c)?.root,
-        })
-    } else stack.push({ group, region: start, hint: own[0]?.conjunction === undefined ? own[0]?.root : undefined })
+    const stack: Leaf[] =
+      each && group.cases.length > 0
+        ? [...(yield* partsOf(query, neurons, group, start, own))].reverse()
+        : [{ group, region: start, hint: own[0]?.conjunction === undefined ? own[0]?.root : undefined }]
     for (let part = stack.pop(); part !== undefined; part = stack.pop()) {
       const { hint } = part
       const line = hint === undefined ? undefined : lineOf(neurons, hint)
@@ -201,13 +249,10 @@ export async function* prove(query: Query, { leaves, inputs = 10, trees = [] }: 
       if (line !== undefined && followed !== undefined && hint?.children !== undefined) {
         yield line
         const [first, second] = hint.children
-        stack.push(
-          { group: part.group, region: followed[1], hint: second },
-          { group: part.group, region: followed[0], hint: first },
-        )
+        stack.push({ ...part, region: followed[1], hint: second }, { ...part, region: followed[0], hint: first })
         continue
       }
-      const found = refuted(query, part.group, part.region, hint?.refuted, neurons)
+      const found = refuted(query, neurons, part)
       if (found !== undefined) {
         if (++count > leaves) return refuse(`the proof has more than ${leaves} leaves`)
         yield* found
@@ -222,7 +267,9 @@ export async function* prove(query: Query, { leaves, inputs = 10, trees = [] }: 
       if (isFirst) yield ['crown']
       yield split
       const [first, second] = halves(query, isFirst ? region : part.region, split)
-      stack.push({ group: part.group, region: second }, { group: part.group, region: first })
+      // What nearly refuted the part may refute its halves.
+      const rest = { ...part, hint: hint?.refuted === undefined ? undefined : { refuted: hint.refuted } }
+      stack.push({ ...rest, region: second }, { ...rest, region: first })
     }
   }
 }

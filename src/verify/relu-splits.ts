@@ -43,6 +43,15 @@ export interface Branch extends Placed {
   /** Rounds of ascent without a new split. */
   readonly stalled: number
   readonly depth: number
+  /** What the first bound above 0 was computed from, where the trees of the search are kept: slopes, multipliers of splits, weights. */
+  readonly evaluated?: Evaluated | undefined
+}
+
+export interface Evaluated {
+  /** Of all neurons, the elements of one ReLU after the other. */
+  readonly slopes: Float32Array
+  readonly betas: Float32Array
+  readonly weights: Float64Array
 }
 
 export interface ReluOptions {
@@ -53,6 +62,8 @@ export interface ReluOptions {
   readonly lr: number
   /** Neurons of which both branches are bounded before one is chosen. */
   readonly candidates: number
+  /** Whether branches keep what they were bounded by. */
+  readonly trace?: boolean
 }
 
 /** What a graph depends on. */
@@ -252,7 +263,7 @@ export const reluBrancher =
   (region: Region, budget: Budget) =>
   async (subject: Subject, options: ReluOptions): Promise<ReluBrancher> => {
     const { backend } = region
-    const { batch, steps, lr, candidates } = options
+    const { batch, steps, lr, candidates, trace = false } = options
     const { relus, split, sizes, neurons, hidden, free } = graphOf(subject, options, false)
     const nodes = lastWalkNodes(subject)
     const what = batch === 1 ? 'bounding one branch' : `bounding ${batch} branches`
@@ -377,15 +388,31 @@ export const reluBrancher =
       return best
     }
 
-    /** Some updates of slopes and multipliers; `best` keeps the largest bound of each branch. */
-    const ascend = async (count: number, branches: readonly Branch[], best: Float64Array): Promise<void> => {
+    /** Slopes, multipliers and weights of a branch among the values of a batch. */
+    const evaluatedOf = (values: readonly ArrayLike<number>[], branch: Branch, b: number): Evaluated => ({
+      slopes: Float32Array.from(reluSizes.flatMap((n, r) => Array.from({ length: n }, (_, j) => values[r][b * n + j]))),
+      betas: Float32Array.from(branch.splits, (s) => values[relus.length][b * neurons + (s >> 1)]),
+      weights: branch.weights,
+    })
+
+    /** Some updates of slopes and multipliers; `best` keeps the largest bound of each branch, `kept` what made the first above 0. */
+    const ascend = async (
+      count: number,
+      branches: readonly Branch[],
+      best: Float64Array,
+      kept: (Evaluated | undefined)[],
+    ): Promise<void> => {
       for (let t = 0; t < count && (t === 0 || ascent.seconds() < 0.5 * budget.left()); t++) {
         await ascent.run(lr * power(0.97, t))
         // Looking means waiting; it pays now and then.
         if (t % 4 !== 3 && t < count - 1) continue
         const seen = await backend.read(lowerOut)
-        branches.forEach(({ goal, conjunction }, b) => {
-          best[b] = Math.max(best[b], excess(seen[b], goal.conjunctions[conjunction]))
+        const now = branches.map(({ goal, conjunction }, b) => excess(seen[b], goal.conjunctions[conjunction]))
+        const fresh = now.map((e, b) => trace && e > 0 && kept[b] === undefined)
+        const used = fresh.includes(true) ? await ascent.evaluated() : []
+        branches.forEach((branch, b) => {
+          best[b] = Math.max(best[b], now[b])
+          if (fresh[b]) kept[b] = evaluatedOf(used, branch, b)
         })
         if (branches.every((_, b) => best[b] > 0)) break
       }
@@ -471,11 +498,12 @@ export const reluBrancher =
         writeInputs()
         ascent.start(filled.values)
         const best = new Float64Array(given.length).fill(Number.NEGATIVE_INFINITY)
+        const kept: (Evaluated | undefined)[] = given.map(() => undefined)
         const several = given.some(({ goal, conjunction }) => goal.conjunctions[conjunction].rows.length > 1)
         let branches = given
         // Weights of rows move between two ascents.
         for (const count of several ? [steps >> 1, steps - (steps >> 1)] : [steps]) {
-          await ascend(count, branches, best)
+          await ascend(count, branches, best, kept)
           if (!several || branches !== given || branches.every((_, b) => best[b] > 0)) continue
           branches = reweighed(branches, (await scored())[3])
           for (let b = 0; b < batch; b++) putRow(b, branches[b % branches.length])
@@ -500,6 +528,7 @@ export const reluBrancher =
             alphas,
             lower: Math.max(branch.lower, best[b], own),
             next: ranked(loss(b, coefficients)),
+            evaluated: kept[b] ?? (trace && own > 0 ? evaluatedOf(raisedValues, branch, b) : undefined),
             point: Float32Array.from({ length: size }, (_, i) => points[b * size + i]),
             violation: violationOf(branch.goal, y),
           }

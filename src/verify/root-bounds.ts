@@ -1,5 +1,6 @@
 import { anatomy } from '../bounds/anatomy.ts'
 import type { Boxes } from '../bounds/ibp.ts'
+import type { Data } from '../compile/backend.ts'
 import type { Region } from '../compile/region.ts'
 import { order } from '../compile/tape.ts'
 import { MixtrainException } from '../core/error.ts'
@@ -9,11 +10,12 @@ import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import type { Interval, Tensor } from '../core/tensor.ts'
 import { concat, constant, input, mul, pad, reshape, subRounded, transpose } from '../ops/index.ts'
-import { ascending, isRelu, leak, relaxation } from '../robust/alpha-crown.ts'
+import { ascending, isRelu, leak, type Relaxation, relaxation } from '../robust/alpha-crown.ts'
 import { type Bounder, crown, crownIbp, ibp } from '../robust/bounds.ts'
 import { argumentsOf, type Budget, type Graph, OutOfTime } from '../robust/budget.ts'
 import { boundedOutputOf, type Subject } from './counterexample.ts'
 import type { Box } from './goals.ts'
+import type { WalkSlopes } from './trace.ts'
 
 /** Boxes of the hidden nodes of one region of inputs, in the order of the graph. */
 export interface HiddenBoxes {
@@ -30,6 +32,8 @@ export interface Bounds {
   readonly hidden: HiddenBoxes
   /** Slopes of the ReLUs, in the order of the graph, for one row. */
   readonly slopes: (row: number) => readonly Float32Array[]
+  /** Slopes of the walks that made the hidden boxes, or those of the iterate whose bound of a row is the best; none for CROWN's. */
+  readonly walks?: ((row?: number) => readonly WalkSlopes[]) | undefined
 }
 
 /** Rows `spec . y - bound` of which lower bounds are wanted: coefficients `[rows, outputs]` one after the other. */
@@ -215,6 +219,34 @@ const filled = ({ spec, bound }: Wanted, rows: number, outputs: number) => {
   return { coefficients, offsets: Float32Array.from({ length: rows }, (_, r) => bound[r % bound.length]) }
 }
 
+/** Every bound is sound, so a box is the intersection of all. A NaN stays: it says that nothing is known. */
+const intersect = (boxes: readonly Float32Array[], ends: readonly ArrayLike<number>[]): void =>
+  ends.forEach((end, i) => {
+    for (let j = 0; j < end.length; j++)
+      if (i % 2 === 0 ? end[j] > boxes[i][j] : end[j] < boxes[i][j]) boxes[i][j] = end[j]
+  })
+const copied = (data: readonly ArrayLike<number>[]): readonly Float32Array[] => data.map((d) => Float32Array.from(d))
+
+/** The slopes of the walks to hidden nodes among all that an iterate has: NaN for ReLUs that are not on a walk. */
+const walksOf = (
+  { slopes, order: all, relus }: Relaxation,
+  values: readonly ArrayLike<number>[],
+): readonly WalkSlopes[] => {
+  const sizes = all.map((r) => S.size(r.shape.slice(1)))
+  const begins = sizes.map((_, i) => sizes.slice(0, i).reduce((a, b) => a + b, 0))
+  const walks: (WalkSlopes & { readonly from: Tensor })[] = []
+  for (const [i, { from, side, relu }] of slopes.slice(0, slopes.length - relus.length).entries()) {
+    let walk = walks.find((w) => w.from === from && w.side === side)
+    if (walk === undefined) {
+      const own = new Float32Array(sizes.reduce((a, b) => a + b, 0)).fill(Number.NaN)
+      walk = { from, side, relu: all.findIndex((r) => r.inputs[0] === from), slopes: own }
+      walks.push(walk)
+    }
+    walk.slopes.set(Float32Array.from(values[i]), begins[all.indexOf(relu)])
+  }
+  return walks.filter(({ relu }) => relu >= 0).map(({ relu, side, slopes: own }) => ({ relu, side, slopes: own }))
+}
+
 const hiddenOf = (ends: readonly Float32Array[]): HiddenBoxes => ({
   lower: ends.filter((_, i) => i % 2 === 0),
   upper: ends.filter((_, i) => i % 2 === 1),
@@ -246,7 +278,8 @@ const byRows = <A>(make: (rows: number) => Promise<A>) => {
 /** 1, 2, 4, ...: so many rows of plan for so many that are wanted. */
 const rounded = (rows: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, rows)))
 
-export const rootOf = (region: Region, budget: Budget, subject: Subject, rounding: Rounding): Root => {
+/** With `trace`, whatever is found can be made again from slopes that are told: hidden boxes are those of the last iterate, and of CROWN. */
+export const rootOf = (region: Region, budget: Budget, subject: Subject, rounding: Rounding, trace = false): Root => {
   const { backend } = region
   const width = backend.dtype === 'f32' ? 4 : 8
   const nodes = walkNodes(subject)
@@ -306,7 +339,7 @@ export const rootOf = (region: Region, budget: Budget, subject: Subject, roundin
               ]),
             )
           : new Map()
-        const made = relaxation(y, boxes, spec, known, rounding)
+        const made = relaxation(y, boxes, spec, known, rounding, trace ? 0 : undefined)
         relaxed = made
         return {
           free: made.slopes.map((s) => ({ ...s, high: 1 })),
@@ -393,30 +426,43 @@ export const rootOf = (region: Region, budget: Budget, subject: Subject, roundin
         return data
       }),
     )
+    /** By row, the slopes that its best bound was computed from; and those of the last iterate. */
+    const usedBy: (readonly Data[] | undefined)[] = new Array(rows).fill(undefined)
+    let [last, lastEnds]: [readonly Data[], readonly ArrayLike<number>[]] = [[], []]
     for (let t = 0; t <= ROOT.steps; t++) {
       if (t > 0 && optimizer.seconds() > 0.5 * budget.left()) break
       await optimizer.run(ROOT.lr * power(0.98, t))
       const [now, ...ends] = await Promise.all(optimizer.outputs.map((b) => backend.read(b)))
-      for (let k = 0; k < rows; k++) if (now[k] > best[k]) best[k] = now[k]
-      // Each iterate is sound, so a box is the intersection of all. A NaN stays: it says that nothing is known.
-      ends.forEach((end, i) => {
-        for (let j = 0; j < end.length; j++)
-          if (i % 2 === 0 ? end[j] > boxes[i][j] : end[j] < boxes[i][j]) boxes[i][j] = end[j]
-      })
+      if (trace) [last, lastEnds] = [copied(await optimizer.evaluated()), copied(ends)]
+      for (let k = 0; k < rows; k++)
+        if (now[k] > best[k]) {
+          best[k] = now[k]
+          usedBy[k] = last
+        }
+      if (!trace) intersect(boxes, ends)
       const open = weights(best)
       if (open.every((w) => w === 0)) break
       write(4, open)
     }
-    const values = (await optimizer.values()).slice(-own)
+    const ofRow = (values: readonly Data[], row: number) =>
+      values.slice(-own).map((v) => {
+        const n = v.length / rows
+        return Float32Array.from(v.slice(row * n, (row + 1) * n))
+      })
+    const common = { lower: best.slice(0, wanted.spec.length), way: from.way, hidden: hiddenOf(boxes) }
+    if (!trace) {
+      const values = await optimizer.values()
+      return { ...common, slopes: (row) => ofRow(values, row) }
+    }
+    intersect(boxes, lastEnds)
+    const isHidden = lastEnds.length > 0
     return {
-      lower: best.slice(0, wanted.spec.length),
-      way: from.way,
-      hidden: hiddenOf(boxes),
-      slopes: (row) =>
-        values.map((v) => {
-          const n = v.length / rows
-          return Float32Array.from(v.slice(row * n, (row + 1) * n))
-        }),
+      ...common,
+      slopes: (row) => (usedBy[row] === undefined ? from.slopes(row) : ofRow(usedBy[row], row)),
+      walks: (row) => {
+        const used = row === undefined ? last : usedBy[row]
+        return isHidden && used !== undefined ? walksOf(relaxed, used) : (from.walks?.(row) ?? [])
+      },
     }
   }
 

@@ -5,6 +5,13 @@ export type Split =
   | { readonly kind: 'input'; readonly input: number; readonly value: number }
   | { readonly kind: 'relu'; readonly neuron: number }
 
+/** Slopes of the lower lines of all neurons, in the walks that bound what a ReLU takes, the how-many-eth in the graph, to one side. */
+export interface WalkSlopes {
+  readonly relu: number
+  readonly side: 'lower' | 'upper'
+  readonly slopes: Float32Array
+}
+
 /** What refuted a part: slopes of lower lines of all neurons, in [leak, 1], multipliers of splits by neuron, weights of the rows of each conjunction. */
 export interface Refuted {
   readonly slopes?: Float32Array
@@ -24,6 +31,8 @@ export interface SearchTree {
   readonly at: number
   readonly conjunction?: number
   readonly root: SearchNode
+  /** What the boxes of hidden values were made with, besides CROWN's slopes. */
+  readonly walks?: readonly WalkSlopes[] | undefined
 }
 
 /** A part that knows its place in the tree, where one is kept. */
@@ -47,9 +56,13 @@ export const halvedAt = (whole: Box, lower: Box): Split => {
 }
 
 /** The root of a new tree, where trees are kept. */
-export const planted = (keeps: boolean, trees: SearchTree[], at: number, conjunction?: number): Placed => {
+export const planted = (
+  keeps: boolean,
+  trees: SearchTree[],
+  about: Omit<SearchTree, 'root'>,
+): { readonly node?: SearchNode } => {
   if (!keeps) return {}
   const root = {}
-  trees.push({ at, root, ...(conjunction === undefined ? {} : { conjunction }) })
+  trees.push({ ...about, root })
   return { node: root }
 }

@@ -4,8 +4,37 @@ import { decodeOnnx, parameterConstants } from '../../src/format/onnx/index.ts'
 import { decodeVnnlib } from '../../src/format/vnnlib.ts'
 import { query } from '../../src/proof/proof.ts'
 import { verifyProperty } from '../../src/verify/branch-and-bound.ts'
+import type { SearchNode } from '../../src/verify/trace.ts'
 import { right } from '../shared.ts'
 import { oneInput, proofOf, property, refused, replayed } from './one-input.ts'
+
+const leavesOf = ({ children }: SearchNode): number =>
+  children === undefined ? 1 : leavesOf(children[0]) + leavesOf(children[1])
+
+/**
+ * A random network whose values are reshaped after each ReLU, decided by splits of ReLUs.
+ * @returns how many leaves the search and the proof have
+ */
+export const followed = async (backend: Backend, seed: number): Promise<readonly [search: number, proof: number]> => {
+  const { bytes, most } = oneInput(seed, [5, 5, 4], true)
+  const model = right(decodeOnnx(bytes, 'network.onnx'))
+  const text = property(`(>= Y_0 ${(Number(most.v.n) / Number(most.v.d) + 0.01).toFixed(6)})`)
+  const { verdict, trees = [] } = await verifyProperty({
+    network: model.network(parameterConstants(model)),
+    input: model.input.shape,
+    outputs: 1,
+    property: right(decodeVnnlib(text, 'property.vnnlib')),
+    rounding: { outward: 'real' },
+    split: 'relus',
+    trace: true,
+  })(backend)
+  assert.is(verdict, 'unsat')
+  const q = query(bytes, text, 'real')
+  const lines = await proofOf(q, { leaves: 500, trees })
+  const outcome = await replayed(q, lines)
+  if (refused(outcome)) throw new Error(outcome)
+  return [trees.reduce((n, { root }) => n + leavesOf(root), 0), outcome.leaves]
+}
 
 /**
  * A random network, claims about its exact optima, from the search to the check: what is true by a hair and was decided has a proof that checks; what is false by less is

@@ -14,7 +14,7 @@ import { evaluate, networkOf } from '../../src/proof/network.ts'
 import { isCounterexample, type Line, query } from '../../src/proof/proof.ts'
 import { deviation, draw, int64, modelOf, type Line as Op, run, runtime, tensor } from '../format/onnx-models.ts'
 import { right } from '../shared.ts'
-import { wholeChain } from './chain.ts'
+import { followed, wholeChain } from './chain.ts'
 import { fraction, oneInput, proofOf, property, refused, replayed } from './one-input.ts'
 
 const number = ({ n, d }: Rational): number => Number((n << 60n) / d) / 2 ** 60
@@ -274,6 +274,19 @@ test('10,000 mutated proofs: no false claim is ever accepted', async () => {
   const numbers = fc.constantFrom(0, -1, 1, 1 / 3, -1e-6, 7, 1e9, 0.5, -0.5, 2 ** -40, 1e-300)
   const line: fc.Arbitrary<unknown> = fc.oneof(
     fc.constantFrom(['interval'], ['crown'], ['leaf']),
+    fc.tuple(
+      fc.constant('crown'),
+      fc.dictionary(
+        fc.constantFrom('1', '3'),
+        fc.array(
+          fc.dictionary(
+            fc.constantFrom('1', '3'),
+            fc.array(fc.tuple(fc.integer({ min: 0, max: 6 }), fc.integer({ min: -1, max: 5000 })), { maxLength: 3 }),
+          ),
+          { minLength: 1, maxLength: 2 },
+        ),
+      ),
+    ),
     fc.tuple(fc.constant('x'), fc.integer({ min: -1, max: 1 }), numbers),
     fc.tuple(fc.constant('z'), fc.integer({ min: 0, max: 5 }), fc.integer({ min: -1, max: 6 })),
     fc.tuple(
@@ -337,6 +350,17 @@ test('from the search to the check: what is decided is proved, what is false nev
   let decided = 0
   for (let seed = 2001; seed <= 2003; seed++) decided += Number(await wholeChain(backend, seed))
   assert.is(decided, 3)
+})
+
+test('a search that splits ReLUs is followed leaf by leaf, also where values are reshaped after them', async () => {
+  const backend = right(await wasm({ threads: 1 })())
+  let most = 0
+  for (const seed of [1, 2, 3]) {
+    const [search, proof] = await followed(backend, seed)
+    assert.is(proof, search, `seed ${seed}`)
+    most = Math.max(most, search)
+  }
+  assert.ok(most > 4, `${most} leaves at most`)
 })
 
 // ---- executions --------------------------------------------------------------------------------------------------------------------

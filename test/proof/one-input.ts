@@ -28,8 +28,8 @@ export const replayed = async (q: Query, lines: Iterable<Line>): Promise<Outcome
 }
 export const refused = (outcome: Outcome | string): outcome is string => typeof outcome === 'string'
 
-/** A network of one input, and its exact least and largest value on [-1, 1]: at the ends or where a neuron is 0. */
-export const oneInput = (seed: number, widths: readonly number[]) => {
+/** A network of one input, its hidden values flattened after each ReLU where they are to be reshaped, and its exact least and largest value on [-1, 1]: at the ends or where a neuron is 0. */
+export const oneInput = (seed: number, widths: readonly number[], reshaped = false) => {
   const all = [1, ...widths, 1]
   const initializers = widths
     .concat(1)
@@ -41,7 +41,11 @@ export const oneInput = (seed: number, widths: readonly number[]) => {
     const out = l === widths.length ? 'y' : `z${l}`
     return [
       ['Gemm', `${l === 0 ? 'x' : `h${l - 1}`} w${l} b${l}`, out],
-      ...(l === widths.length ? [] : [['Relu', out, `h${l}`] as Op]),
+      ...(l === widths.length
+        ? []
+        : reshaped
+          ? [['Relu', out, `r${l}`] as Op, ['Flatten', `r${l}`, `h${l}`] as Op]
+          : [['Relu', out, `h${l}`] as Op]),
     ]
   })
   const bytes = modelOf([1, 1], lines, initializers)
