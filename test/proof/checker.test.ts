@@ -519,7 +519,7 @@ test('files made to exhaust whoever reads them are refused, in little memory', a
     ['a long line', () => about(text, `["leaf"${' '.repeat(2 ** 25)}]`), /more than 16777216 characters/],
     ['a deep line', () => about(text, `${'['.repeat(many)}${']'.repeat(many)}`), /nested too deeply/],
     ['a deep index', () => about(text, `["z",${'['.repeat(many)}${']'.repeat(many)},0]`), /nested too deeply/],
-    ['a number beyond doubles', () => about(text, '["x",0,1e999]'), /none of the forms/],
+    ['a number beyond doubles', () => about(text, '["x",0,1e999]'), /is written/],
     ['a split far away', () => about(text, '["x",0,1e300]'), /split at 1e\+300/],
     ['a point of too many digits', () => about(text, `["point",["${'9'.repeat(5000)}"]]`), /3,000 characters/],
     ['an exponent', () => about(text, '["point",["1e999999999"]]'), /no number/],
