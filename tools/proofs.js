@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const [source, folder] = [join(root, 'proofs'), join(root, 'build', 'proofs')]
-const FILES = ['Rounding', 'Sum', 'Bounds', 'Walk', 'Assumptions']
+const FILES = ['Rounding', 'Sum', 'Bounds', 'Blocks', 'Walk', 'Assumptions']
 /** Coq constructs the real numbers with these. */
 const REALS = [
   'Classical_Prop.classic',

@@ -50,6 +50,7 @@ import type { Covering } from './rows.ts'
  *
  * Lemma. Let each term t of such an execution meet at most k_t roundings. Then it differs from the real value of the block, for the values that its heads and
  * constants have in this execution, by at most sum of gamma_{k_t} |t| <= 1.02 U sum of k_t |t|, and by what underflows (docs/method.md, section 6).
+ * (`block_gamma` in proofs/Blocks.v; that partitions of a sum add no more roundings: `partitioned`, `additions`.)
  * By induction `termsOf` finds M >= sum of |t|, E >= sum of k_t |t|, a number m of terms and N >= every k_t. A term meets at most m - 1 additions in a sum of m
  * terms, whatever their order, and all of these are in its k_t:
  *

@@ -16,7 +16,7 @@ import { type Certificate, claimsOf, encodeCertificate, MAX_BYTES } from '../rob
 import { type AttackName, type AttackOptions, attackNames, type TargetLoss, targetLosses } from '../robust/search.ts'
 import { PIXELS } from '../train/fit.ts'
 import { pgdAttack } from '../train/recipe.ts'
-import { type Verified, verify } from '../train/verify.ts'
+import { type Found, type Verified, verify } from '../train/verify.ts'
 import { imageProver, isFollowed, orRefusal } from '../verify/image-proof.ts'
 import type { Command } from './command.ts'
 import { bytesOf, matching, overlapNote, readNamed, testFor, withDevice } from './open.ts'
@@ -182,19 +182,17 @@ const recordable = ({
   output,
   shard,
   certificate,
-  proof,
   perImage,
 }: {
   readonly output: string | undefined
   readonly shard: Shard | undefined
   readonly perImage: string | undefined
   readonly certificate: string | undefined
-  readonly proof: string | undefined
 }): E.Either<MixtrainError, void> =>
   shard !== undefined && output === undefined
     ? E.left(usage('--shard writes records that are merged later: add --output DIR, the same folder for all shards'))
-    : output !== undefined && (certificate !== undefined || proof !== undefined || perImage !== undefined)
-      ? E.left(usage('records are neither certificate nor proof nor table: leave --output or the other out'))
+    : output !== undefined && (certificate !== undefined || perImage !== undefined)
+      ? E.left(usage('records are neither certificate nor table: leave --output or the other out'))
       : E.right(undefined)
 
 /** Branch and bound splits boxes, and GPUs round in their own ways: as for `verify`, auto is wasm. */
@@ -220,49 +218,40 @@ const proverOf = async (path: string, bytes: Uint8Array, semantics: Semantics): 
     : prover
 }
 
-/** Writes `image-NUMBER.proof.gz` for each verified image. @returns what to say of those without a proof */
-const writeProofs = async (
+/** Writes `image-NUMBER.proof.gz` for each verified image as it is found; `close` says how many, and what to say of those without a proof. */
+const proofsInto = async (
   folder: string,
   prover: Prover,
-  {
-    data,
-    verified: { verified, margins, trees },
-    epsilon,
-    method,
-  }: {
-    readonly data: Dataset
-    readonly verified: Verified
-    readonly epsilon: Epsilon
-    readonly method: MethodName
-  },
+  { data, epsilon, method }: { readonly data: Dataset; readonly epsilon: Epsilon; readonly method: MethodName },
   shell: Shell,
-): Promise<string | undefined> => {
+) => {
   await get(makeDirectory(folder))
-  const images = [...verified.keys()].filter((i) => verified[i] === 1)
   const failed: string[] = []
-  let total = 0
-  for (const [done, i] of images.entries()) {
-    await shell.progress('proving', done, images.length)
-    const claim = {
-      pixels: pixels(data, [i]),
-      label: data.labels[i],
-      epsilon: epsilon.written,
-      range: [`${PIXELS[0]}`, `${PIXELS[1]}`] as const,
-    }
-    const others = data.classes - 1
-    const bounds = isFollowed(method) ? { method, margins: margins.subarray(i * others, (i + 1) * others) } : undefined
-    const proof = await orRefusal(() => prover(claim, { bounds, trees: trees?.get(i) }))
-    if ('refused' in proof) failed.push(`image ${i}: ${proof.refused}`)
-    else {
-      total += proof.length
-      await get(writeAtomic(join(folder, `image-${i}.proof.gz`), proof))
-    }
+  let [count, total] = [0, 0]
+  return {
+    found: async (i: number, { margins, trees }: Found): Promise<void> => {
+      const claim = {
+        pixels: pixels(data, [i]),
+        label: data.labels[i],
+        epsilon: epsilon.written,
+        range: [`${PIXELS[0]}`, `${PIXELS[1]}`] as const,
+      }
+      const bounds = isFollowed(method) ? { method, margins } : undefined
+      const proof = await orRefusal(() => prover(claim, { bounds, trees }))
+      count++
+      if ('refused' in proof) failed.push(`image ${i}: ${proof.refused}`)
+      else {
+        total += proof.length
+        await get(writeAtomic(join(folder, `image-${i}.proof.gz`), proof))
+      }
+    },
+    close: (): string | undefined => {
+      shell.note(`${count - failed.length} verified images are proved in ${folder}, ${total} bytes`)
+      return failed.length === 0
+        ? undefined
+        : `${failed.length} of ${count} verified images have no proof (${failed.slice(0, 3).join('; ')})`
+    },
   }
-  shell.clear()
-  shell.note(`${images.length - failed.length} verified images are proved in ${folder}, ${total} bytes`)
-  return failed.length === 0
-    ? undefined
-    : `${failed.length} of ${images.length} verified images have no proof (${failed.slice(0, 3).join('; ')})`
 }
 
 /** Verdicts by image as CSV; robust is empty where nothing attacked, and the margin is the least bound of z_y - z_j that the method gave. */
@@ -332,7 +321,15 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
               const data = o.limit === undefined ? test : take(o.limit)(test)
               const semantics = rounding === 'none' ? 'real' : rounding.outward
               // What the checker does not read is refused before anything is computed.
-              const prover = o.proof === undefined ? undefined : await proverOf(MODEL, bytes, semantics)
+              const proofs =
+                o.proof === undefined
+                  ? undefined
+                  : await proofsInto(
+                      o.proof,
+                      await proverOf(MODEL, bytes, semantics),
+                      { data, epsilon: ball.epsilon, method: method.name },
+                      shell,
+                    )
               const begun = performance.now()
               const asked = {
                 ...model,
@@ -343,7 +340,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 rounding,
                 attack,
                 complete: o.complete,
-                trace: prover !== undefined,
+                found: proofs?.found,
                 ...(o.batchSize === undefined ? {} : { batchSize: o.batchSize }),
                 ...bytesOf(o.memory),
                 progress: (done: number, total: number, what: string) => shell.progress(what, done, total),
@@ -359,7 +356,9 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 shell.clear()
                 const report = recordsReport(manifest, o.output, records)
                 const where = `${data.name}, shard ${report.shard}`
+                const unproved = proofs?.close()
                 shell.print(o.json ? json(report) : recordsTable(report, where))
+                if (unproved !== undefined) raise(usage(unproved))
                 return
               }
               const about = (seconds: number) => ({
@@ -424,15 +423,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 await get(writeAtomic(o.certificate, written))
                 shell.note(`${certificate.images.length} verified images are certified in ${o.certificate}`)
               }
-              const unproved =
-                prover === undefined || o.proof === undefined
-                  ? undefined
-                  : await writeProofs(
-                      o.proof,
-                      prover,
-                      { data, verified, epsilon: ball.epsilon, method: method.name },
-                      shell,
-                    )
+              const unproved = proofs?.close()
               shell.print(o.json ? json(report) : reportTable(report, `${data.name}, test images`, device))
               if (unproved !== undefined) raise(usage(unproved))
             }),

@@ -35,13 +35,19 @@ export interface VerifyOptions {
   readonly rounding?: Rounding | undefined
   /** Seconds of branch and bound for each image that the method leaves open; l-inf only. Default: none. */
   readonly complete?: number | undefined
-  /** Whether what branch and bound did is kept, as hints for proofs. Default: false. */
-  readonly trace?: boolean | undefined
+  /** Told of each verified image what verified it, before its verdict is given; branch and bound then keeps its trees. */
+  readonly found?: ((image: number, by: Found) => Promise<void>) | undefined
   readonly batchSize?: number
   /** Scratch bytes that one run may take. */
   readonly memory?: number
   /** Called after each chunk, then after each image that is decided; a promise is waited for. */
   readonly progress?: (done: number, total: number, what: 'evaluating' | 'deciding') => void | Promise<void>
+}
+
+/** What verified an image: the bounds of its margins or, where those left it open, the trees of branch and bound. */
+export interface Found {
+  readonly margins: Float64Array
+  readonly trees?: readonly SearchTree[] | undefined
 }
 
 /** ACC, ERA and VRA as fractions, and the verdicts they count. */
@@ -51,8 +57,6 @@ export interface Verified extends Verdicts {
   readonly vra: number
   /** How many images branch and bound decided, by verdict; absent where it was not asked for. */
   readonly decided?: Readonly<Record<Verdict, number>>
-  /** By image, what branch and bound did, where that was asked for. */
-  readonly trees?: ReadonlyMap<number, readonly SearchTree[]>
 }
 
 /** What is asked of some images of a set, by their numbers in it. */
@@ -102,23 +106,14 @@ const bounder = async (
 /** Decides images by branch and bound. */
 const completer = async (
   backend: Backend,
-  {
-    network,
-    parameters,
-    data,
-    epsilon,
-    range = PIXELS,
-    rounding = 'none',
-    complete,
-    memory,
-    trace = false,
-  }: VerifyOptions,
+  { network, parameters, data, epsilon, range = PIXELS, rounding = 'none', complete, memory, found }: VerifyOptions,
 ): Promise<{ readonly decide: (image: number) => Promise<Verification>; readonly close: () => void }> => {
   const { classes, input } = network
   const named = Object.entries(network.parameters).map(([k, { shape }]) => [k, constant(parameters[k], shape)])
   const subject = { network: network.apply(Object.fromEntries(named)), input, outputs: classes }
   const extent = { constraints: 1, conjunctions: classes - 1 }
-  const { decide, close } = await decider(subject, extent, { rounding, trace, ...(memory && { memory }) })(backend)
+  const options = { rounding, trace: found !== undefined, ...(memory && { memory }) }
+  const { decide, close } = await decider(subject, extent, options)(backend)
   const { pixels, labels } = imagesOf(data)
   return {
     decide: (i) => decide(robustness(pixels([i]), labels([i])[0], classes, epsilon, range), { timeout: complete }),
@@ -140,17 +135,25 @@ const expectAskable = ({ complete, norm = 'linf', range = PIXELS, data }: Verify
   }
 }
 
+/** Lower bounds of the margins of one of some images. */
+const marginsOf = ({ margins, correct }: Verdicts, at: number): Float64Array => {
+  const rows = margins.length / correct.length
+  return margins.subarray(at * rows, (at + 1) * rows)
+}
+
 /** Whether an image is left to branch and bound: correct, not broken, not verified. */
 const isOpen = ({ robust, correct, verified }: Pick<Verdicts, 'robust' | 'correct' | 'verified'>, i: number): boolean =>
   (robust ?? correct)[i] === 1 && verified[i] === 0
 
 /** The verdicts of the attack and the method. */
 const bounded = async (backend: Backend, options: VerifyOptions): Promise<Verdicts> => {
-  const { data, progress } = options
+  const { data, progress, found } = options
   const images = Array.from({ length: data.count }, (_, i) => i)
   const { of, close } = await bounder(backend, { ...options, images })
   try {
-    return await of(images, (done) => progress?.(done, data.count, 'evaluating'))
+    const verdicts = await of(images, (done) => progress?.(done, data.count, 'evaluating'))
+    for (const i of images) if (verdicts.verified[i] === 1) await found?.(i, { margins: marginsOf(verdicts, i) })
+    return verdicts
   } finally {
     close()
   }
@@ -161,10 +164,9 @@ const completed = async (
   backend: Backend,
   options: VerifyOptions,
   verdicts: Verdicts,
-): Promise<Pick<Required<Verified>, 'robust' | 'verified' | 'decided' | 'trees'>> => {
+): Promise<Pick<Required<Verified>, 'robust' | 'verified' | 'decided'>> => {
   const [robust, verified] = [verdicts.robust && Uint8Array.from(verdicts.robust), Uint8Array.from(verdicts.verified)]
   const decided: Record<Verdict, number> = { unsat: 0, sat: 0, unknown: 0, timeout: 0 }
-  const kept = new Map<number, readonly SearchTree[]>()
   const open = [...verified.keys()].filter((i) => isOpen(verdicts, i))
   const { decide, close } = await completer(backend, options)
   try {
@@ -172,14 +174,16 @@ const completed = async (
       await options.progress?.(done, open.length, 'deciding')
       const { verdict, trees } = await decide(i)
       decided[verdict]++
-      if (trees !== undefined) kept.set(i, trees)
-      if (verdict === 'unsat') verified[i] = 1
+      if (verdict === 'unsat') {
+        await options.found?.(i, { margins: marginsOf(verdicts, i), trees })
+        verified[i] = 1
+      }
       if (verdict === 'sat' && robust !== undefined) robust[i] = 0
     }
   } finally {
     close()
   }
-  return { robust, verified, decided, trees: kept }
+  return { robust, verified, decided }
 }
 
 /**
@@ -222,10 +226,7 @@ export interface ImageVerdict {
 const bit = (x: number): 0 | 1 => (x === 1 ? 1 : 0)
 
 const verdictOf = (v: Verdicts, at: number, image: number, data: Dataset): ImageVerdict => {
-  const rows = v.margins.length / v.correct.length
-  const margin = v.margins
-    .subarray(at * rows, (at + 1) * rows)
-    .reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
+  const margin = marginsOf(v, at).reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
   return {
     image,
     label: data.labels[image],
@@ -247,8 +248,8 @@ const verdictOf = (v: Verdicts, at: number, image: number, data: Dataset): Image
 export const verifyEach = (options: Asked) =>
   async function* (backend: Backend): AsyncGenerator<readonly ImageVerdict[], void, undefined> {
     expectAskable(options)
-    const { data, images, complete, progress } = options
-    const open: ImageVerdict[] = []
+    const { data, images, complete, progress, found } = options
+    const open: (ImageVerdict & { readonly margins: Float64Array })[] = []
     const { of, chunk, close } = await bounder(backend, options)
     try {
       for (let at = 0; at < images.length; at += chunk) {
@@ -256,7 +257,11 @@ export const verifyEach = (options: Asked) =>
         const verdicts = await of(part, (done) => progress?.(at + done, images.length, 'evaluating'))
         const each = part.map((image, i) => verdictOf(verdicts, i, image, data))
         const isLeft = each.map((_, i) => complete !== undefined && isOpen(verdicts, i))
-        open.push(...each.filter((_, i) => isLeft[i]))
+        for (const [i, one] of each.entries()) {
+          const margins = marginsOf(verdicts, i)
+          if (isLeft[i]) open.push({ ...one, margins: margins.slice() })
+          else if (one.verified === 1) await found?.(one.image, { margins })
+        }
         yield each.filter((_, i) => !isLeft[i])
       }
     } finally {
@@ -265,9 +270,10 @@ export const verifyEach = (options: Asked) =>
     if (open.length === 0) return
     const deciding = await completer(backend, options)
     try {
-      for (const [done, one] of open.entries()) {
+      for (const [done, { margins, ...one }] of open.entries()) {
         await progress?.(done, open.length, 'deciding')
-        const { verdict: decided } = await deciding.decide(one.image)
+        const { verdict: decided, trees } = await deciding.decide(one.image)
+        if (decided === 'unsat') await found?.(one.image, { margins, trees })
         const robust = decided === 'sat' && one.robust !== null ? 0 : one.robust
         yield [{ ...one, decided, robust, verified: decided === 'unsat' ? 1 : 0 }]
       }

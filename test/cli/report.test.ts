@@ -132,7 +132,7 @@ test(
     const share = (column: number) => cells.reduce((sum, row) => sum + row[column], 0) / 20
     assert.equal([share(2), share(3), share(4)], [acc, era, vra])
     for (const [, , , , verified, margin] of cells) assert.ok(verified === 0 || margin > 0)
-    await refused(['evaluate', model, ...asked, '--output', folder], 2, 'neither certificate nor proof nor table')
+    await refused(['evaluate', model, ...asked, '--output', folder], 2, 'neither certificate nor table')
   }),
 )
 
