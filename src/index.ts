@@ -344,7 +344,7 @@ export { certifiedRadii, type RadiusOptions } from './train/radius.ts'
 export type { Leaf, Ranks } from './train/ranks.ts'
 export { pgdAttack, type Recipe, type RecipeOptions, recipe } from './train/recipe.ts'
 export type { TrainState } from './train/resident.ts'
-export { type Verified, type VerifyOptions, verify } from './train/verify.ts'
+export { type Verified, type VerifiedBy, type VerifyOptions, verify } from './train/verify.ts'
 export type { Patience, Progress as VerificationProgress, PropertyExtent, Verdict } from './verify/branch-and-bound.ts'
 export {
   type Decider,
@@ -359,4 +359,4 @@ export type { Constraint, ExactConstraint, Subject, UnsafeCase, UnsafeProperty }
 export type { Counterexample } from './verify/counterexample-check.ts'
 export { type ImageClaim, type ImageFindings, imageProver } from './verify/image-proof.ts'
 export { robustness } from './verify/robustness.ts'
-export type { Refuted, SearchNode, SearchTree, Split } from './verify/trace.ts'
+export type { Refuted, SearchNode, SearchTree, Split, WalkSlopes } from './verify/trace.ts'

@@ -16,7 +16,7 @@ import { type Certificate, claimsOf, encodeCertificate, MAX_BYTES } from '../rob
 import { type AttackName, type AttackOptions, attackNames, type TargetLoss, targetLosses } from '../robust/search.ts'
 import { PIXELS } from '../train/fit.ts'
 import { pgdAttack } from '../train/recipe.ts'
-import { type Found, type Verified, verify } from '../train/verify.ts'
+import { type Verified, type VerifiedBy, verify } from '../train/verify.ts'
 import { imageProver, isFollowed, orRefusal } from '../verify/image-proof.ts'
 import type { Command } from './command.ts'
 import { bytesOf, matching, overlapNote, readNamed, testFor, withDevice } from './open.ts'
@@ -229,7 +229,7 @@ const proofsInto = async (
   const failed: string[] = []
   let [count, total] = [0, 0]
   return {
-    found: async (i: number, { margins, trees }: Found): Promise<void> => {
+    found: async (i: number, { margins, trees }: VerifiedBy): Promise<void> => {
       const claim = {
         pixels: pixels(data, [i]),
         label: data.labels[i],

@@ -36,7 +36,7 @@ export interface VerifyOptions {
   /** Seconds of branch and bound for each image that the method leaves open; l-inf only. Default: none. */
   readonly complete?: number | undefined
   /** Told of each verified image what verified it, before its verdict is given; branch and bound then keeps its trees. */
-  readonly found?: ((image: number, by: Found) => Promise<void>) | undefined
+  readonly found?: ((image: number, by: VerifiedBy) => Promise<void>) | undefined
   readonly batchSize?: number
   /** Scratch bytes that one run may take. */
   readonly memory?: number
@@ -45,7 +45,7 @@ export interface VerifyOptions {
 }
 
 /** What verified an image: the bounds of its margins or, where those left it open, the trees of branch and bound. */
-export interface Found {
+export interface VerifiedBy {
   readonly margins: Float64Array
   readonly trees?: readonly SearchTree[] | undefined
 }
