@@ -1,17 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { Micro } from '../core/lowering.ts'
-import {
-  type Affine,
-  apply,
-  interval,
-  lowerOf,
-  node,
-  type Op,
-  type Relax,
-  type Slope,
-  unsupported,
-  upperOf,
-} from '../core/op.ts'
+import { type Affine, apply, interval, lowerOf, type Op, type Relax, type Slope, upperOf } from '../core/op.ts'
 import type * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Join, type Operand, type Tensor } from '../core/tensor.ts'
 import { down, stepOut, up } from './directed.ts'
@@ -386,6 +375,27 @@ const between =
     }
   }
 
+/**
+ * Lines of x -> max(x, a x), 0 <= a < 1, on [l, u]. Unstable neurons (l < 0 < u): upper chord, slope s = (u - a l) / (u - l); lower
+ * line through 0 of slope s (`same`), 1 if u > -l else a (`adaptive`), a (`zero`) or as given. Stable ones: exact, both.
+ */
+export const reluLines = (l: Tensor, u: Tensor, a: number, slope: Slope) => {
+  const unstable = straddles(l, u)
+  // max(l, u) is u, and NaN if either is NaN: then slope and bounds are NaN, never "verified".
+  const stable = add(a, mul(1 - a, step(maximum(l, u))))
+  const chord = divideWhere(unstable, sub(u, mul(a, l)), sub(u, l), stable)
+  const intercept = select(unstable, sub(u, mul(chord, u)), 0)
+  const line =
+    slope === 'same'
+      ? chord
+      : select(
+          unstable,
+          slope === 'adaptive' ? add(a, mul(1 - a, step(add(l, u)))) : slope === 'zero' ? a : slope,
+          stable,
+        )
+  return { lower: { slopes: [line], intercept: undefined }, upper: { slopes: [chord], intercept } }
+}
+
 /** max of two boxes as a + relu(b - a), with relu's lines. */
 const maxRelax: Relax<undefined> = ([a, b], _, slope) => {
   const { lower, upper } = reluLines(sub(lowerOf(b), upperOf(a)), sub(upperOf(b), lowerOf(a)), 0, slope)
@@ -485,63 +495,7 @@ export const minimum = binary(minimumOp)
  */
 export const clamp = <T extends Operand>(x: T, low: Argument, high: Argument): T => minimum(maximum(x, low), high) as T
 
-// ---- piecewise linear --------------------------------------------------------------------------------------------
-
-/**
- * Lines of x -> max(x, a x), 0 <= a < 1, on [l, u]. Unstable neurons (l < 0 < u): upper chord, slope s = (u - a l) / (u - l); lower
- * line through 0 of slope s (`same`), 1 if u > -l else a (`adaptive`), a (`zero`) or as given. Stable ones: exact, both.
- */
-const reluLines = (l: Tensor, u: Tensor, a: number, slope: Slope) => {
-  const unstable = straddles(l, u)
-  // max(l, u) is u, and NaN if either is NaN: then slope and bounds are NaN, never "verified".
-  const stable = add(a, mul(1 - a, step(maximum(l, u))))
-  const chord = divideWhere(unstable, sub(u, mul(a, l)), sub(u, l), stable)
-  const intercept = select(unstable, sub(u, mul(chord, u)), 0)
-  const line =
-    slope === 'same'
-      ? chord
-      : select(
-          unstable,
-          slope === 'adaptive' ? add(a, mul(1 - a, step(add(l, u)))) : slope === 'zero' ? a : slope,
-          stable,
-        )
-  return { lower: { slopes: [line], intercept: undefined }, upper: { slopes: [chord], intercept } }
-}
-
-/**
- * Lines of reluLines that hold in real arithmetic whatever rounding made of their slopes: any slope p in [a, 1] is sound below, and above
- * s x + t is for s in [a, 1] as soon as t >= (a - s) l and t >= (1 - s) u, both of which are computed upward.
- */
-const reluOutward = (l: Tensor, u: Tensor, a: number, slope: Slope) => {
-  const stable = select(step(maximum(l, u)), 1, a)
-  const { lower, upper } = reluLines(l, u, a, slope)
-  const unstable = straddles(l, u)
-  const sound = ([s]: readonly Tensor[]): Tensor => select(unstable, clamp(s, a, 1), stable)
-  const chord = sound(upper.slopes)
-  const product = (p: Tensor, q: Tensor) => up(mul(up(p), q))
-  const intercept = select(unstable, maximum(product(sub(chord, a), neg(l)), product(sub(1, chord), u)), 0)
-  const line = lower.slopes[0] === upper.slopes[0] ? chord : sound(lower.slopes)
-  return { lower: { slopes: [line], intercept: undefined }, upper: { slopes: [chord], intercept } }
-}
-
-/** max(x, 0). The gradient at 0 is 0. */
-export const reluOp: Op<undefined> = elementwise(
-  {
-    name: 'relu',
-    exact: 'elements',
-    nonnegative: 'always',
-    vjp: (ct, [x]) => [mul(ct, step(x))],
-    interval: increasing(() => reluOp),
-    relax: ([x], _, slope) => reluLines(lowerOf(x), upperOf(x), 0, slope),
-    leak: () => 0,
-    outward: {
-      interval: 'exact',
-      relax: ([x], _, slope) => reluOutward(lowerOf(x), upperOf(x), 0, slope),
-    },
-  },
-  Micro.relu,
-  (a) => Math.max(a, 0),
-)
+// ---- thresholds ---------------------------------------------------------------------------------------------------------
 
 /** 1 where x > 0, else 0; NaN for NaN. */
 export const stepOp: Op<undefined> = elementwise(
@@ -571,59 +525,8 @@ export const signOp: Op<undefined> = elementwise(
   (a) => (Number.isNaN(a) ? a : a > 0 ? 1 : a < 0 ? -1 : 0),
 )
 
-/** Lines of |x| on [l, u]: the chord above; below, a line through 0 of the chord's slope, of slope 0, or of the sign of the wider side. */
-const absLines = (l: Tensor, u: Tensor, slope: Slope) => {
-  const unstable = straddles(l, u)
-  const stable = sign(add(l, u))
-  const chord = divideWhere(unstable, add(u, l), sub(u, l), stable)
-  const line = slope === 'same' ? chord : slope === 'zero' ? select(unstable, 0, stable) : stable
-  return {
-    lower: { slopes: [line] },
-    upper: { slopes: [chord], intercept: select(unstable, sub(u, mul(chord, u)), 0) },
-  }
-}
-
-/** |x|. The gradient at 0 is 0. */
-export const absOp: Op<undefined> = elementwise(
-  {
-    name: 'abs',
-    exact: 'elements',
-    nonnegative: 'always',
-    vjp: (ct, [x]) => [mul(ct, sign(x))],
-    interval: ([x]) => {
-      const [p, q] = [abs(lowerOf(x)), abs(upperOf(x))]
-      return interval(select(straddles(lowerOf(x), upperOf(x)), 0, minimum(p, q)), maximum(p, q))
-    },
-    relax: ([x], _, slope) => absLines(lowerOf(x), upperOf(x), slope),
-    outward: {
-      interval: 'exact',
-      // Any slope in [-1, 1] holds below; above, |x| - s x is largest at an end.
-      relax: ([x], _, slope) => {
-        const [l, u] = [lowerOf(x), upperOf(x)]
-        const { lower, upper } = absLines(l, u, slope)
-        const s = clamp(upper.slopes[0], -1, 1)
-        const intercept = maximum(up(mul(up(add(1, s)), neg(l))), up(mul(up(sub(1, s)), u)))
-        return {
-          lower: { slopes: [lower.slopes[0] === upper.slopes[0] ? s : clamp(lower.slopes[0], -1, 1)] },
-          upper: { slopes: [s], intercept: select(straddles(l, u), intercept, 0) },
-        }
-      },
-    },
-  },
-  Micro.abs,
-  (a) => Math.abs(a),
-)
-
-/**
- * max(0, x), elementwise; the derivative at 0 is 0. Bounds: the chord above, a line through 0 below, by the method.
- *
- * @example
- *   relu(constant([-1, 2], [2])) // [0, 2]
- *
- * @function
- */
-export const relu = unary(reluOp, undefined)
 export const step = unary(stepOp, undefined)
+
 /**
  * -1, 0 or 1, NaN for NaN; its derivative is 0.
  *
@@ -633,113 +536,3 @@ export const step = unary(stepOp, undefined)
  * @function
  */
 export const sign = unary(signOp, undefined)
-/**
- * |x|, elementwise. The gradient at 0 is 0.
- *
- * @example
- *   abs(constant([-2, 3], [2])) // [2, 3]
- *
- * @function
- */
-export const abs = unary(absOp, undefined)
-
-/** max(x, slope x), 0 <= slope < 1, a float32 number. Runs as its expansion; relaxed as one piece. */
-export const leakyReluOp: Op<{ readonly slope: number }> = {
-  name: 'leakyRelu',
-  shape: ([x], { slope }) => (slope >= 0 && slope < 1 ? E.right(x) : E.left(`slope ${slope} must lie in [0, 1)`)),
-  vjp: (ct, [x], _, { slope }) => [mul(ct, add(slope, mul(1 - slope, step(x))))],
-  interval: increasing(() => leakyReluOp),
-  relax: ([x], { slope: a }, slope) => reluLines(lowerOf(x), upperOf(x), a, slope),
-  leak: ({ slope }) => slope,
-  outward: {
-    interval: 'rounded',
-    relax: ([x], { slope: a }, slope) => reluOutward(lowerOf(x), upperOf(x), a, slope),
-  },
-  kernel: { expand: ([x], { slope }) => maximum(x, mul(slope, x)) },
-}
-/**
- * max(x, slope x), the slope rounded to float32, so that it is one function on every device.
- *
- * @example
- *   leakyRelu(0.1)(constant([-1, 2], [2])) // [-0.1, 2]
- */
-export const leakyRelu =
-  (slope: number) =>
-  <T extends Operand>(x: T): T =>
-    apply(leakyReluOp, [x], { slope: Math.fround(slope) }) as T
-
-// ---- products of the bound walk ------------------------------------------------------------------------------------
-
-/**
- * Sign-split product max(a, 0) p + min(a, 0) q: coefficient a of a neuron meets the line p where it is positive and q where it is
- * negative. One pass over a, which has a row axis in front of p and q.
- */
-export const splitMulOp: Op<undefined> = elementwise(
-  {
-    name: 'splitMul',
-    vjp: (ct, [a, p, q], out) => [
-      unbroadcast(splitMulSlope(ct, a, p, q), out.shape, a.shape),
-      unbroadcast(mul(ct, relu(a)), out.shape, p.shape),
-      unbroadcast(mul(ct, minimum(a, 0)), out.shape, q.shape),
-    ],
-    interval: unsupported('it is made of coefficients, which are points'),
-    relax: unsupported('it is made of coefficients, which are points'),
-  },
-  Micro.splitMul,
-  (a, p, q) => a * (a > 0 ? p : q),
-)
-const splitMulSlope = (ct: Tensor, a: Tensor, p: Tensor, q: Tensor): Tensor => mul(ct, select(greater(a, 0), p, q))
-
-export const splitMul = (a: Tensor, p: Tensor, q: Tensor): Tensor =>
-  p === q ? mul(a, p) : node(splitMulOp, [a, p, q], undefined)
-
-/** |a| r: what a coefficient a adds to a radius r >= 0. */
-export const absMulOp: Op<undefined> = elementwise(
-  {
-    name: 'absMul',
-    vjp: (ct, [a, r], out) => [
-      unbroadcast(mul(ct, mul(sign(a), r)), out.shape, a.shape),
-      unbroadcast(mul(ct, abs(a)), out.shape, r.shape),
-    ],
-    interval: unsupported('it is made of coefficients, which are points'),
-    relax: unsupported('it is made of coefficients, which are points'),
-  },
-  Micro.absMul,
-  (a, r) => Math.abs(a) * r,
-)
-export const absMul = (a: Tensor, r: Tensor): Tensor => node(absMulOp, [a, r], undefined)
-
-// ---- interval tensors ----------------------------------------------------------------------------------------------
-
-/**
- * (lower + upper) / 2.
- *
- * @example
- *   centre(ball(constant([0.5], [1]), 0.25)) // [0.5]
- */
-export const centre = (x: Operand): Tensor => (isInterval(x) ? mul(add(x.lower, x.upper), 0.5) : x)
-/**
- * (upper - lower) / 2.
- *
- * @example
- *   radius(ball(constant([0.5], [1]), 0.25)) // [0.25]
- */
-export const radius = (x: Operand): Tensor => (isInterval(x) ? mul(sub(x.upper, x.lower), 0.5) : full(x.shape, 0))
-/** The interval [c - r, c + r]. */
-export const centreRadius = (c: Tensor, r: Tensor) => interval(sub(c, r), add(c, r))
-/**
- * The smallest interval that contains both.
- *
- * @example
- *   hull(constant([0, 5], [2]), constant([1, 2], [2])) // { lower: [0, 2], upper: [1, 5] }
- */
-export const hull = (a: Operand, b: Operand) =>
-  interval(minimum(lowerOf(a), lowerOf(b)), maximum(upperOf(a), upperOf(b)))
-/**
- * What both contain; empty (lower > upper) where they are disjoint.
- *
- * @example
- *   intersection(interval(constant([0], [1]), constant([2], [1])), interval(constant([1], [1]), constant([3], [1]))) // { lower: [1], upper: [2] }
- */
-export const intersection = (a: Operand, b: Operand) =>
-  interval(maximum(lowerOf(a), lowerOf(b)), minimum(upperOf(a), upperOf(b)))

@@ -3,10 +3,11 @@ import { apply, type Op } from '../core/op.ts'
 import { roundUp } from '../core/rounding.ts'
 import type { Operand, Tensor } from '../core/tensor.ts'
 import { aboveZero, atLeast, COMPOSED, enclosed, type Function1, smooth, within } from './composed.ts'
-import { abs, add, div, greater, minimum, mul, neg, relu, select, sub } from './elementwise.ts'
+import { add, div, greater, minimum, mul, neg, select, sub } from './elementwise.ts'
 import { onFinite } from './lines.ts'
 import { elementwise, unary } from './maker.ts'
 import { near as about, real } from './outward.ts'
+import { abs, relu } from './relu.ts'
 import { full, increasing } from './shape.ts'
 import {
   type Curve,

@@ -1,5 +1,6 @@
 import type { Op } from '../core/op.ts'
 import * as K from './clipped.ts'
+import * as N from './coefficients.ts'
 import * as C from './conv.ts'
 import * as D from './directed.ts'
 import * as L from './elementwise.ts'
@@ -8,12 +9,15 @@ import * as M from './linear.ts'
 import * as W from './periodic.ts'
 import * as P from './power.ts'
 import * as R from './reduce.ts'
+import * as Z from './relu.ts'
 import * as H from './shape.ts'
 import * as T from './smooth.ts'
 import * as X from './softmax.ts'
 import * as V from './valley.ts'
 
+export * from './box.ts'
 export * from './clipped.ts'
+export * from './coefficients.ts'
 export * from './conv.ts'
 export * from './custom.ts'
 export * from './directed.ts'
@@ -25,6 +29,7 @@ export * from './outward.ts'
 export * from './periodic.ts'
 export * from './power.ts'
 export * from './reduce.ts'
+export * from './relu.ts'
 export * from './shape.ts'
 export * from './smooth.ts'
 export * from './softmax.ts'
@@ -39,7 +44,7 @@ export const registry: readonly Op<any>[] = [
   L.mulOp,
   L.divOp,
   L.negOp,
-  L.absOp,
+  Z.absOp,
   L.signOp,
   L.stepOp,
   L.minimumOp,
@@ -48,8 +53,8 @@ export const registry: readonly Op<any>[] = [
   L.greaterEqualOp,
   L.equalOp,
   L.selectOp,
-  L.reluOp,
-  L.leakyReluOp,
+  Z.reluOp,
+  Z.leakyReluOp,
   T.sigmoidOp,
   T.tanhOp,
   T.expOp,
@@ -71,8 +76,8 @@ export const registry: readonly Op<any>[] = [
   W.cosOp,
   W.floorOp,
   W.roundOp,
-  L.splitMulOp,
-  L.absMulOp,
+  N.splitMulOp,
+  N.absMulOp,
   D.upOp,
   D.downOp,
   M.matmulOp,

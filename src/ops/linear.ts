@@ -2,7 +2,10 @@ import * as E from 'fp-ts/lib/Either.js'
 import { apply, node, type Op } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Join, type Operand, type Tensor } from '../core/tensor.ts'
-import { abs, absMul, add, centre, centreRadius, mul, radius } from './elementwise.ts'
+import { centre, centreRadius, radius } from './box.ts'
+import { absMul } from './coefficients.ts'
+import { add, mul } from './elementwise.ts'
+import { abs } from './relu.ts'
 import { broadcastTo, reshape, sum, transpose, transposeLast } from './shape.ts'
 
 /** Which operands of a matrix product are transposed. */

@@ -12,9 +12,11 @@ import {
 } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
+import { centre } from './box.ts'
 import { down, stepOut, up } from './directed.ts'
-import { abs, add, centre, greaterEqual, maximum, minimum, mul, select, sub } from './elementwise.ts'
+import { add, greaterEqual, maximum, minimum, mul, select, sub } from './elementwise.ts'
 import { type Argument, operand } from './maker.ts'
+import { abs } from './relu.ts'
 
 /**
  * Interval rules that hold in spite of rounding, as graphs. Every sum and product in them is rounded to nearest by the backend and

@@ -3,22 +3,11 @@ import { type Affine, apply, interval, lowerOf, type Op, type Relax, upperOf } f
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import { aboveZero, enclosed, type Function1, smooth } from './composed.ts'
 import { stepOut } from './directed.ts'
-import {
-  abs,
-  add,
-  div,
-  greater,
-  maximum,
-  minimum,
-  mul,
-  neg,
-  reciprocalInterval,
-  select,
-  straddles,
-} from './elementwise.ts'
+import { add, div, greater, maximum, minimum, mul, neg, reciprocalInterval, select, straddles } from './elementwise.ts'
 import { onFinite } from './lines.ts'
 import { unary } from './maker.ts'
 import { magnitude } from './outward.ts'
+import { abs } from './relu.ts'
 import { curved, curvedChoice, exp, log, proved, sqrt, sShaped, sShapedChoice } from './smooth.ts'
 
 /** Powers and reciprocals. */

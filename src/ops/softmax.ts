@@ -3,11 +3,10 @@ import { raise } from '../core/error.ts'
 import { type Affine, apply, interval, lowerOf, type Op, upperOf } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
+import { centre } from './box.ts'
 import {
-  abs,
   add,
   addOp,
-  centre,
   div,
   divOp,
   equal,
@@ -23,6 +22,7 @@ import {
 } from './elementwise.ts'
 import { addUp, centreAndReach, lifted, magnitude, majorant, mulUp, subDown, subUp } from './outward.ts'
 import { max, oneHot } from './reduce.ts'
+import { abs } from './relu.ts'
 import {
   type Axes,
   broadcastTo,
