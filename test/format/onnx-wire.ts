@@ -9,7 +9,7 @@ export const field = (number: number, content: Uint8Array | number): Uint8Array 
 }
 export const bytesOf = (...parts: readonly Uint8Array[]): Uint8Array => Uint8Array.from(parts.flatMap((p) => [...p]))
 export const utf8 = (s: string): Uint8Array => new TextEncoder().encode(s)
-const typed = (name: string, shape: readonly (number | string)[], elem = 1): Uint8Array =>
+export const typed = (name: string, shape: readonly (number | string)[], elem = 1): Uint8Array =>
   bytesOf(
     field(1, utf8(name)),
     field(

@@ -85,7 +85,7 @@ import {
   tensor,
 } from './onnx-models.ts'
 import { STRUCTURE } from './onnx-structure-cases.ts'
-import { bytesOf, field, floats, utf8, wire, wireNode, wireTensor } from './onnx-wire.ts'
+import { bytesOf, field, floats, typed, utf8, wire, wireNode, wireTensor } from './onnx-wire.ts'
 
 // ---- real models ---------------------------------------------------------------------------------------------------
 
@@ -847,6 +847,22 @@ test('names: missing, twice, in a circle', () => {
 test('tensors of the file', () => {
   const sum2 = wireNode('Add', ['x', 'w'], ['y'])
   const good = right(decodeOnnx(wire(sum2, wireTensor('w', [2], 1, field(9, floats(1, 2)))), 'f'))
+  // Listed among the inputs, as files of IR version 3 have it: what agrees is read, what does not is refused with both declarations.
+  const stored = wireTensor('w', [2], 1, field(9, floats(1, 2)))
+  const listed = (...infos: readonly Uint8Array[]) => wire(sum2, stored, ...infos.map((i) => field(11, i)))
+  for (const shape of [[2], ['n']]) assert.ok(E.isRight(decodeOnnx(listed(typed('w', shape)), 'f')))
+  refused(
+    /graph input "w".*the file says \[3\], but the initializer of that name is float32 \[2\]/,
+    listed(typed('w', [3])),
+  )
+  refused(/graph input "w".*the file says \[2,1\], but/, listed(typed('w', [2, 1])))
+  refused(/graph input "w".*the file says \["n",2\], but/, listed(typed('w', ['n', 2])))
+  refused(
+    /graph input "w".*the file says float64, but the initializer of that name is float32 \[2\]/,
+    listed(typed('w', [2], 11)),
+  )
+  refused(/graph input "w".*listed twice/, listed(typed('w', [2]), typed('w', [2])))
+  refused(/graph input "x".*listed twice/, listed(typed('x', ['N', 2])))
   assert.equal(good.parameters.get('w')?.data, Float32Array.of(1, 2))
   const packed = right(decodeOnnx(wire(sum2, wireTensor('w', [2], 1, field(4, floats(1, 2)))), 'f'))
   assert.equal(packed.parameters.get('w')?.data, Float32Array.of(1, 2))

@@ -6,7 +6,7 @@ import { isInterval, type Operand, type Tensor } from '../../core/tensor.ts'
 import { input } from '../../ops/index.ts'
 import { asOutput } from './axes.ts'
 import { IMPORTS } from './ops.ts'
-import { DataType, type Graph, type Node, typeName } from './proto.ts'
+import { DataType, type Graph, type Node, type TensorProto, typeName } from './proto.ts'
 import { elements, MAX_ELEMENTS, MAX_RANK } from './tensor.ts'
 import { type Batch, batched, type Extent, type Floats, type Parameter, Problem, quote, type Value } from './values.ts'
 import { attempt, type Build, define, PROBE, viewOf } from './view.ts'
@@ -68,6 +68,20 @@ const entryOf = ({ name, elemType, shape }: Graph['inputs'][number]): Entry => {
     place: 'front',
     batch: 1,
   }
+}
+
+/**
+ * An initializer that is listed among the inputs, as files of IR version 3 have it, is what its input says: two declarations that contradict each other are two networks,
+ * and a runtime that lets a caller replace the tensor goes by the other.
+ */
+const checkStored = ({ name, elemType, shape }: Graph['inputs'][number], { dataType, dims }: TensorProto): void => {
+  const place = `graph input ${quote(name)}`
+  const stored = `the initializer of that name is ${typeName(dataType)} ${show(dims)}`
+  if (elemType !== DataType.undefined && elemType !== dataType)
+    fail(`the file says ${typeName(elemType)}, but ${stored}`, place)
+  if (shape === undefined) return
+  if (shape.length !== dims.length || !shape.every((d, i) => !isNumber(d) || d === dims[i]))
+    fail(`the file says [${shape.map(showDim).join(',')}], but ${stored}`, place)
 }
 
 /** The nodes that the output needs, in the order of the file. */
@@ -179,7 +193,13 @@ const networkOf = (build: Build, x: Floats, result: Floats, inputShape: Shape): 
 export const importGraph = (graph: Graph, opset: number): Imported => {
   if (graph.sparse > 0) fail('sparse initializers are not supported', 'graph')
   // Files of IR version 3 list the initializers among the inputs.
-  const stored = new Set(graph.initializers.map(({ name }) => name))
+  const stored = new Map(graph.initializers.map((proto) => [proto.name, proto]))
+  const twice = graph.inputs.find(({ name }, i) => graph.inputs.findIndex((other) => other.name === name) < i)
+  if (twice !== undefined) fail('it is listed twice', `graph input ${quote(twice.name)}`)
+  for (const declared of graph.inputs) {
+    const proto = stored.get(declared.name)
+    if (proto !== undefined) checkStored(declared, proto)
+  }
   const inputs = graph.inputs.filter(({ name }) => !stored.has(name))
   if (inputs.length !== 1) fail(`expected one input besides the initializers, found ${inputs.length}`, 'graph')
   if (graph.outputs.length !== 1) fail(`expected one output, found ${graph.outputs.length}`, 'graph')
