@@ -5,7 +5,7 @@ import { interval, type Slope } from '../core/op.ts'
 import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
-import { addUp, broadcastTo, intersection, scalar, select, subDown } from '../ops/index.ts'
+import { addUp, broadcastTo, greaterEqual, intersection, mul, scalar, select, subDown } from '../ops/index.ts'
 import { dependents, exactNodes, isNonlinear, leakOf, mixes, underCurve } from './anatomy.ts'
 import { withoutDefinitions } from './definitions.ts'
 import { covering, outwardBox } from './executions.ts'
@@ -43,7 +43,7 @@ export interface Method {
 
 /** Bounds of one output of a graph: of its elements, or of rows of a specification. */
 export interface Bounded {
-  /** `[n, ...shape]`, element by element. */
+  /** `[n, ...shape]`, element by element; infinite where nothing is known. */
   readonly output: () => Interval
   /** `[rows, n]`: bounds of sum over the output of spec * output, spec `[rows, n, ...shape]`, merged before concretising. */
   readonly rows: (spec: Tensor) => Interval
@@ -87,6 +87,15 @@ const contextOf = (output: Tensor, given: Boxes, rounding: Rounding) => {
   return { boxes, boxed, images: first.shape[0] }
 }
 
+/**
+ * Bounds as an answer. On the way NaN stands for "not known", the value itself included: outside of a domain, or where an execution may have overflowed, it may be no
+ * number, so that nothing that is computed from it may count as bounded. An answer says so by ends that claim nothing, -infinity and infinity, both where either is NaN.
+ */
+const answer = ({ lower, upper }: Interval): Interval => {
+  const known = mul(greaterEqual(lower, Number.NEGATIVE_INFINITY), greaterEqual(Number.POSITIVE_INFINITY, upper))
+  return interval(select(known, lower, Number.NEGATIVE_INFINITY), select(known, upper, Number.POSITIVE_INFINITY))
+}
+
 /** Bounds of rows of the output; under outward rounding a specification that float32 does not hold is enclosed, too. */
 const specified = (output: Tensor, ctx: Context, spec: Tensor, bound: (rows: Rows) => Ends): Interval => {
   const shape = [spec.shape[0], ctx.images]
@@ -99,7 +108,7 @@ const specified = (output: Tensor, ctx: Context, spec: Tensor, bound: (rows: Row
   const [ends, error] = [bound({ lower: spec, upper: spec }), specificationError(output, spec, ctx.outward)]
   const { lower, upper } =
     error === undefined ? ends : { lower: subDown(ends.lower, error), upper: addUp(ends.upper, error) }
-  return interval(broadcastTo(lower, shape), broadcastTo(upper, shape))
+  return answer(interval(broadcastTo(lower, shape), broadcastTo(upper, shape)))
 }
 
 /**
@@ -148,7 +157,7 @@ export const ibp: Bounder = defined((output, around, given = new Map(), rounding
   const ctx: Context = { images, boxed, bounds: box, slope: never, outward: covers?.(box) }
   const known = propagated([output], boxes, given, exactNodes(order([output]), boxes, boxed), ctx, covers)
   return {
-    output: () => box(output),
+    output: () => answer(box(output)),
     rows: (spec) => specified(output, ctx, spec, (rows) => walk(output, rows, ctx, terminal)),
     node: box,
     rounding,
@@ -274,7 +283,7 @@ export const linearBounds = (method: Method): Bounder =>
     return {
       output: () => {
         settle()
-        return boundAll(output)
+        return answer(boundAll(output))
       },
       rows: (spec) => {
         settle()

@@ -3,15 +3,20 @@ import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
 import { wasm } from '../../src/backend/wasm/wasm.ts'
 import { evaluate } from '../../src/compile/run.ts'
+import { MixtrainException } from '../../src/core/error.ts'
 import { type Domain, interval, node, type Op } from '../../src/core/op.ts'
+import * as S from '../../src/core/shape.ts'
 import type { Operand, Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
 import { methods } from '../../src/robust/bounds.ts'
+import { entries } from '../ops/examples.ts'
 import { using } from '../ops/property.ts'
 import { right } from '../shared.ts'
 import { boxAround, fc, generic, parameters } from './networks.ts'
 
 const backend = reference()
+const machine = right(await wasm({ threads: 1 })())
+test.after(() => machine.dispose())
 
 /** Ops with a domain, and the operand that has one. */
 const cases = O.registry.flatMap((op) =>
@@ -87,6 +92,78 @@ for (const { op, k, domain } of cases) {
   })
 }
 
+/** Boxes of finite numbers: across 0, at its sides, points, and so wide that sums and products of them overflow. */
+const FINITE: readonly (readonly [number, number])[] = [
+  [-1, 2],
+  [0, 1],
+  [-3, -0.25],
+  [0, 0],
+  [-(2 ** 127), 2 ** 127],
+]
+
+for (const { op, examples } of entries)
+  test(`${op.name}: no bound of finite boxes is NaN, whatever the method and the rounding`, async () => {
+    if ('unsupported' in op.interval) return
+    const e =
+      examples.find((x) => x.walks.length > 0 && x.inputs.every(({ shape }) => S.size(shape) > 0)) ??
+      examples.find((x) => x.inputs.every(({ shape }) => S.size(shape) > 0))
+    if (e === undefined) return
+    const set = [...e.inputs.keys()].filter((k) => e.inputs[k].box)
+    const ends: Tensor[] = []
+    const said: string[] = []
+    for (const [low, high] of FINITE) {
+      const xs = e.inputs.map(
+        ({ shape, integer, low: from }, k): Tensor =>
+          set.includes(k)
+            ? O.input(`x${k}`, shape)
+            : (O.constant(
+                integer ? new Float64Array(S.size(shape)) : generic(S.size(shape), k, from),
+                shape,
+              ) as Tensor),
+      )
+      const y = node(op, xs, e.attrs)
+      const boxes = new Map(set.map((k) => [xs[k], interval(O.full(xs[k].shape, low), O.full(xs[k].shape, high))]))
+      for (const [method, rounding] of [
+        ['ibp', 'none'],
+        ['ibp', { outward: 'deployed' }],
+        ['crown-ibp', 'none'],
+        ['crown-ibp', { outward: 'real' }],
+        ['symbolic', { outward: 'deployed' }],
+      ] as const)
+        try {
+          const { lower, upper } = methods[method](y, boxes, undefined, rounding).output()
+          ends.push(lower, upper)
+          said.push(`${method}, ${JSON.stringify(rounding)}, [${low}, ${high}]`)
+        } catch (cause) {
+          // A refusal is an answer.
+          if (!(cause instanceof MixtrainException)) throw cause
+        }
+    }
+    const found = await evaluate(backend)(ends)
+    said.forEach((what, i) => {
+      const [l, u] = [found[2 * i], found[2 * i + 1]]
+      l.forEach((v, j) => {
+        assert.ok(v <= u[j], `${what}: [${v}, ${u[j]}]`)
+      })
+    })
+  })
+
+test('what is computed from no number is not bounded: clipping a logarithm of less than 0 claims nothing', async () => {
+  const x: Tensor = O.input('x', [1, 2])
+  const boxes = new Map([[x, interval(O.constant([-1, 0.5], [1, 2]), O.constant([1, 1], [1, 2]))]])
+  for (const f of [
+    (v: Tensor) => O.clamp(O.log(v), -1, 1),
+    (v: Tensor) => O.minimum(O.sqrt(v), 3) as Tensor,
+    (v: Tensor) => O.sigmoid(O.pow(1.5)(v)),
+  ])
+    for (const [method, bound] of Object.entries(methods))
+      for (const rounding of ['none', { outward: 'real' }, { outward: 'deployed' }] as const) {
+        const { lower, upper } = bound(f(x), boxes, undefined, rounding).output()
+        const [l, u] = await evaluate(backend)([lower, upper])
+        assert.equal([l[0], u[0]], [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY], method)
+      }
+})
+
 test('roots and logarithms at the end of their domain: a root of [0, 0] is a number, a logarithm has its upper bound', async () => {
   const x: Tensor = O.input('x', [1, 2])
   // The second is never active.
@@ -125,8 +202,6 @@ const OF_ANY_SIGN: Readonly<Record<string, (h: Tensor) => Tensor>> = {
   'a product with weights of both signs': (h) => O.matmul(O.relu(h), O.constant([1, -2, 0.5, 0.1], [4, 1])) as Tensor,
 }
 
-const machine = right(await wasm({ threads: 1 })())
-test.after(() => machine.dispose())
 for (const outward of ['real', 'deployed'] as const)
   test(`roots of what is never negative have outward bounds (${outward}), and roots of what may be have none`, async () => {
     const [low, high] = [generic(8, 5).map((v) => -Math.abs(v) / 2), generic(8, 6).map((v) => Math.abs(v) / 2)].map(
