@@ -207,7 +207,11 @@ const pool = async (tasks: readonly (() => Promise<void>)[]): Promise<void> => {
 /** Searches a loss: the first rung where the sampler says, those above with what proved best below. */
 const search = async (loss: ObjectiveName): Promise<void> => {
   const known = () => readLines<Trial>(file).filter((t) => t.loss === loss)
-  const at = (rung: number) => known().filter((t) => t.rung === rung)
+  // In the order of the trials: which of two equals goes on does not depend on which ended first.
+  const at = (rung: number) =>
+    known()
+      .filter((t) => t.rung === rung)
+      .toSorted((a, b) => a.trial - b.trial)
   const task = (trial: number, rung: number, numbers: () => Numbers) => async (): Promise<void> => {
     if (at(rung).some((t) => t.trial === trial)) return
     const run = `${loss}-${trial}-rung${rung}`

@@ -28,12 +28,7 @@ const replaced = (
   return image
 }
 
-/**
- * The node of the graph without definitions that takes the place of each. A definition may be of ops that have one themselves.
- *
- * @example
- *   const to = withoutDefinitions(output, boxes)
- */
+/** The node of the graph without definitions that takes the place of each. A definition may be of ops that have one themselves. */
 export const withoutDefinitions = (
   output: Tensor,
   kept: { readonly has: (x: Tensor) => boolean } = new Set<Tensor>(),
