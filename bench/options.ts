@@ -1,11 +1,16 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { Option } from '../src/cli/options.ts'
 
+/** What is said on the way, on standard error. */
+export const note = (text: string): void => {
+  process.stderr.write(`${text}\n`)
+}
+
 /** The value of `--name`, read as the command line of mixtrain reads it; ends the process with what was expected. */
 export const option = <A>(name: string, read: Option<A>['read'], text: string): A => {
   const value = read(text)
   if (E.isRight(value)) return value.right
-  process.stderr.write(`--${name}: ${value.left}\n`)
+  note(`--${name}: ${value.left}`)
   process.exit(1)
 }
 

@@ -54,7 +54,8 @@ const CONFIG = {
   legend: { labelFontSize: 12 },
 }
 
-const frame = (text: string, subtitle: string) => ({
+/** What all these figures have in common. */
+export const frame = (text: string, subtitle: string) => ({
   $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
   title: { text, subtitle, anchor: 'start' as const, offset: 12 },
   background: 'white',

@@ -11,7 +11,7 @@ import { VERSION } from '../src/cli/version.ts'
 import { MixtrainException, raise, usage } from '../src/core/error.ts'
 import { networks } from '../src/nn/networks.ts'
 import { numbersOf, REPORT_ATTACK } from '../src/train/recipe.ts'
-import { list, option } from './options.ts'
+import { list, note, option } from './options.ts'
 import { draw } from './plot.ts'
 import { accAgainstVra, againstK, vraAgainstTime } from './race-plot.ts'
 import {
@@ -70,9 +70,6 @@ const { values: given } = parseArgs({
 })
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
-const note = (text: string): void => {
-  process.stderr.write(`${text}\n`)
-}
 
 const method = (text: string): E.Either<string, Method> =>
   E.fromNullable(`there is no ${text}; there are ${METHODS.join(', ')}`)(METHODS.find((m) => m === text))

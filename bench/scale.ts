@@ -22,6 +22,7 @@ import { PIXELS } from '../src/train/fit.ts'
 import { adam } from '../src/train/optimizer.ts'
 import { taskOf } from '../src/train/quick.ts'
 import { trainer } from '../src/train/step.ts'
+import { note } from './options.ts'
 import { replace } from './race-records.ts'
 import * as ranks from './ranks.ts'
 import { median } from './statistics.ts'
@@ -101,10 +102,6 @@ interface ScaleRecord {
 }
 
 const BALANCE = 0.5
-
-const note = (text: string): void => {
-  process.stderr.write(`  ${text}\n`)
-}
 
 /** Takes plans and computes nothing: what a plan would need. */
 const planner = (): { readonly backend: Backend; readonly bytes: () => number } => {

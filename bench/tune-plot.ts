@@ -1,4 +1,5 @@
 import type { TopLevelSpec } from 'vega-lite'
+import { frame } from './race-plot.ts'
 import { front, type Trial } from './tune-front.ts'
 
 /** ACC against VRA of test images: all trials of the last rung as points, those that no other of their loss dominates (on held-out images) joined by a line. */
@@ -16,10 +17,7 @@ export const fronts = (trials: readonly Trial[], subtitle: string): TopLevelSpec
     color: { field: 'loss', type: 'nominal' as const, title: null, scale: { scheme: 'tableau10' as const } },
   }
   return {
-    $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
-    title: { text: 'Fronts of ACC against VRA', subtitle, anchor: 'start' },
-    background: 'white',
-    padding: 12,
+    ...frame('Fronts of ACC against VRA', subtitle),
     width: 480,
     height: 340,
     layer: [
@@ -30,6 +28,5 @@ export const fronts = (trials: readonly Trial[], subtitle: string): TopLevelSpec
         encoding: { ...encoding, order: { field: 'vra', type: 'quantitative' } },
       },
     ],
-    config: { view: { stroke: null }, axis: { gridColor: '#e6e6e6', domainColor: '#6b6b6b' } },
   }
 }

@@ -6,12 +6,12 @@ import process from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import * as E from 'fp-ts/lib/Either.js'
-import { count, integer, radius } from '../src/cli/options.ts'
+import { count, integer, radius, shard } from '../src/cli/options.ts'
 import { MixtrainException, raise, usage } from '../src/core/error.ts'
 import { fold, key } from '../src/core/key.ts'
 import { unknownName } from '../src/core/names.ts'
 import { type ObjectiveName, objectives } from '../src/loss/objective.ts'
-import { list, option } from './options.ts'
+import { list, note, option } from './options.ts'
 import { draw } from './plot.ts'
 import { readLines, replace } from './race-records.ts'
 import { drawn, front, type Numbers, promoted, readSpaces, sizes, spaceOf, type Trial } from './tune-front.ts'
@@ -55,20 +55,12 @@ const { values: given } = parseArgs({
 })
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
-const note = (text: string): void => {
-  process.stderr.write(`${text}\n`)
-}
 const oneOf =
   <A extends string>(what: string, names: readonly A[]) =>
   (text: string): E.Either<string, A> =>
     E.fromNullable(unknownName(what, text, names))(names.find((n) => n === text))
 
 const SAMPLERS = ['random', 'tpe', 'nsga2'] as const
-const shardOf = (text: string): E.Either<string, readonly [number, number]> => {
-  const [, i, n] = /^(\d+)\/(\d+)$/.exec(text)?.map(Number) ?? []
-  return i >= 1 && i <= n ? E.right([i, n]) : E.left(`expected I/N with I from 1 to N, not ${text}`)
-}
-
 const losses = list('losses', oneOf('loss', Object.keys(objectives) as ObjectiveName[]), given.losses)
 const sampler = option('sampler', oneOf('sampler', SAMPLERS), given.sampler)
 const rungs = list('rungs', count, given.rungs)
@@ -77,7 +69,7 @@ const total = option('trials', count, given.trials)
 const eta = option('eta', count, given.eta)
 const jobs = option('jobs', count, given.jobs)
 option('epsilon', radius, given.epsilon)
-const [part, parts] = given.shard === undefined ? [1, 1] : option('shard', shardOf, given.shard)
+const { index: part, of: parts } = option('shard', shard, given.shard ?? '1/1')
 
 const folder = given.results ?? join(root, 'bench', 'results')
 const runs = join(given.results ?? join(root, 'build'), 'tune', given.name)

@@ -12,6 +12,7 @@ import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gunzipSync } from 'node:zlib'
 import Table from 'cli-table3'
+import { median } from '../dist/bench/statistics.js'
 import { decodeInstances } from '../dist/src/cli/instances.js'
 import { VERSION } from '../dist/src/cli/version.js'
 import { argument, progress } from './peers.js'
@@ -115,7 +116,7 @@ const rows = some.flatMap(({ family, onnx, vnnlib, expected }) => {
 rmSync(scratch, { recursive: true, force: true })
 
 const decided = ({ verdict }) => verdict === 'sat' || verdict === 'unsat'
-const median = (xs) => (xs.length === 0 ? '' : xs.toSorted((a, b) => a - b)[xs.length >> 1].toFixed(1))
+const middle = (xs) => (xs.length === 0 ? '' : median(xs).toFixed(1))
 const summary = named.flatMap((family) =>
   tools.map(({ name }) => {
     const own = rows.filter((r) => r.family === family && r.tool === name)
@@ -128,8 +129,8 @@ const summary = named.flatMap((family) =>
       instances: own.length,
       decided: own.filter(decided).length,
       wrong: own.filter((r) => decided(r) && r.verdict !== r.expected).length,
-      'median CPU s': median(own.filter(decided).map((r) => r.cpu)),
-      'of those that all decided': median(both.map((r) => r.cpu)),
+      'median CPU s': middle(own.filter(decided).map((r) => r.cpu)),
+      'of those that all decided': middle(both.map((r) => r.cpu)),
     }
   }),
 )
