@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
@@ -18,6 +19,7 @@ import { PIXELS } from '../train/fit.ts'
 import { pgdAttack } from '../train/recipe.ts'
 import { type Verified, type VerifiedBy, verify } from '../train/verify.ts'
 import { imageProver, isFollowed, orRefusal } from '../verify/image-proof.ts'
+import type { Pack } from '../verify/prove.ts'
 import type { Command } from './command.ts'
 import { bytesOf, matching, overlapNote, readNamed, testFor, withDevice } from './open.ts'
 import {
@@ -209,8 +211,15 @@ const completable = ({
 
 type Prover = Awaited<ReturnType<typeof imageProver>>
 
+/** Proofs of images are small and many. */
+const packedAtOnce: Pack = async (parts) => {
+  const all: Uint8Array[] = []
+  for await (const part of parts) all.push(part)
+  return gzipSync(Buffer.concat(all))
+}
+
 const proverOf = async (path: string, bytes: Uint8Array, semantics: Semantics): Promise<Prover> => {
-  const prover = await orRefusal(() => imageProver(bytes, semantics))
+  const prover = await orRefusal(() => imageProver(bytes, semantics, packedAtOnce))
   return 'refused' in prover
     ? raise(
         fileError(path, `${prover.refused}; a proof is about an ONNX file, such as the model.onnx of a run`, '--proof'),

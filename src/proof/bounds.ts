@@ -116,32 +116,23 @@ const operands = (node: Node & { readonly from: readonly number[] }, boxes: read
 }
 
 /** The least and largest values of the rows of a matrix on a box: halves of its ends are multiplied apart. */
-const rowsOn = ({ start, index, weight, e, half }: Matrix, x: Box): Box => {
+const rowsOn = ({ start, least, weight, e, half }: Matrix, x: Box): Box => {
   const box = coarser(x, x.e - Math.max(0, bits(x.most) - 2 * half))
-  const base = two(half)
-  const [high, low] = [box.lower, box.upper].map((ends) => {
-    const h = ends.map((v) => Math.round(v / base))
-    return [h, ends.map((v, i) => v - h[i] * base)]
-  })
-  const [[lh, ll], [uh, ul]] = [high, low]
+  const ends = halvesOf(box, two(half))
   const size = start.length - 1
   const [lowerHigh, lowerLow, upperHigh, upperLow] = Array.from({ length: 4 }, () => new Float64Array(size))
   for (let i = 0; i < size; i++) {
     let [a, b, c, d] = [0, 0, 0, 0]
-    for (let k = start[i]; k < start[i + 1]; k++) {
+    const end = start[i + 1]
+    for (let k = start[i]; k < end; k++) {
       const w = weight[k]
-      const j = index[k]
-      if (w >= 0) {
-        a += w * lh[j]
-        b += w * ll[j]
-        c += w * uh[j]
-        d += w * ul[j]
-      } else {
-        a += w * uh[j]
-        b += w * ul[j]
-        c += w * lh[j]
-        d += w * ll[j]
-      }
+      const j = least[k]
+      // The other end.
+      const o = j ^ 2
+      a += w * ends[j]
+      b += w * ends[j + 1]
+      c += w * ends[o]
+      d += w * ends[o + 1]
     }
     lowerHigh[i] = a
     lowerLow[i] = b
@@ -155,6 +146,18 @@ const rowsOn = ({ start, index, weight, e, half }: Matrix, x: Box): Box => {
     upperHigh.map((h, i) => Math.ceil(h * p) + Math.ceil(upperLow[i] * q)),
     box.e + e - shift,
   )
+}
+/** The ends of a box in halves, end = high base + low: high and low of the lower, then of the upper end, element by element. */
+const halvesOf = ({ lower, upper }: Box, base: number): Float64Array => {
+  const ends = new Float64Array(4 * lower.length)
+  for (let j = 0; j < lower.length; j++) {
+    const [l, u] = [Math.round(lower[j] / base), Math.round(upper[j] / base)]
+    ends[4 * j] = l
+    ends[4 * j + 1] = lower[j] - l * base
+    ends[4 * j + 2] = u
+    ends[4 * j + 3] = upper[j] - u * base
+  }
+  return ends
 }
 /** By how many places sums of halves, high 2^half + low with |low| <= 2^53, have to be shortened to have at most 2^52. */
 const shiftOf = (most: number, half: number): number => (most === 0 ? 2 : Math.max(2, bits(most) + half - 50))
@@ -349,30 +352,33 @@ const transposed = (
   size: number,
 ): Fixed & { readonly changed: number } => {
   const base = two(half)
-  const [high, low] = [new Float64Array(size), new Float64Array(size)]
+  // High and low half, element by element.
+  const halves = new Float64Array(2 * size)
   for (let i = 0; i < a.n.length; i++) {
     const c = a.n[i]
     if (c === 0) continue
     const h = Math.round(c / base)
     const l = c - h * base
-    for (let k = start[i]; k < start[i + 1]; k++) {
+    const end = start[i + 1]
+    for (let k = start[i]; k < end; k++) {
       const w = weight[k]
-      const j = index[k]
-      high[j] += h * w
-      low[j] += l * w
+      const j = 2 * index[k]
+      halves[j] += h * w
+      halves[j + 1] += l * w
     }
   }
-  const most = largest(high)
-  if (most === 0) return { n: low, e: a.e + e, changed: 0 }
-  const shift = shiftOf(most, half)
+  let most = 0
+  for (let j = 0; j < 2 * size; j += 2) most = Math.max(most, Math.abs(halves[j]))
+  const shift = most === 0 ? 0 : shiftOf(most, half)
   const [p, q] = [two(half - shift), two(-shift)]
   let changed = 0
-  const n = high.map((h, j) => {
-    const [x, y] = [h * p, low[j] * q]
+  const n = new Float64Array(size)
+  for (let j = 0; j < size; j++) {
+    const [x, y] = [halves[2 * j] * p, halves[2 * j + 1] * q]
     const [u, v] = [Math.round(x), Math.round(y)]
     if (u !== x || v !== y) changed++
-    return u + v
-  })
+    n[j] = u + v
+  }
   return { n, e: a.e + e - shift, changed }
 }
 

@@ -10,6 +10,8 @@ export interface Matrix {
   readonly constants: Vector
   /** The same weights as integers in units of 2^-e: products with integers of at most 2^half add up to at most 2^53 along rows and columns. */
   readonly weight: Float64Array
+  /** 4 index[k], and 2 more where the weight is negative: where the end of a box of four numbers an operand lies that the least sum takes. */
+  readonly least: Int32Array
   readonly e: number
   readonly half: number
   /** By row, weights that are known to within a unit only. */
@@ -123,6 +125,7 @@ const matrixOf = (
       which: Int32Array.from(which),
       constants,
       weight: Float64Array.from(which, (w) => n[w]),
+      least: Int32Array.from(index, (i, k) => 4 * i + (n[which[k]] < 0 ? 2 : 0)),
       e,
       half,
       inexact: countsOf(start, which, isRoot ? () => true : exact.includes(false) ? (w) => !exact[w] : undefined),

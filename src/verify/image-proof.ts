@@ -1,7 +1,7 @@
 import { Refused, refuse } from '../proof/exact.ts'
 import { type Header, queryOf, readNetwork } from '../proof/file.ts'
 import type { Line } from '../proof/proof.ts'
-import { proofFile, prove } from './prove.ts'
+import { type Pack, proofFile, prove } from './prove.ts'
 import type { SearchTree } from './trace.ts'
 
 /** An image that keeps its label, as a proof claims it: pixels that float32 holds, the radius and the range as they are written. */
@@ -16,12 +16,13 @@ export interface ImageClaim {
 /** Leaves of the proof of one image at most. */
 const LEAVES = 100_000
 
+const BYTES = Array.from({ length: 256 }, (_, b) => b.toString(16).padStart(2, '0'))
 const hexadecimal = (pixels: Float32Array): string => {
   const view = new DataView(new ArrayBuffer(4 * pixels.length))
   pixels.forEach((p, i) => {
     view.setFloat32(4 * i, p, true)
   })
-  return Array.from(new Uint8Array(view.buffer), (b) => b.toString(16).padStart(2, '0')).join('')
+  return new Uint8Array(view.buffer).reduce((text, b) => text + BYTES[b], '')
 }
 
 /** What an evaluation found about an image. */
@@ -57,7 +58,7 @@ async function* leafOf(method: Follow, cases: number): AsyncGenerator<Line> {
  *   const prove = await imageProver(onnxBytes, 'real')
  *   const written = await prove({ pixels: pixels(test, [0]), label: test.labels[0], epsilon: '0.1', range: ['0', '1'] })
  */
-export const imageProver = async (network: Uint8Array, semantics: 'real' | 'deployed') => {
+export const imageProver = async (network: Uint8Array, semantics: 'real' | 'deployed', pack?: Pack) => {
   const file = await readNetwork(network)
   if (semantics === 'deployed' && file.network.realOnly !== undefined)
     refuse(`float32 executions are not covered: ${file.network.realOnly}`)
@@ -79,6 +80,7 @@ export const imageProver = async (network: Uint8Array, semantics: 'real' | 'depl
       isClear
         ? leafOf(bounds.method, bounds.margins.length)
         : prove(await queryOf(header, { network: file }), { leaves, trees }),
+      pack,
     )
   }
 }
