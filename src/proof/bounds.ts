@@ -12,6 +12,7 @@ import {
   largest,
   leastOf,
   nearest,
+  Products,
   plus,
   shortened,
   two,
@@ -394,25 +395,34 @@ const throughRelu = (
   slopes: ReadonlyMap<number, number> | undefined,
 ): { readonly coefficients: Float64Array; readonly gained: bigint } => {
   const { least, most } = leakOf(node)
-  let gained = 0n
-  const coefficients = a.map((c, i) => {
+  const gained = new Products()
+  const coefficients = new Float64Array(a.length)
+  for (let i = 0; i < a.length; i++) {
+    const c = a[i]
+    if (c === 0) continue
     const [l, u] = [lower[i], upper[i]]
-    if (c === 0) return 0
-    if (l >= 0) return c * ONE
+    if (l >= 0) {
+      coefficients[i] = c * ONE
+      continue
+    }
     // s z between the two ends of s where z <= 0.
-    if (u <= 0) return c * (c > 0 ? most : least)
+    if (u <= 0) {
+      coefficients[i] = c * (c > 0 ? most : least)
+      continue
+    }
     // Rounded, but any slope will do.
     const chord = Math.min(ONE, Math.max(0, Math.floor((u * ONE - l * least) / (u - l))))
     if (c > 0) {
       const chosen = slopes?.get(i)
-      if (chosen !== undefined) return c * Math.min(ONE, Math.max(most, chosen * 256))
-      return c * (slope === 'same' ? Math.max(most, chord) : u > -l ? ONE : most)
+      const usual = slope === 'same' ? Math.max(most, chord) : u > -l ? ONE : most
+      coefficients[i] = c * (chosen === undefined ? usual : Math.min(ONE, Math.max(most, chosen * 256)))
+      continue
     }
     // s l <= least l where l < 0; products of 32 and 20 bits.
-    gained += BigInt(c) * BigInt(Math.max(l * (least - chord), u * (ONE - chord)))
-    return c * chord
-  })
-  return { coefficients, gained }
+    gained.add(c, Math.max(l * (least - chord), u * (ONE - chord)))
+    coefficients[i] = c * chord
+  }
+  return { coefficients, gained: gained.sum() }
 }
 
 /** The largest of a window: the element that is above all others, where there is one; else at least the one with the largest lower end, at most the largest upper end. */

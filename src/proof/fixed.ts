@@ -120,12 +120,13 @@ export const shortened = ({ n, e }: Fixed, most: number): Fixed & { readonly cha
   if (r <= 0) return { n, e, changed: 0 }
   const f = finer(r)
   let changed = 0
-  const short = n.map((x) => {
-    const exact = x * f
-    const y = Math.round(exact)
-    if (y !== exact) changed++
-    return y
-  })
+  const short = new Float64Array(n.length)
+  for (let i = 0; i < n.length; i++) {
+    if (n[i] === 0) continue
+    const exact = n[i] * f
+    short[i] = Math.round(exact)
+    if (short[i] !== exact) changed++
+  }
   return { n: short, e: e - r, changed }
 }
 
@@ -149,4 +150,31 @@ export const leastOf = (a: Float64Array, lower: Float64Array, upper: Float64Arra
     }
   }
   return total + BigInt(high) * 32768n + BigInt(low)
+}
+
+const THIRD = 2 ** 18
+/** The sum of products c v, exactly, |c| <= 2^COEFFICIENT and |v| <= 2^53: thirds of v are multiplied apart, 16 products of at most 2^30 2^18 at a time. */
+export class Products {
+  private total = 0n
+  private readonly sums = [0, 0, 0]
+  private terms = 0
+  add(c: number, v: number): void {
+    const high = Math.floor(v / (THIRD * THIRD))
+    const rest = v - high * (THIRD * THIRD)
+    const middle = Math.floor(rest / THIRD)
+    this.sums[0] += c * high
+    this.sums[1] += c * middle
+    this.sums[2] += c * (rest - middle * THIRD)
+    if (++this.terms === 16) this.flush()
+  }
+  private flush(): void {
+    const [high, middle, low] = this.sums
+    this.total += (BigInt(high) << 36n) + (BigInt(middle) << 18n) + BigInt(low)
+    this.sums.fill(0)
+    this.terms = 0
+  }
+  sum(): bigint {
+    this.flush()
+    return this.total
+  }
 }
