@@ -2,7 +2,9 @@ import { anatomy, leakOf, underCurve } from '../bounds/anatomy.ts'
 import type { Boxes } from '../bounds/ibp.ts'
 import { type Bounded, type Bounder, linearBounds } from '../bounds/linear-bounds.ts'
 import type { Buffer, Data } from '../compile/backend.ts'
+import { type Graphs, programOf, type Results, type Values } from '../compile/program.ts'
 import type { Region } from '../compile/region.ts'
+import { banksIn } from '../compile/running.ts'
 import { order } from '../compile/tape.ts'
 import { grad } from '../compile/vjp.ts'
 import { power } from '../core/number.ts'
@@ -244,21 +246,22 @@ export const alphaCrown =
 
 // ---- ascent on a device ----------------------------------------------------------------------------------------------
 
-/** What is maximised, as a function of the free tensors. */
-export interface Ascent {
+/** What is maximized, as a function of the free tensors. */
+export interface Ascent<I, O> {
   readonly free: readonly Free[]
   /** Other arguments of the graph. */
-  readonly inputs: readonly Tensor[]
+  readonly inputs: I
   /** The sum of `objective` is raised; `outputs` are read beside it. */
-  readonly graph: (values: readonly Tensor[]) => { readonly objective: Tensor; readonly outputs: readonly Tensor[] }
+  readonly graph: (values: readonly Tensor[]) => { readonly objective: Tensor; readonly outputs: O }
 }
 
-/** A compiled update: one plan, run many times, with the free tensors and their moments as its arguments. */
-export interface Ascending {
-  /** Arguments besides the free tensors, to be written by the caller. */
-  readonly inputs: readonly Buffer[]
-  /** Values at the last run, before its update. */
-  readonly outputs: readonly Buffer[]
+/** A compiled update: one program, run many times, with the free tensors and their moments as its state. */
+export interface Ascending<I, O> {
+  /** Writes arguments besides the free tensors. */
+  readonly write: (values: Values<I>) => void
+  /** Outputs at the last run, before its update. */
+  readonly read: () => Promise<Results<O>>
+  readonly buffers: Results<O, Buffer>
   /** Puts the free tensors to these values, and the moments to 0. */
   readonly start: (values: readonly Data[]) => void
   /** Estimate of one update. */
@@ -272,70 +275,59 @@ export interface Ascending {
   readonly evaluated: () => Promise<readonly Data[]>
 }
 
-const ordered = <A>({ values, first, second }: { readonly [K in keyof State]: readonly A[] }): readonly A[] => [
-  ...values,
-  ...first,
-  ...second,
-]
-
-/** The update as a graph: its arguments and results in the order in which `ascending` binds them. */
-const ascentGraph = ({ free, inputs, graph }: Ascent) => {
+/** The update as a program of the arguments, the step size, Adam's corrections and the state. */
+const ascentProgram = ({ free, inputs, graph }: Ascent<unknown, unknown>) => {
   const named = (name: string) => free.map(({ shape }, i) => input(`${name}.${i}`, shape))
   const state: State = { values: named('value'), first: named('first'), second: named('second') }
-  const [lr, correction1, correction2] = ['lr', 'correction1', 'correction2'].map((name): Tensor => input(name, []))
+  const lr: Tensor = input('lr', [])
+  const corrections = [input('correction1', []), input('correction2', [])] as const
   const { objective, outputs } = graph(state.values)
-  const next = ascend(free, state, grad(sum(objective), state.values), lr, [correction1, correction2])
-  return {
-    arguments: [...inputs, lr, correction1, correction2, ...ordered(state)],
-    results: [...outputs, ...ordered(next)],
-  }
+  const next = ascend(free, state, grad(sum(objective), state.values), lr, corrections)
+  return programOf({ inputs, lr, corrections, state: { ...state } }, { outputs: outputs as Graphs, state: { ...next } })
+}
+
+/** The update as it is run: the names of a program whose graphs the compiler does not know are what `Ascending` says. */
+interface Update<O> extends Pick<Ascending<never, O>, 'seconds' | 'work'> {
+  readonly write: (values: object) => void
+  readonly read: () => Promise<{ readonly outputs: Results<O> }>
+  readonly buffers: { readonly outputs: Results<O, Buffer> }
+  readonly run: (values: object, into: object) => Promise<void>
+  readonly program: { readonly inputs: { readonly state: State } }
 }
 
 /** Plans the update of an ascent, about `nodes` nodes of a graph. */
 export const ascending =
   (region: Region, budget: Budget) =>
-  async (what: string, nodes: number, make: () => Ascent): Promise<Ascending> => {
+  async <I, O>(what: string, nodes: number, make: () => Ascent<I, O>): Promise<Ascending<I, O>> => {
     const { backend } = region
-    let made: { readonly ascent: Ascent; readonly graph: ReturnType<typeof ascentGraph> } | undefined
-    const plan = await budget.plan(what, nodes, () => {
-      const ascent = make()
-      const graph = ascentGraph(ascent)
-      made = { ascent, graph }
-      return { inputs: graph.arguments, outputs: graph.results }
-    })
-    const { ascent, graph } = made as NonNullable<typeof made>
-    const { free } = ascent
-    const alloc = (x: { readonly shape: S.Shape }) => region.alloc(S.size(x.shape))
-    const state = () => [...free, ...free, ...free].map(alloc)
-    const inputs = ascent.inputs.map(alloc)
-    const scalars = [0, 0, 0].map(() => region.alloc(1))
-    const outputs = graph.results.slice(0, graph.results.length - 3 * free.length).map(alloc)
-    // Two banks of state take turns: no output is an input.
-    let [front, back] = [state(), state()]
+    const update = (await budget.plan(what, nodes, () => ascentProgram(make()))) as unknown as Update<O>
+    const banks = banksIn(region, update.program.inputs.state)
     let count = 0
-    const read = async (bank: readonly Buffer[]): Promise<readonly Data[]> => {
+    const read = async ({ values }: { readonly values: readonly Buffer[] }): Promise<readonly Data[]> => {
       const data: Data[] = []
-      for (const b of bank.slice(0, free.length)) data.push(await backend.read(b))
+      for (const b of values) data.push(await backend.read(b))
       return data
     }
     return {
-      inputs,
-      outputs,
-      seconds: plan.seconds,
-      work: plan.work,
+      write: (inputs) => update.write({ inputs }),
+      read: async () => (await update.read()).outputs,
+      get buffers() {
+        return update.buffers.outputs
+      },
+      seconds: update.seconds,
+      work: update.work,
       start: (values) => {
         count = 0
-        front.forEach((b, i) => {
-          backend.write(b, i < free.length ? values[i] : new Float32Array(b.length))
-        })
+        const { values: free, first, second } = banks.front()
+        for (const [i, b] of free.entries()) backend.write(b, values[i])
+        for (const b of [...first, ...second]) backend.write(b, new Float32Array(b.length))
       },
       run: async (lr) => {
         count++
-        for (const [i, x] of [lr, ...correctionsAt(count)].entries()) backend.write(scalars[i], Float64Array.of(x))
-        await plan.run([...inputs, ...scalars, ...front, ...outputs, ...back])
-        ;[front, back] = [back, front]
+        await update.run({ lr, corrections: correctionsAt(count), state: banks.front() }, { state: banks.back() })
+        banks.turn()
       },
-      values: () => read(front),
-      evaluated: () => read(back),
+      values: () => read(banks.front()),
+      evaluated: () => read(banks.back()),
     }
   }

@@ -1,10 +1,10 @@
-import type { Backend, Buffer } from '../compile/backend.ts'
 import type { Instruction } from '../compile/instruction.ts'
+import { type Graphs, leavesOf, type Targets, type Values } from '../compile/named.ts'
+import type { Program, Running } from '../compile/program.ts'
 import type { Region } from '../compile/region.ts'
-import { compilePlan, planBytes, planFor } from '../compile/run.ts'
+import type { Untyped } from '../compile/running.ts'
 import { order } from '../compile/tape.ts'
 import { raise } from '../core/error.ts'
-import type { Tensor } from '../core/tensor.ts'
 import { dataOf } from '../ops/index.ts'
 
 /** What is to be done next would end after the time limit, by what it is estimated to cost. */
@@ -14,23 +14,17 @@ export class OutOfTime extends Error {
   }
 }
 
-/** A graph to be planned: results as a function of arguments. */
-export interface Graph {
-  readonly inputs: readonly Tensor[]
-  readonly outputs: readonly Tensor[]
-}
-
-/** A planned graph whose runs are timed. */
-export interface Metered {
+/** A compiled program whose runs are timed. */
+export interface Metered<I, O extends Graphs> extends Pick<Running<I, O>, 'write' | 'read' | 'buffers'> {
+  readonly program: Program<I, O>
   /** Scratch of a run and constants, in bytes. */
   readonly bytes: number
-  /** Estimate of one run: what runs took, else multiply-adds by the rate of other plans. */
+  /** Estimate of one run: what runs took, else multiply-adds by the rate of other programs. */
   readonly seconds: () => number
   /** Multiply-adds of one run: the same on every machine. */
   readonly work: number
-  /** Runs and waits. @throws OutOfTime, nothing done, where the estimate exceeds what is left. */
-  readonly run: (args: readonly Buffer[]) => Promise<void>
-  readonly release: () => void
+  /** `Running.run`, and waits. @throws OutOfTime, nothing run, where the estimate exceeds what is left. */
+  readonly run: (values?: Values<I>, into?: Targets<O>) => Promise<void>
 }
 
 /** A limit of time and one of memory, and what things have cost so far on this machine. */
@@ -46,12 +40,17 @@ export interface Budget {
   /** @throws OutOfTime where so many seconds are not left. */
   readonly afford: (seconds: number, what: string) => void
   /**
-   * Makes a graph and its plan. `nodes` estimates the size of the graph before it is made.
+   * Makes a program and its plan. `nodes` estimates the size of the graph before it is made.
    * @throws OutOfTime; a memory error where the plan is larger than the budget.
    */
-  readonly plan: (what: string, nodes: number, make: () => Graph) => Promise<Metered>
+  readonly plan: <I, O extends Graphs>(what: string, nodes: number, make: () => Program<I, O>) => Promise<Metered<I, O>>
   /** Multiply-adds in one second of a plan that was never run, by those that were. */
   readonly rate: () => number
+}
+
+/** A program whose names are no types. */
+interface Untimed extends Pick<Program<unknown, Graphs>, 'outputs' | 'plan' | 'bytes'> {
+  readonly on: (region: Region) => Promise<Untyped>
 }
 
 /** Multiply-adds a second, before anything was measured: a slow machine's. */
@@ -102,12 +101,56 @@ export const budgetOf = (region: Region, memory: number): Budget => {
     largest = Math.max(largest, work)
     rate = took < BRIEF ? Math.max(work / took, rate / 3) : work / took
   }
+  const start = (timeout: number, tick: () => void | Promise<void> = () => undefined) => {
+    begun = performance.now()
+    limit = timeout
+    breathe = tick
+  }
+  const plan = async (what: string, nodes: number, make: () => Untimed) => {
+    await breathe()
+    afford((nodes + (held * NUMBER) / NODE) * node, `planning ${what}`)
+    const from = performance.now()
+    const program = make()
+    const all = order(leavesOf(program.outputs).map(([, x]) => x))
+    const count = all.length
+    const numbers = all.reduce((n, x) => n + (dataOf(x)?.length ?? 0), 0)
+    held = Math.max(held, numbers)
+    afford((count + (numbers * NUMBER) / NODE) * node, `planning ${what}`)
+    const planned = program.plan(backend)
+    const bytes = program.bytes(backend) + planned.constants.length * (backend.dtype === 'f32' ? 4 : 8)
+    if (bytes > memory) raise({ kind: 'memory', needed: bytes, budget: memory, what })
+    const running = await program.on(region)
+    // A first plan is slow, since code of the planner is; it is no lesson for later ones beyond that.
+    node = Math.min(8 * NODE, Math.max(NODE, (performance.now() - from) / 1000 / (count + (numbers * NUMBER) / NODE)))
+    const { work, instructions } = costOf(planned.instructions)
+    let seen: number | undefined
+    const estimate = () => seen ?? FIRST * (INSTRUCTION * instructions + work / rate)
+    return {
+      program,
+      bytes,
+      work,
+      seconds: estimate,
+      write: running.write,
+      read: running.read,
+      get buffers() {
+        return running.buffers
+      },
+      run: async (values?: object, into?: object) => {
+        await breathe()
+        afford(MARGIN * estimate(), what)
+        if (values !== undefined) running.write(values)
+        const before = performance.now()
+        running.run(undefined, into)
+        await backend.sync()
+        const took = (performance.now() - before) / 1000
+        // The first run is slower than others; what a busy machine makes of one run is forgotten by and by.
+        seen = seen === undefined ? took : Math.max(took, 0.7 * seen)
+        learn(work, took)
+      },
+    }
+  }
   return {
-    start: (timeout, tick = () => undefined) => {
-      begun = performance.now()
-      limit = timeout
-      breathe = tick
-    },
+    start,
     timeout: () => limit,
     seconds,
     left,
@@ -115,65 +158,26 @@ export const budgetOf = (region: Region, memory: number): Budget => {
     memory,
     afford,
     rate: () => rate,
-    plan: async (what, nodes, make) => {
-      await breathe()
-      afford((nodes + (held * NUMBER) / NODE) * node, `planning ${what}`)
-      const from = performance.now()
-      const { inputs, outputs } = make()
-      const all = order(outputs)
-      const count = all.length
-      const numbers = all.reduce((n, x) => n + (dataOf(x)?.length ?? 0), 0)
-      held = Math.max(held, numbers)
-      afford((count + (numbers * NUMBER) / NODE) * node, `planning ${what}`)
-      const plan = planFor(backend)(outputs, inputs)
-      const bytes = planBytes(backend, plan) + plan.constants.length * (backend.dtype === 'f32' ? 4 : 8)
-      if (bytes > memory) raise({ kind: 'memory', needed: bytes, budget: memory, what })
-      const program = await compilePlan(backend)(plan)
-      // A first plan is slow, since code of the planner is; it is no lesson for later ones beyond that.
-      node = Math.min(8 * NODE, Math.max(NODE, (performance.now() - from) / 1000 / (count + (numbers * NUMBER) / NODE)))
-      const release = once(program.release)
-      region.defer(release)
-      const { work, instructions } = costOf(plan.instructions)
-      let seen: number | undefined
-      const estimate = () => seen ?? FIRST * (INSTRUCTION * instructions + work / rate)
-      return {
-        bytes,
-        work,
-        seconds: estimate,
-        run: async (args) => {
-          await breathe()
-          afford(MARGIN * estimate(), what)
-          const start = performance.now()
-          program.run(args)
-          await backend.sync()
-          const took = (performance.now() - start) / 1000
-          // The first run is slower than others; what a busy machine makes of one run is forgotten by and by.
-          seen = seen === undefined ? took : Math.max(took, 0.7 * seen)
-          learn(work, took)
-        },
-        release,
-      }
+    // The types of values and results are those of the program, which the compiler cannot see through here.
+    plan: plan as unknown as Budget['plan'],
+  }
+}
+
+/** What is planned for a number of images or rows, when it is first asked for; again where that failed. */
+export interface Planned<A> {
+  readonly has: (n: number) => boolean
+  readonly at: (n: number) => Promise<A>
+}
+
+export const byNumber = <A>(make: (n: number) => Promise<A>): Planned<A> => {
+  const made = new Map<number, Promise<A>>()
+  return {
+    has: (n) => made.has(n),
+    at: (n) => {
+      const known = made.get(n) ?? make(n)
+      if (!made.has(n)) known.catch(() => made.delete(n))
+      made.set(n, known)
+      return known
     },
   }
-}
-
-const once = (f: () => void): (() => void) => {
-  let done = false
-  return () => {
-    if (!done) f()
-    done = true
-  }
-}
-
-/** Buffers of some tensors, filled from the host and read back by number. */
-export interface Arguments {
-  readonly all: readonly Buffer[]
-  readonly write: (i: number, data: Float32Array) => void
-  readonly read: (i: number) => Promise<ArrayLike<number>>
-}
-
-export const argumentsOf = (region: Region, tensors: readonly Tensor[]): Arguments => {
-  const all = tensors.map((t) => region.alloc(t.shape.reduce((a, b) => a * b, 1)))
-  const backend: Backend = region.backend
-  return { all, write: (i, data) => backend.write(all[i], data), read: (i) => backend.read(all[i]) }
 }

@@ -24,8 +24,10 @@ import { overRelus } from './over-relus.ts'
 import { pool } from './plan-pool.ts'
 import { pointCheckOf } from './point-check.ts'
 import { propertyAttack } from './property-attack.ts'
-import { hasRelus, isPiecewise, reluBrancher } from './relu-splits.ts'
-import { another, firstOf, refusedBy, rootOf } from './root-bounds.ts'
+import { hasRelus, isPiecewise } from './relu-graphs.ts'
+import { reluBrancher } from './relu-splits.ts'
+import { rootOf } from './root.ts'
+import { another, firstOf, refusedBy } from './root-bounds.ts'
 import { type Searcher, searcher } from './searcher.ts'
 
 export type {
@@ -209,7 +211,7 @@ const prepare = async (
     root: rootOf(region, budget, subject, rounding, options.trace),
     inputs: pool(budget, batchSize, (batch) =>
       firstOf(way === undefined ? inputWays(budget.memory, width) : [way], async (w, isLast) => {
-        const made = await inputBrancher(region, budget)(subject, { extent, rounding, clips: !options.trace }, w, batch)
+        const made = await inputBrancher(budget)(subject, { extent, rounding, clips: !options.trace }, w, batch)
         // A way of which one box takes all the time is none, unless there is no other.
         if (batch === 1 && !isLast && made.seconds() > 0.25 * budget.left()) throw new OutOfTime('bounding one box')
         way = w

@@ -1,5 +1,6 @@
 import type { Rounding } from '../core/rounding.ts'
 import type { Budget } from '../robust/budget.ts'
+import type { Branch } from './branch.ts'
 import type { Subject, UnsafeProperty } from './counterexample.ts'
 import type { Counterexample } from './counterexample-check.ts'
 import type { Goal } from './goals.ts'
@@ -7,8 +8,8 @@ import type { Cell } from './input-splits.ts'
 import type { Pool, Sized } from './plan-pool.ts'
 import type { PointCheck } from './point-check.ts'
 import type { PropertyAttack } from './property-attack.ts'
-import type { Branch, reluBrancher } from './relu-splits.ts'
-import type { Root } from './root-bounds.ts'
+import type { reluBrancher } from './relu-splits.ts'
+import type { Root } from './root.ts'
 import type { SearchTree } from './trace.ts'
 
 /** How a property came out. `unsat`: it holds. `sat`: it has a counterexample. */

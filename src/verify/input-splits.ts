@@ -1,6 +1,7 @@
 import type { Boxes } from '../bounds/ibp.ts'
 import { linearBounds } from '../bounds/linear-bounds.ts'
-import type { Region } from '../compile/region.ts'
+import { roomFor } from '../compile/named.ts'
+import { programOf } from '../compile/program.ts'
 import { substitute } from '../compile/tape.ts'
 import { grad } from '../compile/vjp.ts'
 import { interval } from '../core/op.ts'
@@ -25,7 +26,7 @@ import {
   sum,
 } from '../ops/index.ts'
 import { crown, ibp, intersected } from '../robust/bounds.ts'
-import { argumentsOf, type Budget, type Graph } from '../robust/budget.ts'
+import type { Budget } from '../robust/budget.ts'
 import { around, clipped, type Line } from './clip.ts'
 import { boundedOutputOf, type Subject } from './counterexample.ts'
 import { type Box, type Conjunction, type Extent, type Goal, grained, mixed, raised } from './goals.ts'
@@ -73,12 +74,7 @@ const COEFFICIENTS = 2 ** 20
  * Bounds of a batch of boxes: `margin` of every row, where the least of them is, the output there, and what halving an input would gain. Hidden boxes by CROWN, each
  * intersected with interval propagation from those before it; the better of two slopes at the end.
  */
-const graphOf = (
-  subject: Subject,
-  { extent, rounding, clips }: InputOptions,
-  way: Way,
-  batch: number,
-): Graph & { readonly clips: boolean } => {
+const programFor = (subject: Subject, { extent, rounding, clips }: InputOptions, way: Way, batch: number) => {
   const x = input('x', [batch, ...subject.input])
   const y = boundedOutputOf(subject, x)
   const [lower, upper] = [input('lower', x.shape), input('upper', x.shape)]
@@ -120,34 +116,26 @@ const graphOf = (
   // First-order gain of halving an input, through hidden boxes, too (without, the bounds of a batch take two thirds of the time, but up to 60 times as many are needed): the
   // lower half loses the upper end, and the other way round. In parts, hidden boxes are taken as they are: all walks at once would not fit.
   const gain = mul(sub(upper, lower), add(maximum(l, 0), maximum(neg(u), 0))) as Tensor
-  const coefficients = coefficientsOf(ends, lines)
-  return {
-    inputs: [lower, upper, spec, bound],
-    outputs: [
-      margin,
-      point,
-      there,
-      gain,
-      ...(each > 1 ? grad(sum(margin), [spec]) : []),
-      ...(coefficients === undefined ? [] : [coefficients]),
-    ],
-    clips: coefficients !== undefined,
-  }
+  return programOf(
+    { lower, upper, spec, bound },
+    {
+      ...{ margin, point, there, gain },
+      slope: each > 1 ? grad(sum(margin), [spec]) : [],
+      coefficients: coefficientsOf(ends, lines),
+    },
+  )
 }
 
-/** The coefficients of the greater of two bounds, row by row; 0, which clips nothing, where one of them is no number. */
+/** The coefficients of the greater of two bounds, row by row; 0, which clips nothing, where one of them is no number. None where they are not known. */
 const coefficientsOf = (
   ends: readonly Tensor[],
   lines: readonly ({ readonly coefficients: Tensor } | undefined)[],
-): Tensor | undefined => {
+): readonly Tensor[] => {
   const [a, b] = lines
-  if (a === undefined || b === undefined) return undefined
+  if (a === undefined || b === undefined) return []
   const along = (which: Tensor) => reshape(which, [...which.shape, ...a.coefficients.shape.slice(2).map(() => 1)])
-  return select(
-    along(greater(ends[0], ends[1]) as Tensor),
-    a.coefficients,
-    select(along(greaterEqual(ends[1], ends[0]) as Tensor), b.coefficients, 0),
-  ) as Tensor
+  const others = select(along(greaterEqual(ends[1], ends[0]) as Tensor), b.coefficients, 0)
+  return [select(along(greater(ends[0], ends[1]) as Tensor), a.coefficients, others) as Tensor]
 }
 
 export const inputWays = (memory: number, width: number): readonly Way[] => {
@@ -219,46 +207,37 @@ export const splitCell = (cell: Cell): readonly Cell[] => {
 
 /** Bisection of the inputs, `batch` cells at a time. @throws memory and unsupported errors where this way is not open. */
 export const inputBrancher =
-  (region: Region, budget: Budget) =>
+  (budget: Budget) =>
   async (subject: Subject, options: InputOptions, way: Way, batch: number): Promise<InputBrancher> => {
     const { extent } = options
-    let graph: ReturnType<typeof graphOf> | undefined
     const what = batch === 1 ? 'bounding one box' : `bounding ${batch} boxes`
-    const plan = await budget.plan(what, 2 * wayNodes(way, subject), () => {
-      graph = graphOf(subject, options, way, batch)
-      return graph
-    })
-    const { inputs, outputs, clips } = graph as ReturnType<typeof graphOf>
-    const [given, results] = [argumentsOf(region, inputs), argumentsOf(region, outputs)]
+    const bounds = await budget.plan(what, 2 * wayNodes(way, subject), () => programFor(subject, options, way, batch))
     const size = S.size(subject.input)
     const each = rowsOf(extent)
-    const filled = given.all.map(({ length }) => new Float32Array(length))
+    const filled = roomFor(bounds.program.inputs)
     const put = ({ goal, box, weights }: Cell, b: number): void => {
-      filled[0].set(box.lower, b * size)
-      filled[1].set(box.upper, b * size)
+      filled.lower.set(box.lower, b * size)
+      filled.upper.set(box.upper, b * size)
       for (let g = 0; g < extent.conjunctions; g++) {
         const own = g % goal.conjunctions.length
         specOf(goal.conjunctions[own], weights[own], each).forEach(({ row, bound }, k) => {
           const r = (g * each + k) * batch + b
-          filled[2].set(row, r * subject.outputs)
-          filled[3][r] = bound
+          filled.spec.set(row, r * subject.outputs)
+          filled.bound[r] = bound
         })
       }
     }
     return {
       batch,
-      work: plan.work,
-      seconds: plan.seconds,
+      work: bounds.work,
+      seconds: bounds.seconds,
       way: way.name,
       root: rootCell,
       bound: async (cells) => {
         for (let b = 0; b < batch; b++) put(cells[b % cells.length], b)
-        filled.forEach((data, i) => given.write(i, data))
-        await plan.run([...given.all, ...results.all])
-        const seen: ArrayLike<number>[] = []
-        for (let i = 0; i < results.all.length; i++) seen.push(await results.read(i))
-        const [margin, point, output, gain, slope] = seen
-        const coefficients = clips ? seen[seen.length - 1] : undefined
+        await bounds.run(filled)
+        const { margin, point, there: output, gain, slope: slopes, coefficients: known } = await bounds.read()
+        const [[slope], [coefficients]] = [slopes, known]
         /** What is known of the rows of a conjunction in the box of a cell. */
         const linesOf = (c: Conjunction, g: number, b: number, of: ArrayLike<number>): readonly Line[] =>
           Array.from({ length: each }, (_, k) => {

@@ -1,8 +1,8 @@
 import { counted } from '../core/number.ts'
+import { type Branch, branchBytes, splitBranch } from './branch.ts'
 import type { Decision } from './decision.ts'
 import type { Goal } from './goals.ts'
-import { type Branch, branchBytes, splitBranch } from './relu-splits.ts'
-import type { Bounds } from './root-bounds.ts'
+import type { Bounds } from './root.ts'
 import type { Brancher } from './searcher.ts'
 import { grown, halvedAt, planted, type SearchTree } from './trace.ts'
 

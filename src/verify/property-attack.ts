@@ -1,4 +1,7 @@
+import type { Data } from '../compile/backend.ts'
+import { programOf } from '../compile/program.ts'
 import type { Region } from '../compile/region.ts'
+import { banksIn } from '../compile/running.ts'
 import { order } from '../compile/tape.ts'
 import { grad } from '../compile/vjp.ts'
 import { MixtrainException } from '../core/error.ts'
@@ -6,7 +9,7 @@ import { fold, type Key, uniform } from '../core/key.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { greater, input, maximum, minimum, mul, reshape, select, sign, sub, sum } from '../ops/index.ts'
-import { type Arguments, argumentsOf, type Budget, type Graph, type Metered } from '../robust/budget.ts'
+import { type Budget, byNumber, type Metered } from '../robust/budget.ts'
 import { outputOf, type Subject, violation } from './counterexample.ts'
 import type { Box, Goal } from './goals.ts'
 
@@ -60,7 +63,7 @@ const shapes = (subject: Subject, rows: number, images: number) => {
  * One step of a projected ascent of the margin max_k c_k . y - b_k (arXiv:1706.06083 with the loss of 1608.04644), or, where `all` is 1, of what all constraints together lack,
  * sum_k max(0, c_k . y - b_k): the sign of the gradient times a share of the box's width. The best point so far is kept.
  */
-const stepOf = (subject: Subject, rows: number, images: number): Graph => {
+const stepOf = (subject: Subject, rows: number, images: number) => {
   const { x, lower, upper, spec, bound } = shapes(subject, rows, images)
   const [all, best] = [input('all', [images]), input('best', [images])]
   const kept = input('kept', x.shape)
@@ -72,20 +75,20 @@ const stepOf = (subject: Subject, rows: number, images: number): Graph => {
   const moved = sub(x, mul(mul(size, sub(upper, lower)), sign(g)))
   const better = greater(best, now)
   const images1 = reshape(better, [images, ...subject.input.map(() => 1)])
-  return {
-    inputs: [x, lower, upper, spec, bound, all, kept, best, size],
-    outputs: [
-      minimum(maximum(moved, lower), upper) as Tensor,
-      select(images1, x, kept) as Tensor,
-      select(better, now, best) as Tensor,
-    ],
-  }
+  return programOf(
+    { x, lower, upper, spec, bound, all, kept, best, size },
+    {
+      x: minimum(maximum(moved, lower), upper) as Tensor,
+      kept: select(images1, x, kept) as Tensor,
+      best: select(better, now, best) as Tensor,
+    },
+  )
 }
 
-const lookOf = (subject: Subject, rows: number, images: number): Graph => {
+const lookOf = (subject: Subject, rows: number, images: number) => {
   const { x, spec, bound } = shapes(subject, rows, images)
   const y = outputOf(subject, x)
-  return { inputs: [x, spec, bound], outputs: [violation(y, spec, bound), y] }
+  return programOf({ x, spec, bound }, { violation: violation(y, spec, bound), y })
 }
 
 /** Rows of the targets' conjunctions, `[rows, images, outputs]` and `[rows, images]`; a short conjunction repeats its rows, missing targets the first ones. */
@@ -104,67 +107,58 @@ const specified = (targets: readonly AttackTarget[], rows: number, images: numbe
   return { spec, bound }
 }
 
-const columns = (
-  targets: readonly AttackTarget[],
-  images: number,
-  size: number,
-  of: (a: AttackTarget) => Float32Array,
-): Float32Array => {
+/** `size` numbers of each, one after the other; where there are fewer than `images`, they repeat. */
+const columns = <A>(each: readonly A[], images: number, size: number, of: (a: A) => Float32Array): Float32Array => {
   const out = new Float32Array(images * size)
-  for (let i = 0; i < images; i++) out.set(of(targets[i % targets.length]), i * size)
+  for (let i = 0; i < images; i++) out.set(of(each[i % each.length]), i * size)
   return out
 }
 
-interface Ready {
-  readonly plan: Metered
-  readonly given: Arguments
-  readonly results: Arguments
+const rowOf = (data: Data, i: number, size: number): Float32Array =>
+  Float32Array.from(data.slice(i * size, (i + 1) * size))
+
+/** Programs by how many images they take at once, and how many that should be. */
+const inBatches = <P extends Pick<Metered<never, never>, 'seconds' | 'bytes'>>(
+  budget: Budget,
+  most: number,
+  make: (images: number) => Promise<P>,
+) => {
+  const planned = byNumber(make)
+  /** The smallest program, or one for a single image where memory does not suffice. */
+  const smallest = async (): Promise<number> => {
+    if (planned.has(1)) return 1
+    try {
+      await planned.at(FEW)
+      return FEW
+    } catch (e) {
+      if (!(e instanceof MixtrainException && e.error.kind === 'memory')) throw e
+      await planned.at(1)
+      return 1
+    }
+  }
+  return {
+    at: planned.at,
+    /** How many of those that are left to take: the first run tells what more would cost. */
+    next: async (isFirst: boolean, left: number): Promise<number> => {
+      const few = await smallest()
+      if ((isFirst && !planned.has(most)) || left <= few || few < FEW) return few
+      const { seconds, bytes } = await planned.at(few)
+      return seconds() * (most / few) > SLOW || bytes * (most / few) > budget.memory ? few : most
+    },
+  }
 }
 
 /** Attacks of a network by gradient on a device, planned when first used. */
 export const propertyAttack = (region: Region, budget: Budget, subject: Subject, rows: number): PropertyAttack => {
-  const { backend } = region
-  const size = S.size(subject.input)
   const forward = order([outputOf(subject, input('x', [1, ...subject.input]))]).length
-  const planned = new Map<string, Promise<Ready>>()
-  const ready = (kind: 'step' | 'look', images: number) => {
-    const key = `${kind} ${images}`
-    const known = planned.get(key)
-    if (known !== undefined) return known
-    const make = async () => {
-      let graph: Graph | undefined
-      const plan = await budget.plan('the attack', (kind === 'step' ? 4 : 1.5) * forward + 40, () => {
-        graph = (kind === 'step' ? stepOf : lookOf)(subject, rows, images)
-        return graph
-      })
-      const { inputs, outputs } = graph as Graph
-      return { plan, given: argumentsOf(region, inputs), results: argumentsOf(region, outputs) }
-    }
-    const made = make()
-    planned.set(key, made)
-    made.catch(() => planned.delete(key))
-    return made
-  }
-  /** The smallest plan, or one for a single image where memory does not suffice. */
-  const smallest = async (kind: 'step' | 'look'): Promise<number> => {
-    if (planned.has(`${kind} 1`)) return 1
-    try {
-      await ready(kind, FEW)
-      return FEW
-    } catch (e) {
-      if (!(e instanceof MixtrainException && e.error.kind === 'memory')) throw e
-      await ready(kind, 1)
-      return 1
-    }
-  }
-  /** The largest batch worth its while for so many targets, given what a run of a smaller one takes. */
-  const imagesFor = async (kind: 'step' | 'look', most: number, targets: number): Promise<number> => {
-    const few = await smallest(kind)
-    if (targets <= few || few < FEW) return few
-    const { plan } = await ready(kind, few)
-    if (plan.seconds() * (most / few) > SLOW || plan.bytes * (most / few) > budget.memory) return few
-    return most
-  }
+  const steps = inBatches(budget, MANY, async (images) => {
+    const step = await budget.plan('the attack', 4 * forward + 40, () => stepOf(subject, rows, images))
+    const { x, kept, best } = step.program.inputs
+    return { step, banks: banksIn(region, { x, kept, best }), seconds: step.seconds, bytes: step.bytes }
+  })
+  const looks = inBatches(budget, LOOK, (images) =>
+    budget.plan('the attack', 1.5 * forward + 40, () => lookOf(subject, rows, images)),
+  )
 
   const ascendSome = async (
     targets: readonly AttackTarget[],
@@ -172,108 +166,79 @@ export const propertyAttack = (region: Region, budget: Budget, subject: Subject,
     until: number,
     enough: number,
   ): Promise<readonly AttackResult[]> => {
-    const { plan, given, results } = await ready('step', images)
-    const { spec, bound } = specified(targets, rows, images, subject.outputs)
-    given.write(
-      1,
-      columns(targets, images, size, (a) => a.box.lower),
-    )
-    given.write(
-      2,
-      columns(targets, images, size, (a) => a.box.upper),
-    )
-    given.write(3, spec)
-    given.write(4, bound)
-    // Every other ascent of a conjunction of several constraints is of what they lack together.
-    given.write(
-      5,
-      Float32Array.from({ length: images }, (_, i) => Number(rows > 1 && Math.floor(i / 2) % 2 === 1)),
-    )
-    const [x, kept, best] = [0, 6, 7]
-    given.write(
-      x,
-      columns(targets, images, size, (a) => a.start),
-    )
-    given.write(
-      kept,
-      columns(targets, images, size, (a) => a.start),
-    )
-    given.write(best, new Float32Array(images).fill(3e38))
-    // Points and best points take turns: no output is an input.
-    let [front, back] = [[given.all[x], given.all[kept], given.all[best]], results.all]
+    const { step, banks } = await steps.at(images)
+    const { backend } = region
+    const each = (of: (a: AttackTarget) => Float32Array) => columns(targets, images, S.size(subject.input), of)
+    step.write({
+      ...{ lower: each((a) => a.box.lower), upper: each((a) => a.box.upper) },
+      ...specified(targets, rows, images, subject.outputs),
+      // Every other ascent of a conjunction of several constraints is of what they lack together.
+      all: Float32Array.from({ length: images }, (_, i) => Number(rows > 1 && Math.floor(i / 2) % 2 === 1)),
+    })
+    const { x, kept, best } = banks.front()
+    for (const b of [x, kept])
+      backend.write(
+        b,
+        each((a) => a.start),
+      )
+    backend.write(best, new Float32Array(images).fill(3e38))
     for (let t = 0; t <= STEPS; t++) {
       // The last run only looks at where the last step led.
-      if (t > 0 && (2 * plan.seconds() > budget.left() || budget.seconds() > until)) break
-      given.write(8, Float32Array.of(t === STEPS ? 0 : FIRST * (LAST / FIRST) ** (t / STEPS)))
-      const [at, point, value] = front
-      await plan.run([at, ...given.all.slice(1, 6), point, value, given.all[8], ...back])
-      ;[front, back] = [[...back], front]
-      if (t % 8 === 7 && Array.from(await backend.read(front[2])).some((v) => v <= enough)) break
+      if (t > 0 && (2 * step.seconds() > budget.left() || budget.seconds() > until)) break
+      const size = t === STEPS ? 0 : FIRST * (LAST / FIRST) ** (t / STEPS)
+      await step.run({ ...banks.front(), size: Float32Array.of(size) }, banks.back())
+      banks.turn()
+      if (t % 8 === 7 && Array.from(await backend.read(banks.front().best)).some((v) => v <= enough)) break
     }
-    const [points, values] = [await backend.read(front[1]), await backend.read(front[2])]
-    // The buffers of arguments keep their order for the next call, whichever bank is in front.
-    return targets.slice(0, images).map((target, i) => ({
-      target,
-      x: Float32Array.from(points.slice(i * size, (i + 1) * size)),
-      violation: values[i],
-    }))
+    const found = banks.front()
+    const [points, values] = [await backend.read(found.kept), await backend.read(found.best)]
+    return targets.map((target, i) => ({ target, x: rowOf(points, i, S.size(subject.input)), violation: values[i] }))
   }
 
   const lookSome = async (targets: readonly AttackTarget[], images: number): Promise<readonly AttackResult[]> => {
-    const { plan, given, results } = await ready('look', images)
-    const { spec, bound } = specified(targets, rows, images, subject.outputs)
-    given.write(
-      0,
-      columns(targets, images, size, (a) => a.start),
-    )
-    given.write(1, spec)
-    given.write(2, bound)
-    await plan.run([...given.all, ...results.all])
-    const values = await results.read(0)
+    const look = await looks.at(images)
+    const x = columns(targets, images, S.size(subject.input), (a) => a.start)
+    await look.run({ x, ...specified(targets, rows, images, subject.outputs) })
+    const { violation: values } = await look.read()
     return targets.map((target, i) => ({ target, x: target.start, violation: values[i] }))
   }
 
   const inParts = async (
-    kind: 'step' | 'look',
-    most: number,
+    { next }: { readonly next: (isFirst: boolean, left: number) => Promise<number> },
     targets: readonly AttackTarget[],
     until: number,
     some: (part: readonly AttackTarget[], images: number) => Promise<readonly AttackResult[]>,
   ) => {
-    if (targets.length === 0) return []
     const all: AttackResult[] = []
-    let images = await smallest(kind)
-    // The first run tells what more of them would cost.
     for (let at = 0; at < targets.length && (at === 0 || (!budget.late() && budget.seconds() <= until)); ) {
-      if (at > 0 || planned.has(`${kind} ${most}`)) images = await imagesFor(kind, most, targets.length - at)
+      const images = await next(at === 0, targets.length - at)
       all.push(...(await some(targets.slice(at, at + images), images)))
       at += images
     }
     return all
   }
+  const ascendTo =
+    (enough: number): PropertyAttack['ascend'] =>
+    (targets, until = Number.POSITIVE_INFINITY) =>
+      inParts(steps, targets, until, (part, images) => ascendSome(part, images, until, enough))
   return {
-    ascend: (targets, until = Number.POSITIVE_INFINITY) =>
-      inParts('step', MANY, targets, until, (part, images) => ascendSome(part, images, until, 0)),
-    deepen: (targets, until = Number.POSITIVE_INFINITY) =>
-      inParts('step', MANY, targets, until, (part, images) =>
-        ascendSome(part, images, until, Number.NEGATIVE_INFINITY),
-      ),
-    look: (targets, until = Number.POSITIVE_INFINITY) => inParts('look', LOOK, targets, until, lookSome),
+    ascend: ascendTo(0),
+    deepen: ascendTo(Number.NEGATIVE_INFINITY),
+    look: (targets, until = Number.POSITIVE_INFINITY) => inParts(looks, targets, until, lookSome),
     outputs: async (points) => {
       const all: Float32Array[] = []
       for (let at = 0; at < points.length; ) {
-        const images =
-          at === 0 && !planned.has(`look ${LOOK}`)
-            ? await smallest('look')
-            : await imagesFor('look', LOOK, points.length - at)
-        const { plan, given, results } = await ready('look', images)
-        const data = new Float32Array(images * size)
-        for (let i = 0; i < images; i++) data.set(points[Math.min(at + i, points.length - 1)], i * size)
-        given.write(0, data)
-        await plan.run([...given.all, ...results.all])
-        const y = await results.read(1)
-        for (let i = 0; i < images && at + i < points.length; i++)
-          all.push(Float32Array.from({ length: subject.outputs }, (_, j) => y[i * subject.outputs + j]))
+        const images = await looks.next(at === 0, points.length - at)
+        const part = points.slice(at, at + images)
+        const look = await looks.at(images)
+        const { spec, bound } = look.program.inputs
+        await look.run({
+          x: columns(part, images, S.size(subject.input), (x) => x),
+          spec: new Float32Array(S.size(spec.shape)),
+          bound: new Float32Array(S.size(bound.shape)),
+        })
+        const { y } = await look.read()
+        all.push(...part.map((_, i) => rowOf(y, i, subject.outputs)))
         at += images
       }
       return all

@@ -112,15 +112,13 @@ test('one compiled update, run many times, is the unrolled graph', async () => {
       return { objective: lower, outputs: [lower] }
     },
   }))
-  inputs.forEach((t, i) => {
-    oracle.write(loop.inputs[i], all.get(t) as Float64Array)
-  })
+  loop.write([...all.values()])
   const best = new Float64Array(unrolled.length).fill(Number.NEGATIVE_INFINITY)
   for (const again of [0, 1]) {
     loop.start(start)
     for (let t = 0; t <= steps; t++) {
       await loop.run(0.1)
-      ;(await oracle.read(loop.outputs[0])).forEach((v, i) => {
+      ;(await oracle.read(loop.buffers[0])).forEach((v, i) => {
         best[i] = Math.max(best[i], v)
       })
     }

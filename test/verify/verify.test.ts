@@ -12,13 +12,14 @@ import * as S from '../../src/core/shape.ts'
 import type { Apply, Operand, Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
 import { budgetOf, OutOfTime } from '../../src/robust/budget.ts'
+import { splitBranch } from '../../src/verify/branch.ts'
 import { type Progress, verifyProperty } from '../../src/verify/branch-and-bound.ts'
 import type { UnsafeCase } from '../../src/verify/counterexample.ts'
 import { meets } from '../../src/verify/counterexample-check.ts'
 import { goalExtent, goalsOf, grained, mixed } from '../../src/verify/goals.ts'
 import { inputBrancher, inputWays, splitCell } from '../../src/verify/input-splits.ts'
 import { queue } from '../../src/verify/queue.ts'
-import { reluBrancher, splitBranch } from '../../src/verify/relu-splits.ts'
+import { reluBrancher } from '../../src/verify/relu-splits.ts'
 import { chain, conv, fc, flatten, generic, type Parameters, relu } from '../bounds/networks.ts'
 import { dense, exactMinimum, run } from '../robust/exact.ts'
 import { right, skipped } from '../shared.ts'
@@ -231,7 +232,7 @@ test('halves of inputs cover their cell and share no more than a face', async ()
   const c = boxed([-1, 0, 0.25], [1, 0, 0.75], [[constraint([1, -1], 0)]])
   const budget = budgetOf(region, 2 ** 30)
   const extent = { rows: 1, conjunctions: 1 }
-  const brancher = await inputBrancher(region, budget)(
+  const brancher = await inputBrancher(budget)(
     subjectOf(net),
     { extent, clips: true, rounding: REAL },
     inputWays(2 ** 30, 4)[0],
@@ -283,7 +284,7 @@ test('all rows of a box and a mean of each conjunction are bounded together, and
     )
     const options = { extent, clips: true, rounding: REAL }
     for (const way of inputWays(2 ** 20, 4)) {
-      const brancher = await inputBrancher(region, budget)(subjectOf(net), options, way, 2)
+      const brancher = await inputBrancher(budget)(subjectOf(net), options, way, 2)
       let cells = await brancher.bound([brancher.root(goalOf(c, 3))])
       for (let round = 0; round < 3; round++) {
         for (let k = 0; k < 500; k++) {
