@@ -77,6 +77,13 @@ const writeTo =
     }
   }
 
+/** Reads all tensors. */
+const readFrom = async (region: Region, tensors: Graphs, leaves: Leaves, own: (path: Path) => Buffer) => {
+  const read = async (path: Path) => [path, await region.backend.read(own(path))] as const
+  const data = new Map(await Promise.all([...leaves.keys()].map(read)))
+  return mapped(tensors, (path) => data.get(path))
+}
+
 /** Buffers that programs share: what is written to them, all those read that were given them. */
 export interface Shared<A> {
   readonly buffers: Results<A, Buffer>
@@ -161,11 +168,7 @@ export const runningIn = (
       once((path) => (!isFirst && carried.has(path) ? into(left + 1)(path) : input(path)), into(left))
     }
   }
-  const read = async (): Promise<unknown> => {
-    const data = new Map<Path, Data>()
-    for (const path of outputLeaves.keys()) data.set(path, await region.backend.read(own(path)))
-    return mapped(outputs, (path) => data.get(path))
-  }
+  const read = () => readFrom(region, outputs, outputLeaves, own)
   const call = async (values?: object): Promise<unknown> => {
     run(values)
     return read()
@@ -183,18 +186,23 @@ export interface Banks<A> {
   readonly back: () => Results<A, Buffer>
   /** The next one is the state from now on. */
   readonly turn: () => void
+  /** Writes the state, all of it or some. */
+  readonly write: (values: Values<A>) => void
+  readonly read: () => Promise<Results<A>>
 }
 
 /** Banks in a region for tensors by name. */
 export const banksIn = <A>(region: Region, state: A): Banks<A> => {
   const leaves = new Map(leavesOf(state as Graphs))
-  const bank = () => mapped(state as Graphs, places(region, leaves)) as Results<A, Buffer>
-  let [front, back] = [bank(), bank()]
+  let [front, back] = [places(region, leaves), places(region, leaves)]
+  const buffersOf = (bank: (path: Path) => Buffer) => mapped(state as Graphs, bank) as Results<A, Buffer>
   return {
-    front: () => front,
-    back: () => back,
+    front: () => buffersOf(front),
+    back: () => buffersOf(back),
     turn: () => {
       ;[front, back] = [back, front]
     },
+    write: (values) => writeTo(region, state as Graphs, leaves, front, () => undefined)(values),
+    read: () => readFrom(region, state as Graphs, leaves, front) as Promise<Results<A>>,
   }
 }

@@ -318,9 +318,8 @@ export const ascending =
       work: update.work,
       start: (values) => {
         count = 0
-        const { values: free, first, second } = banks.front()
-        for (const [i, b] of free.entries()) backend.write(b, values[i])
-        for (const b of [...first, ...second]) backend.write(b, new Float32Array(b.length))
+        const zeros = () => values.map(({ length }) => new Float32Array(length))
+        banks.write({ values, first: zeros(), second: zeros() })
       },
       run: async (lr) => {
         count++

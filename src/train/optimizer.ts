@@ -24,7 +24,7 @@ export interface Optimizer {
 const fed = (name: string, f: Schedule): Tensor => feed(name, [], (h) => Float32Array.of(f(h)))
 const rate = (lr: number | Schedule): Tensor => fed('learningRate', typeof lr === 'number' ? () => lr : lr)
 
-const mapNamed = <A, B>(named: Named<A>, f: (a: A, name: string) => B): Named<B> =>
+export const mapNamed = <A, B>(named: Named<A>, f: (a: A, name: string) => B): Named<B> =>
   Object.fromEntries(Object.entries(named).map(([k, a]) => [k, f(a, k)]))
 
 /**

@@ -1,5 +1,10 @@
-import type { Backend, Buffer, Data } from '../compile/backend.ts'
-import type { Compiled } from '../compile/run.ts'
+import type { Data } from '../compile/backend.ts'
+import { programOf } from '../compile/program.ts'
+import type { Region } from '../compile/region.ts'
+import * as S from '../core/shape.ts'
+import type { Named } from '../nn/layers.ts'
+import { mapNamed } from './optimizer.ts'
+import type { lossGraph, residentIn } from './resident.ts'
 
 /** Batches of images, `[batch, ...shape]` each, that are made as they are asked for. */
 export interface Batches {
@@ -7,26 +12,28 @@ export interface Batches {
   readonly at: (i: number) => Data
 }
 
-/** Sums, as doubles, of what `measure` computes of the batches `[from, to)` in their order, one for each buffer of `statistics`. */
-export const summed = async (
-  backend: Backend,
-  measure: Compiled,
-  resident: readonly Buffer[],
-  input: Buffer,
-  statistics: readonly Buffer[],
-  { at }: Batches,
-  [from, to]: readonly [number, number],
-): Promise<readonly Float64Array[]> => {
-  const sums = statistics.map((b) => new Float64Array(b.length))
-  for (let k = from; k < to; k++) {
-    backend.write(input, at(k))
-    measure.run([...resident, input, ...statistics])
-    for (const [i, b] of statistics.entries()) {
-      const values = await backend.read(b)
-      values.forEach((v, j) => {
-        sums[i][j] += v
-      })
+/** Sums, as doubles, of the statistics of the batches `[from, to)` in their order, by the parameters that an evaluation takes. */
+export type Summing = (batches: Batches, range: readonly [from: number, to: number]) => Promise<Named<Float64Array>>
+
+/** `Summing`, its program compiled when it is first needed. */
+export const summingIn = (
+  region: Region,
+  { parameters, inputs, statistics }: Pick<ReturnType<typeof lossGraph>, 'parameters' | 'inputs' | 'statistics'>,
+  { evaluated }: Pick<ReturnType<typeof residentIn>, 'evaluated'>,
+): Summing => {
+  const measuring = programOf({ parameters, inputs }, { statistics })
+  let running: ReturnType<typeof measuring.on> | undefined
+  return async ({ at }, [from, to]) => {
+    running ??= measuring.on(region)
+    const measure = await running
+    const sums = mapNamed(statistics, ({ shape }) => new Float64Array(S.size(shape)))
+    for (let k = from; k < to; k++) {
+      const found = await measure({ parameters: evaluated(), inputs: at(k) })
+      for (const [name, sum] of Object.entries(sums))
+        found.statistics[name].forEach((v, j) => {
+          sum[j] += v
+        })
     }
+    return sums
   }
-  return sums
 }

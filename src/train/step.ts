@@ -1,38 +1,28 @@
 import { suited } from '../compile/accumulate.ts'
 import type { Buffer, Data } from '../compile/backend.ts'
+import { programOf } from '../compile/program.ts'
 import type { Region } from '../compile/region.ts'
-import { type Compiled, compileIn, compilePlanIn, planFor } from '../compile/run.ts'
+import { sharedIn } from '../compile/running.ts'
 import { order, stage } from '../compile/tape.ts'
 import { grad } from '../compile/vjp.ts'
-import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
-import type { Loss } from '../loss/loss.ts'
-import { isTrained, type Named, type Parameter, trainedOf } from '../nn/layers.ts'
-import type { Network } from '../nn/networks.ts'
-import { add, concat, feed, type Host, input, mul, probe, probeName, reshape, scalar } from '../ops/index.ts'
-import type { Range } from '../robust/perturbation.ts'
-import type { Optimizer, Slots } from './optimizer.ts'
+import type { Named } from '../nn/layers.ts'
+import { add, concat, type Host, input, mul, probeName, reshape, scalar } from '../ops/index.ts'
+import { mapNamed, type Optimizer } from './optimizer.ts'
 import {
-  evaluatedIn,
-  type Feed,
+  drawn,
   feedsIn,
-  feedsOf,
   fittingStep,
-  inOrder,
-  requireParameters,
+  type Learning,
+  lossGraph,
+  residentIn,
   stateOf,
   type TrainState,
+  termsIn,
 } from './resident.ts'
-import { type Batches, summed } from './statistics.ts'
+import { type Batches, summingIn } from './statistics.ts'
 
-export type { TrainState } from './resident.ts'
-
-/** The slots of an optimizer before its first step: 0. */
-export const emptySlots = (optimizer: Optimizer, parameters: Named<Parameter>): Slots<Float32Array> => {
-  const trained = Object.entries(trainedOf(parameters))
-  const zeros = () => Object.fromEntries(trained.map(([k, { shape }]) => [k, new Float32Array(S.size(shape))]))
-  return Object.fromEntries(optimizer.slots.map((s) => [s, zeros()]))
-}
+export { emptySlots, TOTAL, type TrainState } from './resident.ts'
 
 /** The parameters of a state as they are evaluated and saved, statistics among them. */
 export const evaluatedOf = ({ evaluated }: Optimizer, { parameters, slots }: TrainState): Named<Float32Array> =>
@@ -66,12 +56,8 @@ export interface Trainer {
   readonly scratchBytes: () => number
 }
 
-export interface TrainerOptions {
-  readonly network: Network
-  readonly loss: Loss
-  readonly optimizer: Optimizer
+export interface TrainerOptions extends Learning {
   readonly batchSize: number
-  readonly range: Range
   /**
    * Scratch bytes that a step may take: where its plan would take more, nothing is kept that can be computed again, and then the images of its robust
    * terms are taken in parts, the smallest power of two that fits. No limit by default, and none on backends that cannot repeat part of a plan.
@@ -81,199 +67,111 @@ export interface TrainerOptions {
   readonly watched?: boolean
 }
 
-/** The name of the whole loss among the terms. */
-export const TOTAL = 'total'
-
-/** The epsilon of the step as a scalar that follows the host. */
-export const epsilonFeed = (): Tensor => feed('epsilon', [], (h) => Float32Array.of(h.epsilon))
-
 /** Weight of a batch's statistics in the running means of the population. */
 export const MOMENTUM = 0.1
 
-interface Variant {
-  readonly compiled: Compiled
-  readonly feeds: readonly Feed[]
+/** The graph of a step: how its loss terms are counted, and which means it needs over the steps so far. */
+const stepGraph = (options: TrainerOptions) => {
+  const graph = lossGraph(options, options.batchSize)
+  const { population, statistics } = graph
+  const objective = graph.objective(1)
+  /** Means over the steps so far, where the loss asks for them. */
+  const averaged: Named<Tensor> = graph.asksFor([objective]) ? population : {}
+  return {
+    ...{ ...graph, whole: objective, averaged },
+    next: mapNamed(averaged, (p, k): Tensor => add(mul(1 - MOMENTUM, p), mul(MOMENTUM, statistics[k]))),
+    /** `[sum, count]` of each term. */
+    terms: Object.fromEntries(termsIn(objective).map((t) => [t, input(`term.${t}`, [2]) as Tensor])),
+  }
+}
+
+/** (state, batch) -> state for a loss whose choices are made. */
+const stepProgram = (
+  { parameters, slots, terms, inputs, labels, averaged, next }: ReturnType<typeof stepGraph>,
+  { optimizer, watched = false }: TrainerOptions,
+  loss: Tensor,
+  keep: boolean,
+) => {
+  const names = Object.keys(parameters)
+  const gradients = grad(loss, Object.values(parameters))
+  const updated = optimizer.update(parameters, Object.fromEntries(names.map((k, i) => [k, gradients[i]])), slots)
+  const probes = order([loss]).filter((x) => probeName(x) !== undefined)
+  const counted = (term: Tensor, t: string) =>
+    probes
+      .filter((p) => probeName(p) === t)
+      .reduce<Tensor>((sum, p) => add(sum, concat([reshape(p, [1]), reshape(scalar(1), [1])], 0)), term)
+  const state = {
+    parameters: mapNamed(parameters, (_, k) => updated.parameters[k]),
+    slots: mapNamed(slots, (own, s) => mapNamed(own, (_, k) => updated.state[s][k])),
+    terms: mapNamed(terms, counted),
+  }
+  const outputs = { state, population: next, loss: watched ? [loss] : [] }
+  const given = { state: { parameters, slots, terms }, inputs, labels, population: averaged }
+  return programOf({ ...given, feeds: feedsIn(outputs) }, outputs, keep)
 }
 
 /**
- * (state, batch) -> state as one run of one plan: loss, gradients, update and running means of the loss terms. The graph is built
- * once; a plan is made for each combination of choices (gates, weights that are exactly 0) when it first comes up. Two banks of
- * state buffers take turns, so that no output ever is an input.
+ * (state, batch) -> state as one run of one program: loss, gradients, update and running means of the loss terms. The graph is built
+ * once; a program is made for each combination of choices (gates, weights that are exactly 0) when it first comes up. Two banks of
+ * state take turns, so that no output ever is an input.
  */
 export const trainer =
   (region: Region) =>
-  async (
-    { network, loss, optimizer, batchSize, range, memory = Number.POSITIVE_INFINITY, watched = false }: TrainerOptions,
-    start: TrainState & Partial<Snapshot>,
-  ): Promise<Trainer> => {
+  async (options: TrainerOptions, start: TrainState & Partial<Snapshot>): Promise<Trainer> => {
+    const { batchSize, memory = Number.POSITIVE_INFINITY, watched = false } = options
     const { backend } = region
-    const names = Object.keys(trainedOf(network.parameters))
-    const statisticNames = Object.keys(network.parameters).filter((k) => !isTrained(network.parameters[k]))
-    const inputs = input('inputs', [batchSize, ...network.input])
-    const labels = input('labels', [batchSize])
-    const parameterOf = Object.fromEntries(names.map((k) => [k, input(k, network.parameters[k].shape)]))
-    const slotOf = Object.fromEntries(
-      optimizer.slots.map((s) => [
-        s,
-        Object.fromEntries(names.map((k) => [k, input(`${s}.${k}`, network.parameters[k].shape)])),
-      ]),
-    )
-    // Every pass of a step uses the statistics of its clean batch; gradients flow through them.
-    const statistics = network.statistics(parameterOf)(inputs)
-    // Means over the steps so far, for losses that ask for them.
-    const populationOf = Object.fromEntries(
-      statisticNames.map((k) => [k, input(`population.${k}`, network.parameters[k].shape)]),
-    )
-    const population =
-      statisticNames.length === 0 ? {} : { population: network.apply({ ...parameterOf, ...populationOf }) }
-    const objectiveIn = (parts: number) =>
-      probe(
-        TOTAL,
-        loss({ inputs, labels, classes: network.classes, epsilon: epsilonFeed(), range, parts })({
-          logits: network.apply({ ...parameterOf, ...statistics }),
-          parameters: parameterOf,
-          ...population,
-        }),
-      )
-    const objective = objectiveIn(1)
-    const populationNodes = Object.values(populationOf)
-    const isRunning = order([objective]).some((x) => populationNodes.includes(x))
-    const running = isRunning
-      ? statisticNames.map((k) => add(mul(1 - MOMENTUM, populationOf[k]), mul(MOMENTUM, statistics[k])))
-      : []
-    const termNames = [...new Set(order([objective]).flatMap((x) => probeName(x) ?? []))]
-    const termOf = Object.fromEntries(termNames.map((t) => [t, input(`term.${t}`, [2])]))
-
-    const flat = <A>(parameters: Named<A>, slots: Slots<A>, terms: Named<A>): readonly A[] => [
-      ...names.map((k) => parameters[k]),
-      ...optimizer.slots.flatMap((s) => names.map((k) => slots[s][k])),
-      ...termNames.map((t) => terms[t]),
-    ]
-    const stateNodes = flat(parameterOf, slotOf, termOf)
-    const initial = flat<Data>(
-      start.parameters,
-      { ...emptySlots(optimizer, network.parameters), ...start.slots },
-      Object.fromEntries(termNames.map((t) => [t, start.terms?.[t] ?? new Float32Array(2)])),
-    )
-    requireParameters(network, start.parameters)
-    let [front, back] = [initial.map((d) => region.from(d)), initial.map((d) => region.alloc(d.length))]
-    let statisticBuffers = statisticNames.map((k) => region.from(start.parameters[k]))
-    let statisticSpares = running.map((x) => region.alloc(S.size(x.shape)))
-    const [inputBuffer, labelBuffer] = [region.alloc(S.size(inputs.shape)), region.alloc(batchSize)]
-    const lossBuffers = watched ? [region.alloc(1)] : []
-    const staging = stage([objective])
-    const variants = new Map<string, Variant>()
-
-    const stepOf = (resolved: Tensor, keep: boolean) => {
-      // Before it is differentiated: the backward pass of either form is the backward pass of the other, but at its own cost.
-      const [staged] = suited([resolved], backend.rounds ?? false)
-      const gradients = grad(
-        staged,
-        names.map((k) => parameterOf[k]),
-      )
-      const updated = optimizer.update(parameterOf, Object.fromEntries(names.map((k, i) => [k, gradients[i]])), slotOf)
-      const probes = order([staged]).filter((x) => probeName(x) !== undefined)
-      const counted = (t: string) =>
-        probes
-          .filter((p) => probeName(p) === t)
-          .reduce<Tensor>((sum, p) => add(sum, concat([reshape(p, [1]), reshape(scalar(1), [1])], 0)), termOf[t])
-      const terms = Object.fromEntries(termNames.map((t) => [t, counted(t)]))
-      const outputs = [...flat(updated.parameters, updated.state, terms), ...running, ...(watched ? [staged] : [])]
-      const feedNodes = feedsIn(outputs)
-      const given = [...stateNodes, inputs, labels, ...(isRunning ? populationNodes : []), ...feedNodes]
-      return { plan: planFor(backend, keep)(outputs, given), feedNodes }
-    }
-    const fitting = (host: Host) => {
+    const graph = stepGraph(options)
+    const resident = residentIn(region, options, graph, graph.terms, start)
+    const { trained, statistics } = resident
+    const summing = summingIn(region, graph, resident)
+    const batch = sharedIn(region, { inputs: graph.inputs, labels: graph.labels })
+    const loss = watched ? [region.alloc(1)] : []
+    const staging = stage([graph.whole])
+    const variantFor = async (host: Host) => {
       const whole = staging.resolve(host)[0]
-      return fittingStep(backend, { memory, images: batchSize }, (parts, keep) =>
-        stepOf(parts === 1 ? whole : stage([objectiveIn(parts)]).resolve(host)[0], keep),
-      )
+      const made = fittingStep(backend, { memory, images: batchSize }, (parts, keep) => {
+        const resolved = parts === 1 ? whole : stage([graph.objective(parts)]).resolve(host)[0]
+        // Before it is differentiated: the backward pass of either form is the backward pass of the other, but at its own cost.
+        return stepProgram(graph, options, suited([resolved], backend.rounds ?? false)[0], keep)
+      })
+      return { feeds: made.inputs.feeds, running: await made.on(region) }
     }
-    const build = async (host: Host): Promise<Variant> => {
-      const { plan, feedNodes } = fitting(host)
-      return {
-        compiled: await compilePlanIn(region)(plan),
-        feeds: feedsOf(region, feedNodes),
-      }
-    }
-
-    const copied = (buffers: readonly Buffer[]): Promise<readonly Float32Array[]> =>
-      Promise.all(buffers.map(async (b) => Float32Array.from(await backend.read(b))))
-    const stateSize = names.length * (1 + optimizer.slots.length)
-    const stateIn = async (data: readonly Float32Array[]): Promise<TrainState> => {
-      const own = await copied(statisticBuffers)
-      return stateOf(network, optimizer, names, data, Object.fromEntries(statisticNames.map((k, i) => [k, own[i]])))
-    }
-    /** Live buffers of the parameters that an evaluation takes. */
-    const evaluated = () => evaluatedIn(optimizer, names, front)
-    let measuring: Promise<Compiled> | undefined
-    const measure = (): Promise<Compiled> => {
-      measuring ??= compileIn(region)(
-        statisticNames.map((k) => statistics[k]),
-        [...names.map((k) => parameterOf[k]), inputs],
-      )
-      return measuring
-    }
+    const variants = new Map<string, Awaited<ReturnType<typeof variantFor>>>()
+    const averagedIn = (buffers: Named<Buffer>) => mapNamed(graph.averaged, (_, k) => buffers[k])
 
     return {
-      step: async (x, y, host) => {
+      step: async (inputs, labels, host) => {
         const key = staging.key(host)
-        const variant = variants.get(key) ?? (await build(host))
+        const variant = variants.get(key) ?? (await variantFor(host))
         variants.set(key, variant)
-        backend.write(inputBuffer, x)
-        backend.write(labelBuffer, y)
-        for (const { draw, buffer } of variant.feeds) backend.write(buffer, draw(host))
-        const given = [...front, inputBuffer, labelBuffer, ...(isRunning ? statisticBuffers : [])]
-        variant.compiled.run([
-          ...given,
-          ...variant.feeds.map((f) => f.buffer),
-          ...back,
-          ...statisticSpares,
-          ...lossBuffers,
-        ])
-        ;[front, back] = [back, front]
-        if (isRunning) [statisticBuffers, statisticSpares] = [statisticSpares, statisticBuffers]
+        batch.write({ inputs, labels })
+        const population = averagedIn(statistics.front())
+        variant.running.run(
+          { state: trained.front(), ...batch.buffers, population, feeds: drawn(variant.feeds, host) },
+          { state: trained.back(), population: averagedIn(statistics.back()), loss },
+        )
+        trained.turn()
+        if (Object.keys(population).length > 0) statistics.turn()
       },
       calibrate: async (batches) => {
-        if (statisticNames.length === 0) return
-        const compiled = await measure()
-        const { count } = batches
-        const sums = await summed(backend, compiled, evaluated(), inputBuffer, statisticBuffers, batches, [0, count])
-        statisticBuffers.forEach((b, i) => {
-          backend.write(
-            b,
-            Float32Array.from(sums[i], (v) => v / count),
-          )
-        })
+        if (!graph.hasStatistics) return
+        const sums = await summing(batches, [0, batches.count])
+        statistics.write(mapNamed(sums, (sum) => Float32Array.from(sum, (v) => v / batches.count)))
       },
       terms: async () => {
-        const at = front.length - termNames.length
         const means: Record<string, number> = {}
-        for (const [i, t] of termNames.entries()) {
-          const [sum, count] = await backend.read(front[at + i])
-          backend.write(front[at + i], new Float32Array(2))
+        for (const [t, buffer] of Object.entries(trained.front().terms)) {
+          const [sum, count] = await backend.read(buffer)
+          backend.write(buffer, new Float32Array(2))
           if (count > 0) means[t] = sum / count
         }
         return means
       },
-      loss: async () => (watched ? (await backend.read(lossBuffers[0]))[0] : Number.NaN),
-      state: async () => stateIn(await copied(front.slice(0, stateSize))),
-      snapshot: async () => {
-        const data = await copied(front)
-        return {
-          ...(await stateIn(data)),
-          terms: Object.fromEntries(termNames.map((t, i) => [t, data[stateSize + i]])),
-        }
-      },
-      parameters: () =>
-        inOrder(
-          network,
-          Object.fromEntries([
-            ...evaluated().map((b, i) => [names[i], b] as const),
-            ...statisticNames.map((k, i) => [k, statisticBuffers[i]] as const),
-          ]),
-        ),
+      loss: async () => (watched ? (await backend.read(loss[0]))[0] : Number.NaN),
+      state: async () => stateOf(await resident.read()),
+      snapshot: resident.read,
+      parameters: resident.parameters,
       variants: () => variants.size,
-      scratchBytes: () => Math.max(0, ...[...variants.values()].map((v) => v.compiled.scratchBytes)),
+      scratchBytes: () => Math.max(0, ...[...variants.values()].map((v) => v.running.scratchBytes)),
     }
   }

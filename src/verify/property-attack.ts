@@ -175,13 +175,8 @@ export const propertyAttack = (region: Region, budget: Budget, subject: Subject,
       // Every other ascent of a conjunction of several constraints is of what they lack together.
       all: Float32Array.from({ length: images }, (_, i) => Number(rows > 1 && Math.floor(i / 2) % 2 === 1)),
     })
-    const { x, kept, best } = banks.front()
-    for (const b of [x, kept])
-      backend.write(
-        b,
-        each((a) => a.start),
-      )
-    backend.write(best, new Float32Array(images).fill(3e38))
+    const starts = each((a) => a.start)
+    banks.write({ x: starts, kept: starts, best: new Float32Array(images).fill(3e38) })
     for (let t = 0; t <= STEPS; t++) {
       // The last run only looks at where the last step led.
       if (t > 0 && (2 * step.seconds() > budget.left() || budget.seconds() > until)) break
