@@ -40,9 +40,11 @@ export {
   type Inputs as ProgramInputs,
   type Program,
   program,
+  programOf,
   type Results,
   type Running,
   type Shapes,
+  type Targets,
   type Value,
   type Values,
 } from './compile/program.ts'

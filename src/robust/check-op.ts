@@ -1,8 +1,8 @@
 import { reference } from '../backend/reference.ts'
 import { linearBounds, type Method } from '../bounds/linear-bounds.ts'
-import type { Buffer, Data } from '../compile/backend.ts'
+import type { Data } from '../compile/backend.ts'
+import { programOf } from '../compile/program.ts'
 import { openRegion, type Region } from '../compile/region.ts'
-import { compileIn } from '../compile/run.ts'
 import { vjp } from '../compile/vjp.ts'
 import { MixtrainException, raise, show, usage } from '../core/error.ts'
 import { fold, type Key, key, uniform } from '../core/key.ts'
@@ -67,26 +67,6 @@ const WIDTHS = [0, 0.02, 0.2, 1]
 const POINTS = 8
 const STEP = 1e-5
 const DIFFERENCE = 1e-4
-
-/** A compiled function of the reference backend, whose numbers are doubles. */
-const runner =
-  (region: Region) =>
-  async (
-    outputs: readonly Tensor[],
-    inputs: readonly Tensor[],
-  ): Promise<(data: readonly Float64Array[]) => Promise<readonly Data[]>> => {
-    const { run } = await compileIn(region)(outputs, inputs)
-    const buffers: readonly Buffer[] = [...inputs, ...outputs].map((x) => region.alloc(S.size(x.shape)))
-    return async (data) => {
-      data.forEach((d, i) => {
-        region.backend.write(buffers[i], d)
-      })
-      run(buffers)
-      const results: Data[] = []
-      for (const b of buffers.slice(inputs.length)) results.push(Float64Array.from(await region.backend.read(b)))
-      return results
-    }
-  }
 
 /** Boxes of the operands, a box within each, and points. */
 interface Drawn {
@@ -179,6 +159,201 @@ const numbers = (x: readonly Float64Array[], element?: number): string =>
     )
     .join(', ')
 
+/** An op on operands, as graphs: of points, and of boxes. */
+interface Example {
+  readonly op: (...inputs: readonly Operand[]) => Operand
+  readonly region: Region
+  readonly operands: readonly OperandRange[]
+  readonly xs: readonly Tensor[]
+  readonly ls: readonly Tensor[]
+  readonly us: readonly Tensor[]
+  /** Which operands are boxed, and the operands with those in boxes. */
+  readonly boxed: readonly number[]
+  readonly boxes: readonly Operand[]
+  /** The op of points. */
+  readonly f: Tensor
+}
+
+const exampleOf = (region: Region, op: Example['op'], operands: readonly OperandRange[]): Example => {
+  const named = (prefix: string) => operands.map(({ shape }, i) => input(`${prefix}${i}`, shape))
+  const [xs, ls, us] = [named('x'), named('l'), named('u')]
+  const boxed = [...operands.keys()].filter((i) => operands[i].point !== true)
+  const boxes = operands.map((_, i): Operand => (boxed.includes(i) ? interval(ls[i], us[i]) : ls[i]))
+  return { op, region, operands, xs, ls, us, boxed, boxes, f: op(...xs) as Tensor }
+}
+
+/** A sample of an example: boxes and points, and the values there. */
+interface Sample {
+  readonly key: Key
+  readonly drawn: Drawn
+  readonly values: readonly Data[]
+}
+
+/** What an example has come to. */
+interface Report {
+  readonly tolerance: number
+  readonly compared: (law: OpLaw, count: number) => void
+  /** The first message counts, for each law and whatever of it is checked. */
+  readonly violated: (law: OpLaw, what: string, message: string) => void
+  readonly skip: (law: OpLaw, reason: string) => void
+}
+
+/** A law, ready to be tried on samples of an example; undefined where nothing can be said. */
+type Law = (example: Example, report: Report) => Promise<((sample: Sample) => Promise<void>) | undefined>
+
+const slackOf = (tolerance: number, ...magnitudes: readonly number[]): number =>
+  tolerance * magnitudes.reduce((a, b) => a + (Number.isFinite(b) ? Math.abs(b) : 0), 1)
+
+/** Whether bounds of a box contain a value of a point in it. NaN ends say that nothing is known. */
+const contained = (
+  { compared, violated, tolerance }: Report,
+  [law, what]: readonly [OpLaw, string],
+  { lower, upper }: { readonly lower: Data; readonly upper: Data },
+  { drawn, values }: Sample,
+): void => {
+  for (const [m, at] of drawn.points.entries()) {
+    const v = values[m]
+    compared(law, v.length)
+    for (let i = 0; i < v.length; i++) {
+      const [l, u] = [lower[i], upper[i]]
+      if (Number.isNaN(l) || Number.isNaN(u)) continue
+      const room = slackOf(tolerance, l, u, v[i])
+      if (v[i] < l - room || v[i] > u + room) {
+        const box = `its bounds from ${numbers(drawn.lower, i)} to ${numbers(drawn.upper, i)}`
+        violated(law, what, `at ${numbers(at, i)} it is ${v[i]}, which is not in [${l}, ${u}], ${box}`)
+      }
+    }
+  }
+}
+
+const gradientLaw: Law = async ({ operands, region, xs, f }, { compared, violated }) => {
+  const ct = input('ct', f.shape)
+  const vs = operands.map(({ shape }, i) => input(`v${i}`, shape))
+  const weighted = await programOf({ xs, ct }, { y: sum(mul(f, ct) as Tensor) }).on(region)
+  const slope = vjp([f], [ct], xs)
+    .map((g, i) => sum(mul(g, vs[i]) as Tensor))
+    .reduce((a, b) => add(a, b) as Tensor)
+  const along = await programOf({ xs, ct, vs }, { slope }).on(region)
+  return async ({ key: k, drawn }) => {
+    const at = drawn.points[1]
+    const v = operands.map(({ shape }, i) => draws(fold(k, `v${i}`), S.size(shape)).map((t) => 2 * t - 1))
+    const weights = draws(fold(k, 'ct'), S.size(f.shape)).map((t) => 2 * t - 1)
+    const [own] = (await along({ xs: at, ct: weights, vs: v })).slope
+    const moved = async (h: number) =>
+      (await weighted({ xs: at.map((x, i) => x.map((e, j) => e + h * v[i][j])), ct: weights })).y[0]
+    const differenceAt = async (h: number) => ((await moved(h)) - (await moved(-h))) / (2 * h)
+    const h = STEP * (1 + Math.max(0, ...at.map((x) => x.reduce((m, e) => Math.max(m, Math.abs(e)), 0))))
+    const isClose = async (step: number) =>
+      Math.abs((await differenceAt(step)) - own) <= DIFFERENCE * (1 + Math.abs(own))
+    compared('gradient', 1)
+    // A kink between the two points is gone with a smaller step; a wrong gradient stays.
+    if ((await isClose(h)) || (await isClose(h / 64))) return
+    const difference = await differenceAt(h)
+    const derivative = `its derivative along ${numbers(v)} is ${difference} by differences, ${own} by its vjp`
+    violated('gradient', '', `at ${numbers(at)} ${derivative}`)
+  }
+}
+
+/** Bounds of the op by its interval rule, compiled; what a box of an op that has none comes to is skipped. */
+const intervalRule = async ({ op, region, boxes, ls, us }: Example, { skip }: Report, law: OpLaw) => {
+  const box = refusing(() => op(...boxes) as Interval)
+  if ('value' in box) return programOf({ ls, us }, box.value).on(region)
+  skip(law, box.reason)
+  return undefined
+}
+
+const inclusionLaw: Law = async (example, report) => {
+  const bounds = await intervalRule(example, report, 'inclusion')
+  return (
+    bounds &&
+    (async (sample) =>
+      contained(report, ['inclusion', ''], await bounds({ ls: sample.drawn.lower, us: sample.drawn.upper }), sample))
+  )
+}
+
+const isotonicityLaw: Law = async (example, report) => {
+  const bounds = await intervalRule(example, report, 'isotonicity')
+  return (
+    bounds &&
+    (async ({ drawn }) => {
+      const outer = await bounds({ ls: drawn.lower, us: drawn.upper })
+      const inner = await bounds({ ls: drawn.innerLower, us: drawn.innerUpper })
+      report.compared('isotonicity', 2 * outer.lower.length)
+      for (let i = 0; i < outer.lower.length; i++) {
+        const [l, u, il, iu] = [outer.lower[i], outer.upper[i], inner.lower[i], inner.upper[i]]
+        const room = slackOf(report.tolerance, l, u, il, iu)
+        if (!(il < l - room || iu > u + room)) continue
+        const from = `from ${numbers(drawn.innerLower, i)} to ${numbers(drawn.innerUpper, i)}`
+        report.violated('isotonicity', '', `[${il}, ${iu}] ${from} is not within [${l}, ${u}] of the wider box`)
+      }
+    })
+  )
+}
+
+/** The lines of a record, by every choice of slopes. */
+const linesOf = ({ xs, ls, us, boxed, boxes, f, region }: Example) =>
+  Promise.all(
+    relaxations(f.op as Op<unknown>)
+      .filter(([name]) => name !== 'bilinear' || boxes.every(isInterval))
+      .flatMap(([name, relax]) => SLOPES.map((slope) => ({ name: `${name}, slope ${slope}`, relax, slope })))
+      .map(async ({ name, relax, slope }) => {
+        const { lower, upper } = relax(boxes, f.attrs, slope)
+        const [[l, lm], [u, um]] = [lineAt(f, lower, xs, boxed), lineAt(f, upper, xs, boxed)]
+        return { name, run: await programOf({ ls, us, xs }, { l, lm, u, um }).on(region) }
+      }),
+  )
+
+const relaxationLaw: Law = async (example, { skip, compared, violated, tolerance }) => {
+  const { xs, f } = example
+  const isRecord = f.inputs.length === xs.length && f.inputs.every((x, i) => x === xs[i])
+  if (!isRecord || relaxations(f.op as Op<unknown>).length === 0) {
+    skip('relaxation', isRecord ? 'the record has no lines' : 'a composition has no lines of its own: see walk')
+    return undefined
+  }
+  const lines = await linesOf(example)
+  return async ({ drawn, values }) => {
+    for (const { name, run } of lines)
+      for (const [m, p] of drawn.points.entries()) {
+        const { l, lm, u, um } = await run({ ls: drawn.lower, us: drawn.upper, xs: p })
+        const v = values[m]
+        compared('relaxation', 2 * v.length)
+        for (let i = 0; i < v.length; i++) {
+          const isAbove = l[i] > v[i] + slackOf(tolerance, lm[i], v[i])
+          if (!isAbove && !(u[i] < v[i] - slackOf(tolerance, um[i], v[i]))) continue
+          const line = isAbove ? `lower line is ${l[i]}, above` : `upper line is ${u[i]}, below`
+          const box = `on the box from ${numbers(drawn.lower, i)} to ${numbers(drawn.upper, i)}`
+          violated('relaxation', name, `${box}, at ${numbers(p, i)}, the ${line} the value ${v[i]}`)
+        }
+      }
+  }
+}
+
+const walkLaw: Law = async ({ op, operands, region, ls, us, boxed, boxes }, report) => {
+  const walked = operands.map(({ shape }, i): Tensor => (boxed.includes(i) ? input(`w${i}`, shape) : ls[i]))
+  const around = new Map(boxed.map((i) => [walked[i], boxes[i] as Interval]))
+  const walks = await Promise.all(
+    METHODS.map(async (method) => {
+      const found = refusing(() => linearBounds(method)(op(...walked) as Tensor, around).output())
+      if ('value' in found)
+        return [{ name: `slope ${String(method.slope)}`, run: await programOf({ ls, us }, found.value).on(region) }]
+      report.skip('walk', found.reason)
+      return []
+    }),
+  )
+  return async (sample) => {
+    const { lower: l, upper: u } = sample.drawn
+    for (const { name, run } of walks.flat()) contained(report, ['walk', name], await run({ ls: l, us: u }), sample)
+  }
+}
+
+const LAWS: Readonly<Record<OpLaw, Law>> = {
+  gradient: gradientLaw,
+  inclusion: inclusionLaw,
+  isotonicity: isotonicityLaw,
+  relaxation: relaxationLaw,
+  walk: walkLaw,
+}
+
 /**
  * Tries an op on samples: whether its gradient is that of its values (central differences), whether its interval rule contains its values and grows
  * with the box, whether both lines of its relaxation sandwich it (also those for outward rounding), and whether linear bounds through it contain it. What an op of
@@ -199,177 +374,46 @@ export const checkOp = async (
   const backend = reference()
   const violations: Violation[] = []
   const skipped: OpCheck['skipped'][number][] = []
-  const compared = Object.fromEntries(opLaws.map((law) => [law, 0])) as Record<OpLaw, number>
+  const counts = Object.fromEntries(opLaws.map((law) => [law, 0])) as Record<OpLaw, number>
+  const reportOf = (example: number): Report => {
+    const done = new Set<string>()
+    return {
+      tolerance,
+      compared: (law, count) => {
+        counts[law] += count
+      },
+      violated: (law, what, message) => {
+        if (done.has(`${law} ${what}`)) return
+        done.add(`${law} ${what}`)
+        violations.push({ law, example, message: what === '' ? message : `${what}: ${message}` })
+      },
+      skip: (law, reason) => {
+        if (!skipped.some((s) => s.law === law && s.example === example)) skipped.push({ law, example, reason })
+      },
+    }
+  }
   for (const [example, operands] of examples.entries()) {
     const wrong = operands.find(({ from, to }) => !(Number.isFinite(from) && Number.isFinite(to) && from <= to))
     if (wrong !== undefined)
       raise(usage(`example ${example}: a range goes from a number up, not from ${wrong.from} to ${wrong.to}`))
     const { region, close } = openRegion(backend)
     try {
-      const compiled = runner(region)
-      const done = new Set<string>()
-      const violated = (law: OpLaw, what: string, message: string): void => {
-        if (done.has(`${law} ${what}`)) return
-        done.add(`${law} ${what}`)
-        violations.push({ law, example, message: what === '' ? message : `${what}: ${message}` })
-      }
-      const wanted = (law: OpLaw): boolean => !except.includes(law)
-      const skip = (law: OpLaw, reason: string): void => {
-        if (!skipped.some((s) => s.law === law && s.example === example)) skipped.push({ law, example, reason })
-      }
-
-      const named = (prefix: string) => operands.map(({ shape }, i) => input(`${prefix}${i}`, shape))
-      const [xs, ls, us] = [named('x'), named('l'), named('u')]
-      const boxed = [...operands.keys()].filter((i) => operands[i].point !== true)
-      const boxes = operands.map((_, i): Operand => (boxed.includes(i) ? interval(ls[i], us[i]) : ls[i]))
-      const f = op(...xs)
-      const value = await compiled([f], xs)
-      const slack = (...magnitudes: readonly number[]): number =>
-        tolerance * magnitudes.reduce((a, b) => a + (Number.isFinite(b) ? Math.abs(b) : 0), 1)
-
-      const ct = input('ct', f.shape)
-      const directions = operands.map(({ shape }, i) => input(`v${i}`, shape))
-      const differentiable = wanted('gradient')
-      const weighted = await compiled([sum(mul(f, ct) as Tensor)], [...xs, ct])
-      const along = differentiable
-        ? await compiled(
-            [
-              vjp([f], [ct], xs)
-                .map((g, i) => sum(mul(g, directions[i]) as Tensor))
-                .reduce((a, b) => add(a, b) as Tensor),
-            ],
-            [...xs, ct, ...directions],
-          )
-        : undefined
-
-      const box = refusing(() => (op as (...inputs: readonly Operand[]) => Operand)(...boxes) as Interval)
-      if ('reason' in box)
-        for (const law of ['inclusion', 'isotonicity'] as const) if (wanted(law)) skip(law, box.reason)
-      const bounds = 'value' in box ? await compiled([box.value.lower, box.value.upper], [...ls, ...us]) : undefined
-
-      const isRecord = f.inputs.length === xs.length && f.inputs.every((x, i) => x === xs[i])
-      const relaxed = isRecord && wanted('relaxation') ? relaxations(f.op as Op<unknown>) : []
-      if (relaxed.length === 0 && wanted('relaxation'))
-        skip('relaxation', isRecord ? 'the record has no lines' : 'a composition has no lines of its own: see walk')
-      const lines = await Promise.all(
-        relaxed
-          .filter(([name]) => name !== 'bilinear' || boxes.every(isInterval))
-          .flatMap(([name, relax]) => SLOPES.map((slope) => ({ name: `${name}, slope ${slope}`, relax, slope })))
-          .map(async ({ name, relax, slope }) => {
-            const { lower, upper } = relax(boxes, f.attrs, slope)
-            const outputs = [...lineAt(f, lower, xs, boxed), ...lineAt(f, upper, xs, boxed)]
-            return { name, run: await compiled(outputs, [...ls, ...us, ...xs]) }
-          }),
-      )
-
-      const walked = operands.map(({ shape }, i): Tensor => (boxed.includes(i) ? input(`w${i}`, shape) : ls[i]))
-      const walks = await Promise.all(
-        (wanted('walk') ? METHODS : []).map(async (method) => {
-          const around = new Map(boxed.map((i) => [walked[i], boxes[i] as Interval]))
-          const result = refusing(() => linearBounds(method)(op(...walked), around).output())
-          if ('reason' in result) {
-            skip('walk', result.reason)
-            return undefined
-          }
-          return {
-            name: `slope ${String(method.slope)}`,
-            run: await compiled([result.value.lower, result.value.upper], [...ls, ...us]),
-          }
-        }),
-      )
-
-      for (let sample = 0; sample < samples; sample++) {
-        const k = fold(fold(key(seed), example), sample)
-        const d = drawn(operands, k, WIDTHS[sample % WIDTHS.length])
-        const values = await Promise.all(d.points.map(async (p) => (await value(p))[0]))
-        const contained = (law: OpLaw, what: string, l: Data, u: Data, v: Data, at: readonly Float64Array[]): void => {
-          compared[law] += v.length
-          for (let i = 0; i < v.length; i++) {
-            // NaN ends say that nothing is known.
-            if (Number.isNaN(l[i]) || Number.isNaN(u[i])) continue
-            const room = slack(l[i], u[i], v[i])
-            if (v[i] < l[i] - room || v[i] > u[i] + room)
-              violated(
-                law,
-                what,
-                `at ${numbers(at, i)} it is ${v[i]}, which is not in [${l[i]}, ${u[i]}], its bounds from ${numbers(d.lower, i)} to ${numbers(d.upper, i)}`,
-              )
-          }
-        }
-
-        if (along !== undefined) {
-          const at = d.points[1]
-          const v = operands.map(({ shape }, i) => draws(fold(k, `v${i}`), S.size(shape)).map((t) => 2 * t - 1))
-          const weights = draws(fold(k, 'ct'), S.size(f.shape)).map((t) => 2 * t - 1)
-          const [[slope]] = await along([...at, weights, ...v])
-          const moved = async (h: number) =>
-            (await weighted([...at.map((x, i) => x.map((e, j) => e + h * v[i][j])), weights]))[0][0]
-          const scale = 1 + Math.max(0, ...at.map((x) => x.reduce((m, e) => Math.max(m, Math.abs(e)), 0)))
-          const errorAt = async (h: number) => Math.abs(((await moved(h)) - (await moved(-h))) / (2 * h) - slope)
-          const room = DIFFERENCE * (1 + Math.abs(slope))
-          compared.gradient++
-          // A kink between the two points is gone with a smaller step; a wrong gradient stays.
-          if (!((await errorAt(STEP * scale)) <= room) && !((await errorAt((STEP * scale) / 64)) <= room)) {
-            const h = STEP * scale
-            const difference = ((await moved(h)) - (await moved(-h))) / (2 * h)
-            violated(
-              'gradient',
-              '',
-              `at ${numbers(at)} its derivative along ${numbers(v)} is ${difference} by differences, ${slope} by its vjp`,
-            )
-          }
-        }
-
-        if (bounds !== undefined) {
-          const [l, u] = await bounds([...d.lower, ...d.upper])
-          if (wanted('inclusion'))
-            for (const [m, p] of d.points.entries()) contained('inclusion', '', l, u, values[m], p)
-          if (wanted('isotonicity')) {
-            const [il, iu] = await bounds([...d.innerLower, ...d.innerUpper])
-            compared.isotonicity += 2 * l.length
-            for (let i = 0; i < l.length; i++) {
-              const room = slack(l[i], u[i], il[i], iu[i])
-              if (il[i] < l[i] - room || iu[i] > u[i] + room)
-                violated(
-                  'isotonicity',
-                  '',
-                  `[${il[i]}, ${iu[i]}] from ${numbers(d.innerLower, i)} to ${numbers(d.innerUpper, i)} is not within [${l[i]}, ${u[i]}] of the wider box`,
-                )
-            }
-          }
-        }
-
-        for (const { name, run } of lines)
-          for (const [m, p] of d.points.entries()) {
-            const [l, lm, u, um] = await run([...d.lower, ...d.upper, ...p])
-            const v = values[m]
-            compared.relaxation += 2 * v.length
-            for (let i = 0; i < v.length; i++) {
-              const side =
-                l[i] > v[i] + slack(lm[i], v[i])
-                  ? ['lower', l[i], 'above']
-                  : u[i] < v[i] - slack(um[i], v[i])
-                    ? ['upper', u[i], 'below']
-                    : undefined
-              if (side !== undefined)
-                violated(
-                  'relaxation',
-                  name,
-                  `on the box from ${numbers(d.lower, i)} to ${numbers(d.upper, i)}, at ${numbers(p, i)}, the ${side[0]} line is ${side[1]}, ${side[2]} the value ${v[i]}`,
-                )
-            }
-          }
-
-        for (const walk of walks)
-          if (walk !== undefined) {
-            const [l, u] = await walk.run([...d.lower, ...d.upper])
-            for (const [m, p] of d.points.entries()) contained('walk', walk.name, l, u, values[m], p)
-          }
+      const made = exampleOf(region, op as Example['op'], operands)
+      const report = reportOf(example)
+      const value = await programOf({ xs: made.xs }, { y: made.f }).on(region)
+      const tries = []
+      for (const law of opLaws) if (!except.includes(law)) tries.push(await LAWS[law](made, report))
+      for (let n = 0; n < samples; n++) {
+        const k = fold(fold(key(seed), example), n)
+        const d = drawn(operands, k, WIDTHS[n % WIDTHS.length])
+        const values: Data[] = []
+        for (const xs of d.points) values.push((await value({ xs })).y)
+        for (const attempt of tries) await attempt?.({ key: k, drawn: d, values })
       }
     } finally {
       close()
     }
   }
   backend.dispose()
-  return { violations, compared, skipped }
+  return { violations, compared: counts, skipped }
 }

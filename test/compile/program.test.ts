@@ -2,11 +2,12 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
 import { wasm } from '../../src/backend/wasm/wasm.ts'
-import { fitted, program } from '../../src/compile/program.ts'
+import { fitted, program, programOf } from '../../src/compile/program.ts'
 import { openRegion } from '../../src/compile/region.ts'
+import { banksIn, sharedIn } from '../../src/compile/running.ts'
 import { grad } from '../../src/compile/vjp.ts'
 import { interval } from '../../src/core/op.ts'
-import { add, matmul, mul, relu, sub, sum } from '../../src/ops/index.ts'
+import { add, input, matmul, mul, relu, sub, sum } from '../../src/ops/index.ts'
 import { right } from '../shared.ts'
 
 const backends = async () => [reference(), right(await wasm({ threads: 1 })())] as const
@@ -119,6 +120,74 @@ test('repeat: outputs are the inputs of the next time by their names, and what w
     // The next call begins with what is given, not with what is left.
     const { x: once } = await f({})
     assert.equal([...once], [3, 1])
+    close()
+    assert.is(backend.stats().live, 0)
+    backend.dispose()
+  }
+})
+
+test('a graph that is there is a program, too: inputs in arrays, outputs where they are told to go, this once', async () => {
+  const [x, y, box] = [input('x', [2]), input('y', [2]), interval(input('l', [2]), input('u', [2]))]
+  const step = programOf({ xs: [x, y], box }, { next: [add(x, y), x], box: relu(box), same: x })
+  for (const backend of await backends()) {
+    const { region, close } = openRegion(backend)
+    const f = await step.on(region)
+    const elsewhere = region.alloc(2)
+    const given = { xs: [[1, 2], Float32Array.of(3, 4)], box: { lower: [-1, 1], upper: [1, 2] } }
+    f.run(given, { next: [elsewhere] })
+    assert.equal([...(await backend.read(elsewhere))], [4, 6])
+    const { next, box: found, same } = await f.read()
+    assert.equal(
+      [[...next[1]], [...same]],
+      [
+        [1, 2],
+        [1, 2],
+      ],
+    )
+    assert.equal(
+      [[...found.lower], [...found.upper]],
+      [
+        [0, 1],
+        [1, 2],
+      ],
+    )
+    assert.equal([...(await f()).next[0]], [4, 6], 'in its own buffer again')
+    assert.throws(() => f.run({}, { next: [region.alloc(3)] }), /next\.0: expected 2 numbers/)
+    assert.throws(
+      () =>
+        f.run({
+          xs: [
+            [0, 0],
+            [0, 0],
+            [0, 0],
+          ],
+        } as never),
+      /xs\.2: is no input/,
+    )
+    close()
+    assert.is(backend.stats().live, 0)
+    backend.dispose()
+  }
+})
+
+test('banks take turns, and shared buffers are read by every program that was given them', async () => {
+  const [w, rate, x] = [input('w', [2]), input('rate', []), input('x', [2])]
+  const step = programOf({ state: { w }, x, rate }, { state: { w: sub(w, mul(rate, x)) } })
+  const square = programOf({ w, x }, { y: mul(w, x) })
+  for (const backend of await backends()) {
+    const { region, close } = openRegion(backend)
+    const [f, g] = [await step.on(region), await square.on(region)]
+    const [bank, shared] = [banksIn(region, { w }), sharedIn(region, { x })]
+    f.write(shared.buffers)
+    g.write(shared.buffers)
+    bank.write({ w: [8, 8] })
+    shared.write({ x: [1, 2] })
+    for (let i = 0; i < 3; i++) {
+      f.run({ rate: 2, state: bank.front() }, { state: bank.back() })
+      bank.turn()
+    }
+    assert.equal([...(await bank.read()).w], [2, -4])
+    assert.equal([...(await g(bank.front())).y], [2, -8])
     close()
     assert.is(backend.stats().live, 0)
     backend.dispose()
