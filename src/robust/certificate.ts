@@ -118,13 +118,19 @@ const FORMAT_VERSION = 1
 /** Bytes of the longest document: a check reads those of strangers. */
 export const MAX_BYTES = 2 ** 26
 
+/** Nothing else in a document goes unproved but this and two paths, so that it must not be prose that a reader takes for a claim. */
+const Version = z
+  .string()
+  .max(40)
+  .regex(/^\d+\.\d+\.\d+(-[\dA-Za-z.-]+)?$/, 'expected a version such as 1.2.3')
+
 const Hash = z.string().regex(/^[0-9a-f]{64}$/, 'expected a SHA-256 in hexadecimal')
 
 /** Members in the order in which they are hashed. */
 const Document = z.strictObject({
   format: z.literal(FORMAT),
   formatVersion: z.literal(FORMAT_VERSION),
-  version: z.string().max(40),
+  version: Version,
   model: z.strictObject({ file: z.string().max(4096), sha256: Hash }),
   data: z.strictObject({ source: z.string().max(4096), sha256: Hash }),
   epsilon: z.string().max(40),

@@ -391,6 +391,57 @@ test('a number that float arithmetic rounded is none of the network', () => {
   refused(/input 2 is a number that float arithmetic rounded: store it in the file/, padded(Float32Array.of(0.1)))
 })
 
+test('a number that float arithmetic rounded chooses nothing: in real arithmetic it may choose otherwise', () => {
+  // (2^60 - 1) - 2^60 is -1, and 0 in floats.
+  const float = (name: string, ...v: number[]) => ({ name, shape: [v.length], data: Float32Array.from(v) })
+  const chosen = (q: number, nodes: Parameters<typeof lines>[1], ...more: Case['initializers'][number][]): Case =>
+    lines(
+      ['N', 1],
+      [['Add', 'big one', 'p'], ['Sub', 'p big', 'q'], ...nodes, ['Gather', 'options i', 'r'], ['Add', 'x r', 'y']],
+      [float('big', q), float('one', -1), float('options', 10, 20), ...more],
+    )
+  const index = ['Cast', 'g', 'i', { to: 7 }] as const
+  const cases: Readonly<Record<string, Parameters<typeof lines>[1]>> = {
+    Cast: [['Cast', 'q', 'i', { to: 7 }]],
+    'Cast, floor': [
+      ['Floor', 'q', 'f'],
+      ['Cast', 'f', 'i', { to: 7 }],
+    ],
+    'Cast, boolean': [['Cast', 'q', 'g', { to: 9 }], index],
+    Greater: [['Greater', 'q half', 'g'], index],
+    Less: [['Less', 'half q', 'g'], index],
+    Equal: [['Equal', 'q half', 'g'], index],
+    ArgMax: [
+      ['Add', 'q options', 'v'],
+      ['ArgMax', 'v', 'i', { axis: 0 }],
+    ],
+    ArgMin: [
+      ['Sub', 'options q', 'v'],
+      ['ArgMin', 'v', 'i', { axis: 0 }],
+    ],
+    NonZero: [
+      ['NonZero', 'q', 'n'],
+      ['Size', 'n', 'i'],
+    ],
+    Range: [
+      ['Reshape', 'q scalar', 's'],
+      ['Range', 's to by', 'a'],
+      ['Size', 'a', 'i'],
+    ],
+  }
+  for (const [name, nodes] of Object.entries(cases)) {
+    const more = [
+      float('half', -0.5),
+      { name: 'to', shape: [], data: Float32Array.of(0) },
+      { name: 'by', shape: [], data: Float32Array.of(1) },
+      int64('scalar', []),
+    ]
+    const op = new RegExp(`\\(${name.split(',')[0]}\\)\\): it chooses by a number that float arithmetic rounded`)
+    refused(op, chosen(2 ** 60, nodes, ...more))
+    assert.ok(E.isRight(decode(chosen(1, nodes, ...more))), name)
+  }
+})
+
 test('what cannot be taken is named: node, op, what was found', () => {
   refused(
     /node 0 "n0" \(Gather\)\): index 5 is not an axis/,

@@ -150,6 +150,8 @@ test('what is not certified is told by its place', async () => {
     ['"deployed"', '"real"', 'sha256'],
     ['"outward"', '"none"', 'rounding'],
     ['"count"', '"number"', 'count'],
+    [`"version": "${certificate.version}"`, '"version": "9, epsilon 0.9"', 'version'],
+    [`"version": "${certificate.version}"`, `"version": "${certificate.version}\\nepsilon: 0.9"`, 'version'],
     ['"label":2', '"label":-2', 'images.0.label'],
     ['[0.5,', '[-0.5,', 'images.0.margins.0'],
     ['[0.5,', '[0.25,', 'sha256'],

@@ -1,7 +1,7 @@
 import { type Shape, show, size } from '../../core/shape.ts'
 import { constant as constantNode } from '../../ops/index.ts'
 import { axes, axesOf, axis, spread } from './axes.ts'
-import { castTo, known, within } from './known.ts'
+import { castTo, known, settled, within } from './known.ts'
 import { AttributeType, DataType, typeName } from './proto.ts'
 import { isFloat } from './tensor.ts'
 import type { Extent, Import, Known, NodeView } from './values.ts'
@@ -81,14 +81,14 @@ const sizeOf: Import = (s) => {
 }
 
 const range: Import = (s) => {
-  const [a, b, d] = [0, 1, 2].map((i) => s.known(i))
+  const [a, b, d] = [0, 1, 2].map((i) => settled(s, s.known(i)))
   const [start, limit, delta] = [a, b, d].map(({ data: [v], shape }) =>
     size(shape) === 1 && typeof v === 'number' ? v : s.fail('its inputs must be single numbers without the batch'),
   )
   if (delta === 0) s.fail('input 2: a step of 0')
   const count = Math.max(0, Math.ceil((limit - start) / delta))
   s.spend(count)
-  const exact = [start, limit, delta].every(Number.isSafeInteger) && [a, b, d].every((x) => x.exact)
+  const exact = [start, limit, delta].every(Number.isSafeInteger)
   return known(
     Array.from({ length: count }, (_, i) => start + i * delta),
     [count],
@@ -144,7 +144,7 @@ const alongAxis = (s: NodeView, x: Known, at: number, keep: boolean, f: (line: r
 const extreme =
   (better: (a: number, b: number) => boolean): Import =>
   (s) => {
-    const x = s.known(0)
+    const x = settled(s, s.known(0))
     const at = axis(s, s.int('axis', 0), x.shape.length)
     const [keep, last] = [s.int('keepdims', 1) !== 0, s.int('select_last_index', 0) !== 0]
     const pick = (line: readonly number[]): number =>
@@ -168,7 +168,7 @@ const product: Import = (s) => {
 
 /** Along a new axis, `on` where the index says so and `off` elsewhere. */
 const oneHot: Import = (s) => {
-  const [indices, depths, values] = [s.known(0), s.known(1), s.known(2)]
+  const [indices, depths, values] = [settled(s, s.known(0)), settled(s, s.known(1)), s.known(2)]
   const rank = indices.shape.length
   const at = axis(s, s.int('axis', -1), rank + 1)
   const [depth] = depths.data
@@ -187,7 +187,7 @@ const oneHot: Import = (s) => {
 
 /** Where known numbers are not 0: one row of indices for each axis. */
 const nonZero: Import = (s) => {
-  const x = s.known(0)
+  const x = settled(s, s.known(0))
   const hits = [...x.data.keys()].filter((i) => x.data[i] !== 0)
   s.spend(hits.length * x.shape.length)
   const steps = x.shape.map((_, d) => size(x.shape.slice(d + 1)))

@@ -91,7 +91,7 @@ export const concatenated = (s: Spender, xs: readonly Known[], axis: number): Kn
     xs.forEach((x, k) => {
       for (let i = 0; i < pieces[k]; i++) data.push(x.data[b * pieces[k] + i])
     })
-  return { ...xs[0], shape, data, exact: xs.every((x) => x.exact) }
+  return { ...xs[0], shape, data, exact: xs.every((x) => x.exact), off: Math.max(...xs.map(offOf)) }
 }
 
 /** f on every element of operands that broadcast. */
@@ -138,6 +138,19 @@ export const within = (s: Spender, type: DataType, v: number): number => {
   const [low, high] = RANGES[type] ?? s.fail(`${typeName(type)} is not a type of integers`)
   return v >= low && v <= high ? v : s.fail(`the integer ${v} leaves what ${typeName(type)} holds exactly`)
 }
+
+const offOf = ({ exact, off = Number.POSITIVE_INFINITY }: Known): number => (exact ? 0 : off)
+
+const unsettled = (s: Spender): never =>
+  s.fail(
+    'it chooses by a number that float arithmetic rounded, and in real arithmetic may choose otherwise: store in the file what is meant',
+  )
+
+/**
+ * Numbers that choose: they are compared, become integers or indices. Where float arithmetic rounded them, the numbers that they stand for may choose
+ * otherwise, and an enclosure of the values says nothing about which are chosen.
+ */
+export const settled = (s: Spender, x: Known): Known => (x.exact ? x : unsettled(s))
 
 const onlyNumbers =
   (s: Spender, f: (a: number, b: number) => number) =>
@@ -189,8 +202,9 @@ const ON_FLOATS: Readonly<Record<Operation, (a: number, b: number) => number>> =
 /** Whether `v` is what the operation gives in real numbers, for operands that are float32 numbers; products of two are exact in float64. */
 const isExact = (op: Operation, a: number, b: number, v: number): boolean => {
   if (op === 'mul') return v === a * b
-  if (op === 'div') return v * b === a
-  if (op === 'sqrt') return v * v === a
+  // What is checked by a product must be a factor that leaves it exact.
+  if (op === 'div') return Math.fround(v) === v && v * b === a
+  if (op === 'sqrt') return Math.fround(v) === v && v * v === a
   // The sum of float64 numbers and what it leaves (Knuth's TwoSum).
   const c = op === 'sub' ? -b : b
   if (op === 'add' || op === 'sub') return v === a + c && a - (v - (v - a)) + (c - (v - a)) === 0
@@ -220,7 +234,9 @@ export const computed = (s: Spender, op: Operation, xs: readonly Known[]): Known
     )
     return mapped(s, xs, type, (a, b) => (a === 'N' || b === 'N' ? (unmoved(op, a, b) ?? run(a, b)) : run(a, b)))
   }
-  let exact = true
+  const [offA, offB = 0] = xs.map(offOf)
+  const given = offA === 0 && offB === 0
+  let [exact, off] = [true, 0]
   const result = mapped(
     s,
     xs,
@@ -228,11 +244,32 @@ export const computed = (s: Spender, op: Operation, xs: readonly Known[]): Known
     onlyNumbers(s, (a, b) => {
       const v = ON_FLOATS[op](a, b)
       const rounded = type === DataType.double ? v : Math.fround(v)
-      exact &&= isExact(op, a, b, rounded) && Math.fround(a) === a && Math.fround(b) === b
+      const own =
+        isExact(op, a, b, rounded) && Math.fround(a) === a && Math.fround(b) === b
+          ? 0
+          : Math.abs(rounded) * 2 ** -23 + 2 ** -149
+      const carried = given ? 0 : offAfter(op, [a, b], [offA, offB])
+      exact &&= own === 0 && carried === 0
+      off = Math.max(off, own + carried)
       return rounded
     }),
   )
-  return { ...result, exact: result.exact && exact }
+  // Twice what is summed up covers the roundings of the summing.
+  return { ...result, exact, off: Number.isNaN(off) ? Number.POSITIVE_INFINITY : 2 * off }
+}
+
+/** How far a result may be from what it is of operands as far off as they may be; a step that gives one integer for all of them is exact again. */
+const offAfter = (op: Operation, [a, b]: readonly number[], [offA, offB]: readonly number[]): number => {
+  if (op === 'add' || op === 'sub' || op === 'min' || op === 'max') return offA + offB
+  if (op === 'neg' || op === 'abs') return offA
+  if (op === 'mul') return Math.abs(a) * offB + Math.abs(b) * offA + offA * offB
+  if (op === 'floor' || op === 'ceil' || op === 'round') {
+    const f = ON_FLOATS[op]
+    return f(a - 2 * offA, 0) === f(a + 2 * offA, 0) ? 0 : offA + 1
+  }
+  // |a/b - a'/b'| <= (|a - a'| + |a/b| |b - b'|) / |b'|
+  if (op === 'div' && Math.abs(b) > 2 * offB) return (2 * (offA + Math.abs(a / b) * offB)) / (Math.abs(b) - offB)
+  return Number.POSITIVE_INFINITY
 }
 
 export type Comparison = 'equal' | 'less' | 'greater' | 'lessEqual' | 'greaterEqual' | 'and' | 'or' | 'xor'
@@ -251,8 +288,12 @@ const COMPARE: Readonly<Record<Comparison, (a: number, b: number) => boolean>> =
 /** A comparison; the batch is some number >= 1, which settles those with numbers below. */
 export const compared = (s: Spender, op: Comparison, a: Known, b: Known): Known => {
   const held = (x: Known, v: number) => (isFloat(x.type) ? v : within(s, x.type, v))
-  const run = onlyNumbers(s, (x, y) => Number(COMPARE[op](held(a, x), held(b, y))))
-  return mapped(s, [a, b], DataType.bool, (x, y) => {
+  const off = 2 * (offOf(a) + offOf(b))
+  const run = onlyNumbers(s, (x, y) =>
+    off === 0 || Math.abs(x - y) > off ? Number(COMPARE[op](held(a, x), held(b, y))) : unsettled(s),
+  )
+  const sides = [a, b].map((x) => ({ ...x, exact: true }))
+  return mapped(s, sides, DataType.bool, (x, y) => {
     if (x === 'N' && y === 'N') return Number(COMPARE[op](1, 1))
     if (x === 'N' && typeof y === 'number' && y < 1) return Number(COMPARE[op](1, y))
     if (y === 'N' && typeof x === 'number' && x < 1) return Number(COMPARE[op](x, 1))
@@ -262,7 +303,7 @@ export const compared = (s: Spender, op: Comparison, a: Known, b: Known): Known 
 
 /** A Cast: to float32 or float64 rounded to nearest, to integers truncated, to booleans "is not 0". */
 export const castTo = (s: Spender, x: Known, type: DataType): Known => {
-  if (type === DataType.bool) return mapped(s, [x], type, (v) => (v === 'N' ? 1 : Number(v !== 0)))
+  if (type === DataType.bool) return mapped(s, [settled(s, x)], type, (v) => (v === 'N' ? 1 : Number(v !== 0)))
   if (isFloat(type)) {
     if (type !== DataType.float && type !== DataType.double) s.fail(`attribute to: ${typeName(type)} is not supported`)
     const held = (v: number) => (isFloat(x.type) ? v : within(s, x.type, v))
@@ -270,10 +311,12 @@ export const castTo = (s: Spender, x: Known, type: DataType): Known => {
     return mapped(s, [x], type, (v) => run(v))
   }
   if (RANGES[type] === undefined) s.fail(`attribute to: ${typeName(type)} is not supported`)
+  const off = 2 * offOf(x)
   const whole = (v: number): number => {
+    if (off > 0 && Math.trunc(v - off) !== Math.trunc(v + off)) unsettled(s)
     // Ends of slices are often the largest integer there is; it only ever says "to the end".
     if (x.type === DataType.int64 && type === DataType.int64) return v
     return within(s, type, Math.trunc(v))
   }
-  return mapped(s, [x], type, (v) => (v === 'N' ? v : whole(v)))
+  return mapped(s, [{ ...x, exact: true }], type, (v) => (v === 'N' ? v : whole(v)))
 }

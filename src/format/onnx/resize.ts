@@ -1,7 +1,7 @@
 import { type Shape, show } from '../../core/shape.ts'
 import { upsample2d } from '../../ops/index.ts'
 import { showExtents, takeFrom } from './axes.ts'
-import { runsOf } from './known.ts'
+import { runsOf, settled } from './known.ts'
 import type { Extent, Floats, Import, NodeView } from './values.ts'
 
 /** Resizing by the nearest neighbour, along any axes but the batch. */
@@ -42,7 +42,7 @@ const one = <A>(s: NodeView, name: string, otherwise: string, of: Readonly<Recor
 
 /** Numbers of input i, one for each axis. */
 const perAxis = (s: NodeView, i: number, rank: number): readonly number[] => {
-  const { data } = s.known(i)
+  const { data } = settled(s, s.known(i))
   const numbers = data.map((d) => (d === 'N' ? s.fail(`input ${i} must not depend on the size of the batch`) : d))
   return numbers.length === rank && numbers.every((v) => Number.isFinite(v) && v > 0)
     ? numbers

@@ -27,6 +27,8 @@ export interface Known {
   readonly data: readonly Extent[]
   /** False where float arithmetic rounded on the way: what a runtime computes, but not what the graph means in real numbers. */
   readonly exact: boolean
+  /** How far each element may be from what it is in real numbers, where it is not exact. Absent: nothing is known of it. */
+  readonly off?: number | undefined
 }
 
 /**
