@@ -394,7 +394,11 @@ test('a number that float arithmetic rounded is none of the network', () => {
 test('a number that float arithmetic rounded chooses nothing: in real arithmetic it may choose otherwise', () => {
   // (2^60 - 1) - 2^60 is -1, and 0 in floats.
   const float = (name: string, ...v: number[]) => ({ name, shape: [v.length], data: Float32Array.from(v) })
-  const chosen = (q: number, nodes: Parameters<typeof lines>[1], ...more: NonNullable<Case['initializers']>[number][]): Case =>
+  const chosen = (
+    q: number,
+    nodes: Parameters<typeof lines>[1],
+    ...more: NonNullable<Case['initializers']>[number][]
+  ): Case =>
     lines(
       ['N', 1],
       [['Add', 'big one', 'p'], ['Sub', 'p big', 'q'], ...nodes, ['Gather', 'options i', 'r'], ['Add', 'x r', 'y']],

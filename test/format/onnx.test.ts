@@ -864,6 +864,31 @@ test('tensors of the file', () => {
   refused(/graph input "w".*listed twice/, listed(typed('w', [2]), typed('w', [2])))
   refused(/graph input "x".*listed twice/, listed(typed('x', ['N', 2])))
   assert.equal(good.parameters.get('w')?.data, Float32Array.of(1, 2))
+  // What the file says of values in between: what agrees, or says nothing, is read.
+  const nodes = [
+    wireNode('Relu', ['x'], ['h']),
+    wireNode('Shape', ['h'], ['s']),
+    wireNode('Reshape', ['h', 's'], ['r']),
+  ]
+  const said = (...infos: readonly Uint8Array[]) =>
+    wire(...nodes, wireNode('Add', ['r', 'w'], ['y']), stored, ...infos.map((i) => field(13, i)))
+  const fine = [
+    typed('h', ['N', 2]),
+    typed('h', [1, 2]),
+    typed('h', [0, 0]),
+    typed('h', ['n', 'm'], 11),
+    typed('w', [2], 11),
+  ]
+  for (const info of [...fine, typed('s', [2], 7), typed('elsewhere', [5])])
+    assert.ok(E.isRight(decodeOnnx(said(info), 'f')))
+  refused(/value "h"\): the file says \[1,3\], but the graph computes \[N,2\]/, said(typed('h', [1, 3])))
+  refused(/value "h"\): the file says \[1,2,1\], but/, said(typed('h', [1, 2, 1])))
+  refused(/value "h"\): the file says \[\], but/, said(typed('h', [])))
+  for (const type of [7, 10, 9])
+    refused(/value "h"\): the file says .*, but the graph computes float32/, said(typed('h', ['N', 2], type)))
+  refused(/value "s"\): the file says float32, but the graph computes int64/, said(typed('s', [2], 1)))
+  refused(/value "s"\): the file says \[3\], but/, said(typed('s', [3], 7)))
+  refused(/value "h"\): the file says \[1,3\], but/, said(typed('h', [1, 2]), typed('h', [1, 3])))
   const packed = right(decodeOnnx(wire(sum2, wireTensor('w', [2], 1, field(4, floats(1, 2)))), 'f'))
   assert.equal(packed.parameters.get('w')?.data, Float32Array.of(1, 2))
   const single4 = (v: number) => bytesOf(Uint8Array.of(4 * 8 + 5), floats(v))

@@ -146,6 +146,23 @@ const checkOutput = ({ name, elemType, shape }: Graph['outputs'][number], result
     )
 }
 
+/**
+ * A value in between is what the file says of it (`value_info`): a runtime that goes by the declared shape or type runs another network. Extents that are
+ * open there, or 0 as older exporters write them, say nothing, nor does a number for an open batch. Either type of floats stands for real numbers. Initializers
+ * are what they are: exporters of benchmarks list them with types and shapes of their own.
+ */
+const checkValue = ({ name, elemType, shape }: Graph['values'][number], found: Value | undefined): void => {
+  const place = `value ${quote(name)}`
+  if (found?.kind !== 'floats' && found?.kind !== 'known') return
+  const type: DataType = found.kind === 'known' ? found.type : DataType.float
+  const own: readonly Extent[] = found.shape
+  if (elemType !== DataType.undefined && elemType !== type && !(readable(elemType) && readable(type)))
+    fail(`the file says ${typeName(elemType)}, but the graph computes ${typeName(type)}`, place)
+  const agrees = (d: Dim, i: number): boolean => !isNumber(d) || d === 0 || own[i] === 'N' || d === own[i]
+  if (shape !== undefined && (shape.length !== own.length || !shape.every(agrees)))
+    fail(`the file says [${shape.map(showDim).join(',')}], but the graph computes ${show(own as Shape)}`, place)
+}
+
 const endsOf = (x: Operand): readonly Tensor[] => (isInterval(x) ? [x.lower, x.upper] : [x])
 
 const networkOf = (build: Build, x: Floats, result: Floats, inputShape: Shape): Imported['network'] => {
@@ -236,6 +253,7 @@ export const importGraph = (graph: Graph, opset: number): Imported => {
   if (found === undefined) return fail('no node computes it', place)
   if (found.kind !== 'floats' || !batched(found)) return fail('it does not depend on the input', place)
   checkOutput(graph.outputs[0], found)
+  for (const declared of graph.values) checkValue(declared, build.values.get(declared.name))
   const result = asOutput(viewOf(build, EMPTY, place), found)
   const large = order([result.probe]).find((y) => size(y.shape) > PROBE * MAX_ELEMENTS)
   if (large !== undefined) fail(`it needs a value of more than ${MAX_ELEMENTS} elements an image`, place)

@@ -23,6 +23,8 @@ export interface Graph {
   readonly initializers: readonly TensorProto[]
   readonly inputs: readonly ValueInfo[]
   readonly outputs: readonly ValueInfo[]
+  /** What the file says of values in between. */
+  readonly values: readonly ValueInfo[]
   readonly sparse: number
 }
 
@@ -326,7 +328,7 @@ const valueInfo = (ctx: Context, bytes: Uint8Array, what: string): ValueInfo => 
 const graph = (ctx: Context, bytes: Uint8Array): Graph => {
   const nodes: Node[] = []
   const initializers: TensorProto[] = []
-  const [inputs, outputs]: ValueInfo[][] = [[], []]
+  const [inputs, outputs, values]: ValueInfo[][] = [[], [], []]
   let [name, sparse] = ['', 0]
   eachField(ctx, bytes, 'graph', (f) => {
     if (f.number === 1) nodes.push(node(ctx, f.bytes(), `node ${nodes.length}`))
@@ -334,9 +336,10 @@ const graph = (ctx: Context, bytes: Uint8Array): Graph => {
     else if (f.number === 5) initializers.push(tensorProto(ctx, f.bytes(), `initializer ${initializers.length}`))
     else if (f.number === 11) inputs.push(valueInfo(ctx, f.bytes(), `graph input ${inputs.length}`))
     else if (f.number === 12) outputs.push(valueInfo(ctx, f.bytes(), `graph output ${outputs.length}`))
+    else if (f.number === 13) values.push(valueInfo(ctx, f.bytes(), `value ${values.length}`))
     else if (f.number === 15) sparse++
   })
-  return { name, nodes, initializers, inputs, outputs, sparse }
+  return { name, nodes, initializers, inputs, outputs, values, sparse }
 }
 
 /** A model as it stands in the file. Errors name the byte and the message. */
