@@ -123,11 +123,11 @@ const meantBy = (path: string): TE.TaskEither<MixtrainError, string> =>
   )
 
 /** A file that a command line names; an error tells what else there is. */
-export const readNamed = (path: string): TE.TaskEither<MixtrainError, Uint8Array> =>
+export const readNamed = (path: string, signal?: AbortSignal): TE.TaskEither<MixtrainError, Uint8Array> =>
   pipe(
-    files.read(path),
+    files.read(path, signal),
     TE.orElse((error) =>
-      error.kind === 'file'
+      error.kind === 'file' && !signal?.aborted
         ? pipe(
             meantBy(path),
             TE.chain((meant) => TE.left<MixtrainError, Uint8Array>({ ...error, message: `${error.message}${meant}` })),

@@ -11,7 +11,7 @@ import { counted } from '../core/number.ts'
 import { fromDouble, showExactly, showRounded } from '../core/rational.ts'
 import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
-import { files, makeDirectory } from '../data/files.ts'
+import { files, GIVEN_UP, makeDirectory } from '../data/files.ts'
 import { unpacked } from '../data/gzip.ts'
 import { decodeModel } from '../format/model.ts'
 import { decodeOnnx, type OnnxModel, parameterConstants } from '../format/onnx/index.ts'
@@ -118,14 +118,14 @@ const modelOf = (bytes: Uint8Array, path: string): E.Either<MixtrainError, Model
       )
 }
 /** A file, unpacked if it is gzipped. */
-const contentOf = (path: string): TE.TaskEither<MixtrainError, Uint8Array> =>
+const contentOf = (path: string, limit: AbortSignal): TE.TaskEither<MixtrainError, Uint8Array> =>
   pipe(
-    readNamed(path),
+    readNamed(path, limit),
     TE.chain((bytes) => unpacked(bytes, path)),
   )
-const loadNetwork = (path: string): TE.TaskEither<MixtrainError, Model> =>
+const loadNetwork = (path: string, limit: AbortSignal): TE.TaskEither<MixtrainError, Model> =>
   pipe(
-    contentOf(path),
+    contentOf(path, limit),
     TE.chainEitherK((bytes) => modelOf(bytes, path)),
   )
 
@@ -318,11 +318,24 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
         usage("missing required argument 'PROPERTY'; or name the files of its networks by --network NAME=FILE"),
       )
     const [MODEL, PROPERTY] = standard ? ['', args.MODEL] : [args.MODEL, args.PROPERTY]
+    const limit = AbortSignal.timeout(Math.max(0, Math.round(1000 * timeout - (performance.now() - begun))))
+    /** A pipe that does not end in time is the end of the time. */
+    const unread = (error: MixtrainError): TE.TaskEither<MixtrainError, undefined> => {
+      if (!(limit.aborted && error.kind === 'file' && error.message === GIVEN_UP)) return TE.left(error)
+      const [verdict, reason] = [standard ? 'timed-out' : 'timeout', `${error.path}: ${error.message}`]
+      const seconds = (performance.now() - begun) / 1000
+      const none = { counterexample: null, lower: null, subproblems: 0 }
+      shell.print(
+        o.json ? json({ model: MODEL, property: PROPERTY, seed, verdict, ...none, timeout, seconds, reason }) : verdict,
+      )
+      if (!o.json) shell.note(reason)
+      return TE.right(undefined)
+    }
     return pipe(
       TE.Do,
       TE.bind('property', () =>
         pipe(
-          contentOf(PROPERTY),
+          contentOf(PROPERTY, limit),
           TE.chainEitherK((bytes) => decodeVnnlib(new TextDecoder().decode(bytes), PROPERTY)),
         ),
       ),
@@ -331,7 +344,7 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
       TE.bind('question', ({ property, models, rounding }) =>
         pipe(
           [...models],
-          TE.traverseArray(([name, file]) => TE.map((m: Model) => [name, m] as const)(loadNetwork(file))),
+          TE.traverseArray(([name, file]) => TE.map((m: Model) => [name, m] as const)(loadNetwork(file, limit))),
           TE.chainEitherK((loaded) =>
             subjectOf(property, new Map(loaded), PROPERTY, {
               inReals: rounding === 'none' || rounding.outward === 'real',
@@ -432,6 +445,8 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
           ? TE.right(undefined)
           : TE.map((said: string) => shell.note(said))(proofOf(claim, result, o.proof)),
       ),
+      TE.map(() => undefined),
+      TE.orElse(unread),
     )
   },
 }

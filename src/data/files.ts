@@ -9,7 +9,8 @@ import { nodeModule } from '../core/runtime.ts'
  * file system.
  */
 export interface FileReader {
-  readonly read: (path: string) => TE.TaskEither<MixtrainError, Uint8Array>
+  /** `signal` gives up what does not end, such as a pipe. */
+  readonly read: (path: string, signal?: AbortSignal) => TE.TaskEither<MixtrainError, Uint8Array>
   /** Names of the entries of a folder, in order of code units. */
   readonly list: (path: string) => TE.TaskEither<MixtrainError, readonly string[]>
   /** Keeps a file entirely or not at all; absent where nothing can be kept. */
@@ -169,19 +170,51 @@ const notReadable = async (path: string): Promise<string | undefined> => {
   return name === undefined || name.startsWith('/dev/fd/') ? undefined : `expected a file, found ${kindOf(found)}`
 }
 
+/** What is said of a file whose reading was given up. */
+export const GIVEN_UP = 'it did not end in time'
+
+/**
+ * The bytes of a pipe, up to its end. It is waited for as for a connection: a read that blocks holds a thread of Node, and without that thread the process
+ * cannot end, whatever its time limit or a signal says. Other runtimes read it as a file.
+ */
+const readPipe = async (path: string, signal: AbortSignal | undefined): Promise<Uint8Array> => {
+  if ('Deno' in globalThis || 'Bun' in globalThis) return (await fs()).readFile(path, { signal })
+  const { constants, openSync } = await nodeModule<typeof import('node:fs')>('node:fs')
+  const { Socket } = await nodeModule<typeof import('node:net')>('node:net')
+  // The socket closes it.
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  const socket = new Socket({ fd, readable: true, writable: false, signal })
+  const chunks: Uint8Array[] = []
+  for await (const chunk of socket) chunks.push(chunk)
+  const bytes = new Uint8Array(chunks.reduce((n, c) => n + c.length, 0))
+  let at = 0
+  for (const c of chunks) {
+    bytes.set(c, at)
+    at += c.length
+  }
+  return bytes
+}
+
 /**
  * The file system of Node and Deno. Devices are refused: some give bytes without end. So are sockets and pipes that have a name: opening one waits for another
  * process. A pipe without a name, `<(command)` or `/dev/stdin`, is read until it ends.
  */
 export const files: Required<FileReader> = {
-  read: (path) =>
+  read: (path, signal) =>
     pipe(
       effect(path, async () => {
-        const { readFile } = await fs()
+        const { readFile, stat } = await fs()
         const problem = await notReadable(path)
         if (problem !== undefined) return E.left(problem)
-        const { buffer, byteOffset, length } = await readFile(path)
-        return E.right(new Uint8Array(buffer, byteOffset, length))
+        try {
+          const { buffer, byteOffset, length } = (await stat(path)).isFIFO()
+            ? await readPipe(path, signal)
+            : await readFile(path, { signal })
+          return E.right(new Uint8Array(buffer, byteOffset, length))
+        } catch (cause) {
+          if (signal?.aborted) return E.left(GIVEN_UP)
+          throw cause
+        }
       }),
       TE.chainEitherK(E.mapLeft((message) => fileError(path, message))),
     ),

@@ -129,4 +129,21 @@ test(
   }),
 )
 
+test('a pipe that does not end is the end of the time limit; one that ends is read', async () => {
+  if (process.platform === 'win32' || 'Deno' in globalThis || 'Bun' in globalThis)
+    return skipped('pipes without an end', 'Node alone reads pipes without a thread that waits')
+  const piped = (writes: string, args: readonly string[]) =>
+    start(['bash', '-c', `"$@" <(${writes} 2>/dev/null)`, 'bash', ...runtime, main, 'verify', ...args]).ended
+  const late = await piped('sleep 9', ['absent.onnx', '--timeout', '1'])
+  assert.equal([late.code, late.out], [0, 'timeout\n'])
+  assert.match(late.err, /^\/dev\/fd\/\d+: it did not end in time\n$/)
+  const json = await piped('head -c 9 /dev/zero; sleep 9', ['absent.onnx', '--timeout', '1', '--json'])
+  assert.is(JSON.parse(json.out).verdict, 'timeout')
+  const standard = await piped('sleep 9', ['--network', 'f=absent.onnx', '--timeout', '1'])
+  assert.is(standard.out, 'timed-out\n')
+  const whole = await piped('echo nothing', ['absent.onnx', '--timeout', '300'])
+  assert.is(whole.code, 1)
+  assert.match(whole.err, /\/dev\/fd\/\d+ \(line 1.*expected/)
+})
+
 test.run()
