@@ -23,6 +23,8 @@ export const peers = (name, packages) => {
     const { status } = spawnSync('npm', ['install', '--no-audit', '--no-fund', '--prefix', folder, ...packages], {
       stdio: ['ignore', 'ignore', 'inherit'],
       cwd: folder,
+      // On Windows npm is a script, which only a shell starts.
+      shell: process.platform === 'win32',
     })
     if (status === 0) writeFileSync(stamp, JSON.stringify(packages))
     else progress('the peers from npm could not be installed; they are left out')

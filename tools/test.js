@@ -15,8 +15,12 @@ const { values, positionals } = parseArgs({ options: { slow: { type: 'boolean' }
 const runtime = ['node', 'deno'].includes(positionals[0]) ? positionals.shift() : 'node'
 const pattern = new RegExp(positionals[0] ?? '')
 const root = fileURLToPath(new URL('..', import.meta.url))
-const deno = join(root, 'node_modules/.bin/deno')
-const command = runtime === 'node' ? [process.execPath] : [deno, 'run', '-A', '--quiet', '--node-modules-dir=manual']
+// The script of the package, not .bin/deno: on Windows that is one that only a shell starts.
+const deno = join(root, 'node_modules/deno/bin.cjs')
+const command = [
+  process.execPath,
+  ...(runtime === 'node' ? [] : [deno, 'run', '-A', '--quiet', '--node-modules-dir=manual']),
+]
 if (runtime === 'deno' && !existsSync(deno)) {
   console.log('SKIP deno: the package deno is not installed')
   process.exit(0)

@@ -8,7 +8,7 @@ import { raise, usage } from '../core/error.ts'
 import { type Rounding, requireIeee } from '../core/rounding.ts'
 import { type Shape, show as showShape } from '../core/shape.ts'
 import type { Norm, Tensor } from '../core/tensor.ts'
-import { type Dataset, labelsOf, pixels } from '../data/dataset.ts'
+import { classNameOf, type Dataset, labelsOf, pixels } from '../data/dataset.ts'
 import type { SavedModel } from '../format/model.ts'
 import { input } from '../ops/index.ts'
 import { type Bounder, layerBounds, rounded } from '../robust/bounds.ts'
@@ -148,13 +148,14 @@ const statistics = ({ name, shape, lower, upper }: Layer): readonly string[] => 
   ]
 }
 
-const readable = (index: readonly number[], b: Bounds): string =>
+const readable = (data: Dataset, index: readonly number[], b: Bounds): string =>
   index
     .map((at, i) => {
       const others = b.logits[i].map((_, j) => j).filter((j) => j !== b.label[i])
       const verified = b.margin[i].every((m) => m > 0 && m < Number.POSITIVE_INFINITY)
+      const nameOf = (j: number) => (data.classNames === undefined ? `${j}` : `${j} ${classNameOf(data, j)}`)
       const rows = b.logits[i].map((z, j) => [
-        `${j}${j === b.label[i] ? ' (label)' : ''}`,
+        `${nameOf(j)}${j === b.label[i] ? ' (label)' : ''}`,
         ...[b.lower[i][j], z, b.upper[i][j]].map((v) => v.toFixed(4)),
         j === b.label[i] ? '' : b.margin[i][others.indexOf(j)].toFixed(4),
       ])
@@ -209,7 +210,11 @@ export const boundsCommand: Command<typeof options, 'MODEL'> = {
                 device: backend.name,
                 index,
               }
-              shell.print(o.json ? json({ ...about, ...bounds }) : readable(index, bounds))
+              shell.print(
+                o.json
+                  ? json({ ...about, ...(data.classNames && { classes: data.classNames }), ...bounds })
+                  : readable(data, index, bounds),
+              )
             }),
           ),
         ),

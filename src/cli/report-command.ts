@@ -23,7 +23,11 @@ import { type Moment, tfevents } from './tfevents.ts'
 import { VERSION } from './version.ts'
 
 const options = {
-  output: { flags: '--output <FILE>', about: 'the page (default: report.html)', read: text },
+  output: {
+    flags: '--output <FILE>',
+    about: 'the page (default: report.html, or none where logs are asked for)',
+    read: text,
+  },
   limit: {
     flags: '--limit <N>',
     about: 'measure each model on the first N test images (default: 200)',
@@ -31,10 +35,10 @@ const options = {
   },
   steps: { flags: '--steps <N>', about: 'steps of the attack, PGD (default: 40)', read: count },
   pictures: { flags: '--pictures <N>', about: 'images shown of each run (default: 12)', read: count },
-  csv: { flags: '--csv <FILE>', about: 'write the logs of all runs as one table, too', read: text },
+  csv: { flags: '--csv <FILE>', about: 'write the logs of all runs as one table', read: text },
   tfevents: {
     flags: '--tfevents <DIR>',
-    about: 'write the logs for TensorBoard, too: an event file in DIR/RUN for each run',
+    about: 'write the logs for TensorBoard: an event file in DIR/RUN for each run',
     read: text,
   },
 }
@@ -64,8 +68,17 @@ const finalOf = (path: string, bytes: Uint8Array): E.Either<MixtrainError, Final
     ),
   )
 
-/** A run as its folder has it, measured where it has a model. */
-const reported = async (folder: string, o: Given, shell: Shell, device: Device): Promise<ReportedRun> => {
+/** A run as its folder has it, and where its model is, if it has one. */
+interface Opened {
+  readonly run: Omit<ReportedRun, 'measured'>
+  readonly data: string
+  readonly epsilon: number
+  readonly model: string | undefined
+  readonly method: MethodName | undefined
+}
+
+/** Reads what the folder of a run says of it. */
+const opened = async (folder: string): Promise<Opened> => {
   if (!(await get(exists(folder)))) return raise(fileError(folder, 'there is no such folder'))
   if (!(await get(exists(join(folder, FILES.checkpoint)))))
     return raise(fileError(folder, `there is no run in this folder: no ${FILES.checkpoint}`))
@@ -80,24 +93,37 @@ const reported = async (folder: string, o: Given, shell: Shell, device: Device):
         ),
       )
     : null
-  const about = { name, history, settings: { ...settings }, final }
   const file = (await get(exists(join(folder, FILES.model)))) ? FILES.model : FILES.onnx
-  if (final === null || !(await get(exists(join(folder, file))))) return { ...about, measured: undefined }
-  const model = await get(loadModel(join(folder, file)))
-  const all = await get(testFor(model, join(folder, file), settings.data))
-  const data = take(o.limit ?? 200)(await get(TE.fromEither(matching(model, join(folder, file), all.test))))
+  const model = (await get(exists(join(folder, file)))) ? join(folder, file) : undefined
+  return {
+    run: { name, history, settings: { ...settings }, final },
+    ...{ data: settings.data, epsilon: settings.epsilon, model, method: final?.method },
+  }
+}
+
+/** A run, measured where it has a model. */
+const reported = async (
+  { run, data: source, epsilon, model: path, method }: Opened,
+  o: Given,
+  shell: Shell,
+  device: Device,
+): Promise<ReportedRun> => {
+  if (path === undefined || method === undefined) return { ...run, measured: undefined }
+  const model = await get(loadModel(path))
+  const all = await get(testFor(model, path, source))
+  const data = take(o.limit ?? 200)(await get(TE.fromEither(matching(model, path, all.test))))
   const result = await measured({
-    ...{ model, data, epsilon: settings.epsilon, method: final.method, pictures: o.pictures ?? 12 },
+    ...{ model, data, epsilon, method, pictures: o.pictures ?? 12 },
     attack: pgdAttack({ steps: o.steps ?? 40, restarts: 1, seed: 0 }),
     ...bytesOf(o.memory),
-    progress: (done, total) => shell.progress(`measuring ${name}`, done, total),
+    progress: (done, total) => shell.progress(`measuring ${run.name}`, done, total),
   })(device.backend)
   shell.clear()
-  return { ...about, measured: result }
+  return { ...run, measured: result }
 }
 
 /** Logs of runs as CSV, a line for each epoch. */
-const csvOf = (runs: readonly ReportedRun[]): string => {
+const csvOf = (runs: readonly Pick<ReportedRun, 'name' | 'history'>[]): string => {
   const terms = [...new Set(runs.flatMap(({ history }) => history.flatMap((r) => Object.keys(r.terms))))].sort()
   const columns = ['epoch', 'seconds', 'loss', 'balance', 'epsilon', 'acc', 'era', 'vra'] as const
   const quoted = (cell: string) => (/[",\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell)
@@ -143,10 +169,37 @@ export const momentsOf = (
   })
 }
 
-const writeEvents = async (folder: string, run: ReportedRun, source: string): Promise<void> => {
+const writeEvents = async (folder: string, run: Omit<ReportedRun, 'measured'>, source: string): Promise<void> => {
   const { mtimeMs } = await stat(join(source, FILES.checkpoint))
   await get(makeDirectory(join(folder, run.name)))
   await get(writeAtomic(join(folder, run.name, EVENTS), tfevents(momentsOf(run, mtimeMs / 1000))))
+}
+
+/** Writes the logs that are asked for, and says where they are. */
+const exported = async (runs: readonly Opened[], folders: readonly string[], o: Given): Promise<readonly string[]> => {
+  const logs = runs.map(({ run }) => run)
+  if (o.csv !== undefined) await get(writeAtomic(o.csv, new TextEncoder().encode(csvOf(logs))))
+  if (o.tfevents !== undefined) for (const [i, run] of logs.entries()) await writeEvents(o.tfevents, run, folders[i])
+  return [o.csv, o.tfevents].filter((path) => path !== undefined)
+}
+
+/** Measures the models and writes the page. */
+const writePage = async (
+  found: readonly Opened[],
+  output: string,
+  o: Given,
+  shell: Shell,
+  device: Device,
+): Promise<void> => {
+  const runs: ReportedRun[] = []
+  for (const one of found) runs.push(await reported(one, o, shell, device))
+  const made = `mixtrain ${VERSION}, ${device.backend.description}, Node ${process.version}, ${process.platform} ${process.arch}, ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC`
+  await get(writeAtomic(output, new TextEncoder().encode(pageOf(runs, made))))
+  shell.print(
+    o.json
+      ? JSON.stringify({ output, runs: runs.map(({ name, measured: m }) => ({ name, measured: m !== undefined })) })
+      : `${runs.length === 1 ? 'the run is' : `${runs.length} runs are`} in ${output}`,
+  )
 }
 
 /** `mixtrain report`: runs as one page. */
@@ -154,7 +207,7 @@ export const reportCommand: Command<typeof options, 'RUN'> = {
   name: 'report',
   summary: 'show runs as one HTML page',
   description:
-    'Writes one HTML page that needs nothing else: curves of all runs over each other, VRA over epsilon, and for each run ACC, ERA and VRA by class, the confusion under attack, images that the attack broke, images nearest to the border, settings and environment. Models are measured anew, on the first test images of the data that they were trained with.',
+    'Writes one HTML page that needs nothing else: curves of all runs over each other, VRA over epsilon, and for each run ACC, ERA and VRA by class, the confusion under attack, images that the attack broke, images nearest to the border, settings and environment. Models are measured anew, on the first test images of the data that they were trained with. With --csv or --tfevents and without --output only the logs are written, at once.',
   takes: { RUN: 'folders of runs' },
   rest: true,
   options,
@@ -168,26 +221,22 @@ export const reportCommand: Command<typeof options, 'RUN'> = {
     const folders = [RUN, ...more]
     const names = folders.map((f) => basename(resolve(f)))
     if (new Set(names).size < names.length) return TE.left(usage(`two runs have the same name: ${names.join(', ')}`))
-    return withDevice(o)((device) =>
-      attempt(() =>
-        shell.interruptible(async () => {
-          const runs: ReportedRun[] = []
-          for (const folder of folders) runs.push(await reported(folder, o, shell, device))
-          const output = o.output ?? 'report.html'
-          const made = `mixtrain ${VERSION}, ${device.backend.description}, Node ${process.version}, ${process.platform} ${process.arch}, ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC`
-          await get(writeAtomic(output, new TextEncoder().encode(pageOf(runs, made))))
-          if (o.csv !== undefined) await get(writeAtomic(o.csv, new TextEncoder().encode(csvOf(runs))))
-          if (o.tfevents !== undefined)
-            for (const [i, run] of runs.entries()) await writeEvents(o.tfevents, run, folders[i])
-          shell.print(
-            o.json
-              ? JSON.stringify({
-                  output,
-                  runs: runs.map(({ name, measured: m }) => ({ name, measured: m !== undefined })),
-                })
-              : `${runs.length === 1 ? 'the run is' : `${runs.length} runs are`} in ${output}`,
-          )
-        }),
+    // Logs are there already: alone they need neither a device nor a measurement.
+    const page = o.output ?? (o.csv === undefined && o.tfevents === undefined ? 'report.html' : undefined)
+    return pipe(
+      attempt(async () => {
+        const runs: Opened[] = []
+        for (const folder of folders) runs.push(await opened(folder))
+        return { runs, written: await exported(runs, folders, o) }
+      }),
+      TE.chain(({ runs, written }) =>
+        page === undefined
+          ? TE.fromIO(() =>
+              shell.print(o.json ? JSON.stringify({ logs: written }) : `the logs are in ${written.join(' and ')}`),
+            )
+          : withDevice(o)((device) =>
+              attempt(() => shell.interruptible(() => writePage(runs, page, o, shell, device))),
+            ),
       ),
     )
   },

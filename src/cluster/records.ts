@@ -2,6 +2,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { z } from 'zod'
 import { fileError, type MixtrainError } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
+import { problemOf } from '../core/problem.ts'
 import { gradients } from '../robust/search.ts'
 
 /**
@@ -100,10 +101,11 @@ const SEALED = new RegExp(`^(\\{.*),"seal":"([0-9a-f]{${SEAL}})"\\}$`)
 
 const parsed = <A>(schema: z.ZodType<A>, text: string): E.Either<string, A> => {
   try {
-    const result = schema.safeParse(JSON.parse(text))
+    const json: unknown = JSON.parse(text)
+    const result = schema.safeParse(json)
     if (result.success) return E.right(result.data)
-    const [{ path, message }] = result.error.issues
-    return E.left(path.length === 0 ? message : `${path.map(String).join('.')}: ${message}`)
+    const { place, message } = problemOf(result.error, json)
+    return E.left(place === undefined ? message : `${place}: ${message}`)
   } catch {
     return E.left('expected JSON')
   }

@@ -28,7 +28,6 @@ export interface Arrays {
 export interface Scaled extends Dataset {
   readonly inputs: Float32Array
   readonly ranges: readonly FeatureRange[]
-  readonly classNames?: readonly string[]
 }
 
 const isRange = (r: FeatureRange | readonly FeatureRange[]): r is FeatureRange => typeof r[0] === 'number'
@@ -134,6 +133,7 @@ export const fromArrays = (given: Arrays): Scaled => {
     classes,
     // Nothing that varies them keeps their class, as far as anybody knows.
     variants: { crop: 0, mirror: false },
+    ...(classNames === undefined ? {} : { classNames }),
   })
-  return { ...made, inputs: scaled, ranges, ...(classNames === undefined ? {} : { classNames }) }
+  return { ...made, inputs: scaled, ranges }
 }

@@ -6,6 +6,8 @@ import { type Dataset, dataset, type Variants } from './dataset.ts'
 const PLANE = 1024
 const RECORD = 1 + 3 * PLANE
 const CLASSES = 10
+/** In the order of its labels, as `batches.meta.txt` has them. */
+const classNames = ['airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck']
 
 /** As the paper's networks have it: ImageNet's mean, one deviation for all channels. */
 const normalisation: Normalisation = { mean: [0.485, 0.456, 0.406], std: [0.225, 0.225, 0.225] }
@@ -58,6 +60,9 @@ export const decodeCifar = (batches: readonly Batch[]): E.Either<MixtrainError, 
       inputs.set(bytes.subarray(at + 1, at + RECORD), image * 3 * PLANE)
     }
   return E.right(
-    dataset({ name: 'cifar-10', inputs, labels, shape: [3, 32, 32], classes: CLASSES, normalisation, variants }),
+    dataset({
+      name: 'cifar-10',
+      ...{ inputs, labels, shape: [3, 32, 32], classes: CLASSES, classNames, normalisation, variants },
+    }),
   )
 }

@@ -8,7 +8,7 @@ interface Row {
   readonly cells: readonly string[]
 }
 
-/** Rows and cells as RFC 4180 has them: cells in quotes may contain separators, line breaks and doubled quotes. Empty lines are left out. */
+/** Rows and cells of a text whose lines end with LF, as RFC 4180 has them otherwise: cells in quotes may contain separators, line breaks and doubled quotes. Empty lines are left out. */
 const rowsOf = (text: string, separator: string): readonly Row[] | { readonly open: number } => {
   const rows: Row[] = []
   let [cells, cell, quoted, line, begun]: [string[], string, boolean, number, number] = [[], '', false, 1, 1]
@@ -34,7 +34,7 @@ const rowsOf = (text: string, separator: string): readonly Row[] | { readonly op
       cells.push(cell)
       cell = ''
     } else if (c === '\n') end()
-    else if (c !== '\r') cell += c
+    else cell += c
   }
   if (quoted) return { open: begun }
   end()
@@ -63,13 +63,15 @@ export type Table = Pick<Arrays, 'inputs' | 'labels'> & { readonly features: rea
  * @example
  *   const train = fromArrays({ name: 'wine', ...orThrow(decodeCsv(text, 'wine.csv', { label: 'quality' })) })
  */
-export const decodeCsv = (text: string, path: string, options: CsvOptions = {}): E.Either<MixtrainError, Table> => {
+export const decodeCsv = (content: string, path: string, options: CsvOptions = {}): E.Either<MixtrainError, Table> => {
   const left = (message: string, line?: number) =>
     E.left(fileError(path, message, line === undefined ? undefined : `line ${line}`))
-  const [first = ''] = text.replace(/^\uFEFF/, '').split('\n', 1)
+  // Lines end with LF, with CR LF as Windows has them, or with CR as Excel for Macintosh writes them.
+  const text = content.replace(/^\uFEFF/, '').replaceAll(/\r\n?/g, '\n')
+  const [first = ''] = text.split('\n', 1)
   const separator =
     options.separator ?? [',', ';', '\t'].reduce((a, b) => (first.split(b).length > first.split(a).length ? b : a))
-  const rows = rowsOf(text.replace(/^\uFEFF/, ''), separator)
+  const rows = rowsOf(text, separator)
   if ('open' in rows) return left('a cell begins with a quote that is never closed', rows.open)
   if (rows.length === 0) return left('the file has no rows')
   const width = rows[0].cells.length

@@ -24,6 +24,8 @@ export interface Dataset {
   /** [c, h, w] of one image, [features] of a row of a table */
   readonly shape: Shape
   readonly classes: number
+  /** Names of the classes in their order, where they have some. */
+  readonly classNames?: readonly string[]
   readonly count: number
   readonly licence?: string
   /** What the first op of a network for such images does to them; absent: nothing. */
@@ -31,6 +33,15 @@ export interface Dataset {
   /** What training on such images varies; absent: nothing is known about them. */
   readonly variants?: Variants
 }
+
+/**
+ * A class as people are told of it: its name, or its number where it has none.
+ *
+ * @example
+ *   classNameOf((await digits()).test, 3) // '3'
+ */
+export const classNameOf = ({ classNames }: Pick<Dataset, 'classNames'>, label: number): string =>
+  classNames?.[label] ?? String(label)
 
 /** What a data source gives: two sets of images of one shape and the same classes. */
 export interface Data {
@@ -42,7 +53,7 @@ export interface Data {
 export const pixelsPerImage = (d: Dataset): number => size(d.shape)
 
 /**
- * A data set of arrays in memory. Raises a usage error if their lengths disagree or a label is not below `classes`.
+ * A data set of arrays in memory. Raises a usage error if their lengths disagree a label is not below `classes` or names are not as many as these.
  *
  * @example
  *   const two = dataset({ name: 'two', shape: [1, 1, 2], classes: 2, inputs: new Uint8Array([0, 255, 255, 0]), labels: new Uint8Array([0, 1]) })
@@ -65,6 +76,8 @@ export const dataset = (parts: Omit<Dataset, 'count'>): Dataset => {
   const wrong = parts.labels.findIndex((label) => label >= parts.classes)
   if (wrong >= 0)
     raise(usage(`${parts.name}: image ${wrong} has label ${parts.labels[wrong]} of ${parts.classes} classes`))
+  if (parts.classNames !== undefined && parts.classNames.length !== parts.classes)
+    raise(usage(`${parts.name}: ${parts.classes} classes have ${parts.classNames.length} names`))
   return { ...parts, count }
 }
 

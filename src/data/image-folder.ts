@@ -71,5 +71,7 @@ const listed = (reader: FileReader, folder: string): TE.TaskEither<MixtrainError
 export const loadImageFolder = (reader: FileReader, folder: string, name: string): TE.TaskEither<MixtrainError, Data> =>
   pipe(
     listed(reader, folder),
-    TE.chain(({ classNames, train, test }) => decodePictures({ name, classes: classNames.length })(train, test)),
+    TE.chain(({ classNames, train, test }) =>
+      decodePictures({ name, classes: classNames.length, classNames })(train, test),
+    ),
   )

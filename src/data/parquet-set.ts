@@ -68,7 +68,8 @@ const picturesOf = (parts: readonly Rows[], path: string) => {
       return { path, bytes: content, label: l }
     }),
   )
-  return { classes: Math.max(names?.length ?? 0, highest + 1), encoded }
+  const classes = Math.max(names?.length ?? 0, highest + 1)
+  return { about: { classes, ...(names?.length === classes ? { classNames: names } : {}) }, encoded }
 }
 
 const isPictures = (rows: Rows, path: string): boolean => columnsOf(rows.rows, path).picture !== undefined
@@ -88,8 +89,8 @@ export const loadParquetPair = (
           made(train[0], () => {
             if (!isPictures(own, train[0]))
               return TE.of<MixtrainError, Data>(tables(name, tableOf(own, train[0]), tableOf(held, test[0])))
-            const { classes, encoded } = picturesOf([own, held], train[0])
-            return decodePictures({ name, classes })(encoded[0], encoded[1])
+            const { about, encoded } = picturesOf([own, held], train[0])
+            return decodePictures({ name, ...about })(encoded[0], encoded[1])
           }),
         ),
         TE.flatten,
@@ -107,8 +108,8 @@ export const loadParquetFile = (reader: FileReader, path: string, name: string):
           made(path, () => {
             if (!isPictures(rows, path))
               return TE.of<MixtrainError, Pick<Data, 'train'>>({ train: fromArrays({ name, ...tableOf(rows, path) }) })
-            const { classes, encoded } = picturesOf([rows], path)
-            return decodePictures({ name, classes })(encoded[0], [])
+            const { about, encoded } = picturesOf([rows], path)
+            return decodePictures({ name, ...about })(encoded[0], [])
           }),
         ),
         TE.flatten,

@@ -49,7 +49,7 @@ const MOST = 2 ** 32
  * picture, and the size of the first), more than memory should hold.
  */
 export const decodePictures =
-  (about: Pick<Dataset, 'name' | 'classes'>) =>
+  (about: Pick<Dataset, 'name' | 'classes' | 'classNames'>) =>
   (train: readonly Encoded[], test: readonly Encoded[]): TE.TaskEither<MixtrainError, Data> =>
   async () => {
     const decode = decoder()

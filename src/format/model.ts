@@ -3,6 +3,7 @@ import { pipe } from 'fp-ts/lib/function.js'
 import { z } from 'zod'
 import { fileError, type MixtrainError, MixtrainException, raise, show, usage } from '../core/error.ts'
 import { unknownName } from '../core/names.ts'
+import { problemOf } from '../core/problem.ts'
 import { type Shape, show as showShape } from '../core/shape.ts'
 import { type Description, inputsOf, layerOf, type Named, type Normalisation } from '../nn/layers.ts'
 import { type Ending, type Network, network, networks, type Task } from '../nn/networks.ts'
@@ -182,8 +183,10 @@ const About = z.object({
   normalisation,
 })
 
-const firstIssue = ({ issues: [{ path, message }] }: z.ZodError): string =>
-  path.length === 0 ? message : `${path.map(String).join('.')}: ${message}`
+const firstIssue = (error: z.ZodError, input: unknown): string => {
+  const { place, message } = problemOf(error, input)
+  return place === undefined ? message : `${place}: ${message}`
+}
 
 const built = (
   name: string,
@@ -239,12 +242,16 @@ const decodeSafetensors = (bytes: Uint8Array, path: string): E.Either<MixtrainEr
       if (file.metadata.format !== 'mixtrain')
         return E.left(fileError(path, 'these are tensors, but not a model that mixtrain saved', 'metadata'))
       const about = About.safeParse(file.metadata)
-      return about.success ? E.right(about.data) : E.left(fileError(path, firstIssue(about.error), 'metadata'))
+      return about.success
+        ? E.right(about.data)
+        : E.left(fileError(path, firstIssue(about.error, file.metadata), 'metadata'))
     }),
     E.bind('provenance', ({ file }): E.Either<MixtrainError, Provenance | undefined> => {
       if (!Object.keys(Provenance.shape).some((k) => Object.hasOwn(file.metadata, k))) return E.right(undefined)
       const parsed = Provenance.safeParse(file.metadata)
-      return parsed.success ? E.right(parsed.data) : E.left(fileError(path, firstIssue(parsed.error), 'metadata'))
+      return parsed.success
+        ? E.right(parsed.data)
+        : E.left(fileError(path, firstIssue(parsed.error, file.metadata), 'metadata'))
     }),
     E.bind('network', ({ about }) => built(about.network, about.layers, about, path)),
     E.bind('tensors', ({ file, network }) => expectTensors(file, shapesOf(network))),

@@ -2,6 +2,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import { z } from 'zod'
 import { fileError, type MixtrainError, raise, usage } from '../core/error.ts'
+import { problemOf } from '../core/problem.ts'
 import { equals, type Shape, show, size } from '../core/shape.ts'
 
 /** Named float32 arrays, each with `size(shape)` elements. */
@@ -157,13 +158,13 @@ const header = (bytes: Uint8Array, path: string): E.Either<MixtrainError, Header
   const metadata = Notes.safeParse(notes)
   return metadata.success
     ? E.right({ metadata: metadata.data, entries: Object.entries(entries), start })
-    : left(`expected strings, found something else${at(metadata.error)}`, METADATA)
+    : left(`expected strings, found something else${at(metadata.error, notes)}`, METADATA)
 }
 
-/** The first problem of a header, as zod tells it. */
-const at = (error: z.ZodError): string => {
-  const { path, message } = error.issues[0]
-  return `${path.length === 0 ? '' : ` at ${quote(path.map(String).join('.'))}`} (${message})`
+/** The first problem of a header. */
+const at = (error: z.ZodError, input: unknown): string => {
+  const { place, message } = problemOf(error, input)
+  return `${place === undefined ? '' : ` at ${quote(place)}`} (${message})`
 }
 
 interface Extent {
@@ -183,7 +184,7 @@ type Read = { readonly name: string; readonly shape: Shape } & (
 const extent = (path: string, available: number, name: string, raw: unknown): E.Either<MixtrainError, Extent> => {
   const left = (message: string) => E.left(fileError(path, message, `tensor ${quote(name)}`))
   const entry = Entry.safeParse(raw)
-  if (!entry.success) return left(`expected dtype, shape and data_offsets, found something else${at(entry.error)}`)
+  if (!entry.success) return left(`expected dtype, shape and data_offsets, found something else${at(entry.error, raw)}`)
   const { dtype, shape, data_offsets } = entry.data
   const [from, to] = data_offsets
   if (!Object.hasOwn(BITS, dtype)) return left(`expected a dtype of the format, found the unknown ${quote(dtype)}`)

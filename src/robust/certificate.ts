@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { readEpsilon } from '../core/epsilon.ts'
 import { fileError, type MixtrainError } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
+import { problemOf } from '../core/problem.ts'
 import type { Semantics } from '../core/rounding.ts'
 import { ENDINGS, type Ending } from '../nn/networks.ts'
 import { type MethodName, methods } from './bounds.ts'
@@ -62,6 +63,11 @@ export const scopeOf = (
     ...(ending === undefined || semantics === 'real'
       ? []
       : [`float32 executions of the ${ending} itself, which may round two outputs to one number`]),
+    ...(semantics === 'real'
+      ? []
+      : [
+          'layer norm by another formula than that of ONNX, such as the mean of squares less the square of the mean, or a quotient by the root',
+        ]),
     'Winograd and FFT convolutions, TF32, float16 and bfloat16 arithmetic, subnormals flushed to zero',
     'batch normalisation that was folded in after the certificate, quantisation, and how pixels were made',
   ],
@@ -205,8 +211,13 @@ const parsed = (bytes: Uint8Array, path: string): E.Either<MixtrainError, { text
     E.chain(({ text, json }) => {
       const result = Document.safeParse(json)
       if (result.success) return E.right({ text, value: result.data })
-      const [{ path: place, message }] = result.error.issues
-      return E.left(fileError(path, message, place.length === 0 ? undefined : place.map(String).join('.')))
+      // Another document of ours, such as report.json, is named as a whole: which member it lacks first says nothing.
+      if ((json as { readonly format?: unknown } | null)?.format !== FORMAT)
+        return E.left(
+          fileError(path, `expected a certificate or a proof, found JSON whose "format" is not "${FORMAT}"`),
+        )
+      const { place, message } = problemOf(result.error, json)
+      return E.left(fileError(path, message, place))
     }),
   )
 

@@ -4,6 +4,7 @@ import * as TE from 'fp-ts/lib/TaskEither.js'
 import { z } from 'zod'
 import { fileError, type MixtrainError } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
+import { problemOf } from '../core/problem.ts'
 import type { Shape } from '../core/shape.ts'
 import { decode, encode, expectTensors, type Safetensors } from '../format/safetensors.ts'
 import { type Named, type Parameter, trainedOf } from '../nn/layers.ts'
@@ -264,8 +265,8 @@ export const decodeCheckpoint = (bytes: Uint8Array, path: string): TE.TaskEither
       E.chain((json) => {
         const parsed = schema.safeParse(json)
         if (parsed.success) return E.right(parsed.data)
-        const [{ path: place, message }] = parsed.error.issues
-        return left(`${[name, ...place.map(String)].join('.')}: ${message}`)
+        const { place, message } = problemOf(parsed.error, json)
+        return left(`${name}${place === undefined ? '' : `.${place}`}: ${message}`)
       }),
     )
   }

@@ -439,4 +439,20 @@ test(
   }),
 )
 
+test(
+  'bounds: classes of a table are told by their names',
+  inFolder(async (folder) => {
+    const [table, path] = [join(folder, 'kinds.csv'), join(folder, 'model.safetensors')]
+    const rows = Array.from({ length: 20 }, (_, i) => `${i},${i % 3},${['oak', 'elm'][i % 2]}`)
+    writeFileSync(table, `a,b,kind\n${rows.join('\n')}\n`)
+    const mlp = networks.mlp({ input: [2], classes: 2 })
+    writeFileSync(path, encodeModel({ network: mlp, parameters: mlp.init(key(1)), provenance: undefined }))
+    const asked = ['bounds', path, '--data', table, '--index', '0', '--epsilon', '0.1', ...wasm]
+    const { out } = await mixtrain(asked)
+    assert.match(out, /0 elm/)
+    assert.match(out, /1 oak/)
+    assert.equal((await json(asked)).classes, ['elm', 'oak'])
+  }),
+)
+
 test.run()

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -98,6 +98,16 @@ test(
     assert.match(lines[4], /^second,1,/)
     for (const name of ['first', 'second'])
       assert.ok(readFileSync(join(events, name, 'events.out.tfevents.mixtrain')).includes('held-out/VRA'))
+    // Logs alone are there at once: no model is looked at.
+    rmSync(join(second, 'model.safetensors'))
+    const again = join(folder, 'again.csv')
+    assert.is((await mixtrain(['report', first, second, '--csv', again])).out, `the logs are in ${again}\n`)
+    assert.is(readFileSync(again, 'utf8'), readFileSync(csv, 'utf8'))
+    await refused(
+      ['check', join(first, 'report.json')],
+      1,
+      'expected a certificate or a proof, found JSON whose "format"',
+    )
     await refused(['report', first, first], 2, 'two runs have the same name')
     await refused(['report', join(folder, 'none')], 1, 'none')
     assert.not.ok(existsSync('report.html'))

@@ -57,6 +57,7 @@ test('what cannot be a data set is refused with its place', () => {
   fails(of({ inputs: [[1, Number.NaN]] }), /example 0 has NaN at 1/)
   fails(of({ labels: [0.5] }), /label 0 is 0.5/)
   fails(of({ labels: ['c'], classNames: ['a', 'b'] }), /label 0, c, is none of a, b/)
+  fails(of({ classes: 3, classNames: ['a', 'b'], labels: ['a'] }), /3 classes have 2 names/)
   fails(of({ inputs: [1, 2, 3], shape: [2] }), /1 examples \[2\] need 2 numbers, not 3/)
   fails(of({ ranges: [3, 1] }), /from a number up, not from 3 to 1/)
   fails(of({ labels: [] }), /there are no examples/)

@@ -61,6 +61,13 @@ test('a folder of grey images: a class for each sub-folder by name, the classes 
   const { train, test: held } = right(await loadFolder(tree(files))('d')())
   assert.equal([train.name, train.shape, train.classes, train.count], ['d', [1, 2, 3], 2, 3])
   // bird comes before cat.
+  assert.equal(
+    [train.classNames, held.classNames],
+    [
+      ['bird', 'cat'],
+      ['bird', 'cat'],
+    ],
+  )
   assert.equal([...train.labels, ...held.labels], [0, 1, 1, 1])
   assert.equal(
     [...train.inputs],
@@ -170,6 +177,7 @@ test('the files of a Hugging Face data set: shards in order, pictures in their c
   })
   const { train, test: held } = right(await loadFolder(reader)('hf')())
   assert.equal([train.shape, train.classes, [...train.labels]], [[1, 1, 2], 3, [0, 1, 1]])
+  assert.equal(held.classNames, ['no', 'yes', 'maybe'])
   assert.equal(
     [[...train.inputs], [...held.inputs]],
     [

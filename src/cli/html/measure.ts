@@ -2,7 +2,7 @@ import type { Backend } from '../../compile/backend.ts'
 import { program } from '../../compile/program.ts'
 import { openRegion } from '../../compile/region.ts'
 import { counted } from '../../core/number.ts'
-import { type Dataset, labelsOf, pixels } from '../../data/dataset.ts'
+import { classNameOf, type Dataset, labelsOf, pixels } from '../../data/dataset.ts'
 import type { SavedModel } from '../../format/model.ts'
 import { type MethodName, methods } from '../../robust/bounds.ts'
 import { evaluator } from '../../robust/metric.ts'
@@ -32,7 +32,7 @@ export const measured =
   ({ model, data, epsilon, method, attack, pictures, memory = DEFAULT_MEMORY, progress }: MeasureOptions) =>
   async (backend: Backend): Promise<Measured> => {
     const { network, parameters } = model
-    const names = Object.keys(network.parameters)
+    const parametersOf = Object.keys(network.parameters)
     const { count, classes: classCount, shape } = data
     const { region, close } = openRegion(backend)
     const total = RADII.length + 1
@@ -40,7 +40,7 @@ export const measured =
       const judge = await evaluator(region)({
         ...{ network, range: PIXELS, method: methods[method], attack: undefined, batchSize: BATCH, memory },
       })
-      const resident = Object.fromEntries(names.map((k) => [k, region.from(parameters[k])]))
+      const resident = Object.fromEntries(parametersOf.map((k) => [k, region.from(parameters[k])]))
       const images = imagesOf(data)
       const radii: Measured['radii'][number][] = []
       let at = await judge.run(resident, images, epsilon)
@@ -104,7 +104,20 @@ export const measured =
           picture: isPicture(shape) ? bitmap(from(image), shape) : undefined,
         }))
       const told = `${attack.name}, ${attack.steps} steps, ${counted(attack.restarts, 'start')}, seed ${attack.seed}`
-      return { data: data.name, count, epsilon, method, attack: told, classes, confusion, radii, nearest, broken }
+      const names = classes.map((_, i) => classNameOf(data, i))
+      return {
+        data: data.name,
+        count,
+        epsilon,
+        method,
+        attack: told,
+        names,
+        classes,
+        confusion,
+        radii,
+        nearest,
+        broken,
+      }
     } finally {
       close()
     }

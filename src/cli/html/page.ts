@@ -17,6 +17,8 @@ export interface Measured {
   readonly epsilon: number
   readonly method: string
   readonly attack: string
+  /** Of the classes. */
+  readonly names: readonly string[]
   /** By class: images, and those that are correct, robust, verified. */
   readonly classes: readonly {
     readonly count: number
@@ -99,49 +101,49 @@ const overview = (runs: readonly ReportedRun[]): string => {
   )
 }
 
-const perClass = ({ classes }: Measured): string =>
+const perClass = ({ classes, names }: Measured): string =>
   table(
     ['class', 'images', 'ACC', 'ERA', 'VRA'],
     classes.map((c, i) => [
-      String(i),
+      escaped(names[i]),
       String(c.count),
       ...[c.correct, c.robust, c.verified].map((n) => percent(n, c.count)),
     ]),
   )
 
-const confusionOf = ({ confusion }: Measured): string => {
+const confusionOf = ({ confusion, names }: Measured): string => {
   const most = Math.max(1, ...confusion.flatMap((row, i) => row.filter((_, j) => j !== i)))
   const rows = confusion.map(
     (row, i) =>
-      `<tr><th scope="row">${i}</th>${row
+      `<tr><th scope="row">${escaped(names[i])}</th>${row
         .map(
           (n, j) =>
             `<td${i === j ? ' class="own"' : ` style="--share: ${(n / most).toFixed(2)}"`}>${n === 0 ? '' : n}</td>`,
         )
         .join('')}</tr>`,
   )
-  return `<div class="wide"><table class="confusion"><thead><tr><th scope="col">label</th>${confusion.map((_, j) => `<th scope="col">${j}</th>`).join('')}</tr></thead><tbody>${rows.join('')}</tbody></table></div>`
+  return `<div class="wide"><table class="confusion"><thead><tr><th scope="col">label</th>${names.map((name) => `<th scope="col">${escaped(name)}</th>`).join('')}</tr></thead><tbody>${rows.join('')}</tbody></table></div>`
 }
 
 const shown = (uri: string, about: string): string => `<img src="${uri}" alt="${escaped(about)}" width="84">`
 
-const brokenOf = ({ broken, epsilon }: Measured): string =>
+const brokenOf = ({ broken, epsilon, names }: Measured): string =>
   broken.length === 0
     ? '<p>The attack broke no image that can be shown.</p>'
     : `<ul class="broken">${broken
         .map(
           ({ image, label, becomes, pictures: [from, by, to] }) =>
-            `<li>${shown(from, `test image ${image}, a ${label}`)}${shown(by, `the change, within ${epsilon} in each pixel`)}${shown(to, `what is taken for a ${becomes}`)}<div>image ${image}: ${label} becomes ${becomes}</div></li>`,
+            `<li>${shown(from, `test image ${image}, class ${names[label]}`)}${shown(by, `the change, within ${epsilon} in each pixel`)}${shown(to, `what is taken for class ${names[becomes]}`)}<div>image ${image}: ${escaped(names[label])} becomes ${escaped(names[becomes])}</div></li>`,
         )
         .join('')}</ul>`
 
-const nearestOf = ({ nearest }: Measured): string =>
+const nearestOf = ({ nearest, names }: Measured): string =>
   nearest.length === 0
     ? '<p>No image is classified correctly.</p>'
     : `<ul class="broken">${nearest
         .map(
           ({ image, label, margin, picture }) =>
-            `<li>${picture === undefined ? '' : shown(picture, `test image ${image}, a ${label}`)}<div>image ${image}, ${label}: ${margin > 0 ? 'verified, margin at least' : 'open, margin bound'} ${margin.toPrecision(3)}</div></li>`,
+            `<li>${picture === undefined ? '' : shown(picture, `test image ${image}, class ${names[label]}`)}<div>image ${image}, ${escaped(names[label])}: ${margin > 0 ? 'verified, margin at least' : 'open, margin bound'} ${margin.toPrecision(3)}</div></li>`,
         )
         .join('')}</ul>`
 
