@@ -52,9 +52,10 @@ const measured = async (name: NetworkName, micro: number, steps: number) => {
         microBatches: 2,
         ranks: {
           ...alone,
-          sum: async (_, leaf) => {
+          size: 2,
+          reduce: async (_, partial) => {
             const begun = performance.now()
-            const sum = await leaf(0)
+            const sum = await partial([0, 1])
             compute = (performance.now() - begun) / 1000
             return sum
           },

@@ -1,5 +1,5 @@
 import { type MixtrainError, raise } from '../core/error.ts'
-import { joined, type Leaf, partOf, type Ranks, type Span, spansOf, sumOf } from '../train/ranks.ts'
+import { joined, partOf, type Ranks, type Span, spansOf, sumOf } from '../train/ranks.ts'
 import type { Mpi, Request } from './mpi.ts'
 
 /** What a process is, for others and for messages. */
@@ -107,11 +107,11 @@ export const team = async (mpi: Mpi, host: string, patience = PATIENCE): Promise
       raise(rank === 0 ? lost(members.slice(1), patience) : lost([members[0]], patience + LATER)),
     )
 
-  const sum = async (count: number, leaf: Leaf): Promise<Float32Array> => {
+  const reduce: Ranks['reduce'] = async (count, partial) => {
     const spans = members.map((m) => spansOf(count, partOf(count, { rank: m.rank, size })))
     const own: Float32Array[] = []
     const started = performance.now()
-    for (const span of spans[rank]) own.push(await sumOf(span, leaf))
+    for (const span of spans[rank]) own.push(await partial(span))
     const begun = performance.now()
     await meet()
     // Rank r adds the r-th slice of all partial sums, by the tree, and everyone gets all slices.
@@ -167,7 +167,8 @@ export const team = async (mpi: Mpi, host: string, patience = PATIENCE): Promise
     rank,
     size,
     members,
-    sum,
+    sum: (count, leaf) => reduce(count, (span) => sumOf(span, leaf)),
+    reduce,
     collect,
     total: async (counts) => {
       await meet()

@@ -1,7 +1,8 @@
 import { suited } from '../compile/accumulate.ts'
+import type { Data } from '../compile/backend.ts'
 import { programOf } from '../compile/program.ts'
 import type { Region } from '../compile/region.ts'
-import { sharedIn } from '../compile/running.ts'
+import { type Shared, sharedIn } from '../compile/running.ts'
 import { order, stage } from '../compile/tape.ts'
 import { grad } from '../compile/vjp.ts'
 import { raise, usage } from '../core/error.ts'
@@ -22,7 +23,7 @@ import {
 } from '../ops/index.ts'
 import { choicesIn, type Images, sharedOut } from './choosing.ts'
 import { mapNamed } from './optimizer.ts'
-import { partOf, type Ranks } from './ranks.ts'
+import { partOf, type Ranks, type Span, summedOver, sumOf } from './ranks.ts'
 import {
   drawn,
   feedsIn,
@@ -64,14 +65,20 @@ const microGraph = (options: MicroOptions) => {
   return {
     ...{ ...graph, whole: objective, choices, averaged, terms: termsIn(objective) },
     given: { parameters: graph.parameters, inputs: graph.inputs, labels: graph.labels, population: averaged },
-    /** What is summed over micro-batches, one after the other: gradients, statistics, then [value, count] of each term. */
+    /** What has a gradient or a statistic that is summed over micro-batches. */
     summed: { ...graph.parameters, ...averaged },
   }
 }
 
 type MicroGraph = ReturnType<typeof microGraph>
 
-/** What is summed of one micro-batch, for a loss whose choices are made, as one array: it is read back at once. */
+/** Inputs for what is summed over micro-batches: gradients and statistics by name, [value, count] of each term. */
+const summedInputs = ({ summed, terms }: MicroGraph, prefix: string) => ({
+  named: mapNamed(summed, ({ shape }, k): Tensor => input(`${prefix}.${k}`, shape)),
+  terms: input(`${prefix}.terms`, [2 * terms.length]) as Tensor,
+})
+
+/** What is summed of one micro-batch, for a loss whose choices are made. */
 const leafProgram = (graph: MicroGraph, loss: Tensor, keep: boolean) => {
   const gradients = grad(loss, Object.values(graph.parameters))
   const probes = order([loss]).filter((x) => probeName(x) !== undefined)
@@ -81,10 +88,19 @@ const leafProgram = (graph: MicroGraph, loss: Tensor, keep: boolean) => {
     const value = own.reduce<Tensor>((a, b) => add(a, b), scalar(0))
     return concat([reshape(value, [1]), constant([own.length], [1])], 0)
   }
-  const statistics = Object.keys(graph.averaged).map((k) => graph.statistics[k])
-  const flat = [...gradients, ...statistics].map((x) => reshape(x, [S.size(x.shape)]))
-  const sum = concat([...flat, ...graph.terms.map(counted)], 0)
-  return programOf({ ...graph.given, feeds: feedsIn([sum]) }, { sum }, keep)
+  const gradientOf = Object.fromEntries(Object.keys(graph.parameters).map((k, i) => [k, gradients[i]]))
+  const named = mapNamed(graph.summed, (_, k) => gradientOf[k] ?? graph.statistics[k])
+  const sums = { named, terms: concat(graph.terms.map(counted), 0) }
+  return programOf({ ...graph.given, feeds: feedsIn(sums) }, sums, keep)
+}
+
+/** The sum of two sums. */
+const addProgram = (graph: MicroGraph) => {
+  const [left, right] = [summedInputs(graph, 'left'), summedInputs(graph, 'right')]
+  return programOf(
+    { left, right },
+    { named: mapNamed(left.named, (x, k) => add(x, right.named[k])), terms: add(left.terms, right.terms) },
+  )
 }
 
 /** The numbers that choices are made by, of one micro-batch. */
@@ -92,11 +108,9 @@ const scoresProgram = ({ given }: MicroGraph, scores: readonly Tensor[]) =>
   programOf({ ...given, feeds: feedsIn(scores) }, { scores })
 
 /** The next state from the sums over M micro-batches. */
-const updateProgram = (
-  { parameters, slots, averaged, summed }: MicroGraph,
-  { optimizer, microBatches }: MicroOptions,
-) => {
-  const sums = mapNamed(summed, ({ shape }, k): Tensor => input(`sum.${k}`, shape))
+const updateProgram = (graph: MicroGraph, { optimizer, microBatches }: MicroOptions) => {
+  const { parameters, slots, averaged } = graph
+  const { named: sums } = summedInputs(graph, 'sum')
   const mean = (k: string): Tensor => mul(sums[k], 1 / microBatches)
   const updated = optimizer.update(
     parameters,
@@ -119,9 +133,73 @@ const parted = (array: Float32Array, tensors: Named<Tensor>): Named<Float32Array
     return array.subarray(at - S.size(shape), at)
   })
 }
+/** The terms among what is summed, by a name that no parameter has. */
+const TERMS = ' terms'
 /** Arrays one after the other. */
 const joined = (arrays: Named<ArrayLike<number>>): Float32Array =>
   Float32Array.from(Object.values(arrays).flatMap((x) => Array.from(x)))
+
+// ---- sums on a device --------------------------------------------------------------------------------------------------
+
+/** Room on a device for what is summed. */
+type Sums = Shared<ReturnType<typeof summedInputs>>
+
+/**
+ * The sums over a batch from those of its micro-batches. They stay on the device, where they are made: to read them back and add them here took a seventh of a step. Only
+ * what goes to other ranks is read.
+ */
+const summing = async (region: Region, graph: MicroGraph, { microBatches: M, ranks }: MicroOptions) => {
+  const { backend } = region
+  const adding = await addProgram(graph).on(region)
+  const inputs = summedInputs(graph, 'room')
+  const parts: Named<Tensor> = { ...inputs.named, [TERMS]: inputs.terms }
+  const length = Object.values(parts).reduce((n, { shape }) => n + S.size(shape), 0)
+  const spare: Sums[] = []
+  const room = (): Sums => spare.pop() ?? sharedIn(region, inputs)
+  const added = (left: Sums, right: Sums): Sums => {
+    const sum = room()
+    adding.run({ left: left.buffers, right: right.buffers }, sum.buffers)
+    spare.push(left, right)
+    return sum
+  }
+  const readBack = async (sums: Sums): Promise<Float32Array> => {
+    const { named, terms } = sums.buffers
+    const read = await Promise.all([...Object.values(named), terms].map((b) => backend.read(b)))
+    spare.push(sums)
+    const all = new Float32Array(length)
+    let at = 0
+    for (const part of read) {
+      all.set(part, at)
+      at += part.length
+    }
+    return all
+  }
+  type Leaf = (micro: number, into: Sums) => Promise<void>
+  const leafOf = (leaf: Leaf) => async (micro: number) => {
+    const sums = room()
+    await leaf(micro, sums)
+    return sums
+  }
+  // Additions are rounded to float32, whoever does them: those of a device of doubles are left to this process.
+  const partial = (span: Span, leaf: Leaf): Promise<Float32Array> =>
+    backend.dtype === 'f32'
+      ? summedOver(span, leafOf(leaf), added).then(readBack)
+      : sumOf(span, async (micro) => readBack(await leafOf(leaf)(micro)))
+  return {
+    /** The sums over all micro-batches, until they are freed. */
+    over: async (leaf: Leaf): Promise<Sums> => {
+      if (ranks.size === 1 && backend.dtype === 'f32') return summedOver([0, M], leafOf(leaf), added)
+      const all = await ranks.reduce(M, (span) => partial(span, leaf))
+      const { [TERMS]: terms, ...named } = parted(all, parts)
+      const sums = room()
+      sums.write({ named, terms })
+      return sums
+    },
+    free: (sums: Sums): void => {
+      spare.push(sums)
+    },
+  }
+}
 
 // ---- micro-batches on a device -----------------------------------------------------------------------------------------
 
@@ -158,12 +236,11 @@ const micros = (
   }
   return {
     staging,
-    leaf: async (part: Images, host: Host): Promise<Float32Array> => {
+    leaf: async (part: Images, host: Host, into: Sums): Promise<void> => {
       const key = staging.key(host)
       const { feeds, running } = leaves.get(key) ?? (await leafFor(host))
       leaves.set(key, { feeds, running })
-      const { sum } = await running(given(part, feeds, host))
-      return sum instanceof Float32Array ? sum : Float32Array.from(sum)
+      running.run(given(part, feeds, host), into.buffers)
     },
     /** The scores for each choice. */
     scores: async (asked: readonly BatchChoice[], part: Images, host: Host): Promise<readonly Float32Array[]> => {
@@ -220,7 +297,7 @@ const termsOf = (names: readonly string[], start: Named<Float32Array> = {}) => {
   let last = Number.NaN
   return {
     /** `[value, count]` of each, summed. */
-    count: (sums: Float32Array): void => {
+    count: (sums: Data): void => {
       for (const [i, t] of names.entries()) {
         const [value, count] = sums.subarray(2 * i, 2 * i + 2)
         if (count === 0) continue
@@ -259,9 +336,9 @@ export const microTrainer =
     const chosenFor = choosing(graph, options, own)
     const made = updateProgram(graph, options)
     const update = await made.on(region)
-    const summing = summingIn(region, graph, resident)
+    const statisticsOf = summingIn(region, graph, resident)
+    const sums = await summing(region, graph, options)
     const terms = termsOf(graph.terms, start.terms)
-    const termsAt = Object.values(graph.summed).reduce((n, { shape }) => n + S.size(shape), 0)
     const stateIn = (side: 'front' | 'back') => {
       const [{ parameters, slots }, buffers] = [trained[side](), statistics[side]()]
       return { parameters, slots, population: mapNamed(graph.averaged, (_, k) => buffers[k]) }
@@ -277,21 +354,22 @@ export const microTrainer =
           return part
         }
         const chosenOf = await chosenFor(kept, host)
-        const sum = await ranks.sum(M, (index) =>
-          own.leaf(kept(index), { ...host, chosen: chosenOf(index), micro: { index, of: M } }),
+        const sum = await sums.over((index, into) =>
+          own.leaf(kept(index), { ...host, chosen: chosenOf(index), micro: { index, of: M } }, into),
         )
-        const sums = parted(sum, graph.summed)
-        update.run({ ...stateIn('front'), sums, feeds: drawn(made.inputs.feeds, host) }, stateIn('back'))
+        const { named, terms: counted } = sum.buffers
+        update.run({ ...stateIn('front'), sums: named, feeds: drawn(made.inputs.feeds, host) }, stateIn('back'))
         trained.turn()
         if (Object.keys(graph.averaged).length > 0) statistics.turn()
-        terms.count(sum.subarray(termsAt))
+        terms.count(await region.backend.read(counted))
+        sums.free(sum)
       },
       calibrate: async (batches) => {
         if (!graph.hasStatistics) return
         // M runs of batches, whoever takes which: their shares of the mean go through the tree, as gradients do.
         const mean = await ranks.sum(M, async (run) => {
-          const sums = await summing(batches, partOf(batches.count, { rank: run, size: M }))
-          return joined(mapNamed(sums, (sum) => sum.map((v) => v / batches.count)))
+          const means = await statisticsOf(batches, partOf(batches.count, { rank: run, size: M }))
+          return joined(mapNamed(means, (sum) => sum.map((v) => v / batches.count)))
         })
         statistics.write(parted(mean, graph.population))
       },

@@ -12,6 +12,8 @@ export interface Ranks {
   readonly size: number
   /** The tree's sum over all micro-batches, on every rank; `leaf` is asked for this rank's own, ascending. */
   readonly sum: (count: number, leaf: Leaf) => Promise<Float32Array>
+  /** The same from sums of nodes: `partial` is asked for the largest ones that are this rank's own, ascending. */
+  readonly reduce: (count: number, partial: (span: Span) => Promise<Float32Array>) => Promise<Float32Array>
   /** Sums of whole numbers over ranks, which are exact. */
   readonly total: (counts: Float64Array) => Promise<Float64Array>
 }
@@ -44,14 +46,21 @@ export const added = (a: Float32Array, b: Float32Array): Float32Array => {
   return a
 }
 
-/** The sum of a node from leaves; their memory is taken over. */
-export const sumOf = async (span: Span, leaf: Leaf): Promise<Float32Array> => {
+/** The sum of a node from leaves, by `add`, which may take over the memory of what it is given. */
+export const summedOver = async <A>(
+  span: Span,
+  leaf: (micro: number) => Promise<A>,
+  add: (left: A, right: A) => A,
+): Promise<A> => {
   const [lo, hi] = span
   if (hi - lo === 1) return leaf(lo)
   const mid = middle(span)
-  const left = await sumOf([lo, mid], leaf)
-  return added(left, await sumOf([mid, hi], leaf))
+  const left = await summedOver([lo, mid], leaf, add)
+  return add(left, await summedOver([mid, hi], leaf, add))
 }
+
+/** The sum of a node from leaves; their memory is taken over. */
+export const sumOf = (span: Span, leaf: Leaf): Promise<Float32Array> => summedOver(span, leaf, added)
 
 /** The sum over `[0, count)` from those of some nodes that cover it, as `spansOf` the parts of all ranks gives them. */
 export const joined = (count: number, known: readonly (readonly [Span, Float32Array])[]): Float32Array => {
@@ -71,5 +80,6 @@ export const alone: Ranks = {
   rank: 0,
   size: 1,
   sum: (count, leaf) => sumOf([0, count], leaf),
+  reduce: (count, partial) => partial([0, count]),
   total: async (counts) => counts,
 }
