@@ -1,10 +1,10 @@
-import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { type Ran, timed } from './child.ts'
 
 /**
  * What proofs cost, by family: every so many instances of a list with a verdict `unsat` are decided, decided with a proof, and their proofs checked, each by a process of its
@@ -27,26 +27,7 @@ const main = fileURLToPath(new URL('../src/cli/main.js', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'proofs-'))
 const found = (path: string): string => (existsSync(path) ? path : `${path}.gz`)
 
-interface Ran {
-  readonly cpu: number
-  readonly out: string
-  readonly err: string
-}
-const mixtrain = (args: readonly string[], limit: number): Ran => {
-  // What a child used is known to its parent's shell: `times` prints it.
-  const { stdout, stderr } = spawnSync('/bin/sh', ['-c', '"$@"; times', 'sh', process.execPath, main, ...args], {
-    encoding: 'utf8',
-    timeout: 1000 * limit,
-    maxBuffer: 2 ** 26,
-  })
-  const lines = stdout.trimEnd().split('\n')
-  const seconds = (text: string) => {
-    const [minutes, rest] = text.split('m')
-    return 60 * Number(minutes) + Number.parseFloat(rest)
-  }
-  const cpu = (lines.at(-1) ?? '').split(' ').reduce((sum, t) => sum + (seconds(t) || 0), 0)
-  return { cpu, out: lines.slice(0, -2).join('\n'), err: stderr }
-}
+const mixtrain = (args: readonly string[], limit: number): Ran => timed([process.execPath, main, ...args], limit)
 
 const [header, ...rows] = readFileSync(given.list, 'utf8').trim().split('\n')
 const names = header.split(',')

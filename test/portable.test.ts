@@ -36,7 +36,7 @@ for (const path of ['package.json', 'docs/package.json'])
   })
 
 /** Tools that only run where what they drive runs: schedulers, and measurements that ask a shell for CPU seconds. */
-const ELSEWHERE = ['tools/test-cluster.js', 'tools/bench-verifiers.js', 'bench/proofs.ts', 'bench/busy.ts']
+const ELSEWHERE = ['tools/test-cluster.js', 'tools/bench-verifiers.js', 'bench/child.ts', 'bench/busy.ts']
 /** MPI is not there on Windows, and so its watchdog is never started. */
 const MPI = ['src/cluster/launcher.ts']
 

@@ -19,6 +19,12 @@ const generated = {
     })),
 }
 
+/** Messages of zod in fifty languages, a fifth of the file: none is asked for. */
+const locales = {
+  name: 'locales',
+  setup: ({ onLoad }) => onLoad({ filter: /zod[\\/]v4[\\/]locales[\\/]index\.js$/ }, () => ({ contents: 'export {}' })),
+}
+
 const { metafile } = await build({
   entryPoints: [join(folder, 'main.js')],
   outfile: join(folder, 'mixtrain.js'),
@@ -29,7 +35,7 @@ const { metafile } = await build({
   minifySyntax: true,
   minifyWhitespace: true,
   external: [...Object.keys({ ...optionalDependencies, ...peerDependencies }), 'webgpu'],
-  plugins: [generated],
+  plugins: [generated, locales],
   // Packages that are CommonJS ask for modules of Node.
   banner: { js: "import{createRequire as nodeRequire}from'node:module';const require=nodeRequire(import.meta.url);" },
   metafile: true,
