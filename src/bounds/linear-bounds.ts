@@ -2,21 +2,21 @@ import { either } from '../compile/accumulate.ts'
 import { order } from '../compile/tape.ts'
 import { raise } from '../core/error.ts'
 import { interval, type Slope } from '../core/op.ts'
-import type { Rounding } from '../core/rounding.ts'
-import * as S from '../core/shape.ts'
+import type * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
-import { addUp, broadcastTo, greaterEqual, intersection, mul, scalar, select, subDown } from '../ops/index.ts'
+import { broadcastTo, intersection, scalar, select } from '../ops/index.ts'
 import { dependents, exactNodes, isNonlinear, leakOf, mixes, underCurve } from './anatomy.ts'
-import { withoutDefinitions } from './definitions.ts'
-import { covering, outwardBox } from './executions.ts'
+import { answer, type Bounder, contextOf, coveringOf, defined, specified } from './bounder.ts'
+import { formsOf } from './forward.ts'
 import { type Boxes, propagate, resultOf } from './ibp.ts'
 import { boundListed, elementsOf, listable, roundOf } from './lists.ts'
-import type { Context, Covering, Ends, Rows } from './rows.ts'
+import type { Context, Covering, Rows } from './rows.ts'
 import { screener, unstable } from './screen.ts'
 import { signs } from './sign.ts'
-import { specificationError } from './slack.ts'
 import { boundNode, peel, startOf } from './starts.ts'
 import { walk } from './walk.ts'
+
+export type { Bounded, Bounder } from './bounder.ts'
 
 /**
  * Linear bounds by backward substitution (Fast-Lin, CROWN, DeepZ in reverse: docs/method.md, section 3).
@@ -25,90 +25,17 @@ import { walk } from './walk.ts'
  * through a nonlinear one by its relaxation, and what is constant collects in an offset. At the input box with centre c and radius r,
  * A x lies in A c +- |A| r. Coefficients are `[rows, n, ...shape]`; an extent of 1 in place of n means "the same for every image".
  *
- * Every layer is walked backward. With one slope for both lines the forward direction (a zonotope: a generator for each input and each open
- * neuron so far) gives the same bounds, and keeps what it has for the next layer; but it takes (inputs + open neurons before) products with a
- * layer's weights, and backward (open neurons of the layer) walks. At the second layer both are the product W2 L W1. Multiply-adds an
- * image, weights trained for 0.3: conv2 of `small` 1.1 M backward, 360 M forward; its fc 6 M and 180 M; all neurons open, 5-50x6-5:
- * 1.4 M and 2.0 M (measured 0.18 ms and 0.15 ms), 784-256x2-10: 54 M and 71 M (3.0 ms and 4.1 ms). Forward would pay in a deep narrow network of
- * few inputs whose open neurons are near its end.
+ * Every layer is walked backward unless `hidden` says otherwise. With one slope for both lines the forward direction with all symbols (bounds/forward.ts: a zonotope) gives the same bounds, and keeps
+ * what it has for the next layer; but it takes (inputs + neurons before) products with a layer's weights, and backward (open neurons of the layer) walks. At the second layer both are
+ * the product W2 L W1. Multiply-adds an image, weights trained for 0.3: conv2 of `small` 1.1 M backward, 360 M forward; its fc 6 M and 180 M; all neurons open, 5-50x6-5: 1.4 M and 2.0 M.
  */
 export interface Method {
   /** Lower slopes of the relaxations. A map gives tensors (alpha-CROWN) for some nodes. */
   readonly slope: 'same' | 'adaptive' | 'zero' | ReadonlyMap<Tensor, Tensor>
-  /** Pre-activation bounds: by interval propagation, or each by its own full backward walk. */
-  readonly hidden: 'ibp' | 'own'
+  /** Pre-activation bounds: by interval propagation, each by its own full backward walk, or by forms of the inputs pushed forward (bounds/forward.ts). */
+  readonly hidden: 'ibp' | 'own' | 'forward'
   /** Rows of one round of a walk of listed rows; 0: all rows of a layer at once. By the size of the network unless given. */
   readonly perRound?: number
-}
-
-/** Bounds of one output of a graph: of its elements, or of rows of a specification. */
-export interface Bounded {
-  /** `[n, ...shape]`, element by element; infinite where nothing is known. */
-  readonly output: () => Interval
-  /** `[rows, n]`: bounds of sum over the output of spec * output, spec `[rows, n, ...shape]`, merged before concretising. */
-  readonly rows: (spec: Tensor) => Interval
-  /**
-   * Lower bounds of rows as functions of the boxed node: where `lower` is the bound `[rows, n]` over its box [l, u] and A the coefficients `[rows, n, ...shape]`, a row is at least
-   * lower + sum_i |A_i| d_i(x) at every x of the box, d_i being how far x_i is from l_i where A_i > 0 and from u_i where A_i < 0. Bounds that are not linear in one node have none.
-   */
-  readonly lines?: (spec: Tensor) => { readonly lower: Tensor; readonly coefficients: Tensor } | undefined
-  /** How it rounds, `none` where it does not say: a bound that rounds to nearest must not pass for another. */
-  readonly rounding?: Rounding
-  /** The box of any node on the way, as the method has it. */
-  readonly node: (x: Tensor) => Interval
-}
-
-/**
- * A way to bound: an output as a function of boxed nodes -> bounds of it, of rows of it, of nodes on the way. Boxes of hidden nodes that are
- * `given` (by another method, by the splits of a branch) are taken as they are. Rounding is `none` unless said otherwise (core/rounding.ts).
- */
-export type Bounder = (output: Tensor, boxes: Boxes, given?: Boxes, rounding?: Rounding) => Bounded
-
-/** A way to bound graphs in which every op that has a definition for this purpose is replaced by it. */
-const defined =
-  (bounder: Bounder): Bounder =>
-  (output, boxes, given = new Map(), rounding = 'none') => {
-    const to = withoutDefinitions(output, boxes)
-    const bounds = bounder(to(output), boxes, new Map([...given].map(([x, box]) => [to(x), box])), rounding)
-    return { ...bounds, node: (x) => bounds.node(to(x)) }
-  }
-
-/** The boxes, outward where their ends were rounded, and what depends on them. */
-const contextOf = (output: Tensor, given: Boxes, rounding: Rounding) => {
-  if (rounding !== 'none' && [...given.values()].some((b) => b.ball !== undefined))
-    return raise({ kind: 'unsupported', what: 'outward rounding of l2 and l1 balls', reason: 'it is proved for linf' })
-  const boxes: Boxes =
-    rounding === 'none' ? given : new Map([...given].map(([x, box]) => [x, outwardBox(box, rounding.outward)]))
-  const boxed = dependents([output], boxes)
-  const first = [...boxes.values()][0]
-  if (first === undefined) return raise({ kind: 'shape', op: 'bounds', message: 'no node has a box' })
-  if (!boxed.has(output))
-    return raise({ kind: 'shape', op: 'bounds', message: 'the output does not depend on any box' })
-  return { boxes, boxed, images: first.shape[0] }
-}
-
-/**
- * Bounds as an answer. On the way NaN stands for "not known", the value itself included: outside of a domain, or where an execution may have overflowed, it may be no
- * number, so that nothing that is computed from it may count as bounded. An answer says so by ends that claim nothing, -infinity and infinity, both where either is NaN.
- */
-const answer = ({ lower, upper }: Interval): Interval => {
-  const known = mul(greaterEqual(lower, Number.NEGATIVE_INFINITY), greaterEqual(Number.POSITIVE_INFINITY, upper))
-  return interval(select(known, lower, Number.NEGATIVE_INFINITY), select(known, upper, Number.POSITIVE_INFINITY))
-}
-
-/** Bounds of rows of the output; under outward rounding a specification that float32 does not hold is enclosed, too. */
-const specified = (output: Tensor, ctx: Context, spec: Tensor, bound: (rows: Rows) => Ends): Interval => {
-  const shape = [spec.shape[0], ctx.images]
-  if (!S.equals(spec.shape.slice(2), output.shape.slice(1)))
-    raise({
-      kind: 'shape',
-      op: 'bounds',
-      message: `specification ${S.show(spec.shape)} for an output of shape ${S.show(output.shape)}`,
-    })
-  const [ends, error] = [bound({ lower: spec, upper: spec }), specificationError(output, spec, ctx.outward)]
-  const { lower, upper } =
-    error === undefined ? ends : { lower: subDown(ends.lower, error), upper: addUp(ends.upper, error) }
-  return answer(interval(broadcastTo(lower, shape), broadcastTo(upper, shape)))
 }
 
 /**
@@ -137,13 +64,6 @@ const propagated = (
 /** A relaxation is never asked for when the walk ends at every nonlinear node. */
 const never = (): never =>
   raise({ kind: 'unsupported', what: 'relaxing in interval propagation', reason: 'the walk ends at nonlinear ops' })
-
-/** What covers rounding in this graph, if anything does, given sound boxes of its nodes. */
-const coveringOf = (output: Tensor, boxed: ReadonlySet<Tensor>, boxes: Boxes, given: Boxes, rounding: Rounding) =>
-  rounding === 'none'
-    ? undefined
-    : (box: (x: Tensor) => Interval) =>
-        covering(order([output]), boxed, (x) => boxes.has(x) || given.has(x), rounding.outward, box)
 
 /**
  * Interval bound propagation. Rows are merged into the linear ops after the last nonlinear one before they meet a box
@@ -250,7 +170,14 @@ export const linearBounds = (method: Method): Bounder =>
       if (own === undefined) return undefined
       return interval(select(open, own.lower, box.lower), select(open, own.upper, box.upper))
     }
-    const byInterval = propagated(method.hidden === 'ibp' ? [output] : [...exact], boxes, given, exact, ctx, covers)
+    const pushed = () => {
+      const { box: of } = formsOf(nodes, { boxes, given, boxed, images, covers }, { symbols: 0, intersected: true })
+      return new Map(nodes.filter((x) => boxed.has(x)).map((x): [Tensor, Operand] => [x, of(x)]))
+    }
+    const byInterval =
+      method.hidden === 'forward'
+        ? pushed()
+        : propagated(method.hidden === 'ibp' ? [output] : [...exact], boxes, given, exact, ctx, covers)
     // For the magnitudes that slack is made of: the box that is known, else by the interval rule from those of the operands.
     const enclosed = new Map<Tensor, Operand>(boxes)
     /**

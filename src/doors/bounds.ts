@@ -9,6 +9,7 @@
  * @module
  */
 
+export { type ForwardMethod, forwardBounds, forwardWhereWide } from '../bounds/forward-bounds.ts'
 export type { Boxes } from '../bounds/ibp.ts'
 export { type Bounded, linearBounds, type Method } from '../bounds/linear-bounds.ts'
 export { interval } from '../core/op.ts'
@@ -21,7 +22,9 @@ export {
   blend,
   boundsOf,
   crown,
+  crownForward,
   crownIbp,
+  forward,
   ibp,
   intersect,
   type LayerBounds,
@@ -29,6 +32,7 @@ export {
   type MethodName,
   methods,
   symbolic,
+  zonotope,
 } from '../robust/bounds.ts'
 export {
   type Certificate,

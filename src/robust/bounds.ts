@@ -1,6 +1,8 @@
 import { anatomy } from '../bounds/anatomy.ts'
+import type { Bounded, Bounder } from '../bounds/bounder.ts'
+import { forwardBounds } from '../bounds/forward-bounds.ts'
 import type { Boxes } from '../bounds/ibp.ts'
-import { type Bounded, type Bounder, ibp, linearBounds } from '../bounds/linear-bounds.ts'
+import { ibp, linearBounds } from '../bounds/linear-bounds.ts'
 import { order } from '../compile/tape.ts'
 import { raise } from '../core/error.ts'
 import { interval } from '../core/op.ts'
@@ -81,6 +83,13 @@ export const crown: Bounder = linearBounds({ slope: 'adaptive', hidden: 'own' })
 /** CROWN-IBP (arXiv:1906.06316): hidden bounds by interval propagation, one walk from the output. */
 export const crownIbp: Bounder = linearBounds({ slope: 'adaptive', hidden: 'ibp' })
 
+/** Forms of the inputs pushed forward, each box intersected with interval propagation: never wider than `ibp`, cheap where inputs are few. */
+export const forward: Bounder = forwardBounds()
+/** Forms of the inputs and of all relaxations pushed forward (DeepZ): the bounds of `symbolic`, up to rounding. */
+export const zonotope: Bounder = forwardBounds({ symbols: Number.POSITIVE_INFINITY, intersected: false })
+/** CROWN whose hidden boxes are those of `forward`: one walk from the output. */
+export const crownForward: Bounder = linearBounds({ slope: 'adaptive', hidden: 'forward' })
+
 /** alpha-CROWN as the command line has it. */
 export const ALPHA = { steps: 20, lr: 0.25 }
 
@@ -91,6 +100,8 @@ export const methods = {
   'crown-ibp': crownIbp,
   crown,
   'alpha-crown': alphaCrown(ALPHA),
+  forward,
+  'crown-forward': crownForward,
   intersect: intersect(symbolic, ibp),
 } as const
 /** A name of `methods`: what `--method` takes. */

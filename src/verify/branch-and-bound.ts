@@ -210,7 +210,7 @@ const prepare = async (
     propertyAttack: propertyAttack(region, budget, subject, constraints),
     root: rootOf(region, budget, subject, rounding, options.trace),
     inputs: pool(budget, batchSize, (batch) =>
-      firstOf(way === undefined ? inputWays(budget.memory, width) : [way], async (w, isLast) => {
+      firstOf(way === undefined ? inputWays(subject, budget.memory, width) : [way], async (w, isLast) => {
         const made = await inputBrancher(budget)(subject, { extent, rounding, clips: !options.trace }, w, batch)
         // A way of which one box takes all the time is none, unless there is no other.
         if (batch === 1 && !isLast && made.seconds() > 0.25 * budget.left()) throw new OutOfTime('bounding one box')

@@ -1,3 +1,5 @@
+import { anatomy } from '../bounds/anatomy.ts'
+import { forwardWhereWide } from '../bounds/forward-bounds.ts'
 import type { Boxes } from '../bounds/ibp.ts'
 import { linearBounds } from '../bounds/linear-bounds.ts'
 import { roomFor } from '../compile/named.ts'
@@ -138,10 +140,22 @@ const coefficientsOf = (
   return [select(along(greater(ends[0], ends[1]) as Tensor), a.coefficients, others) as Tensor]
 }
 
-export const inputWays = (memory: number, width: number): readonly Way[] => {
+/** Elements for each input from which a layer is wide: measured on networks of 1 to 5 inputs (docs/benchmarks.md). */
+const WIDE = 64
+
+/** Whether all hidden layers are wide for the inputs. Where some are narrow, walks back from those are tighter, and cost what forms save. */
+const isWide = (subject: Subject): boolean => {
+  const x = input('x', [1, ...subject.input])
+  const { hidden } = anatomy(boundedOutputOf(subject, x), new Map([[x, interval(x, x)]]))
+  return hidden.length > 0 && hidden.every((h) => S.size(h.shape) > WIDE * S.size(x.shape))
+}
+
+/** Ways to bound boxes of inputs, the best first: where layers are wide for the inputs, hidden boxes by forms that are pushed forward; else by CROWN. */
+export const inputWays = (subject: Subject, memory: number, width: number): readonly Way[] => {
   const [, ...others] = ways(memory, width)
-  const both: Way['hidden'] = (output, boxes, rounding) => intersected(crown, ibp)(output, boxes, undefined, rounding)
-  return [{ name: 'CROWN', share: 1, hidden: both, rows: crown }, ...others]
+  const walked: Way['hidden'] = (output, boxes, rounding) => intersected(crown, ibp)(output, boxes, undefined, rounding)
+  const pushed: Way = { name: 'forward', share: 0.5, hidden: forwardWhereWide(crown, WIDE), rows: crown }
+  return [...(isWide(subject) ? [pushed] : []), { name: 'CROWN', share: 1, hidden: walked, rows: crown }, ...others]
 }
 
 export interface InputBrancher {

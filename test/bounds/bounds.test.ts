@@ -15,12 +15,15 @@ import {
   blend,
   boundsOf,
   crown,
+  crownForward,
   crownIbp,
+  forward,
   ibp,
   intersect,
   intersected,
   layerBounds,
   symbolic,
+  zonotope,
 } from '../../src/robust/bounds.ts'
 import { margins } from '../../src/robust/specification.ts'
 import { differences, SEED, using } from '../ops/property.ts'
@@ -33,6 +36,9 @@ const METHODS: Readonly<Record<string, Bounder>> = {
   'crown-ibp': crownIbp,
   zero: linearBounds({ slope: 'zero', hidden: 'own' }),
   intersect: intersect(symbolic, ibp),
+  forward,
+  zonotope,
+  'crown-forward': crownForward,
 }
 const backend = reference()
 const evaluated = (outputs: readonly Tensor[], feeds: ReadonlyMap<Tensor, Float64Array>) =>

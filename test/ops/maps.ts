@@ -1,4 +1,5 @@
 import { isNonlinear } from '../../src/bounds/anatomy.ts'
+import { type ForwardMethod, forwardBounds } from '../../src/bounds/forward-bounds.ts'
 import { linearBounds, type Method } from '../../src/bounds/linear-bounds.ts'
 import { MixtrainException } from '../../src/core/error.ts'
 import { type Affine, apply, node, type Reduction, type Relax, type Slope } from '../../src/core/op.ts'
@@ -154,6 +155,11 @@ const METHODS: readonly (readonly [Method, Rounding])[] = [
   [{ slope: 'adaptive', hidden: 'own' }, { outward: 'real' }],
 ]
 
+const FORWARD: readonly (readonly [ForwardMethod, Rounding])[] = [
+  [{ symbols: 4, intersected: false }, 'none'],
+  [{ intersected: false }, { outward: 'real' }],
+]
+
 /** No choice of lines is left where the op is affine. */
 const AFFINE = [METHODS[0], METHODS[3]]
 
@@ -180,5 +186,14 @@ export const boxesOf = (call: Call) => {
         }
       },
     ),
+    ...FORWARD.flatMap(([method, rounding]): readonly (readonly [string, Interval | MixtrainException])[] => {
+      try {
+        const bounds = forwardBounds(method)(f, around, new Map(), rounding)
+        return [[`pushed forward ${JSON.stringify(method)}, ${JSON.stringify(rounding)}`, bounds.output()]]
+      } catch (error) {
+        if (!(error instanceof MixtrainException)) throw error
+        return []
+      }
+    }),
   ]
 }

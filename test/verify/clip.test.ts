@@ -111,7 +111,7 @@ for (const rounding of ['none', { outward: 'real' }, { outward: 'deployed' }] sa
       const c = boxed(lower, upper, [[p, constraint(rows[1], least(rows[1]) + 2)], [p, q], [r]])
       const extent = { rows: 2, conjunctions: 3 }
       const [goal] = goalsOf(c, 0, extent, new Float64Array(3), rounding)
-      for (const way of inputWays(2 ** 20, 4).slice(0, 2)) {
+      for (const way of inputWays(subjectOf(net), 2 ** 20, 4).slice(0, 2)) {
         const brancher = await inputBrancher(budget)(subjectOf(net), { extent, rounding, clips: true }, way, 4)
         let cells = await brancher.bound([brancher.root(goal)])
         for (let round = 0; round < 4; round++) {
