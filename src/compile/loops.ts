@@ -158,40 +158,97 @@ export const united = <A extends Other>(
   root: (x: Tensor) => Tensor,
 ): readonly (Loop | A)[] => {
   const isLoop = (s: Loop | A): s is Loop => s.kind === 'loop'
+  const done: Placed<Loop | A>[] = []
+  const placed = index<Loop | A>()
   const written = (s: Loop | A) => (isLoop(s) ? results(s) : [s.out])
   const read = (s: Loop | A) => (isLoop(s) ? s.inputs.map((a) => root(a.base)) : [])
-  const done: (Loop | A)[] = []
+  const append = (step: Loop | A): void => {
+    const at = { at: done.length, step, gone: false }
+    done.push(at)
+    note(at)
+  }
+  const note = (p: Placed<Loop | A>): void => {
+    for (const x of written(p.step)) placed.writes(x, p)
+    for (const x of read(p.step)) placed.reads(x, p)
+  }
   let start = 0
   const place = (s: Loop): void => {
     const reads = new Set(read(s))
-    let ready = true
-    for (let i = done.length - 1; i >= 0 && (ready || i >= start); i--) {
-      const g = done[i]
-      const both = isLoop(g) && isPlain(g) ? joined(g, s, root) : undefined
-      if (both !== undefined && ready) {
-        done[i] = both
+    // The last one that s has to come behind.
+    const last = placed.lastWriter([...reads, s.out])
+    const size = S.size(s.shape)
+    // A number for all elements alone is no reason to join.
+    const shared = new Set(s.inputs.flatMap((a) => (isScalar(a) ? [] : [root(a.base)])))
+    for (const p of placed.touching(reads, shared, Math.min(last, start))) {
+      const g = p.step
+      if (!isLoop(g) || !mayJoin(g, s, size) || !isPlain(g)) continue
+      const both = joined(g, s, root)
+      if (both === undefined) continue
+      if (p.at >= last) {
+        p.step = both
+        note(p)
         return
       }
-      if (both !== undefined && i >= start) {
-        const needed = new Set(written(g))
-        if (!done.slice(i + 1).some((t) => read(t).some((x) => needed.has(x)))) {
-          done.splice(i, 1)
-          done.push(both)
-          return
-        }
+      if (p.at >= start && !placed.isReadBehind(written(g), p.at)) {
+        p.gone = true
+        append(both)
+        return
       }
-      ready &&= !written(g).some((x) => reads.has(x) || x === s.out)
     }
-    done.push(s)
+    append(s)
   }
   for (const s of steps) {
     if (isLoop(s) && isPlain(s)) place(s)
     else {
-      done.push(s)
+      append(s)
       if (!isLoop(s) && s.kind !== 'fill') start = done.length
     }
   }
-  return done
+  return done.flatMap(({ step, gone }) => (gone ? [] : [step]))
+}
+
+/** What `joined` would refuse for its size alone. */
+const mayJoin = (g: Loop, s: Loop, size: number): boolean =>
+  g.program.length + s.program.length <= MAX_OPS &&
+  g.more.length + s.more.length + 1 < JOINED.results &&
+  S.size(g.shape) === size
+
+/** A step in its place, until another takes it in. */
+interface Placed<A> {
+  readonly at: number
+  step: A
+  gone: boolean
+}
+
+/** Which steps read and write a value, so that of thousands only those are looked at that share one with a loop. */
+const index = <A>() => {
+  const readers = new Map<Tensor, Placed<A>[]>()
+  const writers = new Map<Tensor, Placed<A>[]>()
+  const add = (to: Map<Tensor, Placed<A>[]>, x: Tensor, p: Placed<A>): void => {
+    const known = to.get(x)
+    if (known === undefined) to.set(x, [p])
+    else if (known[known.length - 1] !== p) known.push(p)
+  }
+  return {
+    reads: (x: Tensor, p: Placed<A>) => add(readers, x, p),
+    writes: (x: Tensor, p: Placed<A>) => add(writers, x, p),
+    /** Where the last step stands that writes one of these; -1 where none does. */
+    lastWriter: (xs: readonly Tensor[]): number =>
+      xs.reduce((m, x) => (writers.get(x) ?? []).reduce((n, p) => (p.gone ? n : Math.max(n, p.at)), m), -1),
+    /** Steps from a place on that write one of some values or read one of others, the last first. */
+    touching: (xs: ReadonlySet<Tensor>, ys: ReadonlySet<Tensor>, from: number): readonly Placed<A>[] => {
+      const found = new Set<Placed<A>>()
+      const collect = (some: readonly Placed<A>[] = []) => {
+        for (const p of some) if (!p.gone && p.at >= from) found.add(p)
+      }
+      for (const x of xs) collect(writers.get(x))
+      for (const y of ys) collect(readers.get(y))
+      return [...found].sort((p, q) => q.at - p.at)
+    },
+    /** Whether a step behind a place reads one of these. */
+    isReadBehind: (xs: readonly Tensor[], at: number): boolean =>
+      xs.some((x) => (readers.get(x) ?? []).some((p) => !p.gone && p.at > at)),
+  }
 }
 
 /** A loop that stores, besides its own value, only what is wanted. */

@@ -140,21 +140,27 @@ const coefficientsOf = (
   return [select(along(greater(ends[0], ends[1]) as Tensor), a.coefficients, others) as Tensor]
 }
 
-/** Elements for each input from which a layer is wide: measured on networks of 1 to 5 inputs (docs/benchmarks.md). */
-const WIDE = 64
+/** Elements for each input beyond which a layer is wide, and very wide: measured on networks of 1 to 5 inputs (docs/benchmarks.md). */
+const [WIDE, VERY_WIDE] = [64, 512]
 
-/** Whether all hidden layers are wide for the inputs. Where some are narrow, walks back from those are tighter, and cost what forms save. */
+/** Whether all hidden layers are wide for the inputs, or one is so wide that its walks cost more than those from narrow layers, which are tighter, save. */
 const isWide = (subject: Subject): boolean => {
   const x = input('x', [1, ...subject.input])
   const { hidden } = anatomy(boundedOutputOf(subject, x), new Map([[x, interval(x, x)]]))
-  return hidden.length > 0 && hidden.every((h) => S.size(h.shape) > WIDE * S.size(x.shape))
+  const widths = hidden.map((h) => S.size(h.shape) / S.size(x.shape))
+  return widths.length > 0 && (widths.every((w) => w > WIDE) || widths.some((w) => w > VERY_WIDE))
 }
 
-/** Ways to bound boxes of inputs, the best first: where layers are wide for the inputs, hidden boxes by forms that are pushed forward; else by CROWN. */
+/** Ways to bound boxes of inputs, the best first: where layers are wide for the inputs, boxes of the wide ones by forms that are pushed forward; else by CROWN. */
 export const inputWays = (subject: Subject, memory: number, width: number): readonly Way[] => {
   const [, ...others] = ways(memory, width)
   const walked: Way['hidden'] = (output, boxes, rounding) => intersected(crown, ibp)(output, boxes, undefined, rounding)
-  const pushed: Way = { name: 'forward', share: 0.5, hidden: forwardWhereWide(crown, WIDE), rows: crown }
+  const pushed: Way = {
+    name: 'CROWN, wide layers forward',
+    share: 0.5,
+    hidden: forwardWhereWide(crown, WIDE),
+    rows: crown,
+  }
   return [...(isWide(subject) ? [pushed] : []), { name: 'CROWN', share: 1, hidden: walked, rows: crown }, ...others]
 }
 
