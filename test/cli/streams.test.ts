@@ -129,6 +129,14 @@ test(
   }),
 )
 
+test('a driver that looks for a session where there is none says nothing on the screen', () => {
+  if (process.platform !== 'linux') return skipped('a session of Wayland', 'drivers look for one on Linux only')
+  for (const XDG_RUNTIME_DIR of ['', 'nowhere']) {
+    const { status, stderr } = sh('"$@"', ['devices', '--device', 'webgpu'], { XDG_RUNTIME_DIR })
+    assert.equal([status, stderr], [0, ''])
+  }
+})
+
 test('a pipe that does not end is the end of the time limit; one that ends is read', async () => {
   if (process.platform === 'win32' || 'Deno' in globalThis || 'Bun' in globalThis)
     return skipped('pipes without an end', 'Node alone reads pipes without a thread that waits')

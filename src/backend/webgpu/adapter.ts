@@ -56,6 +56,24 @@ const findGpu = async (): Promise<GPU | undefined> => {
 const requestAdapter = async (gpu: GPU): Promise<GPUAdapter | null> =>
   (await gpu.requestAdapter({ powerPreference: 'high-performance' })) ?? (await gpu.requestAdapter())
 
+/**
+ * Runs what loads drivers. Those of Linux look for a Wayland session, although nothing is drawn here, and write to standard error that XDG_RUNTIME_DIR is not
+ * set where there is none (containers, ssh): meanwhile it names a folder, in which they find nothing.
+ */
+const withoutSession = async <A>(run: () => Promise<A>): Promise<A> => {
+  if (ownGpu() !== undefined || !('process' in globalThis)) return run()
+  const { env, platform } = await nodeModule<NodeJS.Process>('node:process')
+  const before = env.XDG_RUNTIME_DIR
+  if (platform !== 'linux' || before?.startsWith('/')) return run()
+  env.XDG_RUNTIME_DIR = '/tmp'
+  try {
+    return await run()
+  } finally {
+    if (before === undefined) delete env.XDG_RUNTIME_DIR
+    else env.XDG_RUNTIME_DIR = before
+  }
+}
+
 /** Prints what Dawn finds: null, or what it says of the adapter that it would take. */
 const SEARCH = `import(process.argv[1]).then(async ({ create }) => {
   const gpu = create([])
@@ -130,13 +148,15 @@ export const openGpu = async (accept: Acceptance): Promise<E.Either<MixtrainErro
     if (early !== undefined) return no(early)
     const gpu = await findGpu()
     if (gpu === undefined) return no('this runtime has no WebGPU (in Node: npm install webgpu)')
-    const adapter = await requestAdapter(gpu)
-    const late = unfit(adapter)
-    if (adapter === null || late !== undefined) return no(late ?? '')
-    return E.right({
-      device: await adapter.requestDevice({ requiredLimits: limitsOf(adapter) }),
-      description: describe(adapter.info),
-      software: isSoftware(adapter),
+    return await withoutSession(async () => {
+      const adapter = await requestAdapter(gpu)
+      const late = unfit(adapter)
+      if (adapter === null || late !== undefined) return no(late ?? '')
+      return E.right({
+        device: await adapter.requestDevice({ requiredLimits: limitsOf(adapter) }),
+        description: describe(adapter.info),
+        software: isSoftware(adapter),
+      })
     })
   } catch (e) {
     return no(e instanceof Error ? e.message : String(e))
