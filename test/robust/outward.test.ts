@@ -9,7 +9,7 @@ import type { Rounding } from '../../src/core/rounding.ts'
 import * as S from '../../src/core/shape.ts'
 import type { Apply, Tensor } from '../../src/core/tensor.ts'
 import * as O from '../../src/ops/index.ts'
-import { boundsOf, crown, crownForward, crownIbp, forward, ibp, symbolic, zonotope } from '../../src/robust/bounds.ts'
+import { boundsOf, crown, crownIbp, forward, ibp, symbolic, zonotope } from '../../src/robust/bounds.ts'
 import { random } from '../backend/wasm-programs.ts'
 import { right } from '../shared.ts'
 import { exactly, exactRun, float32Run, isAtLeast, isAtMost, type Layer, minus, plus } from './dyadic.ts'
@@ -21,7 +21,6 @@ const METHODS = {
   'crown-ibp': crownIbp,
   forward,
   zonotope,
-  'crown-forward': crownForward,
 } as const
 const SEMANTICS = ['real', 'deployed'] as const
 
