@@ -6,9 +6,9 @@ import { dataOf, inputNameOf } from '../ops/index.ts'
 import { suited, unrolled } from './accumulate.ts'
 import { emit } from './emit.ts'
 import type { Instruction } from './instruction.ts'
+import { layout } from './layout.ts'
 import { copyTo, isLeaf, type Lowered, lower, repeated, rootOf } from './lower.ts'
-import { gathered, overwrites, sequence } from './schedule.ts'
-import { type Step, touched, written } from './steps.ts'
+import { gathered, sequence } from './schedule.ts'
 import { tape } from './tape.ts'
 
 /** Where a value lives during a run. Offsets count elements. */
@@ -65,9 +65,6 @@ export interface PlanOptions {
   readonly page?: number | undefined
 }
 
-const ALIGN = 64
-const align = (n: number): number => Math.ceil(n / ALIGN) * ALIGN
-
 /**
  * The plan of the given outputs as a function of the given inputs. Chains of elementwise ops, broadcasts, views and reductions become
  * single loops; other ops are kernels. Scratch is laid out by liveness in one arena, so that its size is known before anything runs.
@@ -101,7 +98,6 @@ export const plan = (
   const lowered: Lowered = { how: new Map(), alias: new Map(), constants: new Set() }
   const steps = lower(taped, new Set(roots), { fuse, epilogue, several, keep }, lowered)
 
-  // ---- storage -----------------------------------------------------------------------------------------------------
   const root = rootOf(lowered)
   const outputOf = new Map<Tensor, number>()
   const copies = new Map<Tensor, number>()
@@ -117,116 +113,33 @@ export const plan = (
     copies.set(out, k)
     steps.push(copyTo(out, 0, { base: r, offset: 0, strides: [1] }))
   })
-  return finish(steps, inputs, taped, roots, root, outputOf, copies, [...lowered.constants], { several, page })
+  const ordered = sequence(steps, root, new Set(outputOf.keys()))
+  const executed = several ? gathered(ordered, root, (x) => outputOf.has(x)) : ordered
+  const constants = [...lowered.constants]
+  const stored = { inputs, constants, root, page, outputOf: new Map([...outputOf, ...copies]) }
+  const { slots, slotOf, data, arena } = layout(executed, stored)
+  return {
+    inputs: inputs.map((x) => x.shape),
+    outputs: roots.map((x) => x.shape),
+    instructions: emit(executed, slotOf),
+    slots,
+    constants: data,
+    arena,
+    ...opByOp(taped, inputs, constants, roots),
+  }
 }
 
-const finish = (
-  unordered: readonly Step[],
-  inputs: readonly Tensor[],
+/** The ops one by one, for the reference backend. */
+const opByOp = (
   nodes: readonly Tensor[],
+  inputs: readonly Tensor[],
+  constants: readonly Tensor[],
   roots: readonly Tensor[],
-  root: (x: Tensor) => Tensor,
-  outputOf: ReadonlyMap<Tensor, number>,
-  copies: ReadonlyMap<Tensor, number>,
-  constantNodes: readonly Tensor[],
-  { several, page }: { readonly several: boolean; readonly page: number },
-): Plan => {
-  const copyTarget = (x: Tensor): number | undefined => copies.get(x)
-  const ordered = sequence(unordered, root, new Set([...outputOf.keys()]))
-  const steps = several ? gathered(ordered, root, (x) => outputOf.has(x)) : ordered
-  // Last step that reads each scratch value.
-  const last = new Map<Tensor, number>()
-  steps.forEach((s, t) => {
-    for (const x of touched(s, root)) last.set(x, t)
-    for (const x of written(s)) if (!last.has(x)) last.set(x, t)
-  })
-  const slots: Slot[] = []
-  const slotOf = new Map<Tensor, number>()
-  const addSlot = (x: Tensor, slot: Slot) => slotOf.set(x, slots.push(slot) - 1)
-  inputs.forEach((x, i) => addSlot(x, { at: 'input', index: i, length: S.size(x.shape) }))
-  let constantLength = 0
-  const constantOffset = new Map<Tensor, number>()
-  for (const x of constantNodes) {
-    const n = S.size(x.shape)
-    // Scalars sit together; arrays are aligned like scratch.
-    if (n > 1) constantLength = align(constantLength)
-    constantOffset.set(x, constantLength)
-    addSlot(x, { at: 'constant', offset: constantLength, length: n })
-    constantLength += n
-  }
-  const constants = new Float64Array(constantLength)
-  for (const x of constantNodes) constants.set(dataOf(x) as Float64Array, constantOffset.get(x))
-
-  // First fit over the free gaps of the arena, values released after their last reader.
-  const gaps: { start: number; end: number }[] = [{ start: 0, end: Number.POSITIVE_INFINITY }]
-  let arena = 0
-  /** Where n elements may begin from `start` on: at the next page if they fit one, but not the rest of this one. */
-  const placed = (start: number, n: number): number => {
-    const next = page === Number.POSITIVE_INFINITY ? start : (Math.floor(start / page) + 1) * page
-    return n <= page && start + n > next ? next : start
-  }
-  const take = (n: number): number => {
-    const i = gaps.findIndex((g) => g.end - placed(g.start, n) >= n)
-    const { start, end } = gaps[i]
-    const at = placed(start, n)
-    gaps.splice(
-      i,
-      1,
-      ...[
-        { start, end: at },
-        { start: at + n, end },
-      ].filter((g) => g.start < g.end),
-    )
-    arena = Math.max(arena, at + n)
-    return at
-  }
-  const give = (start: number, n: number): void => {
-    const i = gaps.findIndex((g) => g.start > start)
-    gaps.splice(i, 0, { start, end: start + n })
-    if (i + 1 < gaps.length && gaps[i].end === gaps[i + 1].start) gaps.splice(i, 2, { start, end: gaps[i + 1].end })
-    if (i > 0 && gaps[i - 1].end === gaps[i].start)
-      gaps.splice(i - 1, 2, { start: gaps[i - 1].start, end: gaps[i].end })
-  }
-  const dying = steps.map(() => [] as Tensor[])
-  const placedValues = new Set(steps.flatMap((s) => (s.kind === 'repeat' ? s.places.map((p) => p.value) : [])))
-  for (const [x, t] of last)
-    if (!isLeaf(x) && !outputOf.has(x) && copyTarget(x) === undefined && !placedValues.has(x)) dying[t].push(x)
-  steps.forEach((s, t) => {
-    if (s.kind === 'repeat')
-      for (const { value, store, at } of s.places) {
-        const { offset } = slots[slotOf.get(root(store)) as number] as { offset: number }
-        addSlot(value, { at: 'arena', offset: offset + at, length: S.size(value.shape) })
-      }
-    let inPlace: Tensor | undefined
-    const outs = written(s)
-    for (const out of outs) {
-      if (slotOf.has(out)) continue
-      const n = S.size(out.shape)
-      const k = copyTarget(out) ?? outputOf.get(out)
-      // What a loop stores on its way must not replace what it still reads.
-      const final = s.kind !== 'loops' && out === s.out
-      if (final && k === undefined) inPlace = dying[t].find((x) => !outs.includes(x) && overwrites(s, x, root))
-      const offset =
-        final && inPlace !== undefined ? (slots[slotOf.get(inPlace) as number] as { offset: number }).offset : undefined
-      addSlot(
-        out,
-        k === undefined
-          ? { at: 'arena', offset: offset ?? take(align(n)), length: n }
-          : { at: 'output', index: k, length: n },
-      )
-    }
-    for (const x of dying[t]) {
-      const slot = slots[slotOf.get(x) as number]
-      if (slot.at === 'arena' && x !== inPlace) give(slot.offset, align(slot.length))
-    }
-  })
-
-  const instructions = emit(steps, (x) => slotOf.get(root(x)) as number)
-
-  // Op by op, for the reference backend.
+): Pick<Plan, 'calls' | 'values' | 'constantIds' | 'outputIds'> => {
   const ids = new Map<Tensor, number>()
   inputs.forEach((x, i) => ids.set(x, i))
-  for (const x of constantNodes) ids.set(x, ids.size)
+  for (const x of constants) ids.set(x, ids.size)
+  const idOf = (x: Tensor) => ids.get(x) as number
   const calls: Call[] = []
   for (const x of nodes) {
     if (isLeaf(x)) continue
@@ -237,22 +150,16 @@ const finish = (
       name: x.op.name,
       kernel: kernel.reference,
       attrs: x.attrs,
-      inputs: x.inputs.map((i) => ids.get(i) as number),
+      inputs: x.inputs.map(idOf),
       shapes: x.inputs.map((i) => i.shape),
-      output: ids.get(x) as number,
+      output: idOf(x),
       outShape: x.shape,
     })
   }
   return {
-    inputs: inputs.map((x) => x.shape),
-    outputs: roots.map((x) => x.shape),
-    instructions,
-    slots,
-    constants,
-    arena,
     calls,
     values: ids.size,
-    constantIds: constantNodes.map((x) => ({ id: ids.get(x) as number, data: dataOf(x) as Float64Array })),
-    outputIds: roots.map((x) => ids.get(x) as number),
+    constantIds: constants.map((x) => ({ id: idOf(x), data: dataOf(x) as Float64Array })),
+    outputIds: roots.map(idOf),
   }
 }

@@ -81,3 +81,40 @@ export const allocator = (from: number, end: number, grow: (end: number) => numb
     },
   }
 }
+
+/** A linear memory that can grow, as words and as numbers, and what of it is free. */
+export interface LinearMemory {
+  readonly heap: Allocator
+  /** Views of the whole memory: they are others once it has grown. */
+  readonly i32: () => Int32Array
+  readonly f32: () => Float32Array
+}
+
+/** Bytes of a page of memory. */
+export const PAGE = 65536
+
+/** A memory of at most so many pages, free from `base` on. */
+export const linearMemory = (memory: WebAssembly.Memory, pages: number, base: number): LinearMemory => {
+  let i32 = new Int32Array(memory.buffer)
+  let f32 = new Float32Array(memory.buffer)
+  const grow = (end: number): number | undefined => {
+    const have = memory.buffer.byteLength / PAGE
+    const need = Math.ceil(end / PAGE)
+    if (need > pages) return undefined
+    const generous = Math.min(pages, Math.max(need, have + (have >> 3)))
+    for (const to of [generous, need]) {
+      try {
+        memory.grow(to - have)
+      } catch {
+        continue
+      }
+      // Growth detaches the views of an unshared memory.
+      i32 = new Int32Array(memory.buffer)
+      f32 = new Float32Array(memory.buffer)
+      return memory.buffer.byteLength
+    }
+    return undefined
+  }
+  const heap = allocator(roundUp(base, 256), memory.buffer.byteLength, grow)
+  return { heap, i32: () => i32, f32: () => f32 }
+}

@@ -151,3 +151,7 @@ export const operandIn = (w: Walk, piece: Piece): Operand => {
     ],
   }
 }
+
+/** Elements of each page of a store of so many, the last one perhaps empty: an operand without elements may begin at the end. */
+export const pagesIn = (length: number, page: number): readonly number[] =>
+  Array.from({ length: Math.floor(length / page) + 1 }, (_, i) => Math.min(page, length - i * page))
