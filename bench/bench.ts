@@ -39,7 +39,7 @@ import {
  *   npm run bench -- [--json] [--quick] [--threads 1,2] [--fast-math] [--only kernels|steps|verification|curves] [--match TEXT] [--time MS] [--rounds 3]
  *                    [--weights FILE] [--data FOLDER] [--images 100]
  *
- * Without `--weights` (safetensors of the small network) every step starts at initialisation, where nearly all neurons are unstable; without
+ * Without `--weights` (safetensors of the small network) every step starts at initialization, where nearly all neurons are unstable; without
  * `--data` (MNIST files) it takes the embedded digits. `--images` test images are verified. Steps are
  * measured in interleaved rounds, `--time` milliseconds each in all; medians.
  *
@@ -220,7 +220,7 @@ const steps = async (limits: Limits): Promise<readonly StepRow[]> => {
   return rows
 }
 
-/** Radius of the verification table: that of the weights, if there are any, else one at which bounds at initialisation mean something. */
+/** Radius of the verification table: that of the weights, if there are any, else one at which bounds at initialization mean something. */
 const VERIFIED_AT = subject.weights === undefined ? 0.1 : SMALL.epsilon
 
 const verification = async (): Promise<readonly VerifyRow[]> => {

@@ -32,7 +32,7 @@ interface Line {
   readonly perByte: number
 }
 
-const TASK = { input: [3, 32, 32], classes: 10, normalisation: undefined } as const
+const TASK = { input: [3, 32, 32], classes: 10, normalization: undefined } as const
 const NETWORKS: readonly NetworkName[] = ['small', 'large', 'resnet', 'cnn7']
 const RANKS = [1, 2, 8, 64, 256, 1024]
 

@@ -63,7 +63,7 @@ export const stepKinds = {
 /** What is trained and verified: how many neurons are unstable, and with that the cost of symbolic bounds, depends on both. */
 export interface Subject {
   readonly data: Data
-  /** Weights of `small`. Absent: at initialisation. */
+  /** Weights of `small`. Absent: at initialization. */
   readonly weights: Named<Float32Array> | undefined
 }
 

@@ -27,7 +27,7 @@ export type { Pace, Pacing } from './backend/wasm/pace.ts'
 export { type WasmOptions, wasm } from './backend/wasm/wasm.ts'
 export { type Bounded, linearBounds } from './bounds/linear-bounds.ts'
 export type { AccumulateOptions } from './compile/accumulate.ts'
-export { accumulate, rematerialise } from './compile/accumulate.ts'
+export { accumulate, rematerialize } from './compile/accumulate.ts'
 // ---- devices, and running graphs on them ------------------------------------------------------------------------------------
 export type { Backend, Buffer, Data as BufferData, Executable, Stats } from './compile/backend.ts'
 export type { Call, PlanOptions, Slot } from './compile/plan.ts'
@@ -191,7 +191,7 @@ export * as schedules from './loss/schedule.ts'
 export { smoothed } from './loss/smoothing.ts'
 // ---- losses: an algebra (arXiv:1811.02625 and its field) ----------------------------------------------------------------------
 export { boostedCrossEntropy, type Criterion, correct, crossEntropy, divergence, marginLoss } from './nn/criterion.ts'
-export type { Initialiser, Layer, Named, Normalisation, Parameter } from './nn/layers.ts'
+export type { Initializer, Layer, Named, Normalization, Parameter } from './nn/layers.ts'
 // ---- networks: layers.conv, layers.dense, ... and networks.small, networks.cnn7, ... -------------------------------------------
 export * as layers from './nn/layers.ts'
 export { type Network, type NetworkName, network, networks } from './nn/networks.ts'

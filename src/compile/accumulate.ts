@@ -189,9 +189,9 @@ export const accumulate = (
  *
  * @example
  *   const x = input('x', [2])
- *   const [y] = rematerialise(([a]) => [relu(a)], [x])
+ *   const [y] = rematerialize(([a]) => [relu(a)], [x])
  */
-export const rematerialise = (
+export const rematerialize = (
   f: (inputs: readonly Tensor[]) => readonly Tensor[],
   inputs: readonly Tensor[],
 ): readonly Tensor[] =>

@@ -23,10 +23,17 @@ export interface About {
   /** Channels, height, width. */
   readonly shape: [number, number, number]
   readonly classes: number
-  readonly normalisation: { readonly mean: number[]; readonly std: number[] }
+  readonly normalization: { readonly mean: number[]; readonly std: number[] }
   readonly variants: { readonly crop: number; readonly mirror: boolean }
   readonly train: number
   readonly test: number
+}
+
+/** Caches of older versions say `normalisation`. */
+const named = (header: unknown): unknown => {
+  if (typeof header !== 'object' || header === null || !('normalisation' in header)) return header
+  const { normalisation: normalization, ...rest } = header
+  return { ...rest, normalization }
 }
 
 const Header: z.ZodType<About> = z.strictObject({
@@ -35,7 +42,7 @@ const Header: z.ZodType<About> = z.strictObject({
   licence: z.string().optional(),
   shape: z.tuple([count, count, count]),
   classes: z.int().min(1).max(256),
-  normalisation: z.strictObject({ mean: channels, std: channels }),
+  normalization: z.strictObject({ mean: channels, std: channels }),
   variants: z.strictObject({ crop: count, mirror: z.boolean() }),
   train: count,
   test: count,
@@ -84,7 +91,7 @@ export const openCache = async (bytes: Uint8Array, source: string): Promise<O.Op
   if (!found.every((b, i) => bytes[MAGIC.length + i] === b)) return O.none
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(START, true)
   const at = START + 4 + length
-  const header = Header.safeParse(JSON.parse(new TextDecoder().decode(bytes.subarray(START + 4, at))))
+  const header = Header.safeParse(named(JSON.parse(new TextDecoder().decode(bytes.subarray(START + 4, at)))))
   if (!header.success || header.data.source !== source) return O.none
   const parts = views(header.data, bytes, at)
   return parts.length === bytes.length ? O.some(dataOf(parts)) : O.none

@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { fileError, type MixtrainError } from '../core/error.ts'
-import type { Normalisation } from '../nn/layers.ts'
+import type { Normalization } from '../nn/layers.ts'
 import { type Dataset, dataset, type Variants } from './dataset.ts'
 
 const PLANE = 1024
@@ -10,7 +10,7 @@ const CLASSES = 10
 const classNames = ['airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck']
 
 /** As the paper's networks have it: ImageNet's mean, one deviation for all channels. */
-const normalisation: Normalisation = { mean: [0.485, 0.456, 0.406], std: [0.225, 0.225, 0.225] }
+const normalization: Normalization = { mean: [0.485, 0.456, 0.406], std: [0.225, 0.225, 0.225] }
 const variants: Variants = { crop: 4, mirror: true }
 
 /** A file of the binary version of CIFAR-10. */
@@ -62,7 +62,7 @@ export const decodeCifar = (batches: readonly Batch[]): E.Either<MixtrainError, 
   return E.right(
     dataset({
       name: 'cifar-10',
-      ...{ inputs, labels, shape: [3, 32, 32], classes: CLASSES, classNames, normalisation, variants },
+      ...{ inputs, labels, shape: [3, 32, 32], classes: CLASSES, classNames, normalization, variants },
     }),
   )
 }

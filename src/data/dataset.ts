@@ -3,7 +3,7 @@ import { digest, digestOfPieces, hexadecimal, sha256 } from '../core/hash.ts'
 import type { Key } from '../core/key.ts'
 import * as K from '../core/key.ts'
 import { type Shape, size } from '../core/shape.ts'
-import type { Normalisation } from '../nn/layers.ts'
+import type { Normalization } from '../nn/layers.ts'
 
 /** Random variants of an image that keep its class: moved by up to `crop` pixels, mirrored left to right. */
 export interface Variants {
@@ -29,7 +29,7 @@ export interface Dataset {
   readonly count: number
   readonly licence?: string
   /** What the first op of a network for such images does to them; absent: nothing. */
-  readonly normalisation?: Normalisation
+  readonly normalization?: Normalization
   /** What training on such images varies; absent: nothing is known about them. */
   readonly variants?: Variants
 }
@@ -249,15 +249,15 @@ const labelBytes = (labels: Dataset['labels']): Uint8Array =>
   Uint8Array.from({ length: 2 * labels.length }, (_, i) => (labels[i >> 1] >> (8 * (i & 1))) & 255)
 
 /**
- * SHA-256 of all that training takes from the images of both sets: pixels, labels, shape, classes, normalisation, variants.
+ * SHA-256 of all that training takes from the images of both sets: pixels, labels, shape, classes, normalization, variants.
  *
  * @example
  *   const name = await fingerprintOf(await digits())
  */
 export const fingerprintOf = async ({ train, test }: Data): Promise<string> => {
-  const about = async ({ count, shape, classes, normalisation, variants, labels, ...d }: Dataset) =>
+  const about = async ({ count, shape, classes, normalization, variants, labels, ...d }: Dataset) =>
     JSON.stringify([
-      ...[count, shape, classes, normalisation?.mean, normalisation?.std, variants?.crop, variants?.mirror],
+      ...[count, shape, classes, normalization?.mean, normalization?.std, variants?.crop, variants?.mirror],
       hexadecimal(await digestOfPieces(bytesOf(d))),
       hexadecimal(await digest(labelBytes(labels))),
     ])

@@ -14,7 +14,7 @@ import { loadCsvPair } from './table-file.ts'
 import { loadTinyImagenet } from './tiny-imagenet.ts'
 
 /** How a data set lies in a folder, and how it is read. */
-interface Recogniser<Part extends string> {
+interface Recognizer<Part extends string> {
   readonly name: string
   /** What an error calls it that tells what there could be. Default: its first file. */
   readonly example?: string
@@ -61,7 +61,7 @@ const aboutOf = (trainLabels: Idx) => ({
   classes: 10,
 })
 
-const idx: Recogniser<'trainImages' | 'trainLabels' | 'testImages' | 'testLabels'> = {
+const idx: Recognizer<'trainImages' | 'trainLabels' | 'testImages' | 'testLabels'> = {
   name: 'MNIST or Fashion-MNIST',
   parts: {
     trainImages: spellings('train-images', 3),
@@ -122,7 +122,7 @@ const decodedCifar = (
     ),
     TE.chainEitherK(decodeCifar),
   )
-const cifar: Recogniser<CifarPart> = {
+const cifar: Recognizer<CifarPart> = {
   name: 'CIFAR-10 (binary version)',
   parts: {
     batch1: ['data_batch_1.bin'],
@@ -141,7 +141,7 @@ const cifar: Recogniser<CifarPart> = {
     ),
 }
 
-const tinyImagenet: Recogniser<'train' | 'val' | 'wnids'> = {
+const tinyImagenet: Recognizer<'train' | 'val' | 'wnids'> = {
   name: 'Tiny-ImageNet',
   parts: { train: ['train'], val: ['val'], wnids: ['wnids.txt'] },
   load: (reader, _, folder) => loadTinyImagenet(reader, folder),
@@ -149,13 +149,13 @@ const tinyImagenet: Recogniser<'train' | 'val' | 'wnids'> = {
 
 const lastOf = (folder: string): string => folder.split(/[/\\]/).at(-1) ?? folder
 
-const csv: Recogniser<'train' | 'test'> = {
+const csv: Recognizer<'train' | 'test'> = {
   name: 'a pair of tables',
   parts: { train: ['train.csv'], test: ['test.csv'] },
   load: (reader, { train, test }, folder) => loadCsvPair(reader, train, test, lastOf(folder)),
 }
 
-const imageFolder: Recogniser<'train' | 'test'> = {
+const imageFolder: Recognizer<'train' | 'test'> = {
   name: 'a folder of images',
   example: 'train/CLASS/*.png (or .jpg) and test/CLASS/*.png',
   onlyWhole: true,
@@ -178,15 +178,15 @@ const parquetIn = (folder: string, entries: readonly string[]): Found | undefine
       .map((name) => `${folder}/${name}`),
   )
   if (train.length === 0 || test.length === 0) return undefined
-  const recogniser: Recogniser<string> = {
+  const recognizer: Recognizer<string> = {
     name: 'Parquet',
     parts: {},
     load: (reader, _, at) => loadParquetPair(reader, { train, test, name: lastOf(at) }),
   }
-  return { folder, recogniser, parts: {}, whole: true, entries }
+  return { folder, recognizer, parts: {}, whole: true, entries }
 }
 
-const RECOGNISERS: readonly Recogniser<string>[] = [idx, cifar, tinyImagenet, csv, imageFolder]
+const RECOGNIZERS: readonly Recognizer<string>[] = [idx, cifar, tinyImagenet, csv, imageFolder]
 
 /** The entry whose name is nearest to one of `names` (Levenshtein), if it is near at all. */
 const nearest = (names: readonly string[], entries: readonly string[]): string | undefined =>
@@ -196,7 +196,7 @@ const nearest = (names: readonly string[], entries: readonly string[]): string |
     .sort((a, b) => a.far - b.far)[0]?.entry
 
 /** What is missing of a data set, by the first of the names that each part goes by. */
-const explain = ({ parts }: Recogniser<string>, entries: readonly string[]): string => {
+const explain = ({ parts }: Recognizer<string>, entries: readonly string[]): string => {
   const known = Object.values(parts).flat()
   const others = entries.filter((entry) => !known.includes(entry))
   return Object.values(parts)
@@ -212,7 +212,7 @@ const explain = ({ parts }: Recogniser<string>, entries: readonly string[]): str
 /** A data set that some or all files are in a folder of. */
 interface Found {
   readonly folder: string
-  readonly recogniser: Recogniser<string>
+  readonly recognizer: Recognizer<string>
   readonly parts: Readonly<Record<string, string>>
   readonly whole: boolean
   /** Names of the entries of the folder. */
@@ -222,14 +222,14 @@ interface Found {
 /** The data sets of which something is in a folder. */
 const foundIn = (folder: string, entries: readonly string[]): readonly Found[] => {
   const parquet = parquetIn(folder, entries)
-  const known = RECOGNISERS.map((recogniser) => {
-    const parts = Object.entries(recogniser.parts).flatMap(([part, names]) => {
+  const known = RECOGNIZERS.map((recognizer) => {
+    const parts = Object.entries(recognizer.parts).flatMap(([part, names]) => {
       const name = names.find((n) => entries.includes(n))
       return name === undefined ? [] : [[part, `${folder}/${name}`] as const]
     })
-    const whole = parts.length === Object.keys(recogniser.parts).length
-    return { folder, recogniser, parts: Object.fromEntries(parts), whole, entries }
-  }).filter(({ parts, whole, recogniser }) => (recogniser.onlyWhole ? whole : Object.keys(parts).length > 0))
+    const whole = parts.length === Object.keys(recognizer.parts).length
+    return { folder, recognizer, parts: Object.fromEntries(parts), whole, entries }
+  }).filter(({ parts, whole, recognizer }) => (recognizer.onlyWhole ? whole : Object.keys(parts).length > 0))
   return parquet === undefined ? known : [...known, parquet]
 }
 
@@ -255,8 +255,8 @@ const foundBelow = async (
   return found
 }
 
-const missing = ({ recogniser, entries, folder }: Found, top: string): string =>
-  `for ${recogniser.name} there is no ${explain(recogniser, entries)}${folder === top ? '' : ` in ${folder}`}`
+const missing = ({ recognizer, entries, folder }: Found, top: string): string =>
+  `for ${recognizer.name} there is no ${explain(recognizer, entries)}${folder === top ? '' : ` in ${folder}`}`
 
 /** CIFAR-10 as pickles, which only Python reads. */
 const isPickled = (entries: readonly string[]): boolean =>
@@ -271,7 +271,7 @@ const nothing = (top: string, entries: readonly string[], found: readonly Found[
     return `the data set is not whole: ${(own.length > 0 ? own : found).map((f) => missing(f, top)).join('; ')}`
   return isPickled(entries)
     ? 'this is the Python version of CIFAR-10; the binary version is read (mixtrain data cifar-10 DIR fetches it)'
-    : `there is no data set here, nor ${DEPTH} levels below: ${RECOGNISERS.map(({ name, parts, example }) => `${name} has ${example ?? Object.values(parts)[0][0]}`).join(', ')}, Parquet has train.parquet and test.parquet, or the files of Hugging Face`
+    : `there is no data set here, nor ${DEPTH} levels below: ${RECOGNIZERS.map(({ name, parts, example }) => `${name} has ${example ?? Object.values(parts)[0][0]}`).join(', ')}, Parquet has train.parquet and test.parquet, or the files of Hugging Face`
 }
 
 /** The only whole data set in a folder or below. */
@@ -304,7 +304,7 @@ export const loadFolder =
   (path: string): TE.TaskEither<MixtrainError, Data> =>
     pipe(
       chosenIn(reader, path),
-      TE.chain(({ recogniser, parts, folder }) => recogniser.load(reader, parts, folder)),
+      TE.chain(({ recognizer, parts, folder }) => recognizer.load(reader, parts, folder)),
     )
 
 /** The test images of `loadFolder`; the training images are not read where they lie in files of their own. */
@@ -314,7 +314,7 @@ export const loadTestImages =
     pipe(
       chosenIn(reader, path),
       TE.chain(
-        ({ recogniser: { load, test }, parts, folder }) =>
+        ({ recognizer: { load, test }, parts, folder }) =>
           test?.(reader, parts) ??
           pipe(
             load(reader, parts, folder),

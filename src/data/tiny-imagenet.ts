@@ -30,7 +30,7 @@ const SHAPE = [3, 64, 64] as const
 const ABOUT = {
   name: 'tiny-imagenet',
   shape: [...SHAPE] as [number, number, number],
-  normalisation: { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] },
+  normalization: { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] },
   variants: { crop: 4, mirror: true },
 }
 

@@ -5,7 +5,7 @@ import { fileError, type MixtrainError, MixtrainException, raise, show, usage } 
 import { unknownName } from '../core/names.ts'
 import { problemOf } from '../core/problem.ts'
 import { type Shape, show as showShape } from '../core/shape.ts'
-import { type Description, inputsOf, layerOf, type Named, type Normalisation } from '../nn/layers.ts'
+import { type Description, inputsOf, layerOf, type Named, type Normalization } from '../nn/layers.ts'
 import { type Ending, type Network, network, networks, type Task } from '../nn/networks.ts'
 import { input } from '../ops/index.ts'
 import { decodeOnnx, encodeOnnx, type OnnxModel } from './onnx/index.ts'
@@ -25,7 +25,7 @@ export interface Provenance {
   readonly microBatches?: number | undefined
 }
 
-/** A network with its weights, as a file holds it. Inputs are pixels in [0, 1]; what the network normalises, it does itself. */
+/** A network with its weights, as a file holds it. Inputs are pixels in [0, 1]; what the network normalizes, it does itself. */
 export interface SavedModel {
   readonly network: Network
   readonly parameters: Named<Float32Array>
@@ -41,10 +41,10 @@ export interface SavedModel {
 const VERSION = 1
 
 /** Whether a network is the one that its name stands for, so that the name is all that a file needs. */
-const isNamed = ({ name, input, classes, normalisation, description }: Network): boolean => {
+const isNamed = ({ name, input, classes, normalization, description }: Network): boolean => {
   if (!Object.hasOwn(networks, name)) return false
   try {
-    const known = networks[name as keyof typeof networks]({ input, classes, normalisation })
+    const known = networks[name as keyof typeof networks]({ input, classes, normalization })
     return JSON.stringify(known.description) === JSON.stringify(description)
   } catch (cause) {
     if (cause instanceof MixtrainException) return false
@@ -64,7 +64,8 @@ const metadataOf = (model: SavedModel): Metadata => ({
     : { layers: JSON.stringify(model.network.description) }),
   input: JSON.stringify(model.network.input),
   classes: String(model.network.classes),
-  normalisation: model.network.normalisation === undefined ? 'none' : JSON.stringify(model.network.normalisation),
+  // The name that the first version of the format has for it.
+  normalisation: model.network.normalization === undefined ? 'none' : JSON.stringify(model.network.normalization),
   ...(model.provenance === undefined
     ? {}
     : {
@@ -108,16 +109,16 @@ const Provenance = z.object({
 })
 
 const perChannel = z.array(z.number()).max(1024)
-const Normalised = z.strictObject({ mean: perChannel, std: perChannel })
+const Normalized = z.strictObject({ mean: perChannel, std: perChannel })
 
-/** `none`, or `{"mean":[...],"std":[...]}` with one number per channel. */
-const normalisation = z
+/** `normalisation` of the metadata: `none`, or `{"mean":[...],"std":[...]}` with one number per channel. */
+const normalization = z
   .string()
   .max(100_000)
-  .transform((text, context): Normalisation | undefined => {
+  .transform((text, context): Normalization | undefined => {
     if (text === 'none') return undefined
     try {
-      const parsed = Normalised.safeParse(JSON.parse(text))
+      const parsed = Normalized.safeParse(JSON.parse(text))
       if (parsed.success) return parsed.data
     } catch {
       // Not JSON: the same message as for other JSON.
@@ -136,7 +137,7 @@ const Layers: z.ZodType<Description> = z.lazy(() =>
       ...{ layer: z.literal('conv'), out: extent, kernel: extent, stride: extent, padding: some, groups: extent },
     }),
     z.strictObject({ layer: z.enum(['maxPool', 'averagePool']), size: extent, stride: extent, padding: some }),
-    z.strictObject({ layer: z.literal('normalise'), mean: perChannel, std: perChannel }),
+    z.strictObject({ layer: z.literal('normalize'), mean: perChannel, std: perChannel }),
     z.strictObject({ layer: z.literal('sequential'), layers: z.array(Layers).max(10_000) }),
     z.strictObject({ layer: z.literal('residual'), body: Layers, skip: Layers }),
   ]),
@@ -153,13 +154,17 @@ const depthOf = (text: string): number => {
 }
 const DEEPEST = 100
 
+/** The layer `normalize` was written with an s. */
+const formerly = (name: string, value: unknown): unknown =>
+  name === 'layer' && value === 'normalise' ? 'normalize' : value
+
 /** Layers as JSON. */
 const layers = z
   .string()
   .max(1_000_000)
   .transform((text, context): Description => {
     try {
-      const parsed = depthOf(text) > DEEPEST ? undefined : Layers.safeParse(JSON.parse(text))
+      const parsed = depthOf(text) > DEEPEST ? undefined : Layers.safeParse(JSON.parse(text, formerly))
       if (parsed?.success) return parsed.data
     } catch {
       // Not JSON: the same message as for other JSON.
@@ -180,7 +185,7 @@ const About = z.object({
     .transform((text) => JSON.parse(text) as number[])
     .pipe(z.array(extent).max(4)),
   classes: number.pipe(z.int().min(2).max(65536)),
-  normalisation,
+  normalisation: normalization,
 })
 
 const firstIssue = (error: z.ZodError, input: unknown): string => {

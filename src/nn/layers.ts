@@ -37,7 +37,7 @@ export type Named<A> = Readonly<Record<string, A>>
 export interface Parameter {
   readonly shape: S.Shape
   readonly fanIn: number
-  /** Start value of every element, where the initialiser has no say: 1 for a scale. */
+  /** Start value of every element, where the initializer has no say: 1 for a scale. */
   readonly start?: number
   /** `statistic`: not trained, but measured on images (`Network.statistics`). */
   readonly role?: 'statistic'
@@ -94,7 +94,7 @@ export type Description =
       readonly stride: number
       readonly padding: number
     }
-  | { readonly layer: 'normalise'; readonly mean: readonly number[]; readonly std: readonly number[] }
+  | { readonly layer: 'normalize'; readonly mean: readonly number[]; readonly std: readonly number[] }
   | { readonly layer: 'sequential'; readonly layers: readonly Description[] }
   | { readonly layer: 'residual'; readonly body: Description; readonly skip: Description }
 
@@ -261,7 +261,7 @@ const perChannel = (v: Tensor, rank: number): Tensor =>
   reshape(v, [v.shape[0], ...Array.from({ length: rank - 1 }, () => 1)])
 
 /**
- * Batch normalisation (arXiv:1502.03167), per channel: x gamma / sqrt(var + 1e-5) + (beta - mean gamma / sqrt(var + 1e-5)), an affine op with
+ * Batch normalization (arXiv:1502.03167), per channel: x gamma / sqrt(var + 1e-5) + (beta - mean gamma / sqrt(var + 1e-5)), an affine op with
  * `mean` and `var` as parameters that are not trained. Within a training step they are those of the *clean* batch, for every pass of the step
  * (clean, attacked, interval), and gradients flow through them; otherwise those over the training set. var is the biased variance.
  */
@@ -297,7 +297,7 @@ export const batchNorm: Layer = (input) => {
 }
 
 /**
- * Layer normalisation (arXiv:1607.06450) over all axes of an example, PyTorch's `LayerNorm(input)`: (x - mean) / sqrt(var + 1e-5) gamma + beta with mean and
+ * Layer normalization (arXiv:1607.06450) over all axes of an example, PyTorch's `LayerNorm(input)`: (x - mean) / sqrt(var + 1e-5) gamma + beta with mean and
  * biased variance of the example itself and gamma, beta of the shape of the input, so that nothing is measured on other images and training and evaluation are
  * one function. All bounds take it; intervals are of no use where the variance of a box may be 0, since they forget that what is divided and what divides it are of the same
  * example: train it by `crown` or `symbolic`.
@@ -325,7 +325,7 @@ export const layerNorm: Layer = (input) => {
 }
 
 /** Mean and standard deviation of the pixels of a data set, one number per channel, pixels in [0, 1]. */
-export interface Normalisation {
+export interface Normalization {
   readonly mean: readonly number[]
   readonly std: readonly number[]
 }
@@ -335,23 +335,23 @@ export interface Normalisation {
  * float32, as a model file has them. Epsilon and boxes stay in pixels, and bounds through it are exact. Folded into a convolution with zero padding it would be another function at the border, where 0 stands for the mean.
  *
  * @example
- *   const net = sequential(normalise({ mean: [0.5], std: [0.25] }), flatten, dense(10))
+ *   const net = sequential(normalize({ mean: [0.5], std: [0.25] }), flatten, dense(10))
  */
-export const normalise =
-  ({ mean: m, std }: Normalisation): Layer =>
+export const normalize =
+  ({ mean: m, std }: Normalization): Layer =>
   (input) => {
     const channels = input[0]
     if (m.length !== channels || std.length !== channels || !std.every((s) => s > 0) || !m.every(Number.isFinite))
       return raise({
         kind: 'shape',
-        op: 'normalise',
+        op: 'normalize',
         message: `takes a finite mean and a std above 0 for each of ${channels} channels, not ${S.show(m)} and ${S.show(std)}`,
       })
     const rank = input.length
     const channel = (values: readonly number[]) => perChannel(constant(values.map(Math.fround), [channels]), rank)
     return {
       output: input,
-      description: { layer: 'normalise', mean: m, std },
+      description: { layer: 'normalize', mean: m, std },
       parameters: {},
       apply: () => (x) =>
         add(
@@ -485,8 +485,8 @@ export const layerOf = (d: Description): Layer => {
       return maxPool(d.size, d.stride, d.padding)
     case 'averagePool':
       return averagePool(d.size, d.stride, d.padding)
-    case 'normalise':
-      return normalise(d)
+    case 'normalize':
+      return normalize(d)
     case 'sequential':
       return sequential(...d.layers.map(layerOf))
     case 'residual':
@@ -523,26 +523,26 @@ export const showDescription = (d: Description): string => {
 }
 
 /** Draws a parameter's start value. */
-export type Initialiser = (key: Key, parameter: Parameter) => Float32Array
+export type Initializer = (key: Key, parameter: Parameter) => Float32Array
 
 /** Uniform in +-1/sqrt(fanIn): the default of PyTorch for linear and convolutional layers, weights and biases alike. */
-export const uniformInit: Initialiser = (key, { shape, fanIn }) => {
+export const uniformInit: Initializer = (key, { shape, fanIn }) => {
   const bound = 1 / Math.sqrt(fanIn)
   return uniform(key, S.size(shape), -bound, bound)
 }
 
 /** Kaiming uniform for ReLU (arXiv:1502.01852): +-sqrt(6/fanIn) for weights, 0 for biases. */
-export const kaimingInit: Initialiser = (key, { shape, fanIn }) => {
+export const kaimingInit: Initializer = (key, { shape, fanIn }) => {
   const bound = Math.sqrt(6 / fanIn)
   return shape.length === 1 ? new Float32Array(shape[0]) : uniform(key, S.size(shape), -bound, bound)
 }
 
 /**
- * Normal weights of standard deviation sqrt(2 pi) / fanIn, hence E|w| = 2 / fanIn, biases 0 (the IBP initialisation of Fast-IBP, arXiv:2103.17268): a linear layer doubles
- * the mean width of interval bounds and a ReLU halves it, so that it stays the same from layer to layer, where the usual initialisers make it explode with the
+ * Normal weights of standard deviation sqrt(2 pi) / fanIn, hence E|w| = 2 / fanIn, biases 0 (the IBP initialization of Fast-IBP, arXiv:2103.17268): a linear layer doubles
+ * the mean width of interval bounds and a ReLU halves it, so that it stays the same from layer to layer, where the usual initializers make it explode with the
  * root of the fan-in.
  */
-export const ibpInit: Initialiser = (key, { shape, fanIn }) =>
+export const ibpInit: Initializer = (key, { shape, fanIn }) =>
   shape.length === 1
     ? new Float32Array(shape[0])
     : normal(key, S.size(shape)).map((v) => (v * Math.sqrt(2 * Math.PI)) / fanIn)
@@ -551,12 +551,12 @@ export const ibpInit: Initialiser = (key, { shape, fanIn }) =>
  * Start values of all parameters, each from its own name's randomness, or its `start`.
  *
  * @example
- *   initialise(key(1), dense(10)([784]).parameters).weight.length // 7840
+ *   initialize(key(1), dense(10)([784]).parameters).weight.length // 7840
  */
-export const initialise = (
+export const initialize = (
   key: Key,
   parameters: Named<Parameter>,
-  init: Initialiser = uniformInit,
+  init: Initializer = uniformInit,
 ): Named<Float32Array> =>
   Object.fromEntries(
     Object.entries(parameters).map(([name, p]) => [

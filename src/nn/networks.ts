@@ -8,13 +8,13 @@ import {
   type Description,
   dense,
   flatten,
-  type Initialiser,
-  initialise,
+  type Initializer,
+  initialize,
   inputsOf,
   type Layer,
   type Named,
-  type Normalisation,
-  normalise,
+  type Normalization,
+  normalize,
   observed,
   type Parameter,
   relu,
@@ -28,8 +28,8 @@ export interface Network {
   readonly input: Shape
   readonly classes: number
   /** What its first op does to the pixels; absent where it takes them as they are. */
-  readonly normalisation?: Normalisation | undefined
-  /** Its layers as data, the normalisation apart; absent in a network that is not made of layers, or of one that has no description. */
+  readonly normalization?: Normalization | undefined
+  /** Its layers as data, the normalization apart; absent in a network that is not made of layers, or of one that has no description. */
   readonly description?: Description | undefined
   readonly parameters: Named<Parameter>
   /** The shapes of the parameters, as the inputs of a program: `program({ ...net.inputs, x: [1, ...net.input] }, ({ x, ...p }) => net.apply(p)(x))`. */
@@ -49,7 +49,7 @@ export interface Task {
   readonly input: Shape
   readonly classes: number
   /** Default: pixels are taken as they are. */
-  readonly normalisation?: Normalisation | undefined
+  readonly normalization?: Normalization | undefined
 }
 
 /**
@@ -61,22 +61,22 @@ export interface Task {
 export const network = (
   name: string,
   layer: Layer,
-  { input, classes, normalisation }: Task,
-  init?: Initialiser,
+  { input, classes, normalization }: Task,
+  init?: Initializer,
 ): Network => {
   const built = layer(input)
   if (built.output.length !== 1 || built.output[0] !== classes)
     return raise(usage(`network ${name} gives ${show(built.output)} for ${show(input)}, expected [${classes}]`))
-  const front: Apply = normalisation === undefined ? (x) => x : normalise(normalisation)(input).apply({})
+  const front: Apply = normalization === undefined ? (x) => x : normalize(normalization)(input).apply({})
   return {
     name,
     input,
     classes,
-    ...(normalisation === undefined ? {} : { normalisation }),
+    ...(normalization === undefined ? {} : { normalization }),
     ...(built.description === undefined ? {} : { description: built.description }),
     parameters: built.parameters,
     inputs: inputsOf(built.parameters),
-    init: (key) => initialise(key, built.parameters, init),
+    init: (key) => initialize(key, built.parameters, init),
     apply: (parameters) => {
       const behind = built.apply(parameters)
       return (x) => behind(front(x))
@@ -89,7 +89,7 @@ export const network = (
 }
 
 /** conv 16,4,2,1 - conv 32,4,2,1 - fc 100: the paper's small network (MNIST 4,804 ReLUs, 166,406 parameters; CIFAR 6,244). */
-export const small = (task: Task, init?: Initialiser): Network =>
+export const small = (task: Task, init?: Initializer): Network =>
   network(
     'small',
     sequential(conv(16, 4, 2, 1), relu, conv(32, 4, 2, 1), relu, flatten, dense(100), relu, dense(task.classes)),
@@ -98,7 +98,7 @@ export const small = (task: Task, init?: Initialiser): Network =>
   )
 
 /** conv 32,3,1,1 - 32,4,2,1 - 64,3,1,1 - 64,4,2,1 - fc 512 - fc 512: the paper's large network (ReLUs: MNIST 48,064, CIFAR 62,464). */
-export const large = (task: Task, init?: Initialiser): Network =>
+export const large = (task: Task, init?: Initializer): Network =>
   network(
     'large',
     sequential(
@@ -126,7 +126,7 @@ const LARGE_IMAGE = 64
  * The paper's residual networks, without batch norm: a stem, blocks 16 (stride 2), 16, 32 (stride 2), 64 (stride 2), one hidden fc. Stem
  * conv 16,3,1,1 and fc 1000 (CIFAR: 39,912 ReLUs), or from 64 pixels on conv 16,7,2,3 and fc 512 (ImageNet-200: 39,424 ReLUs).
  */
-export const resnet = (task: Task, init?: Initialiser): Network => {
+export const resnet = (task: Task, init?: Initializer): Network => {
   const wide = task.input[1] >= LARGE_IMAGE
   return network(
     'resnet',
@@ -143,7 +143,7 @@ export const resnet = (task: Task, init?: Initialiser): Network => {
  * conv 64,3,1,1 - 64,3,1,1 - 128,3,2,1 - 128,3,1,1 - 128,3,1,1 - fc 512, batch norm before each ReLU: what the field certifies now (CNN7
  * of arXiv:2102.06700, 2103.17268, 2305.13991).
  */
-export const cnn7 = (task: Task, init?: Initialiser): Network => {
+export const cnn7 = (task: Task, init?: Initializer): Network => {
   const stage = (channels: number, stride: number) => [conv(channels, 3, stride, 1), batchNorm, relu]
   return network(
     'cnn7',
@@ -157,7 +157,7 @@ export const cnn7 = (task: Task, init?: Initialiser): Network => {
 }
 
 /** fc 100 - fc 100: for tables (inputs `[features]`), and for images as rows of pixels. */
-export const mlp = (task: Task, init?: Initialiser): Network =>
+export const mlp = (task: Task, init?: Initializer): Network =>
   network('mlp', sequential(flatten, dense(100), relu, dense(100), relu, dense(task.classes)), task, init)
 
 /** The networks by name. */

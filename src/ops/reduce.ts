@@ -9,7 +9,7 @@ import {
   increasing,
   leavesImages,
   liftReduced,
-  normalise,
+  normalize,
   reducedShape,
   reduceReference,
   reshape,
@@ -84,7 +84,7 @@ const firstMax = (x: Tensor, axes: readonly number[], mask?: Tensor): Tensor => 
  *   max(constant([1, 5, 2, 3], [2, 2]), [1]) // [5, 3]
  */
 export const max = <T extends Operand>(x: T, axes?: readonly number[] | number, keep = false): T =>
-  apply(maxOp, [x], { axes: normalise(x.shape.length, axes), keep }) as T
+  apply(maxOp, [x], { axes: normalize(x.shape.length, axes), keep }) as T
 
 /**
  * Smallest element over axes: -max(-x).
@@ -102,7 +102,7 @@ export const min = <T extends Operand>(x: T, axes?: readonly number[] | number, 
  *   mean(constant([1, 2, 3, 4], [2, 2]), [1]) // [1.5, 3.5]
  */
 export const mean = <T extends Operand>(x: T, axes?: readonly number[] | number, keep = false): T => {
-  const n = S.size(normalise(x.shape.length, axes).map((a) => x.shape[a]))
+  const n = S.size(normalize(x.shape.length, axes).map((a) => x.shape[a]))
   return div(sum(x, axes, keep), n) as unknown as T
 }
 

@@ -213,7 +213,7 @@ export const sumOp: Op<Axes> = {
 }
 
 /** Axes as the records have them: counted from the front, ascending; all axes when none are given. */
-export const normalise = (rank: number, axes: readonly number[] | number | undefined): readonly number[] =>
+export const normalize = (rank: number, axes: readonly number[] | number | undefined): readonly number[] =>
   axes === undefined
     ? [...Array(rank).keys()]
     : [axes]
@@ -228,7 +228,7 @@ export const normalise = (rank: number, axes: readonly number[] | number | undef
  *   sum(constant([1, 2, 3, 4], [2, 2]), [1]) // [3, 7]
  */
 export const sum = <T extends Operand>(x: T, axes?: readonly number[] | number, keep = false): T => {
-  const attrs = { axes: normalise(x.shape.length, axes), keep }
+  const attrs = { axes: normalize(x.shape.length, axes), keep }
   return (attrs.axes.length === 0 ? x : apply(sumOp, [x], attrs)) as T
 }
 

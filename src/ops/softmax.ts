@@ -30,7 +30,7 @@ import {
   increasing,
   leading,
   liftReduced,
-  normalise,
+  normalize,
   reducedShape,
   reshape,
   stopGradient,
@@ -214,7 +214,7 @@ export const logSumExpOp: Op<Axes> = {
  *   logSumExp(constant([0, 0], [2])) // [0.6931]
  */
 export const logSumExp = <T extends Operand>(x: T, axes?: readonly number[] | number, keep = false): T =>
-  apply(logSumExpOp, [x], { axes: normalise(x.shape.length, axes), keep }) as T
+  apply(logSumExpOp, [x], { axes: normalize(x.shape.length, axes), keep }) as T
 
 /**
  * x - log(sum(exp(x))) along an axis: logarithms of probabilities, the same for x and x + c. Interval: each end is the element's own end less the log-sum-exp of

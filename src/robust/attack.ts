@@ -95,7 +95,7 @@ const square = ({ inputs, epsilon, range }: Ground): Geometry => {
   }
 }
 
-/** Normalised steps; what is outside comes back along its radius. */
+/** Normalized steps; what is outside comes back along its radius. */
 const round = ({ inputs, epsilon, range }: Ground): Geometry => {
   const norm = (d: Tensor) => sqrt(sum(mul(d, d), axesOf(d), true))
   return {

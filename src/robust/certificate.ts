@@ -69,7 +69,7 @@ export const scopeOf = (
           'layer norm by another formula than that of ONNX, such as the mean of squares less the square of the mean, or a quotient by the root',
         ]),
     'Winograd and FFT convolutions, TF32, float16 and bfloat16 arithmetic, subnormals flushed to zero',
-    'batch normalisation that was folded in after the certificate, quantisation, and how pixels were made',
+    'batch normalization that was folded in after the certificate, quantisation, and how pixels were made',
   ],
 })
 

@@ -11,7 +11,7 @@ import { MONITOR, MONITOR_ATTACK, recipe } from './recipe.ts'
  * @example
  *   taskOf((await digits()).train).input // [1, 28, 28]
  */
-export const taskOf = ({ shape: input, classes, normalisation }: Dataset): Task => ({ input, classes, normalisation })
+export const taskOf = ({ shape: input, classes, normalization }: Dataset): Task => ({ input, classes, normalization })
 
 /**
  * Images to train on, and those at the end of a set that are never trained on: at most 500, a tenth.

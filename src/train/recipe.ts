@@ -6,7 +6,7 @@ import { hidden, wholeBall } from '../loss/region.ts'
 import { l1 as l1Norm, reluBalance, tightness } from '../loss/regularizer.ts'
 import { cosine, linear, milestones, times } from '../loss/schedule.ts'
 import { smoothed } from '../loss/smoothing.ts'
-import { type Initialiser, ibpInit, uniformInit } from '../nn/layers.ts'
+import { type Initializer, ibpInit, uniformInit } from '../nn/layers.ts'
 import { usualStep } from '../robust/attack.ts'
 import { ibp, type MethodName } from '../robust/bounds.ts'
 import type { AttackOptions } from '../robust/metric.ts'
@@ -214,7 +214,7 @@ export interface Recipe {
   readonly balance: Balance
   readonly share: Balance | undefined
   readonly augment: Augment | undefined
-  readonly init: Initialiser
+  readonly init: Initializer
   readonly epochs: number
   readonly batchSize: number
   readonly k: number
@@ -234,7 +234,7 @@ export const numbersOf = (
   }
 }
 
-const INITIALISERS = { uniform: uniformInit, ibp: ibpInit } as const
+const INITIALIZERS = { uniform: uniformInit, ibp: ibpInit } as const
 
 /** What is left of the learning rate after a milestone. */
 const FIFTH = 0.2
@@ -274,7 +274,7 @@ export const recipe = (name: ObjectiveName, options: RecipeOptions): Recipe => {
     balance: balance === 'adaptive' ? adaptive(ADAPTIVE) : fixed(balance),
     share: name === 'twofold' ? tightShare(SHARE) : undefined,
     augment: varied(numbers),
-    init: INITIALISERS[numbers.init],
+    init: INITIALIZERS[numbers.init],
     epochs,
     batchSize,
     k,

@@ -105,10 +105,10 @@ const NETS: Readonly<Record<string, Net>> = {
       fc(p, '5', 4),
       (x) => O.logSoftmax(x),
     ),
-  'normalised, batch norm, concatenation, leaky relu': (p) => (x) => {
+  'normalized, batch norm, concatenation, leaky relu': (p) => (x) => {
     const per = (name: string, scale: number): Tensor => p.get(name, [1, 2, 1, 1], scale)
-    const normalised = O.div(O.sub(x as Operand, per('mean', 0.2)), O.add(1.5, per('deviation', 0.3)) as Tensor)
-    const a = O.leakyRelu(0.2)(conv(p, '1', 2, 3, { padding: 1 })(normalised as typeof x))
+    const normalized = O.div(O.sub(x as Operand, per('mean', 0.2)), O.add(1.5, per('deviation', 0.3)) as Tensor)
+    const a = O.leakyRelu(0.2)(conv(p, '1', 2, 3, { padding: 1 })(normalized as typeof x))
     const b = relu(O.add(O.mul(conv(p, '2', 2, 1)(a) as Operand, per('scale', 1)), per('shift', 0.2)) as typeof x)
     const c = O.concat([a as Operand, b as Operand], 1) as typeof x
     const d = (y: typeof x) => O.averagePool2d(y, 2)

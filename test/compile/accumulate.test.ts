@@ -3,7 +3,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
 import { wasm } from '../../src/backend/wasm/wasm.ts'
-import { accumulate, either, rematerialise, suited } from '../../src/compile/accumulate.ts'
+import { accumulate, either, rematerialize, suited } from '../../src/compile/accumulate.ts'
 import type { Backend, Data } from '../../src/compile/backend.ts'
 import { flat } from '../../src/compile/instruction.ts'
 import { plan } from '../../src/compile/plan.ts'
@@ -107,13 +107,13 @@ test('rounds nest, and each has its own memory', async () => {
   }
 })
 
-test('rematerialise: same values and gradients, less memory', async () => {
+test('rematerialize: same values and gradients, less memory', async () => {
   const depth = 12
   const x = O.input('x', [64, 64]) as Tensor
   const deep = (y: Tensor): Tensor => Array.from({ length: depth }).reduce<Tensor>((z) => O.tanh(O.matmul(z, x)), y)
   const kept = O.sum(O.tanh(deep(deep(x))))
-  const [first] = rematerialise(([y]) => [deep(y)], [x])
-  const [second] = rematerialise(([y]) => [deep(y)], [first])
+  const [first] = rematerialize(([y]) => [deep(y)], [x])
+  const [second] = rematerialize(([y]) => [deep(y)], [first])
   const again = O.sum(O.tanh(second))
   const plans = [kept, again].map((loss) => plan([loss, ...grad(loss, [x])], [x]))
   assert.ok(plans[1].arena < 0.7 * plans[0].arena, `${plans[1].arena} against ${plans[0].arena}`)

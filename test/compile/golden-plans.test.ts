@@ -81,7 +81,7 @@ const NETS: Readonly<Record<string, Network>> = {
   small: networks.small(TASKS.mnist),
   'small of colours': networks.small({
     ...TASKS.cifar,
-    normalisation: { mean: [0.5, 0.4, 0.3], std: [0.25, 0.5, 0.2] },
+    normalization: { mean: [0.5, 0.4, 0.3], std: [0.25, 0.5, 0.2] },
   }),
   resnet: networks.resnet(TASKS.cifar),
 }

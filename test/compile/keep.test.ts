@@ -3,7 +3,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { reference } from '../../src/backend/reference.ts'
 import { wasm } from '../../src/backend/wasm/wasm.ts'
-import { accumulate, rematerialise } from '../../src/compile/accumulate.ts'
+import { accumulate, rematerialize } from '../../src/compile/accumulate.ts'
 import type { Backend } from '../../src/compile/backend.ts'
 import { flat } from '../../src/compile/instruction.ts'
 import { type Plan, plan } from '../../src/compile/plan.ts'
@@ -48,7 +48,7 @@ const forms: Readonly<Record<string, (per: number) => readonly Tensor[]>> = {
     return [first, ...grad(O.sum(O.mul(first, first) as Tensor), [v, w])]
   },
   'a sum within a sum': (per) => {
-    const [outer] = rematerialise(([rows]) => [energy(sums(per, O.tanh(rows) as Tensor, true))], [x])
+    const [outer] = rematerialize(([rows]) => [energy(sums(per, O.tanh(rows) as Tensor, true))], [x])
     return [outer, ...grad(outer, [x, v, w])]
   },
 }

@@ -69,7 +69,7 @@ test(
           assert.is(at(train, i, channel, y, x), 10 * c + j + 8 * (y >> 3) + (x >> 3), `image ${i}`)
     })
     assert.is(at(test, 0, 2, 9, 1), 27 + 8)
-    assert.ok(train.normalisation !== undefined && train.variants?.mirror)
+    assert.ok(train.normalization !== undefined && train.variants?.mirror)
   }),
 )
 

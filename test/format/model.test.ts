@@ -16,6 +16,7 @@ import {
   layerNorm,
   leakyRelu,
   maxPool,
+  normalize,
   relu,
   residual,
   sequential,
@@ -127,7 +128,7 @@ test("a network of one's own is written as its layers, read back, printed, and e
       relu,
       dense(3),
     ),
-    { input: [1, 8, 8], classes: 3, normalisation: { mean: [0.25], std: [0.5] } },
+    { input: [1, 8, 8], classes: 3, normalization: { mean: [0.25], std: [0.5] } },
   )
   const saved: SavedModel = { network: own, parameters: own.init(key(5)), provenance: undefined }
   const bytes = encodeModel(saved)
@@ -157,6 +158,16 @@ test('a network without a description is refused by encodeModel, in words, and w
   const saved: SavedModel = { network: own, parameters: own.init(key(5)), provenance: undefined }
   assert.throws(() => encodeModel(saved), /network squares is not made of layers that have a description/)
   assert.is(right(decodeModel(right(encodeModelOnnx(saved)), 'm.onnx')).network.classes, 2)
+})
+
+test('the layer normalize is read in its older spelling, too', () => {
+  const layers = sequential(normalize({ mean: [0.25], std: [0.5] }), flatten, dense(2))
+  const own = network('mine', layers, { input: [1, 2, 2], classes: 2 })
+  const file = right(decode(encodeModel({ network: own, parameters: own.init(key(5)), provenance: undefined }), 'm'))
+  const older = { ...file.metadata, layers: file.metadata.layers.replace('"normalize"', '"normalise"') }
+  assert.not.equal(older, file.metadata)
+  const read = right(decodeModel(encode(file.tensors, older), 'm'))
+  assert.equal(read.network.description, own.description)
 })
 
 test('layers of a file are not trusted', () => {

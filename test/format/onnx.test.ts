@@ -405,8 +405,8 @@ test('every op that is read has a case', async () => {
   )
 })
 
-test('batch normalisation computes what the deployed kernel computes, bit for bit', async () => {
-  if (ort === undefined) return skipped('batch normalisation bit for bit', 'onnxruntime-web is not installed')
+test('batch normalization computes what the deployed kernel computes, bit for bit', async () => {
+  if (ort === undefined) return skipped('batch normalization bit for bit', 'onnxruntime-web is not installed')
   const { shape, lines, initializers } = CASES.BatchNormalization
   const bytes = modelOf(shape, lines, initializers, {})
   const data = draw([2, 2, 7, 6], 3)
@@ -462,7 +462,7 @@ const roundTrip = async (
   assert.ok(deviation(batch, theirs) < 1e-5, `onnxruntime: deviation ${deviation(batch, theirs)}`)
 }
 
-test('export: a convolution network with batch normalisation, a residual and a normalised input', async () => {
+test('export: a convolution network with batch normalization, a residual and a normalized input', async () => {
   await roundTrip(
     [2, 8, 8],
     (x, p) => {
@@ -498,10 +498,10 @@ test('export: a convolution network with batch normalisation, a residual and a n
 })
 
 for (const [name, make] of Object.entries(trained))
-  test(`export: ${name} as it is trained, with its normalisation`, async () => {
+  test(`export: ${name} as it is trained, with its normalization`, async () => {
     const shape = name === 'small' || name === 'large' ? [1, 28, 28] : [3, 32, 32]
-    const normalisation = { mean: shape[0] === 1 ? [0.25] : [0.485, 0.456, 0.406], std: Array(shape[0]).fill(0.225) }
-    const network = make({ input: shape, classes: 10, normalisation })
+    const normalization = { mean: shape[0] === 1 ? [0.25] : [0.485, 0.456, 0.406], std: Array(shape[0]).fill(0.225) }
+    const network = make({ input: shape, classes: 10, normalization })
     // Statistics of batch norm, too, are numbers like others here: a variance is not negative.
     const parameters = Object.fromEntries(
       Object.entries(network.init(key(3))).map(([k, p], i) => [

@@ -20,7 +20,7 @@ import {
   flatten,
   type Layer,
   type Named,
-  normalise,
+  normalize,
   relu,
   residual,
   sequential,
@@ -163,7 +163,7 @@ const data = await digits()
 const image = network(
   'tiny',
   sequential(conv(4, 4, 4), batchNorm, relu, flatten, dense(16), batchNorm, relu, dense(10)),
-  { input: [1, 28, 28], classes: 10, normalisation: { mean: [0.13], std: [0.31] } },
+  { input: [1, 28, 28], classes: 10, normalization: { mean: [0.13], std: [0.31] } },
 )
 const options: FitOptions = {
   network: image,
@@ -243,14 +243,14 @@ test('the same bits for every number of threads, and from a stored checkpoint', 
   assert.equal(states(await train({ resume })), states(whole.slice(1)))
 })
 
-test('saved models hold statistics and normalisation, and ONNX computes the same logits', async () => {
-  const named = cnn7({ input: [1, 8, 8], classes: 3, normalisation: { mean: [0.4], std: [0.2] } })
+test('saved models hold statistics and normalization, and ONNX computes the same logits', async () => {
+  const named = cnn7({ input: [1, 8, 8], classes: 3, normalization: { mean: [0.4], std: [0.2] } })
   const start = Object.fromEntries(
     Object.entries(random(named, 90)).map(([k, v]) => [k, Float32Array.from(v, (x) => x / 8)]),
   )
   const model: SavedModel = { network: named, parameters: start, provenance: undefined }
   const own = right(decodeModel(encodeModel(model), 'm'))
-  assert.equal(own.network.normalisation, named.normalisation)
+  assert.equal(own.network.normalization, named.normalization)
   assert.equal(own.parameters, start)
   const foreign = right(decodeModel(right(encodeModelOnnx(model)), 'm'))
   const x = constant(Array.from(uniform(key(3), 2 * 64)), [2, 1, 8, 8])
@@ -260,8 +260,8 @@ test('saved models hold statistics and normalisation, and ONNX computes the same
   assert.ok(Math.abs(a[0]) > 1e-6)
 })
 
-test('normalisation takes pixels: the box is scaled, and what does not fit is refused', async () => {
-  const layer = normalise({ mean: [0.5, 0.25], std: [0.5, 0.125] })([2, 1, 1]).apply({})
+test('normalization takes pixels: the box is scaled, and what does not fit is refused', async () => {
+  const layer = normalize({ mean: [0.5, 0.25], std: [0.5, 0.125] })([2, 1, 1]).apply({})
   const x = constant([0.5, 0.5], [1, 2, 1, 1])
   const box = layer(ball(x, 0.25))
   const [y, l, u] = await run([layer(x), box.lower, box.upper])
@@ -279,7 +279,7 @@ test('normalisation takes pixels: the box is scaled, and what does not fit is re
     { mean: [0, Number.NaN], std: [1, 1] },
   ])
     assert.throws(
-      () => normalise(bad)([2, 1, 1]),
+      () => normalize(bad)([2, 1, 1]),
       (e: unknown) => e instanceof MixtrainException && e.error.kind === 'shape',
     )
 })

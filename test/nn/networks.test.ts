@@ -13,9 +13,9 @@ import {
   conv,
   dense,
   flatten,
-  type Initialiser,
+  type Initializer,
   ibpInit,
-  initialise,
+  initialize,
   kaimingInit,
   type Layer,
   relu,
@@ -105,8 +105,8 @@ test('a batch goes through as a batch, on tensors and on interval tensors', () =
 test('start values: uniform in +-1/sqrt(fanIn), or Kaiming with biases of 0; each parameter from its name', () => {
   const { parameters } = small(mnist)
   const fans: Readonly<Record<string, number>> = { '0': 16, '2': 256, '5': 1568, '7': 100 }
-  const plain = initialise(key(1), parameters)
-  const kaiming = initialise(key(1), parameters, kaimingInit)
+  const plain = initialize(key(1), parameters)
+  const kaiming = initialize(key(1), parameters, kaimingInit)
   for (const [name, p] of Object.entries(parameters)) {
     const fan = fans[name.split('.')[0]]
     assert.is(p.fanIn, fan)
@@ -124,9 +124,9 @@ test('start values: uniform in +-1/sqrt(fanIn), or Kaiming with biases of 0; eac
     }
     assert.equal(plain[name], uniformInit(fold(key(1), name), p))
   }
-  assert.equal(initialise(key(1), parameters), plain)
+  assert.equal(initialize(key(1), parameters), plain)
   assert.equal(small(mnist).init(key(1)), plain)
-  assert.not.equal(initialise(key(2), parameters)['0.weight'], plain['0.weight'])
+  assert.not.equal(initialize(key(2), parameters)['0.weight'], plain['0.weight'])
   // A parameter keeps its start value in another network that has it by the same name.
   assert.equal(large({ ...mnist, input: [1, 28, 28] }).init(key(1))['0.bias'].length, 32)
 })
@@ -155,8 +155,8 @@ test('Fast-IBP start values: variance 2 pi / fanIn^2, and interval widths of one
     epsilon: input('epsilon', []),
     range: [0, 1],
   })({ logits: deep.apply(parameters), parameters })
-  const widths = async (init: Initialiser) => {
-    const start = initialise(key(9), deep.parameters, init)
+  const widths = async (init: Initializer) => {
+    const start = initialize(key(9), deep.parameters, init)
     const feeds = new Map([
       [x, Float64Array.from(uniform(key(10), 256))],
       ...Object.entries(parameters).map(([k, v]) => [v, Float64Array.from(start[k])] as const),
@@ -195,7 +195,7 @@ test('a residual layer is body + skip, with parameters of both', async () => {
     'skip.weight',
     'skip.bias',
   ])
-  const start = initialise(key(3), built.parameters)
+  const start = initialize(key(3), built.parameters)
   const given = Object.fromEntries(Object.entries(built.parameters).map(([k, p]) => [k, constant(start[k], p.shape)]))
   const part = (prefix: string) =>
     Object.fromEntries(

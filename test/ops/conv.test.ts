@@ -11,7 +11,7 @@ import { key } from '../../src/core/key.ts'
 import type { Rounding } from '../../src/core/rounding.ts'
 import * as S from '../../src/core/shape.ts'
 import type { Apply, Operand, Tensor } from '../../src/core/tensor.ts'
-import { conv, dense, flatten, initialise, relu, sequential } from '../../src/nn/layers.ts'
+import { conv, dense, flatten, initialize, relu, sequential } from '../../src/nn/layers.ts'
 import * as O from '../../src/ops/index.ts'
 import { boxAround, generic } from '../bounds/networks.ts'
 import { right } from '../shared.ts'
@@ -128,7 +128,7 @@ test('a depthwise layer has a filter for each channel, and the fan-in of one', (
   const built = sequential(conv(6, 3, 1, 1, 3), relu, flatten, dense(2))([3, 5, 5])
   assert.equal(built.parameters['0.weight'].shape, [6, 1, 3, 3])
   assert.is(built.parameters['0.weight'].fanIn, 9)
-  const start = initialise(key(1), built.parameters)
+  const start = initialize(key(1), built.parameters)
   assert.ok(Math.max(...start['0.weight'].map(Math.abs)) > 0.3)
   assert.throws(() => conv(6, 3, 1, 1, 4)([3, 5, 5]), /4 groups do not divide 3 and 6 channels/)
   assert.throws(

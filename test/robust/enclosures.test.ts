@@ -196,9 +196,9 @@ test('rows of margins are exact: no bound of them is taken', () => {
 })
 
 test("networks of the product's own making have outward bounds: normalization, batch norm, average pools", async () => {
-  const normalisation = { mean: [0.4914, 0.4822, 0.4465], std: [0.2023, 0.1994, 0.201] }
+  const normalization = { mean: [0.4914, 0.4822, 0.4465], std: [0.2023, 0.1994, 0.201] }
   for (const network of [
-    networks.small({ input: [3, 8, 8], classes: 3, normalisation }),
+    networks.small({ input: [3, 8, 8], classes: 3, normalization }),
     networks.cnn7({ input: [3, 8, 8], classes: 3 }),
   ]) {
     const next = random(3)

@@ -38,7 +38,7 @@ const evaluated = (outputs: readonly Tensor[], feeds: ReadonlyMap<Tensor, Float6
 
 const NETS: Readonly<Record<string, (p: Parameters) => Apply>> = {
   dense: (p) => chain(flatten, fc(p, '1', 8), relu, fc(p, '2', 6), relu, fc(p, '3', 3)),
-  'normalised, conv, max pool, residual': (p) => (x) => {
+  'normalized, conv, max pool, residual': (p) => (x) => {
     const centred = O.div(O.sub(x as Operand, 0.4), O.add(0.5, p.get('deviation', [1, 2, 1, 1], 0.1)) as Tensor)
     const a = relu(conv(p, '1', 3, 3, { padding: 1 })(centred as typeof x))
     const b = relu(O.add(conv(p, '2', 3, 3, { padding: 1 })(a) as Operand, a as Operand) as typeof x)

@@ -30,7 +30,7 @@ const NETS: Readonly<Record<string, (p: Parameters) => Apply>> = {
       relu,
       fc(p, '4', 3),
     ),
-  'residual, normalised, leaky': (p) => (x) => {
+  'residual, normalized, leaky': (p) => (x) => {
     const scaled = O.div(O.sub(x as Operand, 0.1) as Operand, O.add(1.2, p.get('s', [1, 2, 1, 1], 0.2)) as Tensor)
     const a = relu(conv(p, '1', 2, 3, { padding: 1 })(scaled as typeof x))
     const b = O.add(conv(p, '2', 2, 3, { padding: 1 })(a) as Operand, a as Operand) as typeof x
@@ -119,7 +119,7 @@ test('projections: a network with ReLUs comes out about as wide as by the dual',
 
 test('gradients of the dual, exact and projected', async () => {
   for (const method of [dual(), dual({ projections: 5, key: key(7) })]) {
-    const { p, y, boxes, feeds } = built(NETS['residual, normalised, leaky'], 0.07)
+    const { p, y, boxes, feeds } = built(NETS['residual, normalized, leaky'], 0.07)
     const { lower } = method(y, boxes).rows(margins(O.constant([0, 2], [2]), 3))
     const loss = O.sum(O.logSumExp(O.neg(lower), 0))
     const args = [...feeds.keys()]

@@ -29,7 +29,7 @@ test(
           high = Math.max(high, v)
         }
       assert.equal([low, high], [0, 255])
-      assert.ok(Math.abs(sum / (train.count * 4096 * 255) - (train.normalisation?.mean[c] ?? 0)) < 0.03)
+      assert.ok(Math.abs(sum / (train.count * 4096 * 255) - (train.normalization?.mean[c] ?? 0)) < 0.03)
     }
     assert.equal(right(await loadFolder(files)(folder)()), first)
   }),
