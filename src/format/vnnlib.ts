@@ -1,8 +1,9 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { fileError, type MixtrainError } from '../core/error.ts'
+import { Fault } from '../core/fault.ts'
 import { readDeclarations } from './vnnlib/declarations.ts'
 import type { Property } from './vnnlib/property.ts'
-import { balanced, Malformed, placeOf, scanner } from './vnnlib/scan.ts'
+import { balanced, placeOf, scanner } from './vnnlib/scan.ts'
 import { readSmtlib } from './vnnlib/smtlib.ts'
 
 export { showAssignment, showCounterexample, tensorProto, valuesOf } from './vnnlib/assignment.ts'
@@ -56,7 +57,7 @@ export const decodeVnnlib = (
   E.tryCatch(
     () => property(text, memory),
     (cause) => {
-      if (!(cause instanceof Malformed)) throw cause
+      if (!(cause instanceof Fault)) throw cause
       return fileError(path, cause.message, cause.at === undefined ? undefined : placeOf(text, cause.at))
     },
   )

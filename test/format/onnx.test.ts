@@ -7,7 +7,7 @@ import { reference } from '../../src/backend/reference.ts'
 import { wasm } from '../../src/backend/wasm/wasm.ts'
 import { evaluate } from '../../src/compile/run.ts'
 import { bits, key } from '../../src/core/key.ts'
-import { interval } from '../../src/core/op.ts'
+import { interval, unsupported } from '../../src/core/op.ts'
 import { type Shape, size } from '../../src/core/shape.ts'
 import type { Apply, Operand, Tensor } from '../../src/core/tensor.ts'
 import { encodeModelOnnx } from '../../src/format/model.ts'
@@ -24,6 +24,7 @@ import {
   conv2d,
   convTranspose2d,
   cos,
+  custom,
   div,
   elu,
   erf,
@@ -623,6 +624,12 @@ test('export: an op without a rule of its own is written as what it is made of',
     1e-7,
   )
   await roundTrip([4], (x) => gelu()(x), ['Identity'], 1e-7)
+})
+
+test('export: an op of one that has the name of another is written as what it is', async () => {
+  const [rule, none] = [unsupported('it is a test'), () => []]
+  const twice = custom({ name: 'relu', forward: ([x]) => add(x, x), vjp: none, interval: rule, relax: rule })
+  await roundTrip([4], (x) => mul(twice(x), 3) as Tensor, ['Add', 'Mul'])
 })
 
 test('export: parameters that are constants, computed weights, an output that is the input', async () => {

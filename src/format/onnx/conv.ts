@@ -1,6 +1,6 @@
 import { equals, show } from '../../core/shape.ts'
 import type { Operand, Tensor } from '../../core/tensor.ts'
-import { add, type Conv, conv2d, convTranspose2d, reshape } from '../../ops/index.ts'
+import { add, addOp, type Conv, conv2d, conv2dOp, convTranspose2d, reshape, reshapeOp } from '../../ops/index.ts'
 import { showExtents } from './axes.ts'
 import { batched, type Floats, type Import, type NodeView } from './values.ts'
 import { type Export, type Fuse, refuse, type Writer } from './writer.ts'
@@ -211,11 +211,11 @@ const writeConv = (result: Tensor, x: Tensor, w: Writer, bias: readonly Tensor[]
 
 /** A convolution that is used for nothing but a sum with a bias per channel: one Conv with its third input. */
 const fuseBias: Fuse = (x, { moving, uses, isParameter }) => {
-  if (x.op.name !== 'add') return undefined
+  if (x.op !== addOp) return undefined
   const [product, lifted] = x.inputs
   const fits =
-    product.op.name === 'conv2d' &&
-    lifted.op.name === 'reshape' &&
+    product.op === conv2dOp &&
+    lifted.op === reshapeOp &&
     lifted.inputs[0].shape.length === 1 &&
     equals(lifted.shape, [product.shape[1], 1, 1]) &&
     uses(product) === 1 &&

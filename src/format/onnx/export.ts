@@ -1,12 +1,12 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { order } from '../../compile/tape.ts'
-import { type MixtrainError, usage } from '../../core/error.ts'
+import { type MixtrainError, MixtrainException, raise, usage } from '../../core/error.ts'
 import { type Shape, show, size } from '../../core/shape.ts'
 import type { Tensor } from '../../core/tensor.ts'
-import { dataOf, inputNameOf } from '../../ops/index.ts'
+import { dataOf, inputNameOf, registry } from '../../ops/index.ts'
 import { EXPORTS, FUSIONS } from './ops.ts'
 import { type NodeData, type TensorData, writeModel } from './proto.ts'
-import { type Facts, type Fused, Refused, refuse, type Writer } from './writer.ts'
+import { type Facts, type Fused, refuse, type Writer } from './writer.ts'
 
 /** A network to be written: its graph, traced on an input `[n, ...]` of any batch n. */
 export interface OnnxExport {
@@ -61,7 +61,7 @@ const namesOf = () => {
   const taken = new Set<string>()
   const claim = (name: string): string => {
     if (name === '' || taken.has(name))
-      throw new Refused(usage(`ONNX export: the name ${JSON.stringify(name)} is empty or used twice`))
+      raise(usage(`ONNX export: the name ${JSON.stringify(name)} is empty or used twice`))
     taken.add(name)
     return name
   }
@@ -92,11 +92,12 @@ const storeOf = (fresh: (stem: string) => string) => {
 
 const parameterData = (x: Tensor, { name, data }: { name: string; data: ArrayLike<number> }): TensorData => {
   if (data.length !== size(x.shape))
-    throw new Refused(
-      usage(`ONNX export: parameter ${JSON.stringify(name)} ${show(x.shape)} has ${data.length} elements`),
-    )
+    raise(usage(`ONNX export: parameter ${JSON.stringify(name)} ${show(x.shape)} has ${data.length} elements`))
   return { name, shape: x.shape, data: Float32Array.from(data) }
 }
+
+/** Whether the file format has the op of a node. One of a user's own that has the name of another is another op. */
+const isKnown = ({ op }: Tensor): boolean => Object.hasOwn(EXPORTS, op.name) && registry.includes(op)
 
 /** The nodes of one network, written in the order of its graph. */
 const translate = (model: Omit<OnnxExport, 'name' | 'metadata'>) => {
@@ -142,7 +143,7 @@ const translate = (model: Omit<OnnxExport, 'name' | 'metadata'>) => {
   const write = (x: Tensor): void => {
     const found = fused.get(x)
     if (found !== undefined) found.write(writer)
-    else if (Object.hasOwn(EXPORTS, x.op.name)) EXPORTS[x.op.name](x, writer)
+    else if (isKnown(x)) EXPORTS[x.op.name](x, writer)
     else if ('expand' in x.op.kernel) writeParts(x, x.op.kernel.expand(x.inputs, x.attrs))
     else refuse(x, 'there is no rule for this op')
   }
@@ -172,7 +173,7 @@ export const encodeOnnx = (model: OnnxExport): E.Either<MixtrainError, Uint8Arra
     () => {
       const { input, output, name, metadata } = model
       if (inputNameOf(input) === undefined || input.shape.length < 2)
-        throw new Refused(
+        raise(
           usage(
             `ONNX export: the input must be an input node of shape [n, ...], not ${input.op.name} ${show(input.shape)}`,
           ),
@@ -190,7 +191,7 @@ export const encodeOnnx = (model: OnnxExport): E.Either<MixtrainError, Uint8Arra
       })
     },
     (cause) => {
-      if (cause instanceof Refused) return cause.error
+      if (cause instanceof MixtrainException) return cause.error
       throw cause
     },
   )

@@ -1,5 +1,6 @@
 import { order } from '../../compile/tape.ts'
 import { raise } from '../../core/error.ts'
+import { Fault } from '../../core/fault.ts'
 import { withOrigin } from '../../core/op.ts'
 import { equals, type Shape, show, size } from '../../core/shape.ts'
 import { isInterval, type Operand, type Tensor } from '../../core/tensor.ts'
@@ -8,11 +9,11 @@ import { asOutput } from './axes.ts'
 import { IMPORTS } from './ops.ts'
 import { DataType, type Graph, type Node, type TensorProto, typeName } from './proto.ts'
 import { elements, MAX_ELEMENTS, MAX_RANK } from './tensor.ts'
-import { type Batch, batched, type Extent, type Floats, type Parameter, Problem, quote, type Value } from './values.ts'
+import { type Batch, batched, type Extent, type Floats, type Parameter, quote, type Value } from './values.ts'
 import { attempt, type Build, define, PROBE, viewOf } from './view.ts'
 
 const fail = (message: string, place?: string): never => {
-  throw new Problem(message, place)
+  throw new Fault(message, place)
 }
 
 const nodePlace = (n: Node, index: number): string =>
@@ -205,7 +206,7 @@ const networkOf = (build: Build, x: Floats, result: Floats, inputShape: Shape): 
 /**
  * Works out the shapes of a graph and turns every node into a step on operands. Shapes are found by building the graph once
  * on a batch of `PROBE` images: nodes own no memory, and what builds for that batch builds for every batch, since no extent
- * but the first of a batched value may depend on it. Throws a Problem.
+ * but the first of a batched value may depend on it. Throws a Fault.
  */
 export const importGraph = (graph: Graph, opset: number): Imported => {
   if (graph.sparse > 0) fail('sparse initializers are not supported', 'graph')

@@ -1,12 +1,13 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import { fileError, type MixtrainError } from '../../core/error.ts'
+import { Fault } from '../../core/fault.ts'
 import type { Shape } from '../../core/shape.ts'
 import type { Operand, Tensor } from '../../core/tensor.ts'
 import { constant } from '../../ops/index.ts'
 import { type Imported, importGraph } from './import.ts'
 import { DataType, type Graph, type Model, readModel } from './proto.ts'
-import { Problem, quote } from './values.ts'
+import { quote } from './values.ts'
 
 export { encodeOnnx, type OnnxExport } from './export.ts'
 
@@ -95,7 +96,7 @@ const checked = (model: Model, path: string, output: string | undefined): E.Eith
       }
     },
     (cause) => {
-      if (cause instanceof Problem) return fileError(path, cause.message, cause.place)
+      if (cause instanceof Fault) return fileError(path, cause.message, cause.place)
       throw cause
     },
   )

@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { broadcast, equals, size } from '../../core/shape.ts'
 import type { Operand, Tensor } from '../../core/tensor.ts'
-import { add, broadcastTo, type Matmul, matmul, mul, transposeLast } from '../../ops/index.ts'
+import { add, addOp, broadcastTo, type Matmul, matmul, matmulOp, mul, transposeLast } from '../../ops/index.ts'
 import { aligned, inFront, permuted, showExtents, toShape } from './axes.ts'
 import { combined } from './elementwise.ts'
 import { batched, type Floats, type Import, type NodeView } from './values.ts'
@@ -94,10 +94,10 @@ const writeGemm = (result: Tensor, x: Tensor, w: Writer, bias: readonly Tensor[]
 
 /** A product that is used for nothing but a sum with a bias: one Gemm with its third input. */
 const fuseBias: Fuse = (x, { moving, uses }) => {
-  if (x.op.name !== 'add') return undefined
+  if (x.op !== addOp) return undefined
   const [product, bias] = x.inputs
   const fits =
-    product.op.name === 'matmul' &&
+    product.op === matmulOp &&
     product.shape.length === 2 &&
     uses(product) === 1 &&
     moving(product) &&

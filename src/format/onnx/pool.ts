@@ -1,5 +1,5 @@
 import type { Operand, Tensor } from '../../core/tensor.ts'
-import { averagePool2d, type Conv, maxPool2d } from '../../ops/index.ts'
+import { averagePool2d, type Conv, maxPool2d, unfoldOp } from '../../ops/index.ts'
 import { after, asGiven, asMaps, type Geometry, geometry, mapsOf, type Pair, pairOf } from './conv.ts'
 import type { Import, NodeView } from './values.ts'
 import { between, type Fuse } from './writer.ts'
@@ -53,8 +53,8 @@ const usesWithin = (nodes: readonly Tensor[], y: Tensor): number =>
 /** The windows that x is made of by steps on a first operand. */
 const windowsBelow = (x: Tensor): Tensor | undefined => {
   let at: Tensor | undefined = x
-  for (let i = 0; i < DEPTH && at !== undefined && at.op.name !== 'unfold'; i++) at = at.inputs[0]
-  return at?.op.name === 'unfold' ? at : undefined
+  for (let i = 0; i < DEPTH && at !== undefined && at.op !== unfoldOp; i++) at = at.inputs[0]
+  return at?.op === unfoldOp ? at : undefined
 }
 
 /**

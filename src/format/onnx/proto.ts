@@ -1,6 +1,7 @@
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import * as E from 'fp-ts/lib/Either.js'
 import { fileError, type MixtrainError } from '../../core/error.ts'
+import { Fault } from '../../core/fault.ts'
 
 /**
  * The messages of onnx.proto that a feed-forward network is made of (https://onnx.ai/onnx/repo-docs/IR.html), read and written
@@ -109,16 +110,6 @@ export interface ValueInfo {
   readonly shape: readonly (number | string | undefined)[] | undefined
 }
 
-/** Something in a file that is not as the format has it; `place` says where. */
-export class Malformed extends Error {
-  constructor(
-    override readonly message: string,
-    readonly place: string,
-  ) {
-    super(message)
-  }
-}
-
 /** Messages, strings and list elements of one file; a real network has a few thousand. */
 const MAX_PARTS = 1_000_000
 /** A name, a string attribute, one metadata value. */
@@ -151,7 +142,7 @@ const eachField = (ctx: Context, bytes: Uint8Array, what: string, visit: (field:
   let at = 0
   const place = () => `byte ${bytes.byteOffset - ctx.start + at}, ${what}`
   const fail = (message: string): never => {
-    throw new Malformed(message, place())
+    throw new Fault(message, place())
   }
   const spend = (n: number): void => {
     ctx.parts += n
@@ -218,7 +209,7 @@ const eachField = (ctx: Context, bytes: Uint8Array, what: string, visit: (field:
       if (reader.pos === begin) reader.skip(wire, number)
     }
   } catch (cause) {
-    if (cause instanceof Malformed) throw cause
+    if (cause instanceof Fault) throw cause
     fail(`the file is truncated or damaged (${cause instanceof Error ? cause.message : String(cause)})`)
   }
 }
@@ -355,7 +346,7 @@ export const readModel = (bytes: Uint8Array, path: string): E.Either<MixtrainErr
         if (f.number === 1) irVersion = f.int()
         else if (f.number === 2) producer = f.string()
         else if (f.number === 7) {
-          if (main !== undefined) throw new Malformed('the model has two graphs', 'model')
+          if (main !== undefined) throw new Fault('the model has two graphs', 'model')
           main = graph(ctx, f.bytes())
         } else if (f.number === 8) {
           let [domain, version] = ['', 0]
@@ -370,7 +361,7 @@ export const readModel = (bytes: Uint8Array, path: string): E.Either<MixtrainErr
       return { irVersion, producer, opsets, metadata, functions, graph: main }
     },
     (cause) =>
-      cause instanceof Malformed
+      cause instanceof Fault
         ? fileError(path, cause.message, cause.place)
         : fileError(path, `not an ONNX model: ${String(cause)}`),
   )

@@ -1,6 +1,7 @@
+import { Fault } from '../../core/fault.ts'
 import { show } from '../../core/shape.ts'
 import { DataType, type TensorProto, typeName, varints } from './proto.ts'
-import { type Known, type Parameter, Problem } from './values.ts'
+import type { Known, Parameter } from './values.ts'
 
 /** Tensors of the file as numbers. */
 
@@ -12,11 +13,11 @@ export const elements = (dims: readonly number[]): number => dims.reduce((n, d) 
 
 /** Checks the shape of a tensor of the file: its element count. */
 export const countOf = ({ dims }: TensorProto, place: string): number => {
-  if (dims.length > MAX_RANK) throw new Problem(`${dims.length} axes; at most ${MAX_RANK} are read`, place)
+  if (dims.length > MAX_RANK) throw new Fault(`${dims.length} axes; at most ${MAX_RANK} are read`, place)
   if (!dims.every((d) => Number.isSafeInteger(d) && d >= 0))
-    throw new Problem(`the shape ${show(dims)} is not valid`, place)
+    throw new Fault(`the shape ${show(dims)} is not valid`, place)
   const n = elements(dims)
-  if (n > MAX_ELEMENTS) throw new Problem(`the shape ${show(dims)} has more elements than any file holds`, place)
+  if (n > MAX_ELEMENTS) throw new Fault(`the shape ${show(dims)} has more elements than any file holds`, place)
   return n
 }
 
@@ -76,16 +77,16 @@ const FIELDS = { floats: 'float32', doubles: 'float64', ints: 'int64', int32s: '
 
 /** The bytes of a tensor: raw, or pieces of its typed field. */
 const contentOf = (t: TensorProto, { width, field }: Storage, n: number, place: string) => {
-  if (t.external) throw new Problem('its data lie in another file (external data), which is not opened', place)
-  if (t.other !== undefined) throw new Problem(`it holds ${t.other}`, place)
+  if (t.external) throw new Fault('its data lie in another file (external data), which is not opened', place)
+  if (t.other !== undefined) throw new Fault(`it holds ${t.other}`, place)
   const filled = (Object.keys(FIELDS) as (keyof typeof FIELDS)[]).filter((f) => t[f].length > 0)
   const astray = filled.find((f) => f !== field)
   if (astray !== undefined)
-    throw new Problem(`it holds ${FIELDS[astray]} data, but its type is ${typeName(t.dataType)}`, place)
+    throw new Fault(`it holds ${FIELDS[astray]} data, but its type is ${typeName(t.dataType)}`, place)
   if (t.raw === undefined) return { typed: t[field] }
-  if (filled.length > 0) throw new Problem('it has raw data and typed data', place)
+  if (filled.length > 0) throw new Fault('it has raw data and typed data', place)
   if (t.raw.length !== width * n)
-    throw new Problem(`expected ${width * n} bytes of data for shape ${show(t.dims)}, found ${t.raw.length}`, place)
+    throw new Fault(`expected ${width * n} bytes of data for shape ${show(t.dims)}, found ${t.raw.length}`, place)
   return { raw: t.raw }
 }
 
@@ -95,7 +96,7 @@ const floatBytes = (t: TensorProto, width: 4 | 8, storage: Storage, n: number, p
   if (raw !== undefined) return raw
   const length = typed.reduce((m, p) => m + p.length, 0)
   if (length !== width * n)
-    throw new Problem(`expected ${n} elements for shape ${show(t.dims)}, found ${length / width}`, place)
+    throw new Fault(`expected ${n} elements for shape ${show(t.dims)}, found ${length / width}`, place)
   const bytes = new Uint8Array(length)
   let at = 0
   for (const p of typed) {
@@ -108,7 +109,7 @@ const floatBytes = (t: TensorProto, width: 4 | 8, storage: Storage, n: number, p
 /** The numbers of a tensor of any numeric type, in their order; `limit` elements at most. */
 const numbersOf = (t: TensorProto, place: string): ArrayLike<number> => {
   const storage = STORAGE[t.dataType]
-  if (storage === undefined) throw new Problem(`expected numbers, found ${typeName(t.dataType)}`, place)
+  if (storage === undefined) throw new Fault(`expected numbers, found ${typeName(t.dataType)}`, place)
   const n = countOf(t, place)
   const { width, read, field, bits } = storage
   const list = (bytes: Uint8Array) => {
@@ -120,7 +121,7 @@ const numbersOf = (t: TensorProto, place: string): ArrayLike<number> => {
   if (raw !== undefined) return list(raw)
   const data = varints(typed, n)
   if (data.length !== n)
-    throw new Problem(`expected ${n} integers for shape ${show(t.dims)}, found another number`, place)
+    throw new Fault(`expected ${n} integers for shape ${show(t.dims)}, found another number`, place)
   return bits === undefined ? data : data.map(bits)
 }
 
@@ -132,14 +133,14 @@ export const knownOf = (t: TensorProto, place: string, spend: (n: number) => voi
 
 const filled = (t: TensorProto, place: string): number => {
   const n = countOf(t, place)
-  if (n === 0) throw new Problem(`the shape ${show(t.dims)} has no elements`, place)
+  if (n === 0) throw new Fault(`the shape ${show(t.dims)} has no elements`, place)
   return n
 }
 
 /** A float32 tensor of the file, as it is. */
 export const parameterOf = (t: TensorProto, place: string): Parameter => {
   if (t.dataType !== DataType.float)
-    throw new Problem(
+    throw new Fault(
       `expected float32 data, found ${typeName(t.dataType)}: a Cast to float32 after it makes it a parameter`,
       place,
     )
@@ -171,7 +172,7 @@ export const piecesOf = (numbers: ArrayLike<number>, place: string): readonly Fl
     if (left.every((v) => v === 0)) return pieces
     rest = left
   }
-  throw new Problem('some of its float64 numbers are no sum of float32 numbers: store it as float32', place)
+  throw new Fault('some of its float64 numbers are no sum of float32 numbers: store it as float32', place)
 }
 
 /** A float64 tensor of the file as float32 tensors whose sum it is. */

@@ -2,16 +2,6 @@ import type { Shape } from '../../core/shape.ts'
 import type { Operand, Tensor } from '../../core/tensor.ts'
 import type { Attribute, DataType, TensorProto } from './proto.ts'
 
-/** What makes a graph unusable; `place` is a node or a value. Caught where the file is decoded, never outside. */
-export class Problem extends Error {
-  constructor(
-    override readonly message: string,
-    readonly place?: string,
-  ) {
-    super(message)
-  }
-}
-
 /** A name from a file as a message shows it: quoted, control characters escaped, shortened. */
 export const quote = (name: string): string => JSON.stringify(name.length > 80 ? `${name.slice(0, 80)}...` : name)
 

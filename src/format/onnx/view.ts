@@ -1,4 +1,5 @@
 import { MixtrainException, show as showError } from '../../core/error.ts'
+import { Fault } from '../../core/fault.ts'
 import { type Shape, show } from '../../core/shape.ts'
 import type { Operand, Tensor } from '../../core/tensor.ts'
 import { add, constant, input } from '../../ops/index.ts'
@@ -23,7 +24,6 @@ import {
   type Known,
   type NodeView,
   type Parameter,
-  Problem,
   quote,
   type Stored,
   type Value,
@@ -61,7 +61,7 @@ export interface Build {
 }
 
 export const define = (build: Build, name: string, value: Value, place: string): void => {
-  if (build.values.has(name)) throw new Problem(`the name ${quote(name)} is defined twice`, place)
+  if (build.values.has(name)) throw new Fault(`the name ${quote(name)} is defined twice`, place)
   build.values.set(name, value)
 }
 
@@ -300,7 +300,7 @@ export const viewOf = (
   place: string,
 ): NodeView & { readonly unread: () => string | undefined } => {
   const fail = (message: string): never => {
-    throw new Problem(message, place)
+    throw new Fault(message, place)
   }
   return {
     opset: build.opset,

@@ -1,22 +1,15 @@
-import type { MixtrainError } from '../../core/error.ts'
+import { raise } from '../../core/error.ts'
 import { equals, show } from '../../core/shape.ts'
 import type { Tensor } from '../../core/tensor.ts'
 import type { AttributeValue } from './proto.ts'
 
-/** What keeps a graph from being written. Caught in `encodeOnnx`. */
-export class Refused extends Error {
-  constructor(readonly error: MixtrainError) {
-    super()
-  }
-}
-
-export const refuse = (x: Tensor, reason: string): never => {
-  throw new Refused({
+/** @throws what keeps a graph from being written: `encodeOnnx` gives it as a value */
+export const refuse = (x: Tensor, reason: string): never =>
+  raise({
     kind: 'unsupported',
     what: `exporting ${x.op.name}(${x.inputs.map((i) => show(i.shape)).join(', ')}) to ONNX`,
     reason,
   })
-}
 
 /** What is known of the nodes of a graph that is written. */
 export interface Facts {

@@ -1,14 +1,6 @@
-/** What is wrong with a text, and where. Caught where a text is decoded. */
-export class Malformed extends Error {
-  constructor(
-    override readonly message: string,
-    readonly at: number | undefined,
-  ) {
-    super(message)
-  }
-}
+import { Fault } from '../../core/fault.ts'
 export const fail = (message: string, at?: number): never => {
-  throw new Malformed(message, at)
+  throw new Fault(message, undefined, at)
 }
 
 export const quote = (text: string): string => JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}...` : text)
