@@ -39,7 +39,7 @@ const LOSSES: Readonly<Record<string, Loss>> = {
   'symbolic k=10': mixTrain({ k: 10, weight: 0.5 }),
   ibp: robust(ibp, worstCase(crossEntropy)),
 }
-const TASK = { input: [1, 28, 28], classes: 10, normalisation: undefined } as const
+const TASK = { input: [1, 28, 28], classes: 10, normalization: undefined } as const
 
 interface Given {
   readonly network: NetworkName

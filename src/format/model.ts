@@ -247,9 +247,9 @@ const decodeSafetensors = (bytes: Uint8Array, path: string): E.Either<MixtrainEr
       if (file.metadata.format !== 'mixtrain')
         return E.left(fileError(path, 'these are tensors, but not a model that mixtrain saved', 'metadata'))
       const about = About.safeParse(file.metadata)
-      return about.success
-        ? E.right(about.data)
-        : E.left(fileError(path, firstIssue(about.error, file.metadata), 'metadata'))
+      if (!about.success) return E.left(fileError(path, firstIssue(about.error, file.metadata), 'metadata'))
+      const { normalisation: normalization, ...rest } = about.data
+      return E.right({ ...rest, normalization })
     }),
     E.bind('provenance', ({ file }): E.Either<MixtrainError, Provenance | undefined> => {
       if (!Object.keys(Provenance.shape).some((k) => Object.hasOwn(file.metadata, k))) return E.right(undefined)
