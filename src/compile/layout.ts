@@ -2,11 +2,17 @@ import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
 import { dataOf } from '../ops/index.ts'
 import { isLeaf } from './lower.ts'
-import type { Slot } from './plan.ts'
 import { overwrites } from './schedule.ts'
 import { type Executed, touched, written } from './steps.ts'
 
 // Where the values of a plan are: arguments, constants, and scratch in one arena, laid out by when values are needed last.
+
+/** Where a value lives during a run. Offsets count elements. */
+export type Slot =
+  | { readonly at: 'arena'; readonly offset: number; readonly length: number }
+  | { readonly at: 'constant'; readonly offset: number; readonly length: number }
+  | { readonly at: 'input'; readonly index: number; readonly length: number }
+  | { readonly at: 'output'; readonly index: number; readonly length: number }
 
 const ALIGN = 64
 const align = (n: number): number => Math.ceil(n / ALIGN) * ALIGN

@@ -6,17 +6,12 @@ import { dataOf, inputNameOf } from '../ops/index.ts'
 import { suited, unrolled } from './accumulate.ts'
 import { emit } from './emit.ts'
 import type { Instruction } from './instruction.ts'
-import { layout } from './layout.ts'
+import { layout, type Slot } from './layout.ts'
 import { copyTo, isLeaf, type Lowered, lower, repeated, rootOf } from './lower.ts'
 import { gathered, sequence } from './schedule.ts'
 import { tape } from './tape.ts'
 
-/** Where a value lives during a run. Offsets count elements. */
-export type Slot =
-  | { readonly at: 'arena'; readonly offset: number; readonly length: number }
-  | { readonly at: 'constant'; readonly offset: number; readonly length: number }
-  | { readonly at: 'input'; readonly index: number; readonly length: number }
-  | { readonly at: 'output'; readonly index: number; readonly length: number }
+export type { Slot } from './layout.ts'
 
 /** One op of the tape, for a backend that interprets ops one by one: `values[output] = kernel(values[inputs])`. */
 export interface Call {
