@@ -2,7 +2,7 @@ import { Refused, refuse } from '../proof/exact.ts'
 import { type Header, queryOf, readNetwork } from '../proof/file.ts'
 import type { Line } from '../proof/proof.ts'
 import { type Pack, proofFile, prove } from './prove.ts'
-import type { SearchTree } from './trace.ts'
+import type { SearchNode, SearchTree } from './trace.ts'
 
 /** An image that keeps its label, as a proof claims it: pixels that float32 holds, the radius and the range as they are written. */
 export interface ImageClaim {
@@ -13,8 +13,10 @@ export interface ImageClaim {
   readonly range: readonly [string, string]
 }
 
-/** Leaves of the proof of one image at most. */
-const LEAVES = 100_000
+/** Leaves of the proof of one image at most, and for each leaf of its search: where so many do not suffice, more would not. */
+const LEAVES = [64, 4] as const
+const leavesOf = (node: SearchNode): number =>
+  node.children === undefined ? 1 : node.children.reduce((n, child) => n + leavesOf(child), 0)
 
 const BYTES = Array.from({ length: 256 }, (_, b) => b.toString(16).padStart(2, '0'))
 const hexadecimal = (pixels: Float32Array): string => {
@@ -65,7 +67,7 @@ export const imageProver = async (network: Uint8Array, semantics: 'real' | 'depl
   return async (
     { pixels, label, epsilon, range }: ImageClaim,
     { bounds, trees }: ImageFindings = {},
-    leaves = LEAVES,
+    leaves = LEAVES[0] + LEAVES[1] * (trees ?? []).reduce((n, { root }) => n + leavesOf(root), 0),
   ): Promise<Uint8Array> => {
     const header: Header = {
       format: 'mixtrain-proof',
