@@ -162,6 +162,7 @@ export const conv2dInputOp: Op<Conv> = {
   },
   interval: ([y, w], g) => bilinearInterval((a, b) => node(conv2dInputOp, [a, b], g))(y, w),
   relax: { bilinear: unsupported('both operands are intervals, and their product has no linear bounds here') },
+  linear: 'products',
   outward: {
     interval: 'product',
     terms: ([, [o, c, p, q]], g) => {

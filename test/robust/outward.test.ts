@@ -281,6 +281,22 @@ test('a claim that is true of real numbers and false of some order of float32 su
       assert.ok(lower <= Math.min(...executions))
 })
 
+test('executions of transposed convolutions are sums, too', async () => {
+  const w = [2 ** 25, 1, -(2 ** 25)]
+  const x = O.constant([1, 1, 1], [1, 3, 1, 1])
+  // 2^25 + 1 is 2^25 in float32: the sum of 1/2 may come out as -1/2.
+  const network = ((z: Tensor) => O.sub(O.convTranspose2d(O.relu(z), O.constant(w, [3, 1, 1, 1])), 0.5)) as Apply
+  for (const backend of [simd, doubles])
+    for (const [name, method] of Object.entries(METHODS)) {
+      const bounded = boundsOf(method)(network, interval(x, x), { outward: 'deployed' })
+      const [[lower], [row]] = await evaluate(backend)([
+        bounded.output().lower,
+        bounded.rows(O.constant([1], [1, 1, 1, 1, 1])).lower,
+      ])
+      assert.ok(lower <= -0.5 && row <= -0.5, `${name}: ${lower}, ${row}`)
+    }
+})
+
 test('nothing is claimed where a sum may overflow', async () => {
   const w = [2 ** 127, 2 ** 127, -(2 ** 127)]
   const layer: Layer = { outputs: [{ terms: w.map((v, k) => [v, k] as const), bias: 1 }] }
