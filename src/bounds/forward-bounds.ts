@@ -118,7 +118,9 @@ const outside = ({ lower, upper }: Ends, by: Tensor, { outward }: Context): Ends
  * intersected with interval propagation from those.
  *
  * @example
- *   const boxes = forwardWhereWide(crown, 64)(y, new Map([[x, box]]), 'none')
+ *   const x = input('x', [1, 2])
+ *   const box = ball(constant([0.5, 0.2], [1, 2]), 0.1)
+ *   const boxes = forwardWhereWide(crown, 64)(relu(sub(x, 0.4)), new Map([[x, box]]), 'none')
  */
 export const forwardWhereWide =
   (method: Bounder, most: number) =>

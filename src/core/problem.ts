@@ -65,10 +65,6 @@ const expected = (issue: z.core.$ZodIssue): string => {
 /**
  * The first thing that is wrong with a document, in the words of all other errors: `expected a number, found "2"`. `place` is the path to it, its names and
  * numbers joined by dots; absent: the document itself.
- *
- * @example
- *   const result = schema.safeParse(json)
- *   if (!result.success) return E.left(fileError(path, problemOf(result.error, json).message))
  */
 export const problemOf = (
   error: z.ZodError,

@@ -36,9 +36,6 @@ export interface Dataset {
 
 /**
  * A class as people are told of it: its name, or its number where it has none.
- *
- * @example
- *   classNameOf((await digits()).test, 3) // '3'
  */
 export const classNameOf = ({ classNames }: Pick<Dataset, 'classNames'>, label: number): string =>
   classNames?.[label] ?? String(label)
