@@ -6,8 +6,8 @@ const own = (bytes: Uint8Array): Uint8Array<ArrayBuffer> =>
 export const digest = async (bytes: Uint8Array): Promise<Uint8Array> =>
   new Uint8Array(await globalThis.crypto.subtle.digest('SHA-256', own(bytes)))
 
-export const hexadecimal = (bytes: Uint8Array): string =>
-  Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('')
+const DIGITS = Array.from({ length: 256 }, (_, b) => b.toString(16).padStart(2, '0'))
+export const hexadecimal = (bytes: Uint8Array): string => bytes.reduce((text, b) => text + DIGITS[b], '')
 
 /** SHA-256 in hexadecimal. */
 export const sha256 = async (bytes: Uint8Array): Promise<string> => hexadecimal(await digest(bytes))

@@ -1,6 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
+import { joinedAs } from '../core/arrays.ts'
 import { fileError, type MixtrainError } from '../core/error.ts'
 import { nodeModule } from '../core/runtime.ts'
 
@@ -186,13 +187,7 @@ const readPipe = async (path: string, signal: AbortSignal | undefined): Promise<
   const socket = new Socket({ fd, readable: true, writable: false, signal })
   const chunks: Uint8Array[] = []
   for await (const chunk of socket) chunks.push(chunk)
-  const bytes = new Uint8Array(chunks.reduce((n, c) => n + c.length, 0))
-  let at = 0
-  for (const c of chunks) {
-    bytes.set(c, at)
-    at += c.length
-  }
-  return bytes
+  return joinedAs(Uint8Array, chunks)
 }
 
 /**

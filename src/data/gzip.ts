@@ -1,5 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
+import { joinedAs } from '../core/arrays.ts'
 import { fileError, type MixtrainError } from '../core/error.ts'
 
 /**
@@ -30,16 +31,6 @@ const pieces = (bytes: Uint8Array): ReadableStream<Uint8Array<ArrayBuffer>> => {
   )
 }
 
-const concat = (chunks: readonly Uint8Array[], length: number): Uint8Array => {
-  const out = new Uint8Array(length)
-  let at = 0
-  for (const chunk of chunks) {
-    out.set(chunk, at)
-    at += chunk.length
-  }
-  return out
-}
-
 /** What the first bytes of a content say about its length, or what is wrong with it. */
 type SizeOf = (head: Uint8Array) => E.Either<MixtrainError, number>
 
@@ -65,7 +56,7 @@ const inflateMember =
           length += value.length
         }
         if (expected === undefined && (done || length >= HEAD)) {
-          const size = sizeOf(concat(chunks, length))
+          const size = sizeOf(joinedAs(Uint8Array, chunks))
           if (E.isLeft(size)) return size
           expected = size.right
           const most = plausible(bytes.length)
@@ -84,7 +75,7 @@ const inflateMember =
     const end = bytes.length - 4
     const stated = new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(end, true)
     return stated === length % 2 ** 32
-      ? E.right(concat(chunks, length))
+      ? E.right(joinedAs(Uint8Array, chunks))
       : left(
           `expected the end of the gzip data, with the length of the content, ${length}, found ${stated}`,
           `gzip byte ${end}`,
@@ -152,10 +143,7 @@ export const inflate =
     if (starts.length === 0) return inflateMember(bytes, path, sizeOf)()
     const members = await inflateMembers(bytes, path, starts)
     if (E.isLeft(members)) return members
-    const content = concat(
-      members.right,
-      members.right.reduce((n, m) => n + m.length, 0),
-    )
+    const content = joinedAs(Uint8Array, members.right)
     const size = sizeOf(content.subarray(0, HEAD))
     if (E.isLeft(size)) return size
     return content.length <= size.right

@@ -5,6 +5,7 @@ import type { Region } from '../compile/region.ts'
 import { type Shared, sharedIn } from '../compile/running.ts'
 import { order, stage } from '../compile/tape.ts'
 import { grad } from '../compile/vjp.ts'
+import { joinedAs } from '../core/arrays.ts'
 import { raise, usage } from '../core/error.ts'
 import * as S from '../core/shape.ts'
 import type { Tensor } from '../core/tensor.ts'
@@ -135,9 +136,6 @@ const parted = (array: Float32Array, tensors: Named<Tensor>): Named<Float32Array
 }
 /** The terms among what is summed, by a name that no parameter has. */
 const TERMS = ' terms'
-/** Arrays one after the other. */
-const joined = (arrays: Named<ArrayLike<number>>): Float32Array =>
-  Float32Array.from(Object.values(arrays).flatMap((x) => Array.from(x)))
 
 // ---- sums on a device --------------------------------------------------------------------------------------------------
 
@@ -153,7 +151,6 @@ const summing = async (region: Region, graph: MicroGraph, { microBatches: M, ran
   const adding = await addProgram(graph).on(region)
   const inputs = summedInputs(graph, 'room')
   const parts: Named<Tensor> = { ...inputs.named, [TERMS]: inputs.terms }
-  const length = Object.values(parts).reduce((n, { shape }) => n + S.size(shape), 0)
   const spare: Sums[] = []
   const room = (): Sums => spare.pop() ?? sharedIn(region, inputs)
   const added = (left: Sums, right: Sums): Sums => {
@@ -166,13 +163,7 @@ const summing = async (region: Region, graph: MicroGraph, { microBatches: M, ran
     const { named, terms } = sums.buffers
     const read = await Promise.all([...Object.values(named), terms].map((b) => backend.read(b)))
     spare.push(sums)
-    const all = new Float32Array(length)
-    let at = 0
-    for (const part of read) {
-      all.set(part, at)
-      at += part.length
-    }
-    return all
+    return joinedAs(Float32Array, read)
   }
   type Leaf = (micro: number, into: Sums) => Promise<void>
   const leafOf = (leaf: Leaf) => async (micro: number) => {
@@ -369,7 +360,10 @@ export const microTrainer =
         // M runs of batches, whoever takes which: their shares of the mean go through the tree, as gradients do.
         const mean = await ranks.sum(M, async (run) => {
           const means = await statisticsOf(batches, partOf(batches.count, { rank: run, size: M }))
-          return joined(mapNamed(means, (sum) => sum.map((v) => v / batches.count)))
+          return joinedAs(
+            Float32Array,
+            Object.values(means).map((sum) => sum.map((v) => v / batches.count)),
+          )
         })
         statistics.write(parted(mean, graph.population))
       },

@@ -1,3 +1,4 @@
+import { hexadecimal } from '../core/hash.ts'
 import { Refused, refuse } from '../proof/exact.ts'
 import { type Header, queryOf, readNetwork } from '../proof/file.ts'
 import type { Line } from '../proof/proof.ts'
@@ -13,18 +14,22 @@ export interface ImageClaim {
   readonly range: readonly [string, string]
 }
 
-/** Leaves of the proof of one image at most, and for each leaf of its search: where so many do not suffice, more would not. */
-const LEAVES = [64, 4] as const
+/** Leaves of the proof of one image at most, where bounds alone verified it, and where branch and bound did: some, and some for each leaf of its search. */
+const LEAVES = { bounds: 1000, search: [64, 4] } as const
 const leavesOf = (node: SearchNode): number =>
-  node.children === undefined ? 1 : node.children.reduce((n, child) => n + leavesOf(child), 0)
+  node.children === undefined ? 1 : node.children.reduce<number>((n, child) => n + leavesOf(child), 0)
+const mostLeaves = (trees: readonly SearchTree[] | undefined): number => {
+  const [some, each] = LEAVES.search
+  return trees === undefined ? LEAVES.bounds : trees.reduce<number>((n, { root }) => n + each * leavesOf(root), some)
+}
 
-const BYTES = Array.from({ length: 256 }, (_, b) => b.toString(16).padStart(2, '0'))
-const hexadecimal = (pixels: Float32Array): string => {
+/** float32 numbers, little-endian. */
+const bytesOf = (pixels: Float32Array): Uint8Array => {
   const view = new DataView(new ArrayBuffer(4 * pixels.length))
   pixels.forEach((p, i) => {
     view.setFloat32(4 * i, p, true)
   })
-  return new Uint8Array(view.buffer).reduce((text, b) => text + BYTES[b], '')
+  return new Uint8Array(view.buffer)
 }
 
 /** What an evaluation found about an image. */
@@ -67,14 +72,14 @@ export const imageProver = async (network: Uint8Array, semantics: 'real' | 'depl
   return async (
     { pixels, label, epsilon, range }: ImageClaim,
     { bounds, trees }: ImageFindings = {},
-    leaves = LEAVES[0] + LEAVES[1] * (trees ?? []).reduce((n, { root }) => n + leavesOf(root), 0),
+    leaves = mostLeaves(trees),
   ): Promise<Uint8Array> => {
     const header: Header = {
       format: 'mixtrain-proof',
       version: 2,
       semantics,
       network: file.sha256,
-      claim: { kind: 'image', pixels: hexadecimal(pixels), epsilon, range, label },
+      claim: { kind: 'image', pixels: hexadecimal(bytesOf(pixels)), epsilon, range, label },
     }
     const isClear = bounds !== undefined && Math.min(...bounds.margins) > CLEAR * Math.max(0, ...bounds.margins)
     return proofFile(

@@ -1,3 +1,4 @@
+import { joinedAs } from '../core/arrays.ts'
 import { counted } from '../core/number.ts'
 import { type Branch, branchBytes, splitBranch } from './branch.ts'
 import type { Decision } from './decision.ts'
@@ -41,7 +42,7 @@ export const overRelus = (decision: Decision): Brancher<Branch> => {
       for (const g of prepared.options.trace ? closed : []) {
         const { i } = bestOf(rowsIn(g))
         const { node } = planted(true, trees, { at: goal.at, conjunction: g, walks: found.walks?.(i) })
-        if (node !== undefined) node.refuted = { slopes: joined(found.slopes(i)) }
+        if (node !== undefined) node.refuted = { slopes: joinedAs(Float32Array, found.slopes(i)) }
       }
     }
     settled()
@@ -124,5 +125,3 @@ export const overRelus = (decision: Decision): Brancher<Branch> => {
     trees,
   }
 }
-
-const joined = (parts: readonly Float32Array[]): Float32Array => Float32Array.from(parts.flatMap((p) => [...p]))

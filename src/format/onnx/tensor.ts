@@ -1,3 +1,4 @@
+import { joinedAs } from '../../core/arrays.ts'
 import { Fault } from '../../core/fault.ts'
 import { show } from '../../core/shape.ts'
 import { DataType, type TensorProto, typeName, varints } from './proto.ts'
@@ -97,13 +98,7 @@ const floatBytes = (t: TensorProto, width: 4 | 8, storage: Storage, n: number, p
   const length = typed.reduce((m, p) => m + p.length, 0)
   if (length !== width * n)
     throw new Fault(`expected ${n} elements for shape ${show(t.dims)}, found ${length / width}`, place)
-  const bytes = new Uint8Array(length)
-  let at = 0
-  for (const p of typed) {
-    bytes.set(p, at)
-    at += p.length
-  }
-  return bytes
+  return joinedAs(Uint8Array, typed)
 }
 
 /** The numbers of a tensor of any numeric type, in their order; `limit` elements at most. */
