@@ -9,6 +9,7 @@ import { gzipSync } from 'node:zlib'
 import nodeResolve from '@rollup/plugin-node-resolve'
 import { build } from 'esbuild'
 import { rollup } from 'rollup'
+import { packed } from './pack.js'
 
 /** kB of 1,000 bytes; CPU milliseconds of a process that imports the root door, less those of one that does nothing
  * (a limit of three times that, for busy machines). */
@@ -107,17 +108,21 @@ const bundled = async (name) => {
 }
 
 try {
-  const [{ filename, size, unpackedSize }] = JSON.parse(
-    run('npm', ['pack', '--ignore-scripts', '--json', '--pack-destination', folder], root),
-  )
-  run(join(root, 'node_modules/.bin/publint'), ['run', '--strict', join(folder, filename)])
+  const { tarball, size, unpackedSize, page } = packed(root, join(folder, 'published'))
+  run(join(root, 'node_modules/.bin/publint'), ['run', '--strict', tarball])
   // CommonJS gets the ES modules by require(esm), which Node 20.19 and newer have.
-  run(join(root, 'node_modules/.bin/attw'), [join(folder, filename), '--ignore-rules', 'cjs-resolves-to-esm'], root)
+  run(join(root, 'node_modules/.bin/attw'), [tarball, '--ignore-rules', 'cjs-resolves-to-esm'], root)
 
   writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'empty', private: true, type: 'module' }))
-  run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', join(folder, filename)])
+  run('npm', ['install', '--no-audit', '--no-fund', tarball])
   const modules = join(folder, 'node_modules')
-  const { exports } = JSON.parse(readFileSync(join(modules, 'mixtrain/package.json'), 'utf8'))
+  const manifest = JSON.parse(readFileSync(join(modules, 'mixtrain/package.json'), 'utf8'))
+  const { exports } = manifest
+  if (manifest.scripts !== undefined) throw new Error('the package has scripts, of whose installation npm warns')
+  const address = page === undefined ? [] : [`git+${page}.git`, `${page}#readme`, `${page}/issues`]
+  const named = [manifest.repository?.url, manifest.homepage, manifest.bugs?.url].filter((x) => x !== undefined)
+  if (named.join() !== address.join()) throw new Error(`the package names ${named}, not ${address}`)
+  console.log(`package: ${page === undefined ? 'git knows no public address, and it names none' : `lives at ${page}`}`)
   const doors = Object.keys(exports).filter((door) => door !== './package.json')
   writeFileSync(
     join(folder, 'use.js'),
