@@ -47,39 +47,51 @@ const symmetric = (n: Float64Array, e: number): Box =>
 const magnitude = ({ lower, upper }: Pick<Box, 'lower' | 'upper'>): Float64Array =>
   lower.map((l, i) => Math.max(Math.abs(l), Math.abs(upper[i])))
 
-/** gamma_n times integers of at most 2^53, and n + 1 underflows of 2^-149 each, in both directions. */
-const offBy = (sizes: Fixed, n: number): Box => {
+/** gamma_n times integers of at most 2^53, and n + 1 underflows of 2^-149 each, in both directions; n element by element. */
+const offBy = (sizes: Fixed, n: Float64Array): Box => {
   const most = bits(largest(sizes.n))
   if (most - sizes.e > 100) refuse('values that may overflow')
   const shift = Math.max(0, most - 20)
   const e = sizes.e - shift + 34
   if (e > 124) return offBy({ n: sizes.n.map((x) => Math.ceil(x * two(-40))), e: sizes.e - 40 }, n)
-  const [g, f] = [gamma(n), two(-shift)]
+  const gammas = new Map([...new Set(n)].map((k) => [k, gamma(k)]))
+  const f = two(-shift)
   return symmetric(
-    sizes.n.map((x) => Math.ceil(x * f) * g + 1),
+    sizes.n.map((x, i) => Math.ceil(x * f) * (gammas.get(n[i]) as number) + 1),
     e,
   )
 }
-/** |W| x, rounded up. */
-const sizesOf = ({ start, index, weight, half, e }: Matrix, x: Box): Fixed => {
+/** |W| x, rounded up, and by row how many terms are not 0 in every execution: those that are change no sum (`sum_gamma`, proofs/Sum.v). */
+const sizesOf = ({ start, index, weight, half, e }: Matrix, x: Box): Fixed & { readonly live: Float64Array } => {
   const shift = Math.max(0, bits(x.most) - half)
   const f = two(-shift)
   const short = magnitude(x).map((m) => Math.ceil(m * f))
-  return {
-    n: Float64Array.from({ length: start.length - 1 }, (_, i) => {
-      let total = 0
+  const live = new Float64Array(start.length - 1)
+  const n = live.map((_, i) => {
+    let total = 0
+    for (let k = start[i]; k < start[i + 1]; k++) {
+      const size = short[index[k]]
+      if (size === 0) continue
+      live[i]++
       // A unit more than the weight, which may be off by one.
-      for (let k = start[i]; k < start[i + 1]; k++) total += (Math.abs(weight[k]) + 1) * short[index[k]]
-      return total
-    }),
-    e: e + x.e - shift,
-  }
+      total += (Math.abs(weight[k]) + 1) * size
+    }
+    return total
+  })
+  return { n, live, e: e + x.e - shift }
 }
+/** The terms of the longest row. */
+const longestOf = ({ start }: Matrix): number =>
+  start.reduce((most, end, i) => Math.max(most, end - start[i - 1] || 0), 0)
 
 /** The rest of a node whose operands have these boxes. */
 const restOf = (node: Node, boxes: readonly Box[], own: Box, semantics: Semantics): Box | undefined => {
   const executed = semantics === 'deployed'
-  if (node.kind === 'relu' && executed && node.slope.n > 0n) return offBy({ n: magnitude(own), e: own.e }, 1)
+  if (node.kind === 'relu' && executed && node.slope.n > 0n)
+    return offBy(
+      { n: magnitude(own), e: own.e },
+      own.lower.map(() => 1),
+    )
   if (node.kind !== 'affine') return undefined
   const { matrix, bias, terms } = node
   const x = operands(node, boxes)
@@ -93,8 +105,12 @@ const restOf = (node: Node, boxes: readonly Box[], own: Box, semantics: Semantic
       ),
     )
   if (executed && terms > 0) {
-    parts.push(offBy(sizesOf(matrix, x), terms + 1))
-    if (bias !== undefined) parts.push(offBy({ n: magnitude(parts[0]), e: parts[0].e }, terms + 1))
+    const sizes = sizesOf(matrix, x)
+    // Bias and division are terms of any row; one more is on the safe side.
+    const others = terms + 1 - longestOf(matrix)
+    const counts = sizes.live.map((n) => n + others)
+    parts.push(offBy(sizes, counts))
+    if (bias !== undefined) parts.push(offBy({ n: magnitude(parts[0]), e: parts[0].e }, counts))
   }
   return parts.length === 0 ? undefined : parts.reduce(plus)
 }

@@ -442,6 +442,42 @@ test('deployed: executions in any order lie in the boxes, and cancellation that 
   assert.ok(box.lower[0] <= 2 ** (24 + box.e) && box.upper[0] >= (2 ** 24 + 2) * 2 ** box.e)
 })
 
+test('deployed: a sum is off by as many roundings as it has terms that are not 0, however long it is', () => {
+  /** 1 and live - 1 times 2^-24, then neurons that are 0 whatever the input; float32 takes 1 + 2^-24 for 1. */
+  const widthOf = (live: number, dead: number): number => {
+    const size = live + dead
+    const of = (f: (i: number) => number) => Float32Array.from({ length: size }, (_, i) => f(i))
+    const net = networkOf(
+      modelOf(
+        [1, 1],
+        [
+          ['Gemm', 'x w b', 'z'],
+          ['Relu', 'z', 'h'],
+          ['Gemm', 'h v c', 'y'],
+        ],
+        [
+          { name: 'w', shape: [1, size], data: of((i) => (i === 0 ? 1 : i < live ? 2 ** -24 : 1)) },
+          { name: 'b', shape: [size], data: of((i) => (i < live ? 0 : -5)) },
+          { name: 'v', shape: [size, 1], data: of(() => 1) },
+          { name: 'c', shape: [1], data: Float32Array.of(2 ** -24) },
+        ],
+      ),
+    )
+    const box = known(net, 'deployed', between(vector([rational(1n)])), 'interval').boxes[net.output]
+    const ascending = 1
+    const descending = 1 + live * 2 ** -24
+    assert.ok(holds(box, 0, exactly(ascending)) && holds(box, 0, exactly(descending)), `${live} of ${size} terms`)
+    return (box.upper[0] - box.lower[0]) / 2 ** box.e
+  }
+  for (const live of [1, 2, 3, 8, 40]) {
+    const width = widthOf(live, 0)
+    for (const dead of [1, 30, 1000]) {
+      const wider = widthOf(live, dead) - width
+      assert.ok(wider < width / 2, `${live} terms, ${dead} that are 0: ${wider} more than ${width}`)
+    }
+  }
+})
+
 test('deployed: what is not covered is refused', () => {
   // Batch normalization, residual sums and factors, constants that are added.
   for (const k of [3, 4, 6]) {
