@@ -20,7 +20,7 @@ import {
   outcomeHeader,
   talliesOf,
 } from './instances.ts'
-import { integer, positive, roundingOption, semanticsOption, shard, text } from './options.ts'
+import { integer, positive, replayOption, roundingOption, semanticsOption, shard, text } from './options.ts'
 import { json } from './report.ts'
 import { attempt, get, type Shell } from './shell.ts'
 import { talliesTable } from './tallies.ts'
@@ -48,6 +48,7 @@ const options = {
   seed: { flags: '--seed <N>', about: 'of the attacks (default: 0)', read: integer },
   rounding: { ...roundingOption, about: roundingOption.about.replace('default: none', 'default: outward') },
   semantics: semanticsOption,
+  replay: replayOption,
 }
 
 type Given = Parameters<NonNullable<Command<typeof options, 'LIST'>['run']>>[1]
@@ -132,6 +133,7 @@ const decided = async (folder: string, instance: Instance, o: Given, alive: () =
     ['--device', o.device],
     ['--rounding', o.rounding],
     ['--semantics', o.semantics],
+    ['--replay', o.replay],
   ]
   const flags = given.flatMap(([flag, value]) => (value === undefined ? [] : [flag, String(value)]))
   const argv = [...runtime(), 'verify', path(instance.onnx), path(instance.vnnlib), '--json', ...flags]

@@ -236,6 +236,13 @@ export const semanticsOption = {
   read: name('semantics', ['real', 'deployed'] as const),
 }
 
+export const replayOption = {
+  flags: '--replay <prefer|require|off>',
+  about:
+    'where onnxruntime-node or onnxruntime-web is installed, counterexamples are replayed by it: what it confirms is preferred, or is the only sat (default: prefer)',
+  read: name('replay', ['prefer', 'require', 'off'] as const),
+}
+
 /** The rounding that the options name. */
 export const roundingOf = (
   {

@@ -36,7 +36,18 @@ import type { Counterexample } from '../verify/counterexample-check.ts'
 import { proofFile, prove } from '../verify/prove.ts'
 import type { Command } from './command.ts'
 import { bytesOf, readNamed, withDevice } from './open.ts'
-import { integer, natural, positive, repeated, roundingOf, roundingOption, semanticsOption, text } from './options.ts'
+import {
+  integer,
+  natural,
+  positive,
+  repeated,
+  replayOption,
+  roundingOf,
+  roundingOption,
+  semanticsOption,
+  text,
+} from './options.ts'
+import { onnxReplay } from './replay.ts'
 import { json, roundingRecord } from './report.ts'
 import { attempt, type Shell } from './shell.ts'
 
@@ -78,6 +89,7 @@ const options = {
       'after the verdict, and beside the time limit, write a proof of it that mixtrain check replays in exact arithmetic (docs/proof.md)',
     read: text,
   },
+  replay: replayOption,
   rounding: { ...roundingOption, about: roundingOption.about.replace('default: none', 'default: outward') },
   semantics: semanticsOption,
 }
@@ -123,11 +135,42 @@ const contentOf = (path: string, limit: AbortSignal): TE.TaskEither<MixtrainErro
     readNamed(path, limit),
     TE.chain((bytes) => unpacked(bytes, path)),
   )
-const loadNetwork = (path: string, limit: AbortSignal): TE.TaskEither<MixtrainError, Model> =>
+/** A network and the bytes of its file. */
+interface Loaded {
+  readonly model: Model
+  readonly bytes: Uint8Array
+}
+const loadNetwork = (path: string, limit: AbortSignal): TE.TaskEither<MixtrainError, Loaded> =>
   pipe(
     contentOf(path, limit),
-    TE.chainEitherK((bytes) => modelOf(bytes, path)),
+    TE.chainEitherK((bytes) =>
+      pipe(
+        modelOf(bytes, path),
+        E.map((model) => ({ model, bytes })),
+      ),
+    ),
   )
+
+/** What onnxruntime takes, whatever it runs, MB. */
+const REPLAY_MB = 64
+
+/** What replays counterexamples, if that is wanted; an error where it must be there and is not. */
+const replayOf = (
+  wanted: 'prefer' | 'require' | 'off',
+  property: Property,
+  loaded: ReadonlyMap<string, Loaded>,
+  memory = Number.POSITIVE_INFINITY,
+): E.Either<MixtrainError, ReturnType<typeof onnxReplay>> => {
+  const none = (reason: string) => E.right<MixtrainError, ReturnType<typeof onnxReplay>>(E.left(reason))
+  if (wanted === 'off') return none('--replay off')
+  const needed = REPLAY_MB + [...loaded.values()].reduce((n, { bytes }) => n + (4 * bytes.length) / 2 ** 20, 0)
+  if (needed > memory && wanted === 'prefer') return none(`onnxruntime takes ${Math.ceil(needed)} MB (--memory)`)
+  const bytes = new Map([...loaded].map(([name, l]) => [name, l.bytes]))
+  const found = onnxReplay(property, bytes, wanted === 'require')
+  return wanted === 'require' && E.isLeft(found)
+    ? E.left(usage(`--replay require: ${found.left}: npm install onnxruntime-node`))
+    : E.right(found)
+}
 
 /** The files of the networks of a property, by name; `model` is that of a property with one network. */
 const filesOf = (
@@ -201,6 +244,16 @@ const reported = async (whole: Subject, found: Counterexample): Promise<Countere
 
 /** JSON has no infinity. */
 const finite = (x: number): number | null => (Number.isFinite(x) ? x : null)
+
+/** What a replay made of a counterexample, with its outputs; null where there was none. */
+const replayedRecord = (replayed: Counterexample['replayed'], outputs: number) =>
+  replayed === undefined
+    ? null
+    : {
+        by: replayed.by,
+        confirmed: replayed.confirmed,
+        y: replayed.y === undefined ? null : Array.from(replayed.y).slice(0, outputs),
+      }
 
 const inWords = ({ verdict, bounded, lower, seconds, reason }: Verification): string =>
   [
@@ -344,11 +397,17 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
       TE.bind('question', ({ property, models, rounding }) =>
         pipe(
           [...models],
-          TE.traverseArray(([name, file]) => TE.map((m: Model) => [name, m] as const)(loadNetwork(file, limit))),
+          TE.traverseArray(([name, file]) => TE.map((l: Loaded) => [name, l] as const)(loadNetwork(file, limit))),
           TE.chainEitherK((loaded) =>
-            subjectOf(property, new Map(loaded), PROPERTY, {
-              inReals: rounding === 'none' || rounding.outward === 'real',
-            }),
+            pipe(
+              E.Do,
+              E.bind('subject', () =>
+                subjectOf(property, new Map(loaded.map(([name, { model }]) => [name, model])), PROPERTY, {
+                  inReals: rounding === 'none' || rounding.outward === 'real',
+                }),
+              ),
+              E.bind('replay', () => replayOf(o.replay ?? 'prefer', property, new Map(loaded), o.memory)),
+            ),
           ),
         ),
       ),
@@ -359,40 +418,54 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
             ? TE.left(usage('--proof is about one network'))
             : claimed([...models.values()][0], PROPERTY, rounding),
       ),
-      TE.bind('result', ({ question: { whole, ...subject }, property, rounding }) =>
-        withDevice({ ...o, device: o.device === undefined || o.device === 'auto' ? 'wasm' : o.device })(({ backend }) =>
-          attempt(() =>
-            shell.interruptible(async () => {
-              if (backend.name === 'wasm' && (o.memory ?? 0) > ADDRESSABLE / 2 ** 20)
-                shell.note(
-                  `WebAssembly addresses 4 GB: of --memory ${o.memory} MB, ${Math.floor(ADDRESSABLE / 2 ** 20)} MB are used`,
-                )
-              if (rounding === 'none') shell.note('bounds round to nearest: an unsat is not a proof about real numbers')
-              const result = await verifyProperty({
-                ...subject,
-                property,
-                rounding,
-                timeout: Math.max(0, timeout - (performance.now() - begun) / 1000),
-                seed,
-                trace: o.proof !== undefined,
-                ...(o.restarts === undefined ? {} : { restarts: o.restarts }),
-                progress: show(shell),
-                ...(o.verbose ? { said: (step: string) => shell.note(step) } : {}),
-                ...bytesOf(o.memory),
-              })(backend)
-              shell.clear()
-              const { counterexample } = result
-              return {
-                ...result,
-                ...(counterexample === undefined || whole.network === subject.network
-                  ? {}
-                  : { counterexample: await reported(whole, counterexample) }),
-                device: backend.name,
-                threads: backend.threads,
-              }
-            }),
+      TE.bind(
+        'result',
+        ({
+          question: {
+            subject: { whole, ...subject },
+            replay,
+          },
+          property,
+          rounding,
+        }) =>
+          withDevice({ ...o, device: o.device === undefined || o.device === 'auto' ? 'wasm' : o.device })(
+            ({ backend }) =>
+              attempt(() =>
+                shell.interruptible(async () => {
+                  if (backend.name === 'wasm' && (o.memory ?? 0) > ADDRESSABLE / 2 ** 20)
+                    shell.note(
+                      `WebAssembly addresses 4 GB: of --memory ${o.memory} MB, ${Math.floor(ADDRESSABLE / 2 ** 20)} MB are used`,
+                    )
+                  if (rounding === 'none')
+                    shell.note('bounds round to nearest: an unsat is not a proof about real numbers')
+                  if (o.verbose && E.isLeft(replay)) shell.note(`counterexamples are not replayed: ${replay.left}`)
+                  const result = await verifyProperty({
+                    ...subject,
+                    property,
+                    rounding,
+                    timeout: Math.max(0, timeout - (performance.now() - begun) / 1000),
+                    seed,
+                    trace: o.proof !== undefined,
+                    replay: E.isRight(replay) ? replay.right : undefined,
+                    ...(o.restarts === undefined ? {} : { restarts: o.restarts }),
+                    progress: show(shell),
+                    ...(o.verbose ? { said: (step: string) => shell.note(step) } : {}),
+                    ...bytesOf(o.memory),
+                  })(backend)
+                  shell.clear()
+                  if (E.isRight(replay)) await replay.right.close()
+                  const { counterexample } = result
+                  return {
+                    ...result,
+                    ...(counterexample === undefined || whole.network === subject.network
+                      ? {}
+                      : { counterexample: await reported(whole, counterexample) }),
+                    device: backend.name,
+                    threads: backend.threads,
+                  }
+                }),
+              ),
           ),
-        ),
       ),
       TE.chainFirst(({ property, result: { counterexample } }) =>
         o.serialiseAssignments === undefined || counterexample === undefined
@@ -419,6 +492,7 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
           x: [...counterexample.x],
           y: [...counterexample.y].slice(0, own),
           decimals,
+          replayed: replayedRecord(counterexample.replayed, own),
         }
         return shell.print(
           json({

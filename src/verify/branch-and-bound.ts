@@ -14,9 +14,10 @@ import {
   type Prepared,
   type PropertyExtent,
   type PropertyOptions,
+  type Settings,
   type Verification,
 } from './decision.ts'
-import { attackAll, attackByEvolution } from './decision-attack.ts'
+import { attackAll, attackByEvolution, settle } from './decision-attack.ts'
 import { type Goal, goalExtent, goalsOf, requireFloat32, SAFETY } from './goals.ts'
 import { freeInputs, inputBrancher, inputWays } from './input-splits.ts'
 import { overInputs } from './over-inputs.ts'
@@ -51,7 +52,7 @@ const DEFAULTS = {
   rounding: REAL,
   split: 'auto',
   trace: false,
-} satisfies DecisionOptions
+} satisfies Omit<Settings, 'replay'>
 /**
  * Steps of ascent on a branch, where ReLUs alone bend the network and where other relaxations stay, and candidates that are tried. Measured on oval21, vit and
  * MNIST (docs/benchmarks.md): with ReLUs alone 16 steps cost more and save hardly a branch, 6 leave images open; fewer than 4 candidates need two to three times as many branches.
@@ -117,6 +118,7 @@ const searched = async (decision: Decision): Promise<Proved> => {
     }
     if (state === 'proved') return { lower: turn.proved(), trees: prepared.options.trace ? turn.trees : undefined }
     if (state === 'stuck') stuck.add(turn)
+    await settle(prepared)
     await evolved()
     if (stuck.size === searchers.length)
       throw new Ended('unknown', lower(), undefined, 'a part is undecided whose inputs have no float32 between them')
@@ -198,7 +200,7 @@ const prepare = async (
   budget: Budget,
   subject: Subject,
   { constraints, conjunctions }: PropertyExtent,
-  options: Required<DecisionOptions>,
+  options: Settings,
 ): Promise<Prepared> => {
   const { rounding, batchSize } = options
   const extent = goalExtent(constraints, conjunctions)
@@ -228,8 +230,43 @@ const prepare = async (
         trace: options.trace,
       })
     }),
-    pointCheck: pointCheckOf(region, budget, subject, rounding),
+    pointCheck: pointCheckOf(region, budget, subject, options),
   }
+}
+
+/**
+ * What a search came to. A counterexample that no replay confirmed is still one: it is answered unless only what was replayed counts, and then nothing is.
+ */
+const concluded = async (
+  pointCheck: Prepared['pointCheck'],
+  end: Ended | Proved,
+  required: boolean,
+): Promise<Omit<Verification, 'bounded' | 'seconds'>> => {
+  const unconfirmed = await pointCheck.unconfirmed()
+  const doubt = await pointCheck.doubt()
+  if (end instanceof Ended && end.verdict === 'sat')
+    return {
+      verdict: 'sat',
+      counterexample: end.counterexample,
+      lower: end.lower,
+      reason: end.counterexample?.replayed?.reason,
+    }
+  if (unconfirmed !== undefined && !required)
+    return {
+      verdict: 'sat',
+      counterexample: unconfirmed,
+      lower: Number.NEGATIVE_INFINITY,
+      reason: unconfirmed.replayed?.reason,
+    }
+  const open =
+    unconfirmed && `a counterexample was found that its replay does not confirm: ${unconfirmed.replayed?.reason}`
+  if (end instanceof Ended || open !== undefined) {
+    const { verdict, lower, reason } =
+      end instanceof Ended ? end : { ...end, verdict: 'unknown' as const, reason: undefined }
+    const reasons = [open, doubt, reason].filter((r) => r !== undefined)
+    return { verdict, counterexample: undefined, lower, reason: reasons.join('; ') || undefined }
+  }
+  return { verdict: 'unsat', counterexample: undefined, reason: undefined, ...end }
 }
 
 /** Bytes that a WebAssembly memory has at most, less what the machine itself takes. */
@@ -247,6 +284,7 @@ export const ADDRESSABLE = 65535 * 65536 - 2 ** 24
  * - All cases share one queue. Plans are made for 1, 8, 64 subproblems as there are so many. What does not fit the memory is bounded by CROWN in parts, by CROWN-IBP or by intervals.
  *
  * `sat` comes with a point that lies in the box and satisfies the constraints, as they were meant and in the arithmetic that `rounding` names (verify/counterexample-check.ts).
+ * With a `replay`, points that it confirms, too, are preferred, and are the only ones where it is required.
  * `unsat` means that every part of the box was closed by a bound that rounds outward, optimized slopes and multipliers included, since any of them are sound: a
  * theorem about what `rounding` names (core/rounding.ts). With `rounding: 'none'` bounds round to nearest and count above `SAFETY`, which is no proof. A
  * bound that is NaN or infinite never counts. What is neither is `unknown` or, where the time left does not suffice for what comes next, `timeout`; a network whose bounds are
@@ -287,20 +325,11 @@ export const decider =
             throw e
           }
         })()
-        const common = { bounded, seconds: budget.seconds() }
-        const doubt = await prepared.pointCheck.doubt()
-        return end instanceof Ended
-          ? {
-              verdict: end.verdict,
-              counterexample: end.counterexample,
-              lower: end.lower,
-              reason:
-                end.verdict === 'sat'
-                  ? undefined
-                  : [doubt, end.reason].filter((r) => r !== undefined).join('; ') || undefined,
-              ...common,
-            }
-          : { verdict: 'unsat', counterexample: undefined, reason: undefined, ...end, ...common }
+        return {
+          ...(await concluded(prepared.pointCheck, end, options.replay?.required ?? false)),
+          bounded,
+          seconds: budget.seconds(),
+        }
       },
       close: () => {
         prepared.pointCheck.close()

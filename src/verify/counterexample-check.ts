@@ -8,74 +8,14 @@ import { openRegion } from '../compile/region.ts'
 import { MixtrainException } from '../core/error.ts'
 import { lazily } from '../core/lazily.ts'
 import { interval } from '../core/op.ts'
-import {
-  above,
-  below,
-  exactly,
-  fromDouble,
-  nearest,
-  type Rational,
-  ratio,
-  showExactly,
-  showRounded,
-} from '../core/rational.ts'
+import { above, below, fromDouble, nearest, type Rational, ratio, showExactly, showRounded } from '../core/rational.ts'
 import { type Rounding, roundDown, roundUp } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { input } from '../ops/index.ts'
-import { type Constraint, type ExactConstraint, outputOf, type Subject, type UnsafeCase } from './counterexample.ts'
+import { type Constraint, outputOf, type Subject, type UnsafeCase } from './counterexample.ts'
 import { type ExactTensor, evaluateExactly, exactDoubles, exactTensor, Inexact, multiplicationsOf } from './exact.ts'
-
-// ---- exact checks ----------------------------------------------------------------------------------------------------
-
-/** The constraint that was meant, in whole numbers. Undefined where a double is not finite. */
-const exactOf = ({ coefficients, bound, exact }: Constraint): ExactConstraint | undefined => {
-  if (exact !== undefined) return exact
-  const indices = [...coefficients.keys()].filter((i) => coefficients[i] !== 0)
-  if (!Number.isFinite(bound) || !indices.every((i) => Number.isFinite(coefficients[i]))) return undefined
-  const parts = [...indices.map((i) => exactly(coefficients[i])), exactly(bound)]
-  const least = Math.min(...parts.map(([, e]) => e))
-  const whole = parts.map(([m, e]) => m << BigInt(e - least))
-  return { indices, coefficients: whole.slice(0, -1), bound: whole[whole.length - 1], strict: false }
-}
-
-/** The sign of coefficients . y - bound. */
-const sideOf = (
-  { indices, coefficients, bound }: ExactConstraint,
-  { numerators, denominator }: ExactTensor,
-): number => {
-  const total = indices.reduce((sum, i, k) => sum + coefficients[k] * numerators[i], -bound * denominator)
-  return total < 0n ? -1 : total > 0n ? 1 : 0
-}
-
-/** True iff the constraint that was meant holds of these numbers, in exact arithmetic. */
-export const meetsExactly = (c: Constraint, y: ExactTensor): boolean => {
-  const exact = exactOf(c)
-  if (exact === undefined) return c.bound === Number.POSITIVE_INFINITY
-  const side = sideOf(exact, y)
-  return side < 0 || (side === 0 && !exact.strict)
-}
-
-/** `meetsExactly` for doubles; false for what is not finite. */
-export const meets = (c: Constraint, y: ArrayLike<number>): boolean => {
-  const used = exactOf(c)?.indices ?? []
-  if (!used.every((i) => Number.isFinite(y[i]))) return false
-  return meetsExactly(c, exactDoubles(Array.from(y, (v) => (Number.isFinite(v) ? v : 0))))
-}
-
-/** What a constraint can be at most, and at least, where each y lies between two doubles: whether it holds, or fails, for all of them. */
-const decidedBy = (c: Constraint, lower: ExactTensor, upper: ExactTensor): boolean | undefined => {
-  const exact = exactOf(c)
-  if (exact === undefined) return undefined
-  const { indices, coefficients, bound, strict } = exact
-  const end = (high: boolean): bigint =>
-    indices.reduce(
-      (sum, i, k) => sum + coefficients[k] * (coefficients[k] > 0n === high ? upper : lower).numerators[i],
-      -bound * lower.denominator,
-    )
-  const [most, least] = [end(true), end(false)]
-  if (most < 0n || (most === 0n && !strict)) return true
-  return least > 0n || (least === 0n && strict) ? false : undefined
-}
+import { decidedBy, meets, meetsExactly } from './exact-constraint.ts'
+import { type Replay, type Replayed, replayedBy } from './replay.ts'
 
 /** An input of a box whose output satisfies all constraints of a conjunction. */
 export interface Counterexample {
@@ -84,6 +24,8 @@ export interface Counterexample {
   readonly y: Float64Array
   /** The point exactly, and its output: exactly where that is short, else rounded so that the constraints hold of what is printed, too. */
   readonly decimals: { readonly x: readonly string[]; readonly y: readonly string[] }
+  /** What another program makes of it, where one was asked. */
+  readonly replayed?: Replayed
 }
 
 /** Checks points by what the bounds of the search are about, whatever its device is. */
@@ -94,6 +36,8 @@ export interface CounterexampleCheck {
   readonly check: (c: UnsafeCase, x: ArrayLike<number>, late?: () => boolean) => Promise<Counterexample | undefined>
   /** Why the last point that looked like a counterexample in float64 was not confirmed, if there was one since this was asked last. */
   readonly doubt: () => string | undefined
+  /** The first counterexample that was confirmed by what the bounds are about, but not by the program that is to replay it; forgotten with the doubt. */
+  readonly unconfirmed: () => Counterexample | undefined
   readonly close: () => void
 }
 
@@ -143,12 +87,14 @@ const decimalOf = (text: string): Rational => {
  *   which come first for large networks. With `rounding: 'none'` float64 decides for networks that neither can decide.
  * - `deployed`: a point of float32 numbers counts if a float32 execution of the network, whose outputs are exact numbers then, says so.
  *
- * The box and the constraints are those that were meant: exact, strict where they are. A point that is not confirmed is tried again a little further inside its box.
+ * The box and the constraints are those that were meant: exact, strict where they are. A point that is not confirmed is tried again a little further inside its box, and so is one that
+ * `replay` does not confirm, where there is one: the first of those is kept.
  */
 export const counterexampleCheck = async (
   subject: Subject,
   rounding: Rounding = 'none',
   device?: Backend,
+  replay?: Replay,
 ): Promise<CounterexampleCheck> => {
   const backend = reference()
   const shape = [1, ...subject.input]
@@ -167,6 +113,7 @@ export const counterexampleCheck = async (
   const inDoubles = await running(backend, network)
   const outputs = async (at: Float64Array): Promise<Float64Array> => Float64Array.from((await inDoubles({ x: at })).y)
   let doubt: string | undefined
+  let unconfirmed: Counterexample | undefined
 
   /** A device of float32 arithmetic as IEEE 754 has it. */
   const float32 = lazily(async (): Promise<Backend> => {
@@ -293,6 +240,15 @@ export const counterexampleCheck = async (
     },
   })
 
+  /** The counterexample, unless another program is to confirm it and does not; one that cannot run it is no reason to look further, unless it must. */
+  const replayed = async (c: UnsafeCase, own: Counterexample): Promise<Counterexample | undefined> => {
+    if (replay === undefined) return own
+    const seen: Counterexample = { ...own, replayed: await replayedBy(replay, c, own.x) }
+    if (seen.replayed?.confirmed || (seen.replayed?.y === undefined && !replay.required)) return seen
+    unconfirmed ??= seen
+    return undefined
+  }
+
   const checkReal = async (c: UnsafeCase, at: ArrayLike<number>, late: () => boolean) => {
     for (const share of MOVES) {
       const moved = (i: number) => at[i] + share * (0.5 * (c.lower[i] + c.upper[i]) - at[i])
@@ -304,9 +260,15 @@ export const counterexampleCheck = async (
       const near = await outputs(Float64Array.from(point, nearest))
       if (!c.unsafe.some((u) => u.every((k) => isNear(k, near)))) return undefined
       const verdict = await inReals(c, point, near, late)
-      if (verdict.kind === 'yes') return found(c, point, verdict.y)
       const looks = c.unsafe.some((u) => u.every((k) => meets(k, near)))
-      if (verdict.kind === 'unknown' && rounding === 'none' && looks) return found(c, point, exactDoubles(near))
+      const y =
+        verdict.kind === 'yes'
+          ? verdict.y
+          : verdict.kind === 'unknown' && rounding === 'none' && looks
+            ? exactDoubles(near)
+            : undefined
+      const own = y && (await replayed(c, found(c, point, y)))
+      if (own !== undefined) return own
       // What was found out in time says more than what was not.
       if (looks && verdict.kind === 'no') doubt = 'a point is a counterexample in float64, but not in real arithmetic'
       else if (looks && verdict.kind === 'unknown')
@@ -331,7 +293,8 @@ export const counterexampleCheck = async (
       const value = await (await execution.get())(point)
       if (c.unsafe.some((u) => u.every((k) => meets(k, value)))) {
         const exact = exactDoubles(value.map((v) => (Number.isFinite(v) ? v : 0)))
-        return found(c, Array.from(point, fromDouble), exact)
+        const own = await replayed(c, found(c, Array.from(point, fromDouble), exact))
+        if (own !== undefined) return own
       }
       const near = await outputs(point)
       if (!c.unsafe.some((u) => u.every((k) => isNear(k, near)))) return undefined
@@ -349,8 +312,10 @@ export const counterexampleCheck = async (
     doubt: () => {
       const said = doubt
       doubt = undefined
+      unconfirmed = undefined
       return said
     },
+    unconfirmed: () => unconfirmed,
     close: () => {
       for (const release of released) release()
       backend.dispose()

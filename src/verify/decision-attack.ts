@@ -29,6 +29,13 @@ export const confirmPoint = async (
   if (found !== undefined) throw new Ended('sat', Number.NEGATIVE_INFINITY, found)
 }
 
+/** Ends with a counterexample that its replay did not confirm, once what lies near it was tried, too; never where it must be confirmed. */
+export const settle = async ({ pointCheck, options }: Pick<Prepared, 'pointCheck' | 'options'>): Promise<void> => {
+  if (options.replay === undefined || options.replay.required) return
+  const found = await pointCheck.unconfirmed()
+  if (found !== undefined) throw new Ended('sat', Number.NEGATIVE_INFINITY, found)
+}
+
 /** Ascends, and tries the corners next to where that led. */
 export const attack = async (decision: Decision, targets: readonly AttackTarget[], until: number): Promise<void> => {
   const { propertyAttack } = decision.prepared
@@ -47,6 +54,7 @@ export const attack = async (decision: Decision, targets: readonly AttackTarget[
   const best = [...results].sort((p, q) => p.violation - q.violation).slice(0, 64)
   const corners = best.map(({ target, x }) => ({ ...target, start: corner(target.box, x) }))
   await confirm(decision, await propertyAttack.look(corners, until))
+  await settle(decision.prepared)
 }
 
 const targetsOf = (goals: readonly Goal[]) =>

@@ -9,6 +9,7 @@ import type { Pool, Sized } from './plan-pool.ts'
 import type { PointCheck } from './point-check.ts'
 import type { PropertyAttack } from './property-attack.ts'
 import type { reluBrancher } from './relu-splits.ts'
+import type { Replay } from './replay.ts'
 import type { Root } from './root.ts'
 import type { SearchTree } from './trace.ts'
 
@@ -44,7 +45,12 @@ export interface DecisionOptions {
   readonly seed?: number
   /** Whether the trees of the search are kept, as hints for a proof. Default: false. */
   readonly trace?: boolean
+  /** Another program that counterexamples are replayed by before they are answered. */
+  readonly replay?: Replay | undefined
 }
+
+/** Options with what they are by default. */
+export type Settings = Required<Omit<DecisionOptions, 'replay'>> & Pick<DecisionOptions, 'replay'>
 
 /** How long one decision may take, and who hears of it. */
 export interface Patience {
@@ -107,7 +113,7 @@ export interface Decision {
 /** What all properties of a network share: the device, and plans made once. */
 export interface Prepared {
   readonly subject: Subject
-  readonly options: Required<DecisionOptions>
+  readonly options: Settings
   readonly propertyAttack: PropertyAttack
   readonly root: Root
   readonly inputs: Pool<Cell, Sized<Cell>>

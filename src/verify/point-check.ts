@@ -1,3 +1,4 @@
+import * as E from 'fp-ts/lib/Either.js'
 import { workOf } from '../compile/keep.ts'
 import type { Region } from '../compile/region.ts'
 import { order } from '../compile/tape.ts'
@@ -5,9 +6,10 @@ import { lazily } from '../core/lazily.ts'
 import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { input } from '../ops/index.ts'
-import type { Budget } from '../robust/budget.ts'
+import { type Budget, OutOfTime } from '../robust/budget.ts'
 import { outputOf, type Subject } from './counterexample.ts'
-import { type CounterexampleCheck, counterexampleCheck } from './counterexample-check.ts'
+import { type Counterexample, type CounterexampleCheck, counterexampleCheck } from './counterexample-check.ts'
+import type { Replay } from './replay.ts'
 
 /** Exact looks at points, within the budget. */
 export interface PointCheck {
@@ -15,14 +17,42 @@ export interface PointCheck {
   readonly check: CounterexampleCheck['check']
   /** Why the last point that looked like a counterexample was not confirmed, if there was one since this was asked last. */
   readonly doubt: () => Promise<string | undefined>
+  /** The first counterexample that the program that is to replay it does not confirm, since the doubt was asked for. */
+  readonly unconfirmed: () => Promise<Counterexample | undefined>
   readonly close: () => void
 }
 
 /** Multiply-adds a second of the reference backend, until it was seen at work. */
 const REFERENCE = 1e8
 
-export const pointCheckOf = (region: Region, budget: Budget, subject: Subject, rounding: Rounding): PointCheck => {
-  const made = lazily(() => counterexampleCheck(subject, rounding, region.backend))
+/** A replay that is only begun where it ends in time. */
+const within = (budget: Budget, replay: Replay): Replay => {
+  let took = replay.seconds
+  return {
+    ...replay,
+    outputs: async (x) => {
+      try {
+        budget.afford(1.2 * took, 'a replay of a point')
+      } catch (e) {
+        if (e instanceof OutOfTime) return E.left(e.message)
+        throw e
+      }
+      const begun = budget.seconds()
+      const found = await replay.outputs(x)
+      took = budget.seconds() - begun
+      return found
+    },
+  }
+}
+
+export const pointCheckOf = (
+  region: Region,
+  budget: Budget,
+  subject: Subject,
+  { rounding, replay }: { readonly rounding: Rounding; readonly replay?: Replay | undefined },
+): PointCheck => {
+  const timed = replay && within(budget, replay)
+  const made = lazily(() => counterexampleCheck(subject, rounding, region.backend, timed))
   let took: number | undefined
   const estimate = () => {
     if (took !== undefined) return took
@@ -39,6 +69,7 @@ export const pointCheckOf = (region: Region, budget: Budget, subject: Subject, r
       return found
     },
     doubt: async () => (await made.known())?.doubt(),
+    unconfirmed: async () => (await made.known())?.unconfirmed(),
     close: () => made.known()?.then(({ close }) => close()),
   }
 }

@@ -18,9 +18,14 @@ else
   while read -r pair; do [ -n "$pair" ] && arguments+=(--network "$pair"); done <<< "$pairs"
 fi
 
+# The competition runs a counterexample by onnxruntime: where that is installed, nothing is sat that it does not confirm.
+replay=off
+for package in onnxruntime-node onnxruntime-web; do
+  [ -d "$here/../../node_modules/$package" ] && replay=require
+done
 answer=$(mktemp)
 trap 'rm -f "$answer" "$here/last.pid"' EXIT
-"$here/mixtrain.sh" verify "${arguments[@]}" --timeout "$limit" >"$answer" &
+"$here/mixtrain.sh" verify "${arguments[@]}" --timeout "$limit" --replay "$replay" >"$answer" &
 echo $! > "$here/last.pid"
 wait $!
 code=$?
