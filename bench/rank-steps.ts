@@ -29,7 +29,7 @@ import { median } from './statistics.ts'
 /**
  * What micro-batches and ranks cost and bring, by steps of one network on one batch.
  *
- *   npm run bench:ranks -- [--network small] [--batch 100] [--micro 4] [--steps 24] [--rounds 5] [--only micro|ranks]
+ *   npm run bench:ranks -- [--network small] [--batch 100] [--micro 2] [--steps 24] [--rounds 5] [--only micro|ranks]
  *
  * micro: CPU milliseconds of a step in one piece and in M micro-batches, one process, one thread; pairs of steps that take turns, and the median of their ratios.
  * ranks: steps a second of one thread, of two threads and of two ranks of one thread (mpirun), processes that take turns; medians over rounds. Two ranks sum M micro-batches, as `train` does.
@@ -94,7 +94,8 @@ const stepper = async (
   return (i: number) => parts.step(batch, host(i))
 }
 
-const WARM = 4
+/** Steps before those that count: the program is compiled, and compiled better. */
+const WARM = 20
 
 /** CPU milliseconds of this process since it began. */
 const cpu = (): number => {
@@ -184,7 +185,7 @@ const { values } = parseArgs({
   options: {
     network: { type: 'string', default: 'small' },
     batch: { type: 'string', default: '100' },
-    micro: { type: 'string', default: '4' },
+    micro: { type: 'string', default: '2' },
     steps: { type: 'string', default: '24' },
     rounds: { type: 'string', default: '5' },
     only: { type: 'string' },

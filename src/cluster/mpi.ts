@@ -1,5 +1,6 @@
 import { raise, usage } from '../core/error.ts'
 import { nodeModule } from '../core/runtime.ts'
+import type { Swapped } from '../train/ranks.ts'
 
 /** The part of MPI that training needs, as functions of typed arrays. A request is kept alive, with its arrays, until it is done. */
 export interface Mpi {
@@ -15,6 +16,8 @@ export interface Mpi {
   /** `Iallgatherv` of float32. */
   readonly gather: (send: Float32Array, receive: Float32Array, received: readonly number[]) => Request
   readonly gatherBytes: (send: Uint8Array, receive: Uint8Array) => Request
+  /** Arrays to another rank, and as many of the same lengths from it. */
+  readonly swap: (arrays: Swapped, rank: number) => Request
   readonly send: (bytes: Uint8Array, to: number) => Request
   readonly receive: (bytes: Uint8Array, from: number) => Request
   /** Ends every process of the job at once. */
@@ -102,6 +105,7 @@ export const openMpi = async (
       ),
     )
   const test = f('MPI_Test', pointer, pointer, pointer)
+  const testAll = f('MPI_Testall', int, pointer, pointer, pointer)
   const exchange = f(
     'MPI_Ialltoallv',
     pointer,
@@ -152,6 +156,19 @@ export const openMpi = async (
     gatherBytes: (from, to) => {
       const r = counted(Array.from({ length: size }, () => from.length))
       return request((id) => gather(from, from.length, byte, to, r.counts, r.at, byte, world, id), from, to, r)
+    },
+    swap: ({ own, other }, to) => {
+      const [ids, flag] = [new BigUint64Array(own.length + other.length), new Int32Array(1)]
+      other.forEach((x, i) => {
+        receive(x, x.length, float, to, TAG, world, ids.subarray(i))
+      })
+      own.forEach((x, i) => {
+        send(x, x.length, float, to, TAG, world, ids.subarray(other.length + i))
+      })
+      return () => {
+        testAll(ids.length, ids, flag, null)
+        return flag[0] !== 0 && own.length + other.length >= 0
+      }
     },
     send: (bytes, to) => request((id) => send(bytes, bytes.length, byte, to, TAG, world, id), bytes),
     receive: (bytes, from) => request((id) => receive(bytes, bytes.length, byte, from, TAG, world, id), bytes),

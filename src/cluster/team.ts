@@ -74,6 +74,45 @@ const texts = async (mpi: Mpi, own: string, length: number, seconds: number): Pr
   return Array.from({ length: mpi.size }, (_, r) => unpadded(all.subarray(r * length, (r + 1) * length)))
 }
 
+/** Sums of one length over ranks: in arrays that are there once, for new ones cost more than what is sent. */
+interface Exchange {
+  /** Sets this rank's i-th partial sum. */
+  readonly give: (i: number, sum: Float32Array) => void
+  /** The sum of all, in an array of its own. */
+  readonly run: (together: (request: Request) => Promise<void>) => Promise<Float32Array>
+  /** Bytes that this rank sends. */
+  readonly bytes: number
+}
+
+/** Rank r adds the r-th slice of all partial sums, by the tree over `count` micro-batches, and everyone gets all slices. */
+const exchangeOf = (mpi: Mpi, count: number, length: number): Exchange => {
+  const { rank, size } = mpi
+  const ranks = Array.from({ length: size }, (_, r) => ({ rank: r, size }))
+  const spans = ranks.map((r) => spansOf(count, partOf(count, r)))
+  const cuts = ranks.map((r) => partOf(length, r))
+  const widths = cuts.map(([lo, hi]) => hi - lo)
+  const [width, own] = [widths[rank], spans[rank].length]
+  const sent = widths.map((w) => own * w)
+  const received = spans.map((s) => s.length * width)
+  const send = new Float32Array(own * length)
+  const slices = new Float32Array(received.reduce((a, b) => a + b, 0))
+  const known = spans
+    .flat()
+    .map((span, i): readonly [Span, Float32Array] => [span, slices.subarray(i * width, (i + 1) * width)])
+  const result = new Float32Array(length)
+  return {
+    give: (i, sum) => {
+      for (const [r, [lo, hi]] of cuts.entries()) send.set(sum.subarray(lo, hi), own * lo + i * widths[r])
+    },
+    run: async (together) => {
+      await together(mpi.exchange(send, sent, slices, received))
+      await together(mpi.gather(joined(count, known), result, widths))
+      return result
+    },
+    bytes: 4 * (send.length - sent[rank] + (size - 1) * width),
+  }
+}
+
 const HOST = 128
 const HASH = 64
 
@@ -107,47 +146,48 @@ export const team = async (mpi: Mpi, host: string, patience = PATIENCE): Promise
       raise(rank === 0 ? lost(members.slice(1), patience) : lost([members[0]], patience + LATER)),
     )
 
-  const reduce: Ranks['reduce'] = async (count, partial) => {
-    const spans = members.map((m) => spansOf(count, partOf(count, { rank: m.rank, size })))
-    const own: Float32Array[] = []
-    const started = performance.now()
-    for (const span of spans[rank]) own.push(await partial(span))
-    const begun = performance.now()
-    await meet()
-    // Rank r adds the r-th slice of all partial sums, by the tree, and everyone gets all slices.
-    const [{ length }] = own
-    const cuts = members.map((m) => partOf(length, { rank: m.rank, size }))
-    const [from, to] = cuts[rank]
-    const width = to - from
-    const send = new Float32Array(own.length * length)
-    let at = 0
-    for (const [lo, hi] of cuts)
-      for (const x of own) {
-        send.set(x.subarray(lo, hi), at)
-        at += hi - lo
-      }
-    const received = spans.map((s) => s.length * width)
-    const slices = new Float32Array(received.reduce((a, b) => a + b, 0))
-    const sent = cuts.map(([lo, hi]) => own.length * (hi - lo))
-    await together(mpi.exchange(send, sent, slices, received))
-    const known = spans
-      .flat()
-      .map((span, i): readonly [Span, Float32Array] => [span, slices.subarray(i * width, (i + 1) * width)])
-    const slice = joined(count, known)
-    const result = new Float32Array(length)
-    await together(
-      mpi.gather(
-        slice,
-        result,
-        cuts.map(([lo, hi]) => hi - lo),
-      ),
-    )
-    bytes += 4 * (send.length - sent[rank] + (size - 1) * width)
+  /** A sum is made, whose own part took from `started` to `begun`. */
+  const spent = (started: number, begun: number): void => {
     const now = performance.now()
     seconds += (now - begun) / 1000
     whole += (now - started) / 1000
     sums++
+  }
+  const exchanges = new Map<string, Exchange>()
+  const exchangeFor = (count: number, length: number): Exchange => {
+    const key = `${count} ${length}`
+    const there = exchanges.get(key) ?? exchangeOf(mpi, count, length)
+    exchanges.set(key, there)
+    return there
+  }
+
+  const reduce: Ranks['reduce'] = async (count, partial) => {
+    const started = performance.now()
+    const [first, ...others] = spansOf(count, partOf(count, mpi))
+    const sum = await partial(first)
+    const exchange = exchangeFor(count, sum.length)
+    exchange.give(0, sum)
+    for (const [i, span] of others.entries()) exchange.give(i + 1, await partial(span))
+    const begun = performance.now()
+    await meet()
+    const result = await exchange.run(together)
+    bytes += exchange.bytes
+    spent(started, begun)
     return result
+  }
+
+  const swap: NonNullable<Ranks['swap']> = async (count, partial, arrays) => {
+    const started = performance.now()
+    const [half] = spansOf(count, partOf(count, mpi))
+    const sum = await partial(half)
+    const begun = performance.now()
+    const both = arrays(sum)
+    const it = members[1 - rank]
+    const most = rank === 0 ? patience : patience + LATER
+    await done([mpi.swap(both, it.rank)], most, () => raise(lost([it], most)))
+    bytes += 4 * both.own.reduce((n, { length }) => n + length, 0)
+    spent(started, begun)
+    return sum
   }
 
   const collect = async (text: string): Promise<readonly string[]> => {
@@ -167,8 +207,9 @@ export const team = async (mpi: Mpi, host: string, patience = PATIENCE): Promise
     rank,
     size,
     members,
-    sum: (count, leaf) => reduce(count, (span) => sumOf(span, leaf)),
+    sum: async (count, leaf) => Float32Array.from(await reduce(count, (span) => sumOf(span, leaf))),
     reduce,
+    ...(size === 2 ? { swap } : {}),
     collect,
     total: async (counts) => {
       await meet()

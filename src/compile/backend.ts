@@ -52,6 +52,8 @@ export interface Backend {
   readonly free: (buffer: Buffer) => void
   readonly write: (buffer: Buffer, data: Data, at?: number) => void
   readonly read: (buffer: Buffer, at?: number, length?: number) => Promise<Data>
+  /** The numbers of a buffer where they lie, not to be kept: the next call may move them. Present where this process can see them. */
+  readonly view?: (buffer: Buffer) => Data
   readonly compile: (plan: Plan) => TaskEither<MixtrainError, Executable>
   readonly release: (executable: Executable) => void
   readonly run: (executable: Executable, args: readonly Buffer[]) => void

@@ -194,15 +194,23 @@ export interface Banks<A> {
 /** Banks in a region for tensors by name. */
 export const banksIn = <A>(region: Region, state: A): Banks<A> => {
   const leaves = new Map(leavesOf(state as Graphs))
-  let [front, back] = [places(region, leaves), places(region, leaves)]
-  const buffersOf = (bank: (path: Path) => Buffer) => mapped(state as Graphs, bank) as Results<A, Buffer>
+  const bank = () => {
+    const at = places(region, leaves)
+    let buffers: Results<A, Buffer> | undefined
+    const all = (): Results<A, Buffer> => {
+      buffers ??= mapped(state as Graphs, at) as Results<A, Buffer>
+      return buffers
+    }
+    return { at, all }
+  }
+  let [front, back] = [bank(), bank()]
   return {
-    front: () => buffersOf(front),
-    back: () => buffersOf(back),
+    front: () => front.all(),
+    back: () => back.all(),
     turn: () => {
       ;[front, back] = [back, front]
     },
-    write: (values) => writeTo(region, state as Graphs, leaves, front, () => undefined)(values),
-    read: () => readFrom(region, state as Graphs, leaves, front) as Promise<Results<A>>,
+    write: (values) => writeTo(region, state as Graphs, leaves, front.at, () => undefined)(values),
+    read: () => readFrom(region, state as Graphs, leaves, front.at) as Promise<Results<A>>,
   }
 }

@@ -1,5 +1,5 @@
 import { suited } from '../compile/accumulate.ts'
-import type { Data } from '../compile/backend.ts'
+import type { Buffer, Data } from '../compile/backend.ts'
 import { programOf } from '../compile/program.ts'
 import type { Region } from '../compile/region.ts'
 import { type Shared, sharedIn } from '../compile/running.ts'
@@ -24,7 +24,7 @@ import {
 } from '../ops/index.ts'
 import { choicesIn, type Images, sharedOut } from './choosing.ts'
 import { mapNamed } from './optimizer.ts'
-import { partOf, type Ranks, type Span, summedOver, sumOf } from './ranks.ts'
+import { added as addedArrays, partOf, type Ranks, type Span, summedOver, sumOf } from './ranks.ts'
 import {
   drawn,
   feedsIn,
@@ -159,11 +159,22 @@ const summing = async (region: Region, graph: MicroGraph, { microBatches: M, ran
     spare.push(left, right)
     return sum
   }
+  const buffersOf = ({ buffers: { named, terms } }: Sums): readonly Buffer[] => [...Object.values(named), terms]
+  const piecesOf = (numbers: Float32Array): readonly Float32Array[] => Object.values(parted(numbers, parts))
+  const length = Object.values(parts).reduce((n, { shape }) => n + S.size(shape), 0)
+  /** What was read last of this rank's sums, and what came of another's: new arrays in every step would cost more than to send them. */
+  const [numbers, others] = [new Float32Array(length), new Float32Array(length)]
   const readBack = async (sums: Sums): Promise<Float32Array> => {
-    const { named, terms } = sums.buffers
-    const read = await Promise.all([...Object.values(named), terms].map((b) => backend.read(b)))
+    const pieces = piecesOf(numbers)
+    for (const [i, b] of buffersOf(sums).entries()) pieces[i].set(backend.view?.(b) ?? (await backend.read(b)))
     spare.push(sums)
-    return joinedAs(Float32Array, read)
+    return numbers
+  }
+  const written = (all: Float32Array): Sums => {
+    const { [TERMS]: terms, ...named } = parted(all, parts)
+    const sums = room()
+    sums.write({ named, terms })
+    return sums
   }
   type Leaf = (micro: number, into: Sums) => Promise<void>
   const leafOf = (leaf: Leaf) => async (micro: number) => {
@@ -175,16 +186,35 @@ const summing = async (region: Region, graph: MicroGraph, { microBatches: M, ran
   const partial = (span: Span, leaf: Leaf): Promise<Float32Array> =>
     backend.dtype === 'f32'
       ? summedOver(span, leafOf(leaf), added).then(readBack)
-      : sumOf(span, async (micro) => readBack(await leafOf(leaf)(micro)))
+      : sumOf(span, async (micro) => Float32Array.from(await readBack(await leafOf(leaf)(micro))))
+  /** The sum of two ranks' halves, in the device's memory where this process sees it. What the other has for a device does not matter. */
+  const swapped = async (swap: NonNullable<Ranks['swap']>, leaf: Leaf): Promise<Sums> => {
+    const inOrder = <A>(own: A, other: A): readonly [A, A] => (ranks.rank === 0 ? [own, other] : [other, own])
+    const { view } = backend
+    if (backend.dtype === 'f32' && view !== undefined) {
+      const arraysOf = (sums: Sums) => buffersOf(sums).map((b) => view(b) as Float32Array)
+      const other = room()
+      const own = await swap(
+        M,
+        (half) => summedOver(half, leafOf(leaf), added),
+        (sums) => ({ own: arraysOf(sums), other: arraysOf(other) }),
+      )
+      return added(...inOrder(own, other))
+    }
+    const own = await swap(
+      M,
+      (half) => partial(half, leaf),
+      (sums) => ({ own: piecesOf(sums), other: piecesOf(others) }),
+    )
+    return written(addedArrays(...inOrder(own, others)))
+  }
   return {
     /** The sums over all micro-batches, until they are freed. */
     over: async (leaf: Leaf): Promise<Sums> => {
       if (ranks.size === 1 && backend.dtype === 'f32') return summedOver([0, M], leafOf(leaf), added)
-      const all = await ranks.reduce(M, (span) => partial(span, leaf))
-      const { [TERMS]: terms, ...named } = parted(all, parts)
-      const sums = room()
-      sums.write({ named, terms })
-      return sums
+      return ranks.swap === undefined
+        ? written(await ranks.reduce(M, (span) => partial(span, leaf)))
+        : swapped(ranks.swap, leaf)
     },
     free: (sums: Sums): void => {
       spare.push(sums)

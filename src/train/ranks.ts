@@ -6,14 +6,30 @@
 /** Numbers of one micro-batch: its gradient and whatever else is a sum over them. */
 export type Leaf = (micro: number) => Promise<Float32Array>
 
+/** Arrays that go to another rank, and those that the other's go into, of the same lengths. */
+export interface Swapped {
+  readonly own: readonly Float32Array[]
+  readonly other: readonly Float32Array[]
+}
+
 /** Processes that train one network together: each has all of its state, and takes a part of the micro-batches. */
 export interface Ranks {
   readonly rank: number
   readonly size: number
   /** The tree's sum over all micro-batches, on every rank; `leaf` is asked for this rank's own, ascending. */
   readonly sum: (count: number, leaf: Leaf) => Promise<Float32Array>
-  /** The same from sums of nodes: `partial` is asked for the largest ones that are this rank's own, ascending. */
+  /**
+   * The same from sums of nodes: `partial` is asked for the largest ones that are this rank's own, ascending. Neither what it gives nor the result is kept: memory of
+   * gradients that is new in each step costs more than to send them.
+   */
   readonly reduce: (count: number, partial: (span: Span) => Promise<Float32Array>) => Promise<Float32Array>
+  /**
+   * Two ranks, whose parts are the two halves of the tree, give each other their sums, from where they lie to where they go: `partial` is asked for this rank's, which is also
+   * what this comes to, and `arrays` where it lies and where the other's goes. Absent where there are not two.
+   */
+  readonly swap?:
+    | (<A>(count: number, partial: (half: Span) => Promise<A>, arrays: (own: A) => Swapped) => Promise<A>)
+    | undefined
   /** Sums of whole numbers over ranks, which are exact. */
   readonly total: (counts: Float64Array) => Promise<Float64Array>
 }
@@ -62,7 +78,7 @@ export const summedOver = async <A>(
 /** The sum of a node from leaves; their memory is taken over. */
 export const sumOf = (span: Span, leaf: Leaf): Promise<Float32Array> => summedOver(span, leaf, added)
 
-/** The sum over `[0, count)` from those of some nodes that cover it, as `spansOf` the parts of all ranks gives them. */
+/** The sum over `[0, count)` from those of some nodes that cover it, as `spansOf` the parts of all ranks gives them; their memory is taken over. */
 export const joined = (count: number, known: readonly (readonly [Span, Float32Array])[]): Float32Array => {
   const at = new Map(known.map(([[lo, hi], x]) => [`${lo}-${hi}`, x]))
   const of = (span: Span): Float32Array => {
@@ -70,7 +86,7 @@ export const joined = (count: number, known: readonly (readonly [Span, Float32Ar
     const there = at.get(`${lo}-${hi}`)
     if (there !== undefined) return there
     const mid = middle(span)
-    return added(Float32Array.from(of([lo, mid])), of([mid, hi]))
+    return added(of([lo, mid]), of([mid, hi]))
   }
   return of([0, count])
 }

@@ -9,6 +9,7 @@ interface Posted {
 /** The ranks of a job as functions of one process: messages are arrays that change hands. */
 export const loopback = (size: number): readonly Mpi[] => {
   const collective: (readonly (Posted | undefined)[])[] = []
+  const [pairs, posted] = [new Map<string, number>(), new Map<string, readonly Float32Array[]>()]
   const [mail, waiting] = [new Map<string, number>(), new Map<string, number>()]
   return Array.from({ length: size }, (_, rank) => {
     let calls = 0
@@ -40,6 +41,23 @@ export const loopback = (size: number): readonly Mpi[] => {
       },
       gather: (send, into) => together({ pieces: alike(send.slice()), into }),
       gatherBytes: (send, into) => together({ pieces: alike(send.slice()), into }),
+      // Both sides of a pair post one after the other.
+      swap: ({ own, other }, to) => {
+        const way = [rank, to].sort().join('-')
+        const mine = pairs.get(`${way} ${rank}`) ?? 0
+        pairs.set(`${way} ${rank}`, mine + 1)
+        posted.set(
+          `${rank}-${to} ${mine}`,
+          own.map((x) => x.slice()),
+        )
+        return () => {
+          const theirs = posted.get(`${to}-${rank} ${mine}`)
+          theirs?.forEach((x, i) => {
+            other[i].set(x)
+          })
+          return theirs !== undefined
+        }
+      },
       send: (_, to) => {
         const way = `${rank}-${to}`
         mail.set(way, (mail.get(way) ?? 0) + 1)

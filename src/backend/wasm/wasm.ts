@@ -217,6 +217,10 @@ const backendOf = (started: Started, { pace = adaptive, told }: WasmOptions): Ba
       // A copy that is not backed by shared memory.
       return new Float32Array(memory.f32().subarray(from, from + length))
     },
+    view: (buffer) => {
+      const from = books.within(buffer, 0, buffer.length).address >>> 2
+      return memory.f32().subarray(from, from + buffer.length)
+    },
     compile: (plan) => TE.fromIOEither(() => compile(plan)),
     release: (executable) => {
       const program = books.program(executable)
