@@ -2,7 +2,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { z } from 'zod'
 import { fold, type Key, uniform } from '../src/core/key.ts'
 import type { ObjectiveName } from '../src/loss/objective.ts'
-import { adjustable } from '../src/train/recipe.ts'
+import { adjustableNames } from '../src/train/settings.ts'
 
 const value = z.union([z.number(), z.string(), z.boolean()])
 const range = z.union([
@@ -17,7 +17,7 @@ const range = z.union([
     .refine(({ from, to }) => from <= to, 'from is above to')
     .refine(({ from, log }) => log !== true || from > 0, 'a logarithmic range begins above 0'),
 ])
-const spaces = z.record(z.string(), z.partialRecord(z.enum(adjustable), range))
+const spaces = z.record(z.string(), z.partialRecord(z.enum(adjustableNames), range))
 
 /** Values of which one is taken, or an interval. */
 export type Range = z.infer<typeof range>

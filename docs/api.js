@@ -31,7 +31,6 @@ const app = await Application.bootstrapWithPlugins({
     'Combine',
     'src/compile/instruction.ts:Instruction',
     'src/core/lowering.ts:Kernel',
-    'adjustable',
   ],
   treatValidationWarningsAsErrors: true,
   docsRoot: fileURLToPath(new URL('.', import.meta.url)),

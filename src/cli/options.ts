@@ -5,12 +5,14 @@ import * as R from 'fp-ts/lib/Record.js'
 import { type DeviceName, deviceNames } from '../backend/device.ts'
 import { doublesOf, type Epsilon, readEpsilon } from '../core/epsilon.ts'
 import { fileError, type MixtrainError, usage } from '../core/error.ts'
+import * as K from '../core/kinds.ts'
 import { unknownName } from '../core/names.ts'
 import type { Rounding, Semantics } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
 import { alphaCrown } from '../robust/alpha-crown.ts'
 import { ALPHA, type Bounder, type MethodName, methods } from '../robust/bounds.ts'
 import { norms } from '../robust/perturbation.ts'
+import type { Setting } from '../train/settings.ts'
 
 /** An option with an argument: how it is written, explained and read. */
 export interface Option<A> {
@@ -43,67 +45,57 @@ export type Values<O extends Options> = {
   readonly [K in keyof O]: O[K] extends Option<infer A> ? A | undefined : boolean
 }
 
-const quoted = (text: string): string => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}...` : text)
 const expected =
   (what: string) =>
   (text: string): E.Either<string, never> =>
-    E.left(`expected ${what}, not ${quoted(text)}`)
-
-const decimal = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i
-const numberIn =
-  (what: string, holds: (x: number) => boolean) =>
-  (text: string): E.Either<string, number> =>
-    decimal.test(text) && holds(Number(text)) ? E.right(Number(text)) : expected(what)(text)
+    E.left(`expected ${what}, not ${K.quoted(text)}`)
 
 export const text = (value: string): E.Either<string, string> =>
   value === '' ? expected('a name')(value) : E.right(value)
-export const count = numberIn('a whole number from 1', (x) => Number.isSafeInteger(x) && x >= 1)
-export const integer = numberIn('a whole number', Number.isSafeInteger)
-export const natural = numberIn('a whole number from 0', (x) => Number.isSafeInteger(x) && x >= 0)
-export const positive = numberIn('a number above 0', (x) => x > 0 && Number.isFinite(x))
-export const nonnegative = numberIn('a number from 0', (x) => x >= 0 && Number.isFinite(x))
-export const fraction = numberIn('a number from 0 to 1', (x) => x >= 0 && x <= 1)
+export const [count, integer, natural, positive, fraction] = [
+  K.count,
+  K.integer,
+  K.natural,
+  K.positive,
+  K.fraction,
+].map(({ read }) => read)
+
+/** The option of a setting: `batchSize` is `--batch-size`. */
+export const optionOf = <A>(key: string, { kind, argument, standard, about }: Setting<A>): Option<A> | Switch => {
+  const flag = `--${key.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`
+  if (argument === undefined) return { flags: flag, about }
+  const told = about.includes('(default: ') ? about : `${about} (default: ${standard})`
+  return { flags: `${flag} <${argument}>`, about: told, read: kind.read }
+}
 
 /** A radius in pixel units, in [0, 1], also as a quotient: 0.1, 2/255. */
 export const radius = (value: string): E.Either<string, number> => {
   const parts = value.split('/')
-  const [a, b] = parts.map((p) => (decimal.test(p) ? Number(p) : Number.NaN))
+  const [a, b] = parts.map((p) => (K.decimal.test(p) ? Number(p) : Number.NaN))
   const x = parts.length === 1 ? a : parts.length === 2 ? a / b : Number.NaN
   return x >= 0 && x <= 1 ? E.right(x) : expected('a radius from 0 to 1 in pixel units, such as 0.1 or 2/255')(value)
 }
 
 /** A radius of any norm, up to the l1 distance between two images of a few million pixels. */
 export const reach = (value: string): E.Either<string, Epsilon> => {
-  const wide = numberIn('a radius from 0 on', (x) => x >= 0 && x <= 1e7)(value)
+  const wide = K.numberIn('a radius from 0 on', (x) => x >= 0 && x <= 1e7).read(value)
   return pipe(
     E.isRight(wide) ? wide : radius(value),
     E.chain(() =>
-      E.fromNullable(`expected a radius without a sign and with at most two digits of exponent, not ${quoted(value)}`)(
-        readEpsilon(value),
-      ),
+      E.fromNullable(
+        `expected a radius without a sign and with at most two digits of exponent, not ${K.quoted(value)}`,
+      )(readEpsilon(value)),
     ),
   )
 }
 
-export const name =
-  <A extends string>(what: string, known: readonly A[]) =>
-  (value: string): E.Either<string, A> =>
-    known.includes(value as A) ? E.right(value as A) : E.left(unknownName(what, value, known))
+export const name = <A extends string>(what: string, known: readonly A[]) => K.oneOf(what, known).read
 
 /** Whole numbers from 0, with commas between. */
 export const indices = (value: string): E.Either<string, readonly number[]> =>
   /^\d{1,9}(,\d{1,9})*$/.test(value)
     ? E.right(value.split(',').map(Number))
     : expected('image numbers counted from 0, such as 0,1,2')(value)
-
-/** Whole numbers from 1, ascending, with commas between. */
-export const counts = (value: string): E.Either<string, readonly number[]> => {
-  const parts = value.split(',').map(count)
-  const numbers = parts.map((p) => (E.isRight(p) ? p.right : Number.NaN))
-  return numbers.every((n, i) => n > (i === 0 ? 0 : numbers[i - 1]))
-    ? E.right(numbers)
-    : expected('ascending whole numbers from 1, such as 50,60')(value)
-}
 
 /** `TRAIN[,TEST]`. */
 export const limits = (value: string): E.Either<string, { readonly train: number; readonly test: number | null }> => {
@@ -143,7 +135,7 @@ export const common = {
     flags: '--threads <N>',
     about:
       'most threads of the wasm device, fewer while other programs have the processors; results do not depend on it (default: what machine and quota give, at most 8)',
-    read: numberIn('a whole number from 1 to 64', (x) => Number.isInteger(x) && x >= 1 && x <= 64),
+    read: K.numberIn('a whole number from 1 to 64', (x) => Number.isInteger(x) && x >= 1 && x <= 64).read,
   },
   memory: {
     flags: '--memory <MB>',
@@ -270,7 +262,7 @@ const written = (value: unknown, isRepeated: boolean): E.Either<string, unknown>
   if (one(value)) return E.right(isRepeated ? [String(value)] : String(value))
   if (Array.isArray(value) && value.length > 0 && value.every(one))
     return E.right(isRepeated ? value.map(String) : value.join(','))
-  return E.left(`expected a text, a number or a list of these, not ${quoted(JSON.stringify(value))}`)
+  return E.left(`expected a text, a number or a list of these, not ${K.quoted(JSON.stringify(value))}`)
 }
 
 /**
@@ -313,7 +305,7 @@ export const configured = (
             ? written(value, 'repeated' in option)
             : typeof value === 'boolean'
               ? E.right(value)
-              : E.left(`expected true or false, not ${quoted(JSON.stringify(value))}`)
+              : E.left(`expected true or false, not ${K.quoted(JSON.stringify(value))}`)
         return pipe(
           said,
           E.bimap(

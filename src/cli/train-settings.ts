@@ -11,24 +11,24 @@ import { type Data, fingerprintOf, isImage, take } from '../data/dataset.ts'
 import { files } from '../data/files.ts'
 import { decodeModel, type SavedModel } from '../format/model.ts'
 import type { Logits } from '../loss/loss.ts'
-import { type ChoiceName, choices, frozen, type ObjectiveName, objectives } from '../loss/objective.ts'
+import { frozen, type ObjectiveName, objectives } from '../loss/objective.ts'
 import { type NetworkName, networks } from '../nn/networks.ts'
 import type { Settings } from '../train/checkpoint.ts'
 import type { Checkpoint } from '../train/fit.ts'
 import { holdOut } from '../train/quick.ts'
-import { adjustable, numbersOf, optimizerNames, recipe } from '../train/recipe.ts'
+import { numbersOf, recipe } from '../train/recipe.ts'
+import { type Adjustable, adjustable, adjustableNames } from '../train/settings.ts'
 import { matching, sourceOf } from './open.ts'
 import {
   count,
-  counts,
   dataOption,
-  fraction,
   integer,
   limits,
   name,
-  nonnegative,
-  positive,
+  type Option,
+  optionOf,
   radius,
+  type Switch,
   text,
   type Values,
 } from './options.ts'
@@ -36,8 +36,11 @@ import { VERSION } from './version.ts'
 
 const networkNames = Object.keys(networks) as NetworkName[]
 const lossNames = Object.keys(objectives) as ObjectiveName[]
-const choiceNames = Object.keys(choices) as ChoiceName[]
-const standard = numbersOf('mixtrain')
+
+/** An option of each setting. */
+const chosen = Object.fromEntries(
+  adjustableNames.map((key) => [key, optionOf<unknown>(key, adjustable[key])]),
+) as unknown as { readonly [K in keyof Adjustable]: Adjustable[K] extends boolean ? Switch : Option<Adjustable[K]> }
 
 export const options = {
   data: { ...dataOption, about: dataOption.about.replace('those that the model was trained on, or digits', 'digits') },
@@ -52,81 +55,11 @@ export const options = {
     about: 'l-inf radius to be robust in, in pixel units, 0.1 or 2/255 (default: 0.1)',
     read: radius,
   },
-  epochs: {
-    flags: '--epochs <N>',
-    about: `passes over the training images (default: ${standard.epochs})`,
-    read: count,
-  },
-  batchSize: { flags: '--batch-size <N>', about: `images per step (default: ${standard.batchSize})`, read: count },
+  ...chosen,
   microBatches: {
     flags: '--micro-batches <M>',
     about:
       'cut each batch into M parts with draws of their own, whose gradients are summed in one fixed order: the same bits for any number of MPI ranks (default: one piece)',
-    read: count,
-  },
-  k: {
-    flags: '--k <N>',
-    about: `mixtrain: images per batch that the robust term bounds (default: ${standard.k})`,
-    read: count,
-  },
-  balance: {
-    flags: '--balance <B>',
-    about:
-      'weight of the robust term, from 0 to 1, or adaptive: it follows ACC and VRA on held-out images ' +
-      `(default: ${typeof standard.balance === 'number' ? Number(standard.balance.toFixed(4)) : standard.balance})`,
-    read: (value: string): E.Either<string, number | 'adaptive'> =>
-      value === 'adaptive'
-        ? E.right('adaptive')
-        : E.mapLeft((message: string) => message.replace(', not', ' or adaptive, not'))(fraction(value)),
-  },
-  lr: { flags: '--lr <RATE>', about: `highest learning rate of Adam (default: ${standard.lr})`, read: positive },
-  l1: {
-    flags: '--l1 <FACTOR>',
-    about: 'add so much times the sum of all |weights| to the loss (default: by loss, 0 to 1e-5)',
-    read: nonnegative,
-  },
-  weightDecay: {
-    flags: '--weight-decay <RATE>',
-    about: 'decoupled weight decay of Adam (default: 0; hydra 1e-4)',
-    read: nonnegative,
-  },
-  choice: {
-    flags: '--choice <NAME>',
-    about: `mixtrain: which k images are bounded, ${choiceNames.join(', ')} (default: random)`,
-    read: name('choice', choiceNames),
-  },
-  optimizer: {
-    flags: '--optimizer <NAME>',
-    about: `${optimizerNames.join(', ')} (default: adam)`,
-    read: name('optimizer', optimizerNames),
-  },
-  milestones: {
-    flags: '--milestones <EPOCHS>',
-    about: 'the learning rate falls to a fifth after each of these epochs, such as 50,60 (default: half a cosine)',
-    read: counts,
-  },
-  attackRadius: {
-    flags: '--attack-radius <F>',
-    about: 'pgd, mtl-ibp, cc-ibp, exp-ibp, distilled: radius of training attacks, times that of the ball (default: 1)',
-    read: positive,
-  },
-  regularizer: {
-    flags: '--regularizer <W>',
-    about: "weight of Fast-IBP's regularizers, which falls to 0 while epsilon grows (default: 0; fast-ibp 0.5)",
-    read: nonnegative,
-  },
-  population: {
-    flags: '--population',
-    about: 'bounds are taken with running means of the statistics of batch norm, in place of those of the batch',
-  },
-  smooth: {
-    flags: '--smooth <SIGMA>',
-    about: 'smooth the loss over the weights by normal noise of this standard deviation (default: 0, none)',
-    read: nonnegative,
-  },
-  smoothSamples: {
-    flags: '--smooth-samples <N>',
-    about: 'draws of that noise in each step, which costs as many steps (default: 2)',
     read: count,
   },
   teacher: {
@@ -138,10 +71,6 @@ export const options = {
     flags: '--init <MODEL>',
     about: 'begin with the network and the parameters of a trained model, as evaluate reads it',
     read: text,
-  },
-  swa: {
-    flags: '--swa',
-    about: 'the model is the mean of the weights over the last quarter of the training (stochastic weight averaging)',
   },
   seed: { flags: '--seed <N>', about: 'decides every random number (default: 0)', read: integer },
   limit: {
@@ -172,9 +101,8 @@ export const asked = (o: Given): Partial<Settings> =>
       loss: o.loss,
       epsilon: o.epsilon,
       microBatches: o.microBatches === 1 ? undefined : o.microBatches,
-      ...Object.fromEntries(adjustable.map((k) => [k, o[k]])),
-      swa: o.swa ? true : undefined,
-      population: o.population ? true : undefined,
+      // A switch that was not written says nothing.
+      ...Object.fromEntries(adjustableNames.map((k) => [k, o[k] === false ? undefined : o[k]])),
       seed: o.seed,
       trainLimit: o.limit?.train,
       testLimit: o.limit?.test,
@@ -329,7 +257,7 @@ export const byName = <A>(what: string, key: string, known: Readonly<Record<stri
 /** The recipe of these settings. */
 export const recipeOf = ({ loss, epsilon, ...settings }: Settings, { train }: Data, teacher?: Logits) =>
   recipe(loss as ObjectiveName, {
-    ...Object.fromEntries(adjustable.map((k) => [k, settings[k]])),
+    ...Object.fromEntries(adjustableNames.map((k) => [k, settings[k]])),
     epsilon,
     variants: train.variants,
     teacher,

@@ -97,4 +97,5 @@ export {
   fixed as fixedBalance,
   tightShare,
 } from '../train/balance.ts'
-export { type Adjustable, type Numbers, type Recipe, type RecipeOptions, recipe } from '../train/recipe.ts'
+export { type Numbers, type Recipe, type RecipeOptions, recipe } from '../train/recipe.ts'
+export type { Adjustable, Adjusted } from '../train/settings.ts'

@@ -4,6 +4,7 @@ import * as TE from 'fp-ts/lib/TaskEither.js'
 import { z } from 'zod'
 import { fileError, type MixtrainError } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
+import type { Kind } from '../core/kinds.ts'
 import { problemOf } from '../core/problem.ts'
 import type { Shape } from '../core/shape.ts'
 import { decode, encode, expectTensors, type Safetensors } from '../format/safetensors.ts'
@@ -11,63 +12,52 @@ import { type Named, type Parameter, trainedOf } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import type { Checkpoint, EpochRecord, Within } from './fit.ts'
 import type { TrainState } from './resident.ts'
+import { type Adjustable, type Adjusted, adjustable, adjustableNames } from './settings.ts'
 
 const fraction = z.number().min(0).max(1)
 const natural = z.int().nonnegative()
 const positive = z.int().min(1)
 
 /** Everything that decides the bits of a run: a run goes on only under the settings that it began with. */
-export interface Settings {
-  /** Version of this package. */
-  readonly mixtrain: string
-  /** `digits`, or the absolute path of a folder. */
-  readonly data: string
-  /** `fingerprintOf` the images, as far as they are used: a path may hold others tomorrow. */
-  readonly dataSha256: string
-  readonly network: string
-  readonly loss: string
-  /** l-inf radius in pixel units. */
-  readonly epsilon: number
-  readonly epochs: number
-  readonly batchSize: number
-  /** Micro-batches that a batch is cut into. Absent: it is one piece. */
-  readonly microBatches?: number | undefined
-  /** Images per batch that the robust term is computed for. */
-  readonly k: number
-  /** Weight of the robust term. */
-  readonly balance: number | 'adaptive'
-  /** Highest learning rate. */
-  readonly lr: number
-  /** Factor of the sum of all |w|; Adam's weight decay; averaged weights. Absent: as the recipe has them. */
-  readonly l1?: number | undefined
-  readonly weightDecay?: number | undefined
-  readonly swa?: boolean | undefined
-  /** Which images MixTrain bounds, the optimizer, epochs of milestones, and factors of training attacks, regularizers and noise. Absent: as the recipe has them. */
-  readonly choice?: 'random' | 'stratified' | 'hardest' | 'importance' | undefined
-  readonly optimizer?: 'adam' | 'radam' | undefined
-  readonly milestones?: readonly number[] | undefined
-  readonly attackRadius?: number | undefined
-  readonly regularizer?: number | undefined
-  readonly smooth?: number | undefined
-  readonly smoothSamples?: number | undefined
-  readonly population?: boolean | undefined
-  /** The model that the loss `distilled` learns from, by path and SHA-256. */
-  readonly teacher?: { readonly file: string; readonly sha256: string } | undefined
-  /** The model that training began with, by path and SHA-256; its network is that of the run. */
-  readonly init?: { readonly file: string; readonly sha256: string } | undefined
-  /** Plans of fewer epochs that the run had before, and how many were done when it was given more. */
-  readonly extended?: readonly { readonly epochs: number; readonly done: number }[] | undefined
-  readonly seed: number
-  /** Only so many of the first images; null is all. */
-  readonly trainLimit: number | null
-  readonly testLimit: number | null
-  readonly device: string
-  readonly arithmetic: 'exact' | 'fast-math'
-  /** The device that takes over when this one fails; present where `--device auto` took a GPU. */
-  readonly fallback?: 'wasm' | undefined
-  /** The devices that did the first steps of the run, if another one went on. */
-  readonly moved?: readonly { readonly device: string; readonly steps: number; readonly reason: string }[] | undefined
-}
+export type Settings = Pick<Adjustable, (typeof ALWAYS)[number]> &
+  Adjusted & {
+    /** Version of this package. */
+    readonly mixtrain: string
+    /** `digits`, or the absolute path of a folder. */
+    readonly data: string
+    /** `fingerprintOf` the images, as far as they are used: a path may hold others tomorrow. */
+    readonly dataSha256: string
+    readonly network: string
+    readonly loss: string
+    /** l-inf radius in pixel units. */
+    readonly epsilon: number
+    /** Micro-batches that a batch is cut into. Absent: it is one piece. */
+    readonly microBatches?: number | undefined
+    /** The model that the loss `distilled` learns from, by path and SHA-256. */
+    readonly teacher?: { readonly file: string; readonly sha256: string } | undefined
+    /** The model that training began with, by path and SHA-256; its network is that of the run. */
+    readonly init?: { readonly file: string; readonly sha256: string } | undefined
+    /** Plans of fewer epochs that the run had before, and how many were done when it was given more. */
+    readonly extended?: readonly { readonly epochs: number; readonly done: number }[] | undefined
+    readonly seed: number
+    /** Only so many of the first images; null is all. */
+    readonly trainLimit: number | null
+    readonly testLimit: number | null
+    readonly device: string
+    readonly arithmetic: 'exact' | 'fast-math'
+    /** The device that takes over when this one fails; present where `--device auto` took a GPU. */
+    readonly fallback?: 'wasm' | undefined
+    /** The devices that did the first steps of the run, if another one went on. */
+    readonly moved?: readonly { readonly device: string; readonly steps: number; readonly reason: string }[] | undefined
+  }
+/** The adjustable numbers that every file has; where another is absent it is as the recipe has it. */
+const ALWAYS = ['epochs', 'batchSize', 'k', 'balance', 'lr'] as const
+
+const heldBy = <A>({ holds, expected }: Kind<A>): z.ZodType<A> => z.custom<A>(holds, `expected ${expected}`)
+/** Every adjustable number, where there is one. */
+const chosen = Object.fromEntries(
+  adjustableNames.map((name) => [name, heldBy<unknown>(adjustable[name].kind).optional()]),
+) as { readonly [K in keyof Adjustable]: z.ZodOptional<z.ZodType<Adjustable[K]>> }
 
 /** What a file has to hold to be such settings. Private, and the type written out: declarations that need zod would bring its types to every user. */
 const settingsSchema = z.strictObject({
@@ -77,24 +67,13 @@ const settingsSchema = z.strictObject({
   network: z.string(),
   loss: z.string(),
   epsilon: fraction,
-  epochs: positive,
-  batchSize: positive,
-  /** Micro-batches that a batch is cut into. Absent: it is one piece. */
   microBatches: positive.optional(),
-  k: positive,
-  balance: z.union([fraction, z.literal('adaptive')]),
-  lr: z.number().positive(),
-  l1: z.number().min(0).optional(),
-  weightDecay: z.number().min(0).optional(),
-  swa: z.boolean().optional(),
-  choice: z.enum(['random', 'stratified', 'hardest', 'importance']).optional(),
-  optimizer: z.enum(['adam', 'radam']).optional(),
-  milestones: z.array(positive).optional(),
-  attackRadius: z.number().positive().optional(),
-  regularizer: z.number().min(0).optional(),
-  smooth: z.number().min(0).optional(),
-  smoothSamples: positive.optional(),
-  population: z.boolean().optional(),
+  ...chosen,
+  epochs: heldBy(adjustable.epochs.kind),
+  batchSize: heldBy(adjustable.batchSize.kind),
+  k: heldBy(adjustable.k.kind),
+  balance: heldBy(adjustable.balance.kind),
+  lr: heldBy(adjustable.lr.kind),
   teacher: z.strictObject({ file: z.string(), sha256: z.string() }).optional(),
   init: z.strictObject({ file: z.string(), sha256: z.string() }).optional(),
   extended: z.array(z.strictObject({ epochs: positive, done: natural })).optional(),

@@ -1,7 +1,7 @@
 import { type Augment, varied } from '../data/augment.ts'
 import type { Variants } from '../data/dataset.ts'
 import { add, complement, type Logits, type Loss, type Schedule, scale, withPopulation } from '../loss/loss.ts'
-import { type ChoiceName, type ObjectiveName, objectives } from '../loss/objective.ts'
+import { type ObjectiveName, objectives } from '../loss/objective.ts'
 import { hidden, wholeBall } from '../loss/region.ts'
 import { l1 as l1Norm, reluBalance, tightness } from '../loss/regularizer.ts'
 import { cosine, linear, milestones, times } from '../loss/schedule.ts'
@@ -12,18 +12,12 @@ import { ibp, type MethodName } from '../robust/bounds.ts'
 import type { AttackOptions } from '../robust/metric.ts'
 import { averaged } from './average.ts'
 import { adaptive, type Balance, fixed, tightShare } from './balance.ts'
-import { adam, clipGradients, type Optimizer, radam } from './optimizer.ts'
+import { clipGradients, type Optimizer } from './optimizer.ts'
+import { type Adjustable, type Adjusted, optimizers, standard } from './settings.ts'
 
 /** What a training run uses where it is not told otherwise. Shares are of the whole training. */
-export interface Numbers {
-  readonly epochs: number
-  readonly batchSize: number
-  /** Images per batch that MixTrain's robust term is computed for. */
-  readonly k: number
-  /** Weight of the robust term: a number, or `adaptive` by the rule below. */
-  readonly balance: number | 'adaptive'
-  /** Adam's learning rate; it falls to 0 by half a cosine from this share on. */
-  readonly lr: number
+export interface Numbers extends Adjustable {
+  /** The share from which the learning rate falls. */
   readonly decayFrom: number
   /** The radius grows linearly from this share of the last one, until this share of the training; the last one is this multiple of epsilon. */
   readonly epsilonStart: number
@@ -31,28 +25,8 @@ export interface Numbers {
   readonly epsilonFactor: number
   /** Radius of the small boxes of SABR and STAPS, as a share of the ball's. */
   readonly lambda: number
-  /** Factor of the sum of all |w|, which is added to the loss. */
-  readonly l1: number
-  /** Decoupled weight decay of Adam. */
-  readonly weightDecay: number
   /** Largest joint norm of the gradients; null: as they are. */
   readonly clip: number | null
-  /** Which images of a batch MixTrain bounds. */
-  readonly choice: ChoiceName
-  readonly optimizer: keyof typeof OPTIMIZERS
-  /** Whether bounds are taken with the statistics of the population (batch norm). */
-  readonly population: boolean
-  /** Epochs from which the learning rate is a fifth of what it was, in place of half a cosine. */
-  readonly milestones: readonly number[]
-  /** Radius of training attacks, as a factor of that of the ball. */
-  readonly attackRadius: number
-  /** Weight of Fast-IBP's regularizers at the start; it falls to 0 while epsilon grows. */
-  readonly regularizer: number
-  /** Standard deviation of the noise that smooths the loss over the parameters, and draws of it. */
-  readonly smooth: number
-  readonly smoothSamples: number
-  /** Whether the mean of the parameters over the last quarter of the training is the model (SWA). */
-  readonly swa: boolean
   /** Distribution of the start values. */
   readonly init: 'uniform' | 'ibp'
   /** Each training image is moved by up to so many pixels and mirrored or not, anew in each step. */
@@ -62,32 +36,14 @@ export interface Numbers {
   readonly method: MethodName
 }
 
-const OPTIMIZERS = { adam, radam } as const
-export const optimizerNames = Object.keys(OPTIMIZERS) as readonly (keyof typeof OPTIMIZERS)[]
-
 const DEFAULTS: Numbers = {
-  epochs: 20,
-  batchSize: 50,
-  k: 4,
-  balance: 2 / 3,
-  lr: 2e-3,
+  ...standard,
   decayFrom: 0.4,
   epsilonStart: 0.1,
   epsilonUntil: 0.35,
   epsilonFactor: 1,
   lambda: 0.4,
-  l1: 0,
-  weightDecay: 0,
   clip: null,
-  choice: 'random',
-  optimizer: 'adam',
-  milestones: [],
-  attackRadius: 1,
-  population: false,
-  regularizer: 0,
-  smooth: 0,
-  smoothSamples: 2,
-  swa: false,
   init: 'uniform',
   crop: 1,
   mirror: false,
@@ -178,25 +134,8 @@ const ADAPTIVE = { start: 0.2, min: 0.05, max: 0.9, step: 0.05, tolerance: 0.01 
 /** The held-out images that each epoch is measured on: this share of the training images, at most so many. */
 export const MONITOR = { share: 0.1, most: 500 }
 
-/** The numbers that an option of the command line sets. */
-export const adjustable = [
-  ...(['epochs', 'batchSize', 'k', 'balance', 'lr', 'l1', 'weightDecay', 'swa'] as const),
-  ...([
-    'choice',
-    'optimizer',
-    'milestones',
-    'attackRadius',
-    'regularizer',
-    'smooth',
-    'smoothSamples',
-    'population',
-  ] as const),
-] as const
-/** The numbers of a recipe that an option of the command line may change. */
-export type Adjustable = Pick<Numbers, (typeof adjustable)[number]>
-
 /** What a recipe depends on: radius, epochs, batch size, and numbers that take the place of its own. */
-export type RecipeOptions = { readonly [N in keyof Adjustable]?: Adjustable[N] | undefined } & {
+export type RecipeOptions = Adjusted & {
   /** Full l-inf radius in pixel units. */
   readonly epsilon: number
   /** The data set's own: what of its images may vary. */
@@ -255,7 +194,7 @@ export const recipe = (name: ObjectiveName, options: RecipeOptions): Recipe => {
   const full = Math.min(1, numbers.epsilonFactor * options.epsilon)
   const rate =
     numbers.milestones.length === 0 ? cosine(lr, 0, decayFrom) : milestones(lr, FIFTH, numbers.milestones, epochs)
-  const plain = OPTIMIZERS[numbers.optimizer]({ lr: rate, weightDecay })
+  const plain = optimizers[numbers.optimizer]({ lr: rate, weightDecay })
   const optimizer = numbers.clip === null ? plain : clipGradients(numbers.clip)(plain)
   const ramp = linear(0, 1, 0, epsilonUntil)
   const { teacher } = options
