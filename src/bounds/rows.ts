@@ -67,7 +67,7 @@ export interface Covering {
 }
 
 /** Rows of several images one after the other: which image each is of, and where its patch lies. */
-export interface List {
+interface List {
   readonly length: number
   /** Numbers of images and of places, `[length]`; places of patches alone. */
   readonly image: Tensor

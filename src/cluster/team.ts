@@ -3,13 +3,13 @@ import { joined, partOf, type Ranks, type Span, spansOf, sumOf } from '../train/
 import type { Mpi, Request } from './mpi.ts'
 
 /** What a process is, for others and for messages. */
-export interface Member {
+interface Member {
   readonly rank: number
   readonly host: string
 }
 
 /** What sums over ranks cost. */
-export interface Cost {
+interface Cost {
   readonly bytes: number
   readonly seconds: number
   readonly whole: number

@@ -66,7 +66,7 @@ export interface LoopsInstruction {
 }
 
 /** n elements of `out` become `value`, a float32. */
-export interface FillInstruction {
+interface FillInstruction {
   readonly kind: 'fill'
   readonly work: number
   readonly out: number
@@ -139,7 +139,7 @@ export interface CompactInstruction {
 }
 
 /** A slot that lies `stride` elements further in the slot `store` with each round, from element `at` on. */
-export interface Moving {
+interface Moving {
   readonly slot: number
   readonly store: number
   readonly at: number

@@ -31,7 +31,7 @@ export const planBytes = (backend: Pick<Backend, 'dtype'>, { arena }: Plan): num
   arena * (backend.dtype === 'f32' ? 4 : 8)
 
 /** Compiles a plan made for the backend. */
-export const compilePlan =
+const compilePlan =
   (backend: Backend) =>
   async (made: Plan): Promise<Compiled> => {
     const executable = await backend.compile(made)()

@@ -117,7 +117,7 @@ const MAX_EXPONENT = 5000
 
 /** Powers of ten that occur again and again. */
 const tens: bigint[] = [1n]
-export const ten = (n: number): bigint => {
+const ten = (n: number): bigint => {
   if (n > 400) return 10n ** BigInt(n)
   while (tens.length <= n) tens.push(tens[tens.length - 1] * 10n)
   return tens[n]

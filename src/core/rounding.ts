@@ -22,7 +22,7 @@ export type Rounding = 'none' | { readonly outward: Semantics }
 export const TO_NEAREST = 'bounds that round to nearest (--rounding none) do without, and prove nothing'
 
 /** Unit roundoff of float32: |fl(x) - x| <= U |x| and <= U |fl(x)|, where nothing underflows. */
-export const U = 2 ** -24
+const U = 2 ** -24
 /** The least positive float32. A product that underflows is off by at most half of it; a sum is exact there. */
 export const ETA = 2 ** -149
 /** The greatest finite float32. */

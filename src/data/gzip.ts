@@ -13,7 +13,7 @@ const PIECE = 16384
 const plausible = (compressed: number): number => Math.max(2 ** 26, 100 * compressed)
 
 /** Bytes that `sizeOf` is shown, at least (or all there are). */
-export const HEAD = 1024
+const HEAD = 1024
 
 export const isGzip = (bytes: Uint8Array): boolean => bytes[0] === 0x1f && bytes[1] === 0x8b
 

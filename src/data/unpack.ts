@@ -41,7 +41,7 @@ interface Entry {
  * Path of an entry below the folder that is taken out; undefined for what lies beside it. A name that could lead out of the
  * target (`..`, absolute, with a drive or a backslash) is refused.
  */
-export const inside = (name: string, folder: string, archive: string): string | undefined => {
+const inside = (name: string, folder: string, archive: string): string | undefined => {
   const steps = name.split('/').filter((s) => s !== '' && s !== '.')
   if (name.startsWith('/') || /[\\\0]|^[a-z]:/i.test(name) || steps.includes('..'))
     raise(

@@ -11,10 +11,7 @@ export { type Model, subjectOf } from './vnnlib/network.ts'
 export type {
   Declared,
   ExactConstraint,
-  NetworkInterface,
-  OutputConstraint,
   Property,
-  PropertyCase,
 } from './vnnlib/property.ts'
 
 export interface VnnlibOptions {

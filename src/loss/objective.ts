@@ -142,7 +142,7 @@ export const farStep: Attack = pgd({ steps: 1, stepSize: 10, start: 'random' }, 
 export const balance: Schedule = (h) => h.balance
 
 /** Of the robust terms of `twofold`, the weight of the tight one, as the rule of the run sets it from the history. */
-export const share: Schedule = (h) => h.share ?? 0.5
+const share: Schedule = (h) => h.share ?? 0.5
 
 /**
  * Adversarial training (arXiv:1706.06083, section 2): mean CE(f(x*), y), x* by PGD on CE from a random start. At epsilon = 0 it is natural.

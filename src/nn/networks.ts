@@ -157,7 +157,7 @@ export const cnn7 = (task: Task, init?: Initializer): Network => {
 }
 
 /** fc 100 - fc 100: for tables (inputs `[features]`), and for images as rows of pixels. */
-export const mlp = (task: Task, init?: Initializer): Network =>
+const mlp = (task: Task, init?: Initializer): Network =>
   network('mlp', sequential(flatten, dense(100), relu, dense(100), relu, dense(task.classes)), task, init)
 
 /** The networks by name. */

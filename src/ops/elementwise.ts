@@ -31,7 +31,7 @@ export const divideWhere = (mask: Tensor, a: Tensor, b: Tensor, other: Tensor): 
 // ---- arithmetic --------------------------------------------------------------------------------------------------
 
 /** Cotangents of two operands that were broadcast to the output. */
-export const sides = ([a, b]: readonly Tensor[], out: Tensor, da: Tensor, db: Tensor) => [
+const sides = ([a, b]: readonly Tensor[], out: Tensor, da: Tensor, db: Tensor) => [
   unbroadcast(da, out.shape, a.shape),
   unbroadcast(db, out.shape, b.shape),
 ]

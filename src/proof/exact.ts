@@ -19,9 +19,7 @@ export interface Vector {
   readonly d: bigint
 }
 
-export const absolute = (x: bigint): bigint => (x < 0n ? -x : x)
-export const least = (a: bigint, b: bigint): bigint => (a < b ? a : b)
-export const greatest = (a: bigint, b: bigint): bigint => (a > b ? a : b)
+const absolute = (x: bigint): bigint => (x < 0n ? -x : x)
 /** Quotients rounded to the integer below and above, for d > 0. */
 export const floor = (n: bigint, d: bigint): bigint => n / d - (n % d < 0n ? 1n : 0n)
 export const ceiling = (n: bigint, d: bigint): bigint => -floor(-n, d)
@@ -54,7 +52,7 @@ export const vector = (xs: readonly Rational[]): Vector => {
 export const at = (v: Vector, i: number): Rational => rational(v.n[i], v.d)
 export const zeros = (length: number): Vector => ({ n: new Array<bigint>(length).fill(0n), d: 1n })
 /** Two vectors over one denominator. */
-export const together = (a: Vector, b: Vector): readonly [readonly bigint[], readonly bigint[], bigint] => {
+const together = (a: Vector, b: Vector): readonly [readonly bigint[], readonly bigint[], bigint] => {
   if (a.d === b.d) return [a.n, b.n, a.d]
   const d = lcm(a.d, b.d)
   const [p, q] = [d / a.d, d / b.d]

@@ -49,7 +49,7 @@ const unpacked = async function* (bytes: Uint8Array, most: number): AsyncGenerat
   }
 }
 /** The whole content of a file, unpacked. */
-export const whole = async (bytes: Uint8Array, most = 2 ** 30): Promise<Uint8Array> => {
+const whole = async (bytes: Uint8Array, most = 2 ** 30): Promise<Uint8Array> => {
   const parts: Uint8Array[] = []
   for await (const part of unpacked(bytes, most)) parts.push(part)
   return parts.length === 1

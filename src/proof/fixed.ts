@@ -16,7 +16,7 @@ export interface Box {
   readonly most: number
 }
 /** Bits of values, and of coefficients. */
-export const VALUE = 32
+const VALUE = 32
 export const COEFFICIENT = 30
 /** Units finer than this are not needed. */
 const FINEST = 120

@@ -82,7 +82,7 @@ const FORMS: Readonly<Record<string, (rest: readonly unknown[]) => boolean>> = {
   point: (rest) => rest.length === 1 && isTexts(rest[0]),
 }
 /** A line of a file of unknown origin. */
-export const lineOf = (x: unknown): Line => {
+const lineOf = (x: unknown): Line => {
   const [kind, ...rest] = Array.isArray(x) ? (x as readonly unknown[]) : [undefined]
   return typeof kind === 'string' && Object.hasOwn(FORMS, kind) && FORMS[kind](rest)
     ? (x as Line)
@@ -129,7 +129,7 @@ const functionalOf = (
 }
 
 /** Whether rows cannot all hold on a region: a combination of them with these multipliers is above 0, or at 0 where a strict row takes part. */
-export const refutes = (
+const refutes = (
   network: Network,
   region: Region,
   rows: readonly Row[],

@@ -179,7 +179,7 @@ export const slopeOf = (
 }
 
 /** Points that an ascent came to, and for each image the largest state of its steps (`Slope`). */
-export interface Ascent {
+interface Ascent {
   readonly points: Tensor
   readonly state: Tensor
 }
@@ -231,7 +231,7 @@ export const ascendedOnce =
   }
 
 /** The same from a point of the ball. With `keep` each image gets the first of its iterates, the start included, for which that is largest, else the last one. */
-export const ascended =
+const ascended =
   ({ steps, ...options }: Omit<Pgd, 'start'>, criterion: Criterion, from: Tensor, keep?: Criterion) =>
   (target: Target): Ascent => {
     const step = ascendedOnce(options, criterion, keep)

@@ -19,7 +19,7 @@ const natural = z.int().nonnegative()
 const positive = z.int().min(1)
 
 /** Everything that decides the bits of a run: a run goes on only under the settings that it began with. */
-export type Settings = Pick<Adjustable, (typeof ALWAYS)[number]> &
+export type Settings = Pick<Adjustable, 'epochs' | 'batchSize' | 'k' | 'balance' | 'lr'> &
   Adjusted & {
     /** Version of this package. */
     readonly mixtrain: string
@@ -50,8 +50,6 @@ export type Settings = Pick<Adjustable, (typeof ALWAYS)[number]> &
     /** The devices that did the first steps of the run, if another one went on. */
     readonly moved?: readonly { readonly device: string; readonly steps: number; readonly reason: string }[] | undefined
   }
-/** The adjustable numbers that every file has; where another is absent it is as the recipe has it. */
-const ALWAYS = ['epochs', 'batchSize', 'k', 'balance', 'lr'] as const
 
 const heldBy = <A>({ holds, expected }: Kind<A>): z.ZodType<A> => z.custom<A>(holds, `expected ${expected}`)
 /** Every adjustable number, where there is one. */

@@ -28,7 +28,7 @@ export const choicesIn = (outputs: readonly Tensor[]): readonly BatchChoice[] =>
 }
 
 /** Which of k chosen images fall to a micro-batch: `[from, to)`. */
-export const slotsOf = (
+const slotsOf = (
   k: number,
   { count }: Pick<Host, 'count'>,
   { index, of }: NonNullable<Host['micro']>,
@@ -39,7 +39,7 @@ export const slotsOf = (
 }
 
 /** Images by their numbers in the batch, one after the other, out of micro-batches that are asked for as they are needed. */
-export const collected = (
+const collected = (
   images: readonly number[],
   factors: readonly number[] | undefined,
   batch: (micro: number) => Images,

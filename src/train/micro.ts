@@ -40,7 +40,7 @@ import { summingIn } from './statistics.ts'
 import { MOMENTUM, type Snapshot, type Trainer, type TrainerOptions } from './step.ts'
 
 /** Images and labels of a micro-batch, by its number. */
-export type MicroBatch = (micro: number) => Images
+type MicroBatch = (micro: number) => Images
 
 export interface MicroTrainer extends Omit<Trainer, 'step'> {
   /** One update on a batch of micro-batches; only those of this rank are asked for, and those that images were chosen of. */

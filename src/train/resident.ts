@@ -36,7 +36,7 @@ export const emptySlots = (optimizer: Optimizer, parameters: Named<Parameter>): 
 export const TOTAL = 'total'
 
 /** The epsilon of the step as a scalar that follows the host. */
-export const epsilonFeed = (): Tensor => feed('epsilon', [], (h) => Float32Array.of(h.epsilon))
+const epsilonFeed = (): Tensor => feed('epsilon', [], (h) => Float32Array.of(h.epsilon))
 
 /** What a step is made of. */
 export interface Learning {

@@ -141,7 +141,7 @@ const checked = ({ input: shape, outputs }: Subject, extent: PropertyExtent, pro
     )
 }
 
-export const extentOf = ({ cases }: UnsafeProperty): PropertyExtent => ({
+const extentOf = ({ cases }: UnsafeProperty): PropertyExtent => ({
   constraints: Math.max(1, ...cases.flatMap(({ unsafe }) => unsafe.map((u) => u.length))),
   conjunctions: Math.max(1, ...cases.map(({ unsafe }) => unsafe.length)),
 })

@@ -106,7 +106,7 @@ export const requireFloat32 = ({ unsafe }: UnsafeCase): void => {
 // ---- weights on the simplex ------------------------------------------------------------------------------------------
 
 /** Weights are multiples of 1 / GRAIN. */
-export const GRAIN = 128
+const GRAIN = 128
 
 /**
  * Weights >= 0 with sum 1, near those given, as multiples of 1 / GRAIN. A mean of rows c_k . y - b_k with such weights is at most the largest of them, so a bound

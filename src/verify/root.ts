@@ -37,7 +37,7 @@ export interface Bounds {
 }
 
 /** Rows `spec . y - bound` of which lower bounds are wanted: coefficients `[rows, outputs]` one after the other. */
-export interface Wanted {
+interface Wanted {
   readonly spec: readonly Float32Array[]
   readonly bound: readonly number[]
 }
@@ -55,7 +55,7 @@ export interface Root {
 }
 
 /** Raises bounds; `proved` says which rows need no more. Undefined where memory or time do not suffice. */
-export type Raising = (
+type Raising = (
   box: Box,
   wanted: Wanted,
   from: Bounds,

@@ -39,7 +39,7 @@ const WINDOWS = ['KH', 'KW', 'OH', 'OW', 'strideY', 'strideX', 'padTop', 'padLef
 const HEADER = ['opcode', 'length', 'work'] as const
 
 /** Fields of the instructions, one word each, behind the header; operands are slots. What follows them, if anything, begins at `end`. */
-export const LAYOUTS = {
+const LAYOUTS = {
   /** Then the extents of the dims, the strides of the output, `View`s of the inputs, `Op`s, `Stored` values. */
   Loop: ['depth', 'mode', 'combine', 'kept', 'inputs', 'ops', 'registers', 'out', 'offset'],
   /** Then the loops, each a whole instruction. */
@@ -60,7 +60,7 @@ export const LAYOUTS = {
 } as const
 
 /** Words of what stands behind the fields of an instruction. */
-export const PARTS = {
+const PARTS = {
   /** `bias`: the slot of a bias plus 1, or 0. */
   Epilogue: ['bias', 'relu'],
   /** Then a stride for each dim. */

@@ -1,5 +1,5 @@
 /** A line of a chart: points in the order of x; null was not measured. */
-export interface Line {
+interface Line {
   readonly label: string
   readonly points: readonly (readonly [x: number, y: number | null])[]
 }

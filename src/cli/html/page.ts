@@ -2,7 +2,7 @@ import type { EpochRecord } from '../../train/fit.ts'
 import { type Chart, COLOURS, drawn, escaped } from './chart.ts'
 
 /** What became of an image under attack, as pictures. */
-export interface Broken {
+interface Broken {
   readonly image: number
   readonly label: number
   readonly becomes: number

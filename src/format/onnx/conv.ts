@@ -36,7 +36,7 @@ export const asGiven = (y: Operand, { axes }: Maps): Operand =>
   axes === 1 ? reshape(y, [y.shape[0], y.shape[1], y.shape[3]]) : y
 
 export type Pair = readonly [number, number]
-export type Sides = readonly [number, number, number, number]
+type Sides = readonly [number, number, number, number]
 
 export interface Geometry {
   readonly stride: Pair
@@ -63,7 +63,7 @@ const padsOf = (s: NodeView, axes: 1 | 2): Sides => {
 }
 
 /** `total` zeros on two sides; of an odd number the last goes behind (SAME_UPPER) or before (SAME_LOWER). */
-export const shared = (total: Pair, upper: boolean): Sides => {
+const shared = (total: Pair, upper: boolean): Sides => {
   const [less, more] = [total.map((t) => Math.floor(t / 2)), total.map((t) => Math.ceil(t / 2))]
   const [before, behind] = upper ? [less, more] : [more, less]
   return [before[0], before[1], behind[0], behind[1]]
@@ -92,7 +92,7 @@ export const geometry = (s: NodeView, { extents, axes }: Maps, kernel: Pair): Ge
 }
 
 /** Weights `[a, b, p, q]` or `[a, b, l]` of a convolution of maps, and the window that they are of. */
-export const weightsOf = (s: NodeView, maps: Maps) => {
+const weightsOf = (s: NodeView, maps: Maps) => {
   const weights = s.floats(1)
   const { shape } = weights.probe
   if (batched(weights) || shape.length !== maps.axes + 2)
@@ -123,7 +123,7 @@ const withBias = (
 }
 
 /** How many groups the channels of a convolution are in. */
-export const groupsOf = (s: NodeView, channels: number, outs: number): number => {
+const groupsOf = (s: NodeView, channels: number, outs: number): number => {
   const groups = s.int('group', 1)
   return groups >= 1 && channels % groups === 0 && outs % groups === 0
     ? groups

@@ -79,7 +79,7 @@ export const combined = (
   )
 }
 
-export const binary =
+const binary =
   (f: (a: Operand, b: Operand) => Operand, operation?: Operation): Import =>
   (s) => {
     if (s.arity !== 2) s.fail(`expected 2 inputs, found ${s.arity}`)

@@ -102,7 +102,7 @@ export interface TensorProto {
   readonly external: boolean
 }
 
-export interface ValueInfo {
+interface ValueInfo {
   readonly name: string
   /** 0 where the value is no tensor or has no type. */
   readonly elemType: number

@@ -13,7 +13,7 @@ export const MAX_RANK = 8
 export const elements = (dims: readonly number[]): number => dims.reduce((n, d) => (n > MAX_ELEMENTS ? n : n * d), 1)
 
 /** Checks the shape of a tensor of the file: its element count. */
-export const countOf = ({ dims }: TensorProto, place: string): number => {
+const countOf = ({ dims }: TensorProto, place: string): number => {
   if (dims.length > MAX_RANK) throw new Fault(`${dims.length} axes; at most ${MAX_RANK} are read`, place)
   if (!dims.every((d) => Number.isSafeInteger(d) && d >= 0))
     throw new Fault(`the shape ${show(dims)} is not valid`, place)

@@ -49,7 +49,7 @@ export interface Stored {
 }
 
 /** An output that is named but not computed. */
-export interface Absent {
+interface Absent {
   readonly kind: 'absent'
   readonly reason: string
 }

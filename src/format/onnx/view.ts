@@ -35,7 +35,7 @@ export const PROBE = 7919
 const MAX_KNOWN = 2 ** 22
 const MAX_KNOWN_FLOATS = 2 ** 16
 
-export interface Step {
+interface Step {
   readonly inputs: readonly number[]
   readonly output: number
   readonly run: (xs: readonly Operand[]) => Operand

@@ -4,7 +4,7 @@ import type { Conjunction, Inequality, Variable } from './formula.ts'
 import { fail } from './scan.ts'
 
 /** A linear constraint on what a property watches, coefficients . y <= bound, in three forms. */
-export interface OutputConstraint {
+interface OutputConstraint {
   /** Float32 numbers: exactly those of the file, up to one positive factor for the whole constraint. */
   readonly coefficients: Float64Array
   /** The double nearest to the number of the file. */
@@ -23,7 +23,7 @@ export interface ExactConstraint {
 }
 
 /** A box of inputs, and what must not happen in it. */
-export interface PropertyCase {
+interface PropertyCase {
   /** The least and the greatest double in the box of the file: a double lies in the one exactly if it lies in the other. Crossed where it has none. */
   readonly lower: Float64Array
   readonly upper: Float64Array

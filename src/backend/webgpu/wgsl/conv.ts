@@ -3,7 +3,7 @@ import { type Finish, productKernels } from './product.ts'
 import { type Kernel, type Operand, type Ref, type Target, unravel } from './wgsl.ts'
 
 /** Sizes of a convolution, or of one group of its channels. */
-export interface Geometry extends WindowSizes {
+interface Geometry extends WindowSizes {
   readonly O: number
 }
 

@@ -10,7 +10,7 @@ import { elementwise, entry, type Kernel, LANES, type Operand, type Ref, type Ta
  * workgroups share a tile's k and a second dispatch adds their parts, always in the same order.
  */
 
-export interface Side {
+interface Side {
   /** The index that runs along memory, four of which an invocation fetches at a time. */
   readonly along: 'k' | 'i'
   /** Body of fn(z, i, k) -> f32, i being the row or column. */
