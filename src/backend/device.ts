@@ -46,7 +46,7 @@ const checkedGpu = (accept: 'real' | 'any'): TE.TaskEither<MixtrainError, Backen
 const named = (backend: Backend): Device => ({ backend, reason: 'asked for by name' })
 
 /**
- * The same backend with one that takes over when it fails, opened when it is first asked for.
+ * The same backend with one that takes over when it fails, opened when it is first asked for; where that one cannot be opened either, the error of the first stands.
  *
  * @example
  *   const backend = withFallback(await device(), wasm())
@@ -118,7 +118,7 @@ export const openDevice = ({
 }
 
 /**
- * `openDevice` for scripts: the backend, or an exception that says what is wrong.
+ * `openDevice` for scripts: the backend, or, raised, the error that says what is wrong.
  *
  * @example
  *   const backend = await device({ device: 'wasm', threads: 2 })

@@ -5,7 +5,8 @@ import { deviceError, MixtrainException } from '../core/error.ts'
 import * as S from '../core/shape.ts'
 
 /**
- * f64, op by op, no fusion, no tricks: the oracle of every other backend, and the arithmetic that re-checks certificates.
+ * f64, op by op, no fusion, no tricks: the oracle of every other backend, and the arithmetic that re-checks certificates. A buffer or plan that is
+ * not live on it raises a device error.
  *
  * @example
  *   (await evaluate(reference())([constant([0.1], [1])]))[0] // [0.1]

@@ -8,7 +8,7 @@ import { raise, usage } from '../core/error.ts'
 import { type Rounding, requireIeee } from '../core/rounding.ts'
 import { type Shape, show as showShape } from '../core/shape.ts'
 import type { Norm, Tensor } from '../core/tensor.ts'
-import { classNameOf, type Dataset, labelsOf, pixels } from '../data/dataset.ts'
+import { classNameOf, type Dataset, labelsOf, nounOf, pixels } from '../data/dataset.ts'
 import type { SavedModel } from '../format/model.ts'
 import { input } from '../ops/index.ts'
 import { type Bounder, layerBounds, rounded } from '../robust/bounds.ts'
@@ -16,14 +16,16 @@ import { ball } from '../robust/perturbation.ts'
 import { rivals } from '../robust/specification.ts'
 import { DEFAULT_MEMORY, PIXELS } from '../train/fit.ts'
 import type { Command } from './command.ts'
-import { bytesOf, loadModel, matching, testFor, withDevice } from './open.ts'
+import { bytesOf, loadModel, matching, modelFile, testFor, withDevice } from './open.ts'
 import {
   alphaOption,
+  ballFor,
   ballOf,
   boundOf,
   dataOption,
   epsilonOption,
   indices,
+  MODEL_IS,
   methodOption,
   normOption,
   roundingOf,
@@ -35,7 +37,7 @@ import { attempt } from './shell.ts'
 
 const options = {
   data: dataOption,
-  index: { flags: '--index <I,J,...>', about: 'test images, counted from 0 (required)', read: indices },
+  index: { flags: '--index <I,J,...>', about: 'test images, or rows, counted from 0 (required)', read: indices },
   epsilon: epsilonOption,
   norm: normOption,
   method: methodOption,
@@ -161,7 +163,7 @@ const readable = (data: Dataset, index: readonly number[], b: Bounds): string =>
       ])
       const logits = table(rows, ['class', 'lower', 'logit', 'upper', 'margin >='])
       const widths = b.layers === undefined ? '' : `\n${table(b.layers[i].map(statistics), LAYER_COLUMNS)}`
-      return `image ${at}: ${verified ? 'verified' : 'not verified'}\n${logits}${widths}`
+      return `${nounOf(data)} ${at}: ${verified ? 'verified' : 'not verified'}\n${logits}${widths}`
     })
     .join('\n\n')
 
@@ -171,10 +173,10 @@ export const boundsCommand: Command<typeof options, 'MODEL'> = {
   summary: 'bound logits and margins of single images',
   description:
     'Bounds the logits of a model, and its margins z_y - z_j for the label y, over the ball of radius epsilon round test images, cut to [0, 1]. An image is verified if every lower bound of a margin is above 0.',
-  takes: { MODEL: 'model.safetensors of a run, or an ONNX file' },
+  takes: { MODEL: MODEL_IS },
   options,
   examples: [
-    'mixtrain bounds runs/first/model.safetensors --index 0 --epsilon 0.1',
+    'mixtrain bounds runs/first --index 0',
     'mixtrain bounds model.onnx --data mnist/ --index 0,1,2 --epsilon 2/255 --method crown --json',
     'mixtrain bounds model.onnx --index 0 --epsilon 0.5 --norm l2 --layers',
   ],
@@ -183,41 +185,54 @@ export const boundsCommand: Command<typeof options, 'MODEL'> = {
     if (index === undefined) return TE.left(usage('bounds needs --index, numbers of test images such as 0,1,2'))
     return pipe(
       TE.Do,
-      TE.bind('ball', () => TE.fromEither(ballOf('bounds', o))),
+      TE.bind('asked', () => TE.fromEither(ballOf(o))),
       TE.bind('method', () => TE.fromEither(boundOf(o))),
       TE.bind('rounding', () => TE.fromEither(roundingOf(o))),
-      TE.bind('model', () => loadModel(MODEL)),
-      TE.bind('all', ({ model }) => testFor(model, MODEL, o.data)),
-      TE.bind('data', ({ model, all }) => TE.fromEither(matching(model, MODEL, all.test))),
-      TE.chain(({ ball: { epsilon, norm }, method, rounding, model, data }) =>
-        withDevice(o)(({ backend }) =>
-          attempt(() =>
-            shell.interruptible(async () => {
-              if (model.note !== undefined) shell.note(model.note)
-              const budget = { memory: DEFAULT_MEMORY, ...bytesOf(o.memory) }
-              const subject = { model, data, index, epsilon, norm, method: method.bound }
-              const question = { ...subject, layers, rounding, ...budget }
-              const bounds = await boundImages(question)(backend, (done) =>
-                shell.progress('bounding', done, index.length),
-              )
-              shell.clear()
-              const round = { epsilon: doublesOf(epsilon).nearest, ...(norm === 'linf' ? {} : { norm }) }
-              const about = {
-                model: MODEL,
-                method: method.name,
-                ...roundingRecord(rounding),
-                ...round,
-                device: backend.name,
-                index,
-              }
-              shell.print(
-                o.json
-                  ? json({ ...about, ...(data.classNames && { classes: data.classNames }), ...bounds })
-                  : readable(data, index, bounds),
-              )
-            }),
+      TE.bind('path', () => modelFile(MODEL)),
+      TE.bind('model', ({ path }) => loadModel(path)),
+      TE.bind('radius', ({ asked, model, path }) => TE.fromEither(ballFor(asked, model.provenance?.epsilon, path))),
+      TE.bind('all', ({ path, model }) => testFor(model, path, o.data)),
+      TE.bind('data', ({ path, model, all }) => TE.fromEither(matching(model, path, all.test))),
+      TE.chain(
+        ({
+          radius: {
+            ball: { epsilon, norm },
+            note,
+          },
+          method,
+          rounding,
+          path,
+          model,
+          data,
+        }) =>
+          withDevice(o)(({ backend }) =>
+            attempt(() =>
+              shell.interruptible(async () => {
+                for (const said of [model.note, note]) if (said !== undefined) shell.note(said)
+                const budget = { memory: DEFAULT_MEMORY, ...bytesOf(o.memory) }
+                const subject = { model, data, index, epsilon, norm, method: method.bound }
+                const question = { ...subject, layers, rounding, ...budget }
+                const bounds = await boundImages(question)(backend, (done) =>
+                  shell.progress('bounding', done, index.length),
+                )
+                shell.clear()
+                const round = { epsilon: doublesOf(epsilon).nearest, ...(norm === 'linf' ? {} : { norm }) }
+                const about = {
+                  model: path,
+                  method: method.name,
+                  ...roundingRecord(rounding),
+                  ...round,
+                  device: backend.name,
+                  index,
+                }
+                shell.print(
+                  o.json
+                    ? json({ ...about, ...(data.classNames && { classes: data.classNames }), ...bounds })
+                    : readable(data, index, bounds),
+                )
+              }),
+            ),
           ),
-        ),
       ),
     )
   },

@@ -14,7 +14,7 @@ import { methods } from '../robust/bounds.ts'
 import { type Certificate, decodeCertificate, MAX_BYTES, scopeOf, unproved } from '../robust/certificate.ts'
 import { verify } from '../train/verify.ts'
 import type { Command } from './command.ts'
-import { bytesOf, loadTest, matching, sourceOf } from './open.ts'
+import { bytesOf, loadTest, matching, modelFile, sourceOf } from './open.ts'
 import { count, text } from './options.ts'
 import { json, table } from './report.ts'
 import { attempt, get, type Shell } from './shell.ts'
@@ -221,13 +221,16 @@ export const checkCommand: Command<typeof options, 'CERTIFICATE'> = {
       shell.interruptible(async () => {
         const begun = performance.now()
         const names = await files.list(path)()
+        const proved = async () => (o.model === undefined ? undefined : get(modelFile(o.model, 'onnx')))
         if (names._tag === 'Right')
-          return checkFolder(path, names.right, { model: o.model, data: o.data, json: o.json === true }, shell)
+          return checkFolder(path, names.right, { model: await proved(), data: o.data, json: o.json === true }, shell)
         const bytes = await get(regularFiles(MAX_BYTES).read(path))
         if (isProof(bytes))
-          return checkProof(path, bytes, { model: o.model, property: o.property, json: o.json === true }, shell)
+          return checkProof(path, bytes, { model: await proved(), property: o.property, json: o.json === true }, shell)
         const c = await get(decodeCertificate(bytes, path))
-        const subjects = await subjectsOf(c, path, o)
+        const subjects = await subjectsOf(c, path, {
+          ...{ data: o.data, model: o.model === undefined ? undefined : await get(modelFile(o.model)) },
+        })
         const { margins, correct } = await boundsOf(c, subjects, o, shell)
         shell.clear()
         // Bounds that say the opposite of what is seen at the image itself are wrong, and prove nothing.

@@ -8,7 +8,7 @@ import { fileError, type MixtrainError, raise, usage } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
 import type { Rounding, Semantics } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
-import { type Dataset, hashOf, pixels, take } from '../data/dataset.ts'
+import { type Dataset, hashOf, nounOf, pixels, take } from '../data/dataset.ts'
 import { makeDirectory, writeAtomic } from '../data/files.ts'
 import { unpacked } from '../data/gzip.ts'
 import { decodeModel } from '../format/model.ts'
@@ -21,15 +21,17 @@ import { type Verified, type VerifiedBy, verify } from '../train/verify.ts'
 import { imageProver, isFollowed, orRefusal } from '../verify/image-proof.ts'
 import type { Pack } from '../verify/prove.ts'
 import type { Command } from './command.ts'
-import { bytesOf, matching, overlapNote, readNamed, testFor, withDevice } from './open.ts'
+import { bytesOf, matching, modelFile, overlapNote, readNamed, testFor, withDevice } from './open.ts'
 import {
   alphaOption,
+  ballFor,
   ballOf,
   boundOf,
   count,
   dataOption,
   epsilonOption,
   integer,
+  MODEL_IS,
   methodOption,
   name,
   normOption,
@@ -40,6 +42,7 @@ import {
   semanticsOption,
   shard,
   text,
+  UNITS,
 } from './options.ts'
 import { manifestOf, recorded, recordsReport, recordsTable } from './records.ts'
 import { gradientNotes, json, reportOf, reportTable } from './report.ts'
@@ -51,8 +54,7 @@ const options = {
   data: dataOption,
   epsilon: {
     ...epsilonOption,
-    about:
-      'radius of the ball in pixel units, 0.1 or 2/255; or FROM:TO:N, a curve of N radii, both ends included (required)',
+    about: `radius of the ball, 0.1 or 2/255, ${UNITS}; or FROM:TO:N, a curve of N radii, both ends included (default: the one that the model was trained for)`,
     read: radii,
   },
   norm: normOption,
@@ -236,6 +238,7 @@ const proofsInto = async (
 ) => {
   await get(makeDirectory(folder))
   const failed: string[] = []
+  const noun = nounOf(data)
   let [count, total] = [0, 0]
   return {
     found: async (i: number, { margins, trees }: VerifiedBy): Promise<void> => {
@@ -248,17 +251,17 @@ const proofsInto = async (
       const bounds = isFollowed(method) ? { method, margins } : undefined
       const proof = await orRefusal(() => prover(claim, { bounds, trees }))
       count++
-      if ('refused' in proof) failed.push(`image ${i}: ${proof.refused}`)
+      if ('refused' in proof) failed.push(`${noun} ${i}: ${proof.refused}`)
       else {
         total += proof.length
         await get(writeAtomic(join(folder, `image-${i}.proof.gz`), proof))
       }
     },
     close: (): string | undefined => {
-      shell.note(`${count - failed.length} verified images are proved in ${folder}, ${total} bytes`)
+      shell.note(`${count - failed.length} verified ${noun}s are proved in ${folder}, ${total} bytes`)
       return failed.length === 0
         ? undefined
-        : `${failed.length} of ${count} verified images have no proof (${failed.slice(0, 3).join('; ')})`
+        : `${failed.length} of ${count} verified ${noun}s have no proof (${failed.slice(0, 3).join('; ')})`
     },
   }
 }
@@ -276,11 +279,11 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
   name: 'evaluate',
   summary: 'measure ACC, ERA and VRA of a model',
   description:
-    'Measures a model on test images: ACC, how many it classifies correctly; ERA, how many of those an attack within epsilon does not break; VRA, how many provably keep their label everywhere within epsilon, by the bounds of a method and, with --complete, by branch and bound on what these leave open. For every image verified implies robust implies correct.',
-  takes: { MODEL: 'model.safetensors of a run, or an ONNX file' },
+    'Measures a model on test images, or rows of a table: ACC, how many it classifies correctly; ERA, how many of those an attack within epsilon does not break; VRA, how many provably keep their label everywhere within epsilon, by the bounds of a method and, with --complete, by branch and bound on what these leave open. For every image verified implies robust implies correct.',
+  takes: { MODEL: MODEL_IS },
   options,
   examples: [
-    'mixtrain evaluate runs/first/model.safetensors --epsilon 0.1',
+    'mixtrain evaluate runs/first',
     'mixtrain evaluate model.onnx --data mnist/ --epsilon 0.3 --method crown --limit 1000',
     'mixtrain evaluate model.safetensors --epsilon 0.02:0.2:10 --attack pgd --limit 500',
     'mixtrain evaluate model.safetensors --epsilon 0.1 --attack pgd --steps 100 --restarts 5 --json',
@@ -294,7 +297,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
     return pipe(
       TE.Do,
       // The largest radius of a curve says whether all are radii of the norm.
-      TE.bind('ball', () => TE.fromEither(ballOf('evaluate', { epsilon: o.epsilon?.at(-1), norm: o.norm }))),
+      TE.bind('asked', () => TE.fromEither(ballOf({ epsilon: o.epsilon?.at(-1), norm: o.norm }))),
       TE.chainFirst(() => {
         const { certificate, proof, perImage, output, shard } = o
         return TE.fromEither(sweepable(o.epsilon, { certificate, proof, 'per-image': perImage, output, shard }))
@@ -304,29 +307,31 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
       TE.bind('rounding', () =>
         TE.fromEither(roundingOf(o, o.certificate === undefined && o.proof === undefined ? 'none' : 'outward')),
       ),
-      TE.chainFirst(({ rounding, ball, method }) => TE.fromEither(certifiable(o, rounding, ball.norm, method.name))),
+      TE.chainFirst(({ rounding, asked, method }) => TE.fromEither(certifiable(o, rounding, asked.norm, method.name))),
       TE.chainFirst(() => TE.fromEither(completable(o))),
       TE.chainFirst(() => TE.fromEither(recordable(o))),
-      TE.bind('bytes', () => readNamed(MODEL)),
-      TE.bind('model', ({ bytes }) =>
+      TE.bind('path', () => modelFile(MODEL, o.proof === undefined ? 'safetensors' : 'onnx')),
+      TE.bind('bytes', ({ path }) => readNamed(path)),
+      TE.bind('model', ({ path, bytes }) =>
         pipe(
-          unpacked(bytes, MODEL),
-          TE.chainEitherK((content) => decodeModel(content, MODEL)),
+          unpacked(bytes, path),
+          TE.chainEitherK((content) => decodeModel(content, path)),
         ),
       ),
-      TE.bind('all', ({ model }) => testFor(model, MODEL, o.data)),
-      TE.bind('test', ({ model, all }) => TE.fromEither(matching(model, MODEL, all.test))),
+      TE.bind('radius', ({ asked, model, path }) => TE.fromEither(ballFor(asked, model.provenance?.epsilon, path))),
+      TE.bind('all', ({ path, model }) => testFor(model, path, o.data)),
+      TE.bind('test', ({ path, model, all }) => TE.fromEither(matching(model, path, all.test))),
       // One of the shards says it: the others need not read the training images.
-      TE.bind('overlap', ({ model, test }) =>
+      TE.bind('overlap', ({ path, model, test }) =>
         o.shard !== undefined && o.shard.index > 1
           ? TE.right(undefined)
-          : overlapNote(model, MODEL, o.limit === undefined ? test : take(o.limit)(test)),
+          : overlapNote(model, path, o.limit === undefined ? test : take(o.limit)(test)),
       ),
-      TE.chain(({ ball, method, attack, rounding, bytes, model, all, test, overlap }) =>
+      TE.chain(({ radius: { ball, note }, method, attack, rounding, path, bytes, model, all, test, overlap }) =>
         withDevice(o)((device) =>
           attempt(() =>
             shell.interruptible(async () => {
-              for (const note of [model.note, overlap]) if (note !== undefined) shell.note(note)
+              for (const said of [model.note, note, overlap]) if (said !== undefined) shell.note(said)
               const data = o.limit === undefined ? test : take(o.limit)(test)
               const semantics = rounding === 'none' ? 'real' : rounding.outward
               // What the checker does not read is refused before anything is computed.
@@ -335,7 +340,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                   ? undefined
                   : await proofsInto(
                       o.proof,
-                      await proverOf(MODEL, bytes, semantics),
+                      await proverOf(path, bytes, semantics),
                       { data, epsilon: ball.epsilon, method: method.name },
                       shell,
                     )
@@ -357,7 +362,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
               if (o.output !== undefined) {
                 const part = o.shard ?? { index: 1, of: 1 }
                 const manifest = await manifestOf(
-                  { file: MODEL, bytes, source: o.data ?? all.source, data, shard: part },
+                  { file: path, bytes, source: o.data ?? all.source, data, shard: part },
                   { ...o, attack, method: method.name, rounding, ...ball },
                   device,
                 )
@@ -366,12 +371,12 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 const report = recordsReport(manifest, o.output, records)
                 const where = `${data.name}, shard ${report.shard}`
                 const unproved = proofs?.close()
-                shell.print(o.json ? json(report) : recordsTable(report, where))
+                shell.print(o.json ? json(report) : recordsTable(report, where, nounOf(data)))
                 if (unproved !== undefined) raise(usage(unproved))
                 return
               }
               const about = (seconds: number) => ({
-                model: MODEL,
+                model: path,
                 count: data.count,
                 epsilon: doublesOf(ball.epsilon).nearest,
                 norm: ball.norm,
@@ -394,26 +399,26 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 }
                 shell.clear()
                 const report = reportOf(about((performance.now() - begun) / 1000), last as Verified)
-                shell.print(o.json ? json(sweepReport(report, curve)) : sweepTable(curve, report, data.name))
+                shell.print(o.json ? json(sweepReport(report, curve)) : sweepTable(curve, report, data))
                 return
               }
               const verified = await verify(asked)(device.backend)
               shell.clear()
               if (o.perImage !== undefined) {
                 await get(writeAtomic(o.perImage, new TextEncoder().encode(perImageOf(data, verified))))
-                shell.note(`the verdict of each image is in ${o.perImage}`)
+                shell.note(`the verdict of each ${nounOf(data)} is in ${o.perImage}`)
               }
               const seconds = (performance.now() - begun) / 1000
               const report = reportOf(about(seconds), verified)
-              for (const line of gradientNotes(verified.withoutGradient)) shell.note(line)
+              for (const line of gradientNotes(verified.withoutGradient, nounOf(data))) shell.note(line)
               if (verified.refuted > 0)
                 shell.note(
-                  `${verified.refuted} images were verified and yet broken by the attack; they count as not verified`,
+                  `${verified.refuted} ${nounOf(data)}s were verified and yet broken by the attack; they count as not verified`,
                 )
               if (o.certificate !== undefined && rounding !== 'none') {
                 const certificate: Certificate = {
                   version: VERSION,
-                  model: { file: MODEL, sha256: await sha256(bytes) },
+                  model: { file: path, sha256: await sha256(bytes) },
                   data: { source: o.data ?? all.source, sha256: await hashOf(test) },
                   epsilon: ball.epsilon.written,
                   box: PIXELS,
@@ -427,13 +432,15 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 const written = new TextEncoder().encode(await encodeCertificate(certificate))
                 if (written.length > MAX_BYTES)
                   raise(
-                    usage(`the certificate would be longer than ${MAX_BYTES} bytes: certify fewer images by --limit`),
+                    usage(
+                      `the certificate would be longer than ${MAX_BYTES} bytes: certify fewer ${nounOf(data)}s by --limit`,
+                    ),
                   )
                 await get(writeAtomic(o.certificate, written))
-                shell.note(`${certificate.images.length} verified images are certified in ${o.certificate}`)
+                shell.note(`${certificate.images.length} verified ${nounOf(data)}s are certified in ${o.certificate}`)
               }
               const unproved = proofs?.close()
-              shell.print(o.json ? json(report) : reportTable(report, `${data.name}, test images`, device))
+              shell.print(o.json ? json(report) : reportTable(report, data, device))
               if (unproved !== undefined) raise(usage(unproved))
             }),
           ),

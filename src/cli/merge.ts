@@ -13,7 +13,7 @@ import { decodeModel } from '../format/model.ts'
 import { verifyEach } from '../train/verify.ts'
 import type { Command } from './command.ts'
 import { decodeInstances, decodeOutcomes, isWrong, nameOf, type Outcome, talliesOf } from './instances.ts'
-import { bytesOf, loadTest, matching, sourceOf, withDevice } from './open.ts'
+import { bytesOf, loadTest, matching, modelFile, sourceOf, withDevice } from './open.ts'
 import { count, integer, text } from './options.ts'
 import { bounderOf, questionsOf, readShard, recordsReport, recordsTable } from './records.ts'
 import { json } from './report.ts'
@@ -45,7 +45,8 @@ type Given = Parameters<Command<typeof options, 'DIR'>['run']>[1]
 /** Proves some images again; raises what contradicts their records. */
 const audited = async (folder: string, { manifest, records }: Merged, o: Given, shell: Shell, wanted: number) => {
   const q = questionsOf(manifest, folder)
-  const [file, source] = [o.model ?? manifest.model.file, o.data ?? manifest.data.source]
+  const source = o.data ?? manifest.data.source
+  const file = o.model === undefined ? manifest.model.file : await get(modelFile(o.model))
   const bytes = await get(files.read(file))
   if ((await sha256(bytes)) !== manifest.model.sha256)
     raise(fileError(file, 'this is not the model that was evaluated'))

@@ -4,16 +4,17 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Device, type DeviceName, deviceNames, openDevice } from '../backend/device.ts'
-import { deviceError, type MixtrainError, usage } from '../core/error.ts'
+import { deviceError, fileError, type MixtrainError, usage } from '../core/error.ts'
 import { distance, nearest } from '../core/names.ts'
 import * as S from '../core/shape.ts'
-import { type Data, type Dataset, sharedImages, take } from '../data/dataset.ts'
+import { type Data, type Dataset, nounOf, sharedImages, take } from '../data/dataset.ts'
 import { digits } from '../data/digits.ts'
 import { exists, type FileReader, files } from '../data/files.ts'
 import { loadFolder, loadTestImages } from '../data/folder.ts'
 import { unpacked } from '../data/gzip.ts'
 import { isTableFile, loadTableFile } from '../data/table-file.ts'
 import { decodeModel, type SavedModel } from '../format/model.ts'
+import { FILES, shown } from './run-folder.ts'
 import { attempt, isTerminal, using } from './shell.ts'
 
 export const DIGITS = 'digits'
@@ -92,7 +93,7 @@ export const overlapNote = (
       const shared = sharedImages(test, take(trained.images)(data.train))
       return shared === 0
         ? undefined
-        : `${shared} of these ${test.count} test images are among those that ${path} was trained on: ACC, ERA and VRA of them say nothing about others`
+        : `${shared} of these ${test.count} test ${nounOf(test)}s are among those that ${path} was trained on: ACC, ERA and VRA of them say nothing about others`
     }),
     // The images it was trained on may be gone: nothing can be said then.
     TE.orElse(() => TE.right<MixtrainError, string | undefined>(undefined)),
@@ -102,24 +103,46 @@ export const overlapNote = (
 /** A name is taken for a misspelled one if at most so many letters are wrong. */
 const SLIPS = 3
 
-/** What a user may have meant by the name of a file that cannot be read: the model of a run's folder, or the file of the nearest name beside it. */
+/** What a user may have meant by the name of a file that cannot be read: the file of the nearest name beside it. */
 const meantBy = (path: string): TE.TaskEither<MixtrainError, string> =>
   pipe(
-    files.list(path),
-    TE.map((entries) => ['model.safetensors', 'model.onnx'].find((name) => entries.includes(name))),
-    TE.map((model) => (model === undefined ? '' : `; the model of this run is ${join(path, model)}`)),
-    TE.orElse(() =>
-      pipe(
-        files.list(dirname(path)),
-        TE.map((entries) => {
-          const near = nearest(basename(path), entries)
-          return near === undefined || near === basename(path) || distance(near, basename(path)) > SLIPS
-            ? ''
-            : `; the nearest is ${join(dirname(path), near)}`
-        }),
-      ),
-    ),
+    files.list(dirname(path)),
+    TE.map((entries) => {
+      const near = nearest(basename(path), entries)
+      return near === undefined || near === basename(path) || distance(near, basename(path)) > SLIPS
+        ? ''
+        : `; the nearest is ${join(dirname(path), near)}`
+    }),
     TE.orElse(() => TE.right<MixtrainError, string>('')),
+  )
+
+/** The models of a run, the one that is meant first: a proof is about an ONNX file. */
+const MODELS = { safetensors: [FILES.model, FILES.onnx], onnx: [FILES.onnx, FILES.model] } as const
+
+/** The file of a model that a command line names: itself, or the model of the run whose folder it is. */
+export const modelFile = (
+  path: string,
+  format: keyof typeof MODELS = 'safetensors',
+): TE.TaskEither<MixtrainError, string> =>
+  pipe(
+    files.list(path),
+    TE.foldW(
+      // No folder; whether it is a file turns out where it is read.
+      () => TE.right<MixtrainError, string>(path),
+      (entries) => {
+        const model = MODELS[format].find((name) => entries.includes(name))
+        return model !== undefined
+          ? TE.right(join(path, model))
+          : TE.left(
+              fileError(
+                path,
+                entries.includes(FILES.checkpoint)
+                  ? `the run of this folder is not finished, so that it has no model: train --resume ${shown(path)} goes on with it`
+                  : `this folder is not that of a run: it has no ${FILES.model} and no ${FILES.onnx}`,
+              ),
+            )
+      },
+    ),
   )
 
 /** A file that a command line names; an error tells what else there is. */
@@ -150,7 +173,7 @@ export const matching = (model: SavedModel, path: string, data: Dataset): E.Eith
     ? E.right(data)
     : E.left(
         usage(
-          `${path} takes images ${S.show(input)} of ${classes} classes, but those of ${data.name} are ${S.show(data.shape)} of ${data.classes} classes`,
+          `${path} takes inputs ${S.show(input)} of ${classes} classes, but the ${nounOf(data)}s of ${data.name} are ${S.show(data.shape)} of ${data.classes} classes`,
         ),
       )
 }

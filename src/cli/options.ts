@@ -68,12 +68,15 @@ export const optionOf = <A>(key: string, { kind, argument, standard, about }: Se
   return { flags: `${flag} <${argument}>`, about: told, read: kind.read }
 }
 
-/** A radius in pixel units, in [0, 1], also as a quotient: 0.1, 2/255. */
+/** What a radius is measured in. */
+export const UNITS = "in units of inputs from 0 to 1: of pixels, or of each feature's range in a table"
+
+/** A radius in [0, 1], also as a quotient: 0.1, 2/255. */
 export const radius = (value: string): E.Either<string, number> => {
   const parts = value.split('/')
   const [a, b] = parts.map((p) => (K.decimal.test(p) ? Number(p) : Number.NaN))
   const x = parts.length === 1 ? a : parts.length === 2 ? a / b : Number.NaN
-  return x >= 0 && x <= 1 ? E.right(x) : expected('a radius from 0 to 1 in pixel units, such as 0.1 or 2/255')(value)
+  return x >= 0 && x <= 1 ? E.right(x) : expected(`a radius from 0 to 1, such as 0.1 or 2/255, ${UNITS}`)(value)
 }
 
 /** A radius of any norm, up to the l1 distance between two images of a few million pixels. */
@@ -124,6 +127,9 @@ export const shard = (value: string): E.Either<string, Shard> => {
 
 const allDevices = [...new Set([...deviceNames, 'webgpu'])] as readonly (DeviceName | 'webgpu')[]
 
+/** What the argument MODEL is. */
+export const MODEL_IS = 'the folder of a run, its model.safetensors, or an ONNX file'
+
 /** What every command takes. */
 export const common = {
   device: {
@@ -172,12 +178,12 @@ export const methodOption = {
 
 export const epsilonOption = {
   flags: '--epsilon <E>',
-  about: 'radius of the ball in pixel units, 0.1 or 2/255 (required)',
+  about: `radius of the ball, 0.1 or 2/255, ${UNITS} (default: the one that the model was trained for)`,
   read: reach,
 }
 export const normOption = {
   flags: '--norm <NAME>',
-  about: `norm of the ball over all pixels of an image: ${norms.join(', ')} (default: linf)`,
+  about: `norm of the ball over all pixels or features: ${norms.join(', ')} (default: linf)`,
   read: name('norm', norms),
 }
 export const alphaOption = {
@@ -186,20 +192,47 @@ export const alphaOption = {
   read: count,
 }
 
-/** The ball that the options name; `command` for the message. */
-export const ballOf = (
-  command: string,
-  { epsilon, norm = 'linf' }: { readonly epsilon: Epsilon | undefined; readonly norm: Norm | undefined },
-): E.Either<MixtrainError, { readonly epsilon: Epsilon; readonly norm: Norm }> => {
-  if (epsilon === undefined) return E.left(usage(`${command} needs --epsilon, a radius in pixel units such as 0.1`))
-  const { nearest } = doublesOf(epsilon)
+/** The ball that the options name, without a radius where they name none. */
+export const ballOf = ({
+  epsilon,
+  norm = 'linf',
+}: {
+  readonly epsilon: Epsilon | undefined
+  readonly norm: Norm | undefined
+}): E.Either<MixtrainError, { readonly epsilon: Epsilon | undefined; readonly norm: Norm }> => {
+  const nearest = epsilon === undefined ? 0 : doublesOf(epsilon).nearest
   return norm === 'linf' && nearest > 1
     ? E.left(
         usage(
-          `--epsilon: expected a radius from 0 to 1 in pixel units, not "${nearest}"${nearest <= 255 ? `; of pixels from 0 to 255 it is ${nearest}/255` : ''}; for --norm l2 and l1 it may be larger`,
+          `--epsilon: expected a radius from 0 to 1, not "${nearest}"${nearest <= 255 ? `; of pixels from 0 to 255 it is ${nearest}/255` : ''}; for --norm l2 and l1 it may be larger`,
         ),
       )
     : E.right({ epsilon, norm })
+}
+
+/** The ball, with the radius that the model at `path` was trained for where the options name none, and what to say of it then. */
+export const ballFor = (
+  { epsilon, norm }: { readonly epsilon: Epsilon | undefined; readonly norm: Norm },
+  trained: number | undefined,
+  path: string,
+): E.Either<
+  MixtrainError,
+  { readonly ball: { readonly epsilon: Epsilon; readonly norm: Norm }; readonly note?: string }
+> => {
+  if (epsilon !== undefined) return E.right({ ball: { epsilon, norm } })
+  const own = norm === 'linf' && trained !== undefined && trained > 0 ? readEpsilon(String(trained)) : undefined
+  return own === undefined
+    ? E.left(
+        usage(
+          norm === 'linf'
+            ? `${path} does not say what radius it was trained for: add --epsilon, such as 0.1`
+            : `models are trained for a radius of the norm linf: with --norm ${norm} add --epsilon, such as 1.5`,
+        ),
+      )
+    : E.right({
+        ball: { epsilon: own, norm },
+        note: `epsilon is ${own.written}, for which ${path} was trained; --epsilon names another`,
+      })
 }
 
 /** The method that the options name. */

@@ -1,15 +1,16 @@
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { take } from '../data/dataset.ts'
+import { nounOf, take } from '../data/dataset.ts'
 import { writeAtomic } from '../data/files.ts'
 import { certifiedRadii } from '../train/radius.ts'
 import type { Command } from './command.ts'
-import { bytesOf, loadModel, matching, testFor, withDevice } from './open.ts'
+import { bytesOf, loadModel, matching, modelFile, testFor, withDevice } from './open.ts'
 import {
   alphaOption,
   boundOf,
   count,
   dataOption,
+  MODEL_IS,
   methodOption,
   normOption,
   positive,
@@ -44,10 +45,10 @@ export const radiusCommand: Command<typeof options, 'MODEL'> = {
   summary: 'find the largest certified radius of each image',
   description:
     'Finds by bisection, for each test image, the largest radius within which it provably keeps its label by the bounds of a method. The radius of an image is itself certified; one that lies above it may be, too. Images that the model classifies wrongly have none.',
-  takes: { MODEL: 'model.safetensors of a run, or an ONNX file' },
+  takes: { MODEL: MODEL_IS },
   options,
   examples: [
-    'mixtrain radius runs/first/model.safetensors --limit 200',
+    'mixtrain radius runs/first --limit 200',
     'mixtrain radius model.onnx --data mnist/ --method crown --csv radii.csv',
     'mixtrain radius model.onnx --norm l2 --most 4 --json',
   ],
@@ -56,10 +57,11 @@ export const radiusCommand: Command<typeof options, 'MODEL'> = {
       TE.Do,
       TE.bind('method', () => TE.fromEither(boundOf(o))),
       TE.bind('rounding', () => TE.fromEither(roundingOf(o))),
-      TE.bind('model', () => loadModel(MODEL)),
-      TE.bind('all', ({ model }) => testFor(model, MODEL, o.data)),
-      TE.bind('test', ({ model, all }) => TE.fromEither(matching(model, MODEL, all.test))),
-      TE.chain(({ method, rounding, model, test }) =>
+      TE.bind('path', () => modelFile(MODEL)),
+      TE.bind('model', ({ path }) => loadModel(path)),
+      TE.bind('all', ({ path, model }) => testFor(model, path, o.data)),
+      TE.bind('test', ({ path, model, all }) => TE.fromEither(matching(model, path, all.test))),
+      TE.chain(({ method, rounding, path, model, test }) =>
         withDevice(o)(({ backend }) =>
           attempt(() =>
             shell.interruptible(async () => {
@@ -78,10 +80,10 @@ export const radiusCommand: Command<typeof options, 'MODEL'> = {
                 await get(
                   writeAtomic(o.csv, new TextEncoder().encode(`${['image,label,radius', ...lines].join('\n')}\n`)),
                 )
-                shell.note(`the radius of each image is in ${o.csv}`)
+                shell.note(`the radius of each ${nounOf(data)} is in ${o.csv}`)
               }
               const right = radius.filter((r) => r !== null).sort((a, b) => a - b)
-              const about = { model: MODEL, count: data.count, method: method.name, norm, most, steps }
+              const about = { model: path, count: data.count, method: method.name, norm, most, steps }
               const record = { ...about, ...roundingRecord(rounding), device: backend.name, radius }
               const summary = [0.9, 0.75, 0.5, 0.25, 0.1].map((share) => [
                 `${100 * share} % of these within at least`,
@@ -91,7 +93,7 @@ export const radiusCommand: Command<typeof options, 'MODEL'> = {
                 o.json
                   ? json(record)
                   : table([
-                      ['images', `${data.count} of ${data.name}, test images`],
+                      [`${nounOf(data)}s`, `${data.count} of ${data.name}, test ${nounOf(data)}s`],
                       ['classified correctly', percent(right.length / data.count)],
                       ...summary,
                       ['bounds', `${method.name}, ${norm}, rounding ${record.rounding}`],

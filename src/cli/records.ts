@@ -19,7 +19,7 @@ import { fileError, raise } from '../core/error.ts'
 import { sha256 } from '../core/hash.ts'
 import type { Rounding } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
-import { type Dataset, hashOf } from '../data/dataset.ts'
+import { type Dataset, hashOf, type nounOf } from '../data/dataset.ts'
 import { exists, files, growing, makeDirectory, writeAtomic } from '../data/files.ts'
 import { alphaCrown } from '../robust/alpha-crown.ts'
 import { ALPHA, type Bounder, type MethodName, methods } from '../robust/bounds.ts'
@@ -217,19 +217,23 @@ export const recordsReport = (manifest: Manifest, path: string, records: readonl
   }
 }
 
-export const recordsTable = (r: Omit<RecordsReport, 'shard'>, of: string): string =>
+export const recordsTable = (
+  r: Omit<RecordsReport, 'shard'>,
+  of: string,
+  noun: ReturnType<typeof nounOf> = 'image',
+): string =>
   table(
     [
-      ['ACC', percent(r.acc), 'clean images'],
+      ['ACC', percent(r.acc), `clean ${noun}s`],
       ['ERA', percent(r.era), r.attack === null ? 'not measured' : `${r.attack.name}, ${r.attack.steps} steps`],
       [
         'VRA',
         percent(r.vra),
         `${r.method}${r.complete === undefined ? '' : ', then branch and bound'}, epsilon ${r.epsilon}`,
       ],
-      ['open', String(r.open), 'images neither proved nor broken'],
-      ['robust', r.robustAccuracy.map(percent).join(' to '), 'what the open images leave possible'],
-      ['images', String(r.count), of],
+      ['open', String(r.open), `${noun}s neither proved nor broken`],
+      ['robust', r.robustAccuracy.map(percent).join(' to '), `what the open ${noun}s leave possible`],
+      [`${noun}s`, String(r.count), of],
     ],
     ['', '', 'how'],
   )

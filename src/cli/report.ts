@@ -4,6 +4,7 @@ import type { Device } from '../backend/device.ts'
 import { counted } from '../core/number.ts'
 import type { Rounding, Semantics } from '../core/rounding.ts'
 import type { Norm } from '../core/tensor.ts'
+import { type Dataset, nounOf } from '../data/dataset.ts'
 import type { MethodName } from '../robust/bounds.ts'
 import type { AttackOptions } from '../robust/search.ts'
 import type { EpochRecord } from '../train/fit.ts'
@@ -35,7 +36,7 @@ interface Attack {
   readonly name: AttackOptions['name']
   readonly steps: number
   readonly restarts: number
-  /** In pixel units. */
+  /** In units of the inputs. */
   readonly stepSize: number
   readonly seed: number
   readonly loss: 'ce' | 'margin' | 'both'
@@ -46,6 +47,7 @@ interface Attack {
   readonly strongest?: { readonly broken: Tally; readonly closest: Tally }
 }
 
+type Noun = ReturnType<typeof nounOf>
 type Tally = Readonly<Record<string, number>>
 
 export const reportOf = (
@@ -112,8 +114,8 @@ const talliesOf = ({ robust, strongest = [] }: Pick<Verified, 'robust' | 'strong
 }
 
 /** How an attack went about it. */
-const attackLine = (a: Attack): string => {
-  const starts = `${counted(a.restarts, a.name === 'pgd' ? 'random start' : 'start')} per image`
+const attackLine = (a: Attack, noun: Noun): string => {
+  const starts = `${counted(a.restarts, a.name === 'pgd' ? 'random start' : 'start')} per ${noun}`
   const how = [
     a.loss === 'ce' ? '' : a.loss === 'margin' ? 'on the margin' : 'on cross-entropy and margin',
     a.targeted ? 'towards each class' : '',
@@ -130,10 +132,10 @@ const attackLine = (a: Attack): string => {
 }
 
 /** How much the method and branch and bound decided. */
-const methodLine = ({ method, complete: c }: Report): string =>
+const methodLine = ({ method, complete: c }: Report, noun: Noun): string =>
   c === undefined
     ? `${method} bounds`
-    : `${method} bounds, then branch and bound on ${c.unsat + c.sat + c.unknown + c.timeout} images for up to ${short(c.seconds)} s: ${c.unsat} proved, ${c.sat} broken, ${c.timeout + c.unknown} open`
+    : `${method} bounds, then branch and bound on ${c.unsat + c.sat + c.unknown + c.timeout} ${noun}s for up to ${short(c.seconds)} s: ${c.unsat} proved, ${c.sat} broken, ${c.timeout + c.unknown} open`
 
 /** The members of a record that say how bounds were rounded. */
 export const roundingRecord = (
@@ -177,17 +179,21 @@ export const table = (
 }
 
 /** The table of a report: each number with how it was measured. */
-export const reportTable = (r: Report, data: string, device: Device, folder?: string): string =>
+export const reportTable = (r: Report, data: Dataset, device: Device, folder?: string): string =>
   table(
     [
-      ['ACC', percent(r.acc), 'clean images'],
-      ['ERA', percent(r.era), r.attack === null ? 'not measured; --attack pgd does' : attackLine(r.attack)],
+      ['ACC', percent(r.acc), `clean ${nounOf(data)}s`],
+      [
+        'ERA',
+        percent(r.era),
+        r.attack === null ? 'not measured; --attack pgd does' : attackLine(r.attack, nounOf(data)),
+      ],
       [
         'VRA',
         percent(r.vra),
-        `${methodLine(r)}, ${r.norm === undefined ? '' : `${r.norm} `}epsilon ${short(r.epsilon)}, ${r.norm === undefined ? 'boxes' : 'balls'} cut to [0, 1], rounding ${r.rounding}${r.semantics === undefined ? '' : ` (${r.semantics})`}`,
+        `${methodLine(r, nounOf(data))}, ${r.norm === undefined ? '' : `${r.norm} `}epsilon ${short(r.epsilon)}${nounOf(data) === 'row' ? " of each feature's range" : ''}, ${r.norm === undefined ? 'boxes' : 'balls'} cut to [0, 1], rounding ${r.rounding}${r.semantics === undefined ? '' : ` (${r.semantics})`}`,
       ],
-      ['images', String(r.count), data],
+      [`${nounOf(data)}s`, String(r.count), `${data.name}, test ${nounOf(data)}s`],
       ['device', r.device, `${device.backend.description} (${device.reason})`],
       ['time', `${r.seconds.toFixed(1)} s`, 'this evaluation'],
       ...(folder === undefined ? [] : [['run', '', folder]]),
@@ -222,13 +228,13 @@ export const epochLine = (r: EpochRecord, epochs: number, width = Number.POSITIV
 }
 
 /** What a user should know of an attack that had no gradient to follow. */
-export const gradientNotes = (without: Verified['withoutGradient']): readonly string[] => [
+export const gradientNotes = (without: Verified['withoutGradient'], noun: Noun): readonly string[] => [
   ...(without !== undefined && without.margin > 0
     ? [
-        `the gradient of cross-entropy was 0 (it underflows where one logit is far above the others) at ${without.margin} images; the attack went by that of the margin there`,
+        `the gradient of cross-entropy was 0 (it underflows where one logit is far above the others) at ${without.margin} ${noun}s; the attack went by that of the margin there`,
       ]
     : []),
   ...(without !== undefined && without.none > 0
-    ? [`no loss had a gradient at ${without.none} images: the attack could not move there, and ERA may say little`]
+    ? [`no loss had a gradient at ${without.none} ${noun}s: the attack could not move there, and ERA may say little`]
     : []),
 ]

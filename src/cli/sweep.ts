@@ -2,6 +2,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { doublesOf, type Epsilon, readEpsilon } from '../core/epsilon.ts'
 import { type MixtrainError, usage } from '../core/error.ts'
 import { compare, minus, over, plus, type Rational, times } from '../core/rational.ts'
+import { type Dataset, nounOf } from '../data/dataset.ts'
 import type { Verified } from '../train/verify.ts'
 import { reach } from './options.ts'
 import { percent, type Report, table } from './report.ts'
@@ -64,7 +65,7 @@ export const sweepReport = (report: Report, curve: readonly Point[]): Readonly<R
   }
 }
 
-export const sweepTable = (curve: readonly Point[], { count, method }: Report, data: string): string =>
+export const sweepTable = (curve: readonly Point[], { count, method }: Report, data: Dataset): string =>
   `${table(
     curve.map(({ epsilon, acc, era, vra }) => [
       String(Number(epsilon.toPrecision(6))),
@@ -73,7 +74,7 @@ export const sweepTable = (curve: readonly Point[], { count, method }: Report, d
       percent(vra),
     ]),
     ['epsilon', 'ACC', 'ERA', 'VRA'],
-  )}\n${count} images of ${data}, ${method} bounds`
+  )}\n${count} ${nounOf(data)}s of ${data.name}, ${method} bounds`
 
 /** What a curve is not about: one file of one radius. */
 export const sweepable = (

@@ -18,7 +18,7 @@ import type { Checkpoint } from '../train/fit.ts'
 import { holdOut } from '../train/quick.ts'
 import { numbersOf, recipe } from '../train/recipe.ts'
 import { type Adjustable, adjustable, adjustableNames } from '../train/settings.ts'
-import { matching, sourceOf } from './open.ts'
+import { matching, modelFile, sourceOf } from './open.ts'
 import {
   count,
   dataOption,
@@ -30,6 +30,7 @@ import {
   radius,
   type Switch,
   text,
+  UNITS,
   type Values,
 } from './options.ts'
 import { VERSION } from './version.ts'
@@ -52,7 +53,7 @@ export const options = {
   loss: { flags: '--loss <NAME>', about: `${lossNames.join(', ')} (default: mixtrain)`, read: name('loss', lossNames) },
   epsilon: {
     flags: '--epsilon <E>',
-    about: 'l-inf radius to be robust in, in pixel units, 0.1 or 2/255 (default: 0.1)',
+    about: `l-inf radius to be robust in, 0.1 or 2/255, ${UNITS} (default: 0.1)`,
     read: radius,
   },
   ...chosen,
@@ -309,7 +310,8 @@ export const teacherOf = (
   if (file === undefined)
     return TE.left(usage('the loss distilled learns from a trained network: name its file with --teacher'))
   return pipe(
-    originOf(file, teacher, 'teacher', data),
+    modelFile(file),
+    TE.chain((found) => originOf(found, teacher, 'teacher', data)),
     TE.map(({ model, settings }) => ({ logits: frozen(model.network, model.parameters), settings })),
   )
 }
@@ -321,8 +323,15 @@ export const initialOf = (
   isStored: boolean,
   data: Data,
 ): TE.TaskEither<MixtrainError, Origin | undefined> => {
-  if (isStored && path !== undefined && (init === undefined || resolve(path) !== init.file))
-    return TE.left(usage(`the run began ${init === undefined ? 'at random' : `with ${init.file}`}: leave --init out`))
-  const file = path ?? init?.file
-  return file === undefined ? TE.right(undefined) : originOf(file, init, 'model that was the beginning', data)
+  const named = path ?? init?.file
+  return named === undefined
+    ? TE.right(undefined)
+    : pipe(
+        modelFile(named),
+        TE.filterOrElse(
+          (file) => !isStored || path === undefined || resolve(file) === init?.file,
+          () => usage(`the run began ${init === undefined ? 'at random' : `with ${init.file}`}: leave --init out`),
+        ),
+        TE.chain((file) => originOf(file, init, 'model that was the beginning', data)),
+      )
 }

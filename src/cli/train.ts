@@ -169,9 +169,7 @@ const conclude = async (run: Run, last: Checkpoint, shell: Shell): Promise<void>
   await get(save(FILES.report, `${json({ ...report, settings })}\n`))
   await get(save(FILES.curves, drawCurves({ history, settings })))
   shell.print(
-    run.json
-      ? json({ ...report, settings, output: folder.path })
-      : reportTable(report, `${data.test.name}, test images`, device, folder.path),
+    run.json ? json({ ...report, settings, output: folder.path }) : reportTable(report, data.test, device, folder.path),
   )
 }
 

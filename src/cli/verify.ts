@@ -35,7 +35,7 @@ import { outputOf, type Subject } from '../verify/counterexample.ts'
 import type { Counterexample } from '../verify/counterexample-check.ts'
 import { proofFile, prove } from '../verify/prove.ts'
 import type { Command } from './command.ts'
-import { bytesOf, readNamed, withDevice } from './open.ts'
+import { bytesOf, modelFile, readNamed, withDevice } from './open.ts'
 import {
   integer,
   natural,
@@ -350,7 +350,7 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
   description: `Looks for a counterexample of a property, and proves that there is none by branch and bound. The first line on standard output is the verdict: unsat (the property holds), sat (then the counterexample follows), unknown or timeout. Numbers of the property are read exactly; a counterexample lies in its box and was confirmed in exact arithmetic, by outward bounds of the point or, with --semantics deployed, by a float32 execution. Bounds round outward: unsat is a theorem about the network in real arithmetic or, with --semantics deployed, also about its float32 executions. With --rounding none they round to nearest, and unsat means that they exceed what is needed by a share of ${SAFETY}, which is no proof. GPUs round in their own ways, so --device auto is wasm here. Networks whose bounds cannot be rounded so are attacked all the same. Nothing is begun that would end after the time limit, by what it is estimated to cost. The interface of the VNN-LIB standard is mixtrain verify PROPERTY --network NAME=FILE: networks have names, the element type real or float32 of the property chooses the semantics, and the last verdict is timed-out. Files may be gzipped. Exit code 0 whatever the verdict.`,
   takes: {
     MODEL:
-      'an ONNX file, or model.safetensors of a run, gzipped or not; with --network the property, and nothing follows',
+      'an ONNX file, or the folder of a run, or its model.safetensors, gzipped or not; with --network the property, and nothing follows',
     PROPERTY: 'a VNN-LIB file, 1.0 or 2.0',
   },
   optional: ['PROPERTY'],
@@ -392,7 +392,19 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
           TE.chainEitherK((bytes) => decodeVnnlib(new TextDecoder().decode(bytes), PROPERTY)),
         ),
       ),
-      TE.bind('models', ({ property }) => TE.fromEither(filesOf(property, MODEL, network))),
+      TE.bind('models', ({ property }) =>
+        pipe(
+          TE.fromEither(filesOf(property, MODEL, network)),
+          TE.chain((named) =>
+            TE.traverseSeqArray(([name, path]: readonly [string, string]) =>
+              TE.map((file: string) => [name, file] as const)(
+                modelFile(path, o.proof === undefined ? 'safetensors' : 'onnx'),
+              ),
+            )([...named]),
+          ),
+          TE.map((found) => new Map(found)),
+        ),
+      ),
       TE.bind('rounding', ({ property }) => TE.fromEither(roundingFor(property, o))),
       TE.bind('question', ({ property, models, rounding }) =>
         pipe(
@@ -496,7 +508,7 @@ export const verifyCommand: Command<typeof options, 'MODEL' | 'PROPERTY'> = {
         }
         return shell.print(
           json({
-            model: MODEL === '' ? Object.fromEntries(models) : MODEL,
+            model: standard ? Object.fromEntries(models) : [...models.values()][0],
             property: PROPERTY,
             ...roundingRecord(rounding),
             ...(rounding === 'none' ? { safety: SAFETY } : {}),

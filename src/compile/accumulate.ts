@@ -184,7 +184,7 @@ export const accumulate = (
 }
 
 /**
- * f(inputs), of which the backward pass keeps the inputs alone and computes the rest a second time: memory for time. What f uses besides
+ * f(inputs), of the shapes that f gives, of which the backward pass keeps the inputs alone and computes the rest a second time: memory for time. What f uses besides
  * is kept, and differentiated, too.
  *
  * @example

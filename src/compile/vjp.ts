@@ -42,7 +42,7 @@ export const cotangents = (
 }
 
 /**
- * Vector-Jacobian products: for outputs y and cotangents ct, the gradients of sum(ct * y) with respect to `wrt`, as nodes. Cotangents
+ * Vector-Jacobian products: for outputs y and cotangents ct, the gradients of sum(ct * y) with respect to `wrt`, as nodes, each in the shape of its node; a cotangent has that of its output. Cotangents
  * are added in reverse order of the graph, so the result is deterministic. Reverse mode on a graph of graphs: a vjp of a vjp is
  * the same function applied again.
  *
@@ -54,7 +54,9 @@ export const vjp = (outputs: readonly Tensor[], cts: readonly Tensor[], wrt: rea
   cotangents(outputs, cts, wrt).map((ct, k) => ct ?? zeros(wrt[k].shape))
 
 /**
- * Gradients of a scalar with respect to `wrt`.
+ * Gradients of a scalar with respect to `wrt`, each in the shape of its node.
+ *
+ * @throws shape for a loss that is no scalar; unsupported for an op without a derivative.
  *
  * @example
  *   const x = input('x', [2])

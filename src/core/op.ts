@@ -88,6 +88,8 @@ export const apply = <A>(op: Op<A>, operands: readonly Operand[], attrs: A): Ope
 /**
  * The interval tensor with these ends, which must have one shape; that lower <= upper holds is the caller's promise. `ball` makes one round a tensor.
  *
+ * @throws shape where they have not.
+ *
  * @example
  *   interval(constant([0, 1], [2]), constant([1, 3], [2])).shape // [2]
  */

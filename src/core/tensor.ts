@@ -45,7 +45,7 @@ export interface Ball {
 export type Operand<S extends Shape = Shape> = Tensor<S> | Interval<S>
 
 /**
- * Whether an operand is an interval tensor.
+ * Whether an operand is an interval tensor, two nodes of one shape, and not a tensor.
  *
  * @example
  *   isInterval(ball(constant([0.5], [1]), 0.1)) // true

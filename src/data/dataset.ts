@@ -40,6 +40,9 @@ export interface Dataset {
 export const classNameOf = ({ classNames }: Pick<Dataset, 'classNames'>, label: number): string =>
   classNames?.[label] ?? String(label)
 
+/** What one example of a data set is called where people read of it: a row of a table, or else an image. */
+export const nounOf = ({ shape }: Pick<Dataset, 'shape'>): 'image' | 'row' => (shape.length === 1 ? 'row' : 'image')
+
 /** What a data source gives: two sets of images of one shape and the same classes. */
 export interface Data {
   readonly train: Dataset
@@ -50,7 +53,7 @@ export interface Data {
 export const pixelsPerImage = (d: Dataset): number => size(d.shape)
 
 /**
- * A data set of arrays in memory. Raises a usage error if their lengths disagree a label is not below `classes` or names are not as many as these.
+ * A data set of arrays in memory. Raises a usage error if their lengths disagree, a number is not from 0 to 1, a label is not below `classes` or names are not as many as these.
  *
  * @example
  *   const two = dataset({ name: 'two', shape: [1, 1, 2], classes: 2, inputs: new Uint8Array([0, 255, 255, 0]), labels: new Uint8Array([0, 1]) })
@@ -165,7 +168,7 @@ export const labelsOf = (d: Dataset, indices: ArrayLike<number>): Float32Array =
 
 /**
  * The indices 0 .. count-1, shuffled and cut into batches. A last batch that is not full is dropped, so that every
- * batch has the same shape (none is left if batchSize > count), or kept on request.
+ * batch has the same shape (none is left if batchSize > count), or kept on request. Raises a usage error for a batch size that is no positive integer.
  *
  * @example
  *   batches(5, 2, key(1)).map((batch) => batch.length) // [2, 2]
@@ -184,7 +187,7 @@ export const batches = (
 }
 
 /**
- * Two disjoint random parts of a data set: `count` images, and all others.
+ * Two disjoint random parts of a data set: `count` images, and all others. Raises a usage error for a count that is no whole number from 0 to that of the set.
  *
  * @example
  *   const [monitored, others] = split(key(1), 500)((await digits()).train)

@@ -158,7 +158,8 @@ export const isTableFile = (path: string): boolean => /\.(csv|tsv|npz|parquet)$/
 
 /**
  * Loads a data set from one file: a CSV table or a Parquet file, of which a fifth, the same in every run, is the test set; or an archive of numpy with
- * `x_train`, `y_train`, `x_test`, `y_test` (or MedMNIST's names). Bytes are pixels; other numbers are scaled by their ranges (`fromArrays`).
+ * `x_train`, `y_train`, `x_test`, `y_test` (or MedMNIST's names). Bytes are pixels; other numbers are scaled by their ranges (`fromArrays`). Errors: a file that
+ * cannot be read, of another kind, or that lacks one of these; those of the formats, with line and column.
  *
  * @example
  *   const { train, test } = await orThrow(loadTableFile(files)(path))

@@ -13,7 +13,7 @@ import { decode, encode, expectTensors, isSafetensors, type Metadata } from './s
 
 /** How a model came about, for reports. */
 export interface Provenance {
-  /** l-inf radius it was trained for, in pixel units. */
+  /** l-inf radius it was trained for, in units of inputs from 0 to 1. */
   readonly epsilon: number
   readonly loss: string
   readonly seed: number
@@ -325,7 +325,7 @@ const decodeForeign = (bytes: Uint8Array, path: string): E.Either<MixtrainError,
   )
 
 /**
- * The model as ONNX, for other programs; its metadata say what `encodeModel`'s do.
+ * The model as ONNX, for other programs; its metadata say what `encodeModel`'s do. Errors: those of `encodeOnnx`, such as an op that ONNX has no rule for.
  *
  * @example
  *   await writeFile('model.onnx', orThrow(encodeModelOnnx(model)))

@@ -122,7 +122,7 @@ export const getMonoid = (): Monoid<Loss> => functionMonoid(functionMonoid(tenso
 export const zero: Loss = getMonoid().empty
 
 /**
- * x + y + ...
+ * x + y + ..., pointwise; of none it is `zero`.
  *
  * @example
  *   const loss = add(natural(crossEntropy), scale(0.1)(robust(ibp, worstCase(crossEntropy))))
@@ -241,7 +241,7 @@ export const geometric =
   }
 
 /**
- * x y (TAPS, arXiv:2305.04574).
+ * x y, pointwise: the product of two scalar losses (TAPS, arXiv:2305.04574).
  *
  * @example
  *   const loss = product(natural(crossEntropy), robust(ibp, worstCase(crossEntropy)))
@@ -257,7 +257,7 @@ export type Gate = (host: Host) => boolean
 /** The gate that is open in every step. */
 export const always: Gate = () => true
 /**
- * Open with probability p, independently in each step. Gates of one name open together; name them to draw apart.
+ * Open with probability p in [0, 1], independently in each step. Gates of one name open together; name them to draw apart.
  *
  * @example
  *   const loss = gate(bernoulli(0.8))(robust(symbolic, worstCase(crossEntropy)))
@@ -267,7 +267,7 @@ export const bernoulli =
   (h) =>
     draw(fold(h.key, name), p)
 /**
- * Of every `period` steps, the last `open`: whole batches alternate between natural and robust.
+ * Of every `period` steps, the last `open`, 0 <= open <= period: whole batches alternate between natural and robust.
  *
  * @example
  *   const loss = gate(alternate(2, 10))(robust(symbolic, worstCase(crossEntropy)))

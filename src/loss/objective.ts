@@ -44,7 +44,7 @@ import { hydraWeight, linear, times } from './schedule.ts'
 // ---- from logits to losses -----------------------------------------------------------------------------------------
 
 /**
- * The criterion's mean over the images of the step.
+ * The criterion's mean over the images of the step, (1 / n) sum_i criterion(logits_i, y_i): a scalar.
  *
  * @example
  *   const loss = judged(crossEntropy)(forward)
@@ -64,11 +64,11 @@ const compared =
   (model) =>
     meanOver(step, criterion(p(step)(model), q(step)(model), step.labels))
 
-/** Logits of the clean inputs. */
+/** Logits `[n, classes]` of the clean inputs. */
 export const forward: Logits = at(clean)
 
 /**
- * Logits of the inputs that an attack proposes.
+ * Logits `[n, classes]` of the inputs that an attack proposes.
  *
  * @example
  *   const loss = judged(crossEntropy)(attacked(madry(8)))
@@ -512,7 +512,7 @@ export type ChoiceName = keyof typeof choices
 
 const ofBalance = (ramp: Weight = 1): Weight => times(balance, ramp)
 
-/** The objectives that the command line trains by name. */
+/** The objectives that the command line trains by name, each a function of `ObjectiveOptions`. `distilled` raises a usage error without a teacher. */
 export const objectives = {
   mixtrain: ({ k, choice }: ObjectiveOptions) => mixTrain({ k, ...(choice === undefined ? {} : { choice }) }),
   controlled: ({ k }: ObjectiveOptions) => controlledMixTrain({ k }),

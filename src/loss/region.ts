@@ -5,7 +5,7 @@ import { type Bounder, boundsOf } from '../robust/bounds.ts'
 import { ball } from '../robust/perturbation.ts'
 import { type Bounds, boundedLogits, type Hidden, type Inputs, type Logits, type Region } from './loss.ts'
 
-/** The images of the step. */
+/** The images of the step, `[n, ...shape]`. */
 export const clean: Inputs = (step) => () => step.inputs
 
 /**
@@ -21,7 +21,7 @@ export const perturbed =
     attack({ ...step, logits: model.logits })
 
 /**
- * Logits of inputs.
+ * Logits `[n, classes]` of inputs `[n, ...shape]`.
  *
  * @example
  *   const logits = at(perturbed(madry(8)))
@@ -68,7 +68,7 @@ export const bounded =
   }
 
 /**
- * Pre-activation bounds by a method.
+ * Pre-activation bounds by a method, one box for each nonlinear op in the shape of its operand.
  *
  * @example
  *   const loss = scale(0.01)(regularizers.reluStability(hidden(ibp)))

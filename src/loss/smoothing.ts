@@ -5,7 +5,7 @@ import { add as addNodes, feed, mul, neg } from '../ops/index.ts'
 import type { Loss, Weight } from './loss.ts'
 
 /**
- * Gaussian loss smoothing (arXiv:2403.07095, section 4): (1 / m) sum_i L(w + sigma z_i), z_i standard normal over all parameters: an estimate, by m draws, of the loss
+ * Gaussian loss smoothing (arXiv:2403.07095, section 4): (1 / m) sum_i L(w + sigma z_i), z_i standard normal over all parameters, sigma >= 0 in units of weights: an estimate, by m draws, of the loss
  * L_sigma(w) = E L(w + sigma z), which is smooth even where the bound in L is not, and its gradient the mean of gradients at perturbed weights (RGS in the paper). Draws
  * come in pairs z, -z, so that what is linear in the weights does not vary. What else is random in the loss is drawn once for all. At sigma = 0 it is the loss. A step
  * costs as much as m steps of the loss.

@@ -137,7 +137,7 @@ const elementwise = (description: Description, f: Apply): Layer =>
     () => f,
   )
 
-/** max(x, 0). */
+/** max(x, 0), elementwise: of inputs of any shape. */
 export const relu: Layer = elementwise({ layer: 'relu' }, reluOp)
 /**
  * x where it is positive, `slope` x elsewhere; slope in [0, 1).
@@ -146,11 +146,11 @@ export const relu: Layer = elementwise({ layer: 'relu' }, reluOp)
  *   leakyRelu(0.1)([3]).output // [3]
  */
 export const leakyRelu = (slope = 0.01): Layer => elementwise({ layer: 'leakyRelu', slope }, leakyReluOp(slope))
-/** 1 / (1 + exp(-x)). */
+/** 1 / (1 + exp(-x)), elementwise: of inputs of any shape. */
 export const sigmoid: Layer = elementwise({ layer: 'sigmoid' }, sigmoidOp)
 /** The hyperbolic tangent of each element. */
 export const tanh: Layer = elementwise({ layer: 'tanh' }, tanhOp)
-/** x times the normal distribution function of x. */
+/** x times the normal distribution function of x, elementwise: of inputs of any shape (arXiv:1606.08415). */
 export const gelu: Layer = elementwise({ layer: 'gelu' }, geluOp('none'))
 
 const pool = (layer: 'maxPool' | 'averagePool', size: number, stride: number, padding: number): Layer => {
@@ -173,14 +173,14 @@ const pool = (layer: 'maxPool' | 'averagePool', size: number, stride: number, pa
 }
 
 /**
- * Maxima of square windows of each channel, `[c, h, w]`; padding has no part in them.
+ * Maxima of square windows of each channel, `[c, h, w]`; padding has no part in them. The layer raises a shape error for inputs that are no images, or are smaller than a window.
  *
  * @example
  *   maxPool(2)([16, 8, 8]).output // [16, 4, 4]
  */
 export const maxPool = (size: number, stride = size, padding = 0): Layer => pool('maxPool', size, stride, padding)
 /**
- * Means of square windows of each channel, `[c, h, w]`; padding counts as 0.
+ * Means of square windows of each channel, `[c, h, w]`; padding counts as 0. The layer raises a shape error for inputs that are no images, or are smaller than a window.
  *
  * @example
  *   averagePool(2)([16, 8, 8]).output // [16, 4, 4]
@@ -198,7 +198,7 @@ export const flatten: Layer = plain(
 )
 
 /**
- * x W^T + b, W `[out, in]` (PyTorch's layout), x `[n, in]`.
+ * x W^T + b, W `[out, in]` (PyTorch's layout), x `[n, in]`. The layer raises a shape error for inputs that are no vectors: flatten first.
  *
  * @example
  *   dense(10)([784]).output // [10]
@@ -223,7 +223,7 @@ export const dense =
 
 /**
  * Convolution of square kernels with bias, x `[n, c, h, w]`, weights `[out, c / groups, k, k]`. Channels in groups see their own output channels
- * alone; as many groups as channels: depthwise.
+ * alone; as many groups as channels: depthwise. The layer raises a shape error for inputs that are no images, a kernel that does not fit and groups that do not divide the channels.
  *
  * @example
  *   conv(16, 4, 2, 1)([1, 28, 28]).output // [16, 14, 14]
@@ -332,7 +332,7 @@ export interface Normalization {
 
 /**
  * (x - mean) / std per channel, as an affine op of its own in front of a network: x f + s with f = 1 / std and s = -mean / std rounded to
- * float32, as a model file has them. Epsilon and boxes stay in pixels, and bounds through it are exact. Folded into a convolution with zero padding it would be another function at the border, where 0 stands for the mean.
+ * float32, as a model file has them. The layer raises a shape error unless each channel has a finite mean and a deviation above 0. Epsilon and boxes stay in pixels, and bounds through it are exact. Folded into a convolution with zero padding it would be another function at the border, where 0 stands for the mean.
  *
  * @example
  *   const net = sequential(normalize({ mean: [0.5], std: [0.25] }), flatten, dense(10))
@@ -413,7 +413,7 @@ export const sequential =
   }
 
 /**
- * body(x) + skip(x); the shapes agree. Parameters are named `body.` and `skip.`.
+ * body(x) + skip(x); the shapes agree, or the layer raises a shape error. Parameters are named `body.` and `skip.`.
  *
  * @example
  *   residual(sequential(dense(8), relu, dense(4)), sequential())([4]).output // [4]

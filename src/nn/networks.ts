@@ -53,7 +53,9 @@ export interface Task {
 }
 
 /**
- * A network from its layers, for inputs of one shape.
+ * A network from its layers, for inputs of one shape, `[c, h, w]` or `[features]`, to logits `[n, classes]`.
+ *
+ * @throws usage for layers that do not give one logit for each class; shape errors of the layers.
  *
  * @example
  *   const mlp = network('mlp', sequential(flatten, dense(50), relu, dense(10)), { input: [1, 28, 28], classes: 10 })

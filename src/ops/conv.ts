@@ -560,7 +560,7 @@ export const convTranspose2d = <T extends Operand, U extends Operand>(
 }
 
 /**
- * Every row and column repeated: `[n, c, h, w] -> [n, c, h a, w b]` for factors [a, b], the nearest neighbour of an enlarged map.
+ * Every row and column repeated: `[n, c, h, w] -> [n, c, h a, w b]` for factors [a, b], the nearest neighbour of an enlarged map. Raises a shape error for what is no map, or no whole factors from 1.
  *
  * @example
  *   upsample2d(constant([1, 2], [1, 1, 1, 2]), [1, 2]) // [1, 1, 2, 2]

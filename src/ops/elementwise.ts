@@ -277,7 +277,7 @@ export const equalOp: Op<undefined> = elementwise(
 )
 
 /**
- * 1 where a > b, else 0 (also where either is NaN); its derivative is 0.
+ * 1 where a > b, else 0 (also where either is NaN), elementwise, shapes broadcast; its derivative is 0.
  *
  * @example
  *   greater(constant([1, 3], [2]), 2) // [0, 1]
@@ -286,7 +286,7 @@ export const equalOp: Op<undefined> = elementwise(
  */
 export const greater = binary(greaterOp)
 /**
- * 1 where a >= b, else 0 (also where either is NaN); its derivative is 0.
+ * 1 where a >= b, else 0 (also where either is NaN), elementwise, shapes broadcast; its derivative is 0.
  *
  * @example
  *   greaterEqual(constant([1, 2], [2]), 2) // [0, 1]
@@ -295,7 +295,7 @@ export const greater = binary(greaterOp)
  */
 export const greaterEqual = binary(greaterEqualOp)
 /**
- * 1 where a = b, else 0; its derivative is 0.
+ * 1 where a = b, else 0, elementwise, shapes broadcast; its derivative is 0.
  *
  * @example
  *   equal(constant([1, 2], [2]), 2) // [0, 1]
@@ -346,7 +346,7 @@ export const selectOp: Op<undefined> = elementwise(
 )
 
 /**
- * a where c is not 0, b where it is, NaN where c is NaN; the condition has no derivative. An interval condition that contains 0 and more gives the hull
+ * a where c is not 0, b where it is, NaN where c is NaN, elementwise, shapes broadcast; the condition has no derivative. An interval condition that contains 0 and more gives the hull
  * of both.
  *
  * @example
@@ -528,7 +528,7 @@ export const signOp: Op<undefined> = elementwise(
 export const step = unary(stepOp, undefined)
 
 /**
- * -1, 0 or 1, NaN for NaN; its derivative is 0.
+ * -1, 0 or 1, elementwise, NaN for NaN; its derivative is 0.
  *
  * @example
  *   sign(constant([-2, 0, 3], [3])) // [-1, 0, 1]

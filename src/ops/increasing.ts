@@ -67,7 +67,7 @@ export const eluOp: Op<{ readonly alpha: number }> = smooth(
   ({ alpha }) => (alpha >= 0 && Number.isFinite(alpha) ? undefined : `alpha ${alpha} must be a number >= 0`),
 )
 /**
- * x above 0, alpha (e^x - 1) below, alpha >= 0 (arXiv:1511.07289).
+ * x above 0, alpha (e^x - 1) below, elementwise, alpha >= 0 (arXiv:1511.07289).
  *
  * @example
  *   elu()(constant([-1, 2], [2])) // [-0.6321, 2]
@@ -78,7 +78,7 @@ export const elu =
     apply(eluOp, [x], { alpha }) as T
 
 /**
- * `selu(x)`, scale times elu, arXiv:1706.02515.
+ * `selu(x)`, elementwise, scale times elu, arXiv:1706.02515.
  *
  * @example
  *   selu(constant([-1, 1], [2])) // [-1.1113, 1.0507]
@@ -210,7 +210,7 @@ export const erfOp: Op<undefined> = elementwise<undefined>(
   },
 )
 /**
- * The error function 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x.
+ * The error function, elementwise: 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x.
  *
  * @example
  *   erf(constant([0, 1], [2])) // [0, 0.8427]

@@ -39,7 +39,7 @@ export const roundOp = whole('round', Micro.round, (x) => {
 })
 
 /**
- * The largest integer that is at most x; its derivative is 0.
+ * The largest integer that is at most x, elementwise; its derivative is 0.
  *
  * @example
  *   floor(constant([-1.5, 2.7], [2])) // [-2, 2]
@@ -48,7 +48,7 @@ export const roundOp = whole('round', Micro.round, (x) => {
  */
 export const floor = unary(floorOp, undefined)
 /**
- * The nearest integer, halves to the even one; its derivative is 0.
+ * The nearest integer, elementwise, halves to the even one; its derivative is 0.
  *
  * @example
  *   round(constant([0.5, 1.5, 2.7], [3])) // [0, 2, 3]
@@ -58,7 +58,7 @@ export const floor = unary(floorOp, undefined)
 export const round = unary(roundOp, undefined)
 
 /**
- * The least whole number that is at least x: -floor(-x).
+ * The least whole number that is at least x, elementwise: -floor(-x).
  *
  * @example
  *   ceil(constant([-1.5, 2.2], [2])) // [-1, 3]

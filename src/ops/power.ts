@@ -112,7 +112,7 @@ export const powOp: Op<{ readonly exponent: number }> = smooth(
 
 /**
  * `pow(exponent)(x)`: x to a constant power. Whole numbers by multiplications (negative ones as a reciprocal), 1/2 and -1/2 by the root, any other
- * as e^(exponent log x), NaN below 0.
+ * as e^(exponent log x), NaN below 0. Raises a shape error for an exponent that is no finite number.
  *
  * @example
  *   pow(3)(constant([2, -1], [2])) // [8, -1]

@@ -325,7 +325,7 @@ export const sliceOp: Op<{ readonly starts: readonly number[]; readonly sizes: r
 }
 
 /**
- * The part of x that begins at `starts` and has the extents `sizes`.
+ * The part of x that begins at `starts` and has the extents `sizes`, one number of each for an axis; a shape error where it leaves x.
  *
  * @example
  *   slice(constant([1, 2, 3, 4], [4]), [1], [2]) // [2, 3]
@@ -490,7 +490,7 @@ export const stopGradientOp: Op<undefined> = {
 }
 
 /**
- * x itself, with derivative 0.
+ * x itself, in its shape, with derivative 0.
  *
  * @example
  *   stopGradient(constant([1, 2], [2])) // [1, 2]
@@ -510,7 +510,7 @@ export const probeOp: Op<{ readonly name: string }> = {
 }
 
 /**
- * x itself, under a name that a run reports (a loss term, a norm).
+ * x itself, in its shape, under a name that a run reports (a loss term, a norm).
  *
  * @example
  *   probe('hidden', constant([1, 2], [2])) // [1, 2]
@@ -522,14 +522,14 @@ export const probeName = (x: Tensor): string | undefined =>
   x.op === probeOp ? (x.attrs as { readonly name: string }).name : undefined
 
 /**
- * A tensor of one value.
+ * A tensor of one value in every place of a shape.
  *
  * @example
  *   full([2, 2], 7) // [7, 7, 7, 7]
  */
 export const full = (shape: S.Shape, value: number): Tensor => broadcastTo(scalar(value), shape)
 /**
- * A tensor of zeros.
+ * A tensor of zeros of a shape.
  *
  * @example
  *   zeros([2]) // [0, 0]

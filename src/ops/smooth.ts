@@ -370,7 +370,7 @@ export const tanhOp: Op<undefined> = elementwise(
  */
 export const exp = unary(expOp, undefined)
 /**
- * The natural logarithm; NaN below 0.
+ * The natural logarithm, elementwise; NaN below 0, -infinity at 0.
  *
  * @example
  *   log(constant([1, 2], [2])) // [0, 0.6931]
@@ -379,7 +379,7 @@ export const exp = unary(expOp, undefined)
  */
 export const log = unary(logOp, undefined)
 /**
- * The square root; NaN below 0.
+ * The square root, elementwise; NaN below 0.
  *
  * @example
  *   sqrt(constant([4, 9], [2])) // [2, 3]

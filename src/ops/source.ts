@@ -148,7 +148,7 @@ export const input = <const Sh extends S.Shape>(name: string, shape: Sh): Tensor
   node(inputOp, [], { name, shape }) as Tensor<Sh>
 
 /**
- * A leaf whose value the host draws for every step: epsilon, loss weights, sampled indices, random starts.
+ * A leaf of a shape whose value the host draws for every step: epsilon, loss weights, sampled indices, random starts.
  *
  * @example
  *   const noise = feed('noise', [2], () => new Float32Array([0.1, -0.1]))
@@ -178,6 +178,8 @@ export const choose = (draw: (host: Host) => number, branches: readonly Tensor[]
 
 /**
  * `constant([1, 2, 3, 4], [2, 2])`: row-major data.
+ *
+ * @throws shape where there are not as many numbers as the shape has elements
  *
  * @example
  *   constant([1, 2, 3, 4], [2, 2]) // [1, 2, 3, 4]

@@ -242,7 +242,8 @@ const ascended =
   }
 
 /**
- * `pgdFrom` with the start that the options name.
+ * Projected gradient ascent of a criterion (arXiv:1706.06083, section 2.1): x <- clip(x + stepSize epsilon sign(gradient)), for l2 and l1 along the steepest direction of the norm, projected onto the ball and cut to the
+ * valid range, from the start that the options name; `[n, ...shape] -> [n, ...shape]`.
  *
  * @example
  *   const attack = pgd({ steps: 10, stepSize: usualStep(10), start: 'random' }, crossEntropy)
@@ -253,7 +254,7 @@ export const pgd =
     pgdFrom(rest, criterion, start === 'random' ? noise('pgd', target.inputs.shape) : undefined)(target)
 
 /**
- * The attack in a ball of `factor` times the radius, cut to the valid range: training attacks of 2305.13991 see more than the ball that is certified.
+ * The attack in a ball of `factor` times the radius, factor > 0, cut to the valid range: training attacks of 2305.13991 see more than the ball that is certified.
  *
  * @example
  *   const attack = wider(2)(fgsm(crossEntropy))
@@ -264,7 +265,7 @@ export const wider =
     factor === 1 ? attack : (target) => attack({ ...target, epsilon: mul(target.epsilon, factor) })
 
 /**
- * One step of size epsilon from the input (arXiv:1412.6572).
+ * One step of size epsilon from the input (arXiv:1412.6572): x + epsilon sign(gradient of the criterion), cut to the valid range; `[n, ...shape] -> [n, ...shape]`.
  *
  * @example
  *   const attack = fgsm(crossEntropy)

@@ -56,7 +56,7 @@ export const intersect =
 
 /**
  * (1 - beta) a + beta b of the ends: sound, being a convex combination of sound bounds, each with hidden boxes of its own. beta in [0, 1], a number or a
- * scalar node.
+ * scalar node. Outward rounding is refused (unsupported): a blend is for training.
  *
  * @example
  *   const method = blend(0.5)(crownIbp, ibp)

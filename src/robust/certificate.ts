@@ -20,7 +20,7 @@ export interface Certificate {
   readonly model: { readonly file: string; readonly sha256: string }
   /** `digits` or a folder; the hash of all its test images and labels. */
   readonly data: { readonly source: string; readonly sha256: string }
-  /** l-inf radius in pixel units, a decimal or a quotient of two, exactly as meant; bounds are taken at the next float32 above. */
+  /** l-inf radius in units of inputs from 0 to 1, a decimal or a quotient of two, exactly as meant; bounds are taken at the next float32 above. */
   readonly epsilon: string
   /** The pixel range, which the ball is cut to. */
   readonly box: readonly [number, number]

@@ -19,6 +19,8 @@ export const norms = ['linf', 'l2', 'l1'] as const satisfies readonly Norm[]
  * of each pixel, and for l2 and l1 the semi-axes of an ellipsoid or its l1 counterpart.
  * Under outward rounding, for l-inf only, the ends step outward, and so do a number, the ends of the range and constants that float32 does not hold; an input must have been rounded up.
  *
+ * @throws usage for a norm that is none of `norms`; unsupported for outward rounding of another norm than linf.
+ *
  * @example
  *   ball(constant([0.5, 0.05], [2]), 0.1) // { lower: [0.4, 0], upper: [0.6, 0.15] }
  */

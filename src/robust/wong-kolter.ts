@@ -128,6 +128,8 @@ const merged = (maps: readonly Columns[]): Columns => {
 /**
  * Bounds by the dual, its l1 norms exact or, with `projections`, estimated. A ball counts as the box round it.
  *
+ * @throws usage for `projections` that is no whole number from 3. Bounds raise unsupported errors for a network with other nonlinear ops than ReLU.
+ *
  * @example
  *   const [exact, estimated] = [dual(), dual({ projections: 50 })]
  */

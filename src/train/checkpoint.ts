@@ -29,7 +29,7 @@ export type Settings = Pick<Adjustable, 'epochs' | 'batchSize' | 'k' | 'balance'
     readonly dataSha256: string
     readonly network: string
     readonly loss: string
-    /** l-inf radius in pixel units. */
+    /** l-inf radius in units of inputs from 0 to 1. */
     readonly epsilon: number
     /** Micro-batches that a batch is cut into. Absent: it is one piece. */
     readonly microBatches?: number | undefined
@@ -294,7 +294,7 @@ export const divergedAt = ({ parameters, slots }: TrainState): string | undefine
   ].find(([, data]) => !data.every(Number.isFinite))?.[0]
 
 /**
- * The checkpoint of a stored run, if its tensors are those of the network and the optimizer's slots.
+ * The checkpoint of a stored run, if its tensors are those of the network and the optimizer's slots; a file error names the one that is missing, too many or of another shape.
  *
  * @example
  *   const checkpoint = orThrow(restoreCheckpoint(stored, network, ['m', 'v']))

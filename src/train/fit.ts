@@ -104,7 +104,7 @@ export interface FitOptions {
   readonly train: Dataset
   /** Images that ACC, ERA and VRA of each epoch are measured on, and that the balance follows. Not images it trains on. */
   readonly monitor: Dataset
-  /** Full l-inf radius in pixel units, and how training approaches it (default: at once). */
+  /** Full l-inf radius in units of inputs from 0 to 1, and how training approaches it (default: at once). */
   readonly epsilon: number
   readonly epsilonSchedule?: Schedule
   readonly balance: Balance
@@ -400,7 +400,7 @@ export const fit = (options: FitOptions) =>
           `${train.count} training images do not fill one batch of ${batchSize}; it may have ${train.count} at most`,
         ),
       )
-    if (!(epsilon >= 0 && epsilon <= 1)) raise(usage(`epsilon must lie in [0, 1], in pixel units; got ${epsilon}`))
+    if (!(epsilon >= 0 && epsilon <= 1)) raise(usage(`epsilon must lie in [0, 1]; got ${epsilon}`))
     if (monitor.count < 1) raise(usage('there are no images to monitor'))
     if (snapshotEvery !== undefined && !(Number.isInteger(snapshotEvery) && snapshotEvery >= 1))
       raise(usage(`snapshotEvery must be a positive integer, not ${snapshotEvery}`))

@@ -14,7 +14,7 @@ import { MONITOR, MONITOR_ATTACK, recipe } from './recipe.ts'
 export const taskOf = ({ shape: input, classes, normalization }: Dataset): Task => ({ input, classes, normalization })
 
 /**
- * Images to train on, and those at the end of a set that are never trained on: at most 500, a tenth.
+ * Images to train on, and those at the end of a set that are never trained on: at most 500, a tenth. Raises a usage error for a set of less than two.
  *
  * @example
  *   const { train, monitor } = holdOut((await digits()).train)
@@ -30,7 +30,7 @@ export const holdOut = (train: Dataset): { readonly train: Dataset; readonly mon
 export interface QuickOptions extends Partial<FitOptions> {
   /** Training images; the last of them are held out to measure each epoch on. */
   readonly data: Pick<Data, 'train'>
-  /** Full l-inf radius in pixel units. */
+  /** Full l-inf radius in units of inputs from 0 to 1. */
   readonly epsilon: number
 }
 

@@ -136,7 +136,7 @@ export const MONITOR = { share: 0.1, most: 500 }
 
 /** What a recipe depends on: radius, epochs, batch size, and numbers that take the place of its own. */
 export type RecipeOptions = Adjusted & {
-  /** Full l-inf radius in pixel units. */
+  /** Full l-inf radius in units of inputs from 0 to 1. */
   readonly epsilon: number
   /** The data set's own: what of its images may vary. */
   readonly variants?: Variants | undefined

@@ -22,7 +22,7 @@ export interface VerifyOptions {
   readonly network: Network
   readonly parameters: Named<Float32Array>
   readonly data: Dataset
-  /** Radius in pixel units; a number is meant as the double that it is. */
+  /** Radius in units of inputs from 0 to 1; a number is meant as the double that it is. */
   readonly epsilon: Epsilon | number
   /** Default: linf. */
   readonly norm?: Norm

@@ -67,6 +67,7 @@ export interface PropertyExtent {
   readonly conjunctions: number
 }
 
+/** What is decided: a property of a network, how, and how long it may take. */
 export interface PropertyOptions extends Subject, DecisionOptions, Patience {
   readonly property: UnsafeProperty
 }

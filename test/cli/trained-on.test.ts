@@ -44,12 +44,15 @@ test(
     idx(data, 't10k', select([...Array.from({ length: 7 }, (_, i) => 500 + i), 3, 4, 150])(train))
     const wasm = ['--device', 'wasm', '--threads', '1']
     const run = join(folder, 'run')
-    const loss = ['--loss', 'natural', '--epochs', '1', '--limit', '120,10']
+    const loss = ['--loss', 'natural', '--epochs', '1', '--limit', '120,10', '--epsilon', '2/255']
     await json(['train', '--data', data, ...loss, '--output', run, ...wasm])
     const model = join(run, 'model.safetensors')
-    const measured = await mixtrain(['evaluate', model, '--epsilon', '0.01', '--json', ...wasm])
+    // The folder of a run is its model, and the radius is the one that the model names.
+    const measured = await mixtrain(['evaluate', run, '--json', ...wasm])
     assert.is(measured.code, 0, measured.err)
-    assert.is((JSON.parse(measured.out) as { count: number }).count, 10)
+    const said = JSON.parse(measured.out) as { count: number; model: string; epsilon: number }
+    assert.equal([said.count, said.model, said.epsilon], [10, model, 2 / 255])
+    assert.match(measured.err, `epsilon is ${2 / 255}, for which ${model} was trained`)
     assert.match(measured.err, /^2 of these 10 test images are among those that .*model\.safetensors was trained on/m)
     const onnx = await mixtrain(['evaluate', join(run, 'model.onnx'), '--epsilon', '0.01', ...wasm])
     assert.match(onnx.err, /^2 of these 10/m)
@@ -62,7 +65,11 @@ test(
       assert.is(code, 0, err)
       assert.not.match(err, /trained on/)
     }
-    assert.equal((await json(['bounds', model, '--index', '9', '--epsilon', '0.01', ...wasm])).index, [9])
+    const bounded = await json(['bounds', run, '--index', '9', ...wasm])
+    assert.equal([bounded.index, bounded.model, bounded.epsilon], [[9], model, 2 / 255])
+    await refused(['bounds', run, '--index', '9', '--norm', 'l2'], 2, 'with --norm l2 add --epsilon')
+    const radii = await json(['radius', run, '--limit', '2', '--steps', '2', ...wasm])
+    assert.equal([radii.count, radii.model], [2, model])
     rmSync(data, { recursive: true })
     const gone = 'was trained on the images there: there is no such folder'
     await refused(['evaluate', model, '--epsilon', '0.01'], 1, data, gone, '--data')

@@ -80,7 +80,6 @@ test('what is missing or does not go together', async () => {
   await Promise.all([
     refused(['evaluate'], 2, "missing required argument 'MODEL'"),
     refused(['evaluate', 'm', 'n', '--epsilon', '0.1'], 2, 'takes 1 argument, but was given "n" besides'),
-    refused(['evaluate', 'm'], 2, 'needs --epsilon'),
     refused(['evaluate', 'm', '--epsilon'], 2, 'argument missing'),
     refused(['evaluate', 'm', '--epsilon', '0.1', '--steps', '3'], 2, '--attack pgd'),
     refused(['evaluate', 'm', '--epsilon', '0.1', '--semantics', 'deployed'], 2, 'add --rounding outward'),
@@ -113,11 +112,20 @@ test(
     await refused(['evaluate', absent, '--epsilon', '8'], 2, 'not "8"', '8/255')
     await refused(['report', absent], 1, `${absent}: there is no such folder`)
     await refused(['report', folder], 1, `${folder}: there is no run in this folder`)
-    // A folder of a run, and a name that is nearly one, are told what was meant.
+    // A folder of a run is its model; a name that is nearly one is told what was meant, and a folder that has none what it lacks.
     const model = join(folder, 'run', 'model.onnx')
     mkdirSync(join(folder, 'run'))
     writeFileSync(model, 'neither')
-    await refused(['evaluate', join(folder, 'run'), '--epsilon', '0.1'], 1, `the model of this run is ${model}`)
+    await refused(
+      ['evaluate', join(folder, 'run'), '--epsilon', '0.1'],
+      1,
+      `${model} (byte 7): expected a model, safetensors or ONNX`,
+    )
+    await refused(['verify', join(folder, 'run'), model], 1, model)
+    mkdirSync(join(folder, 'begun'))
+    await refused(['bounds', join(folder, 'begun'), '--index', '0'], 1, 'this folder is not that of a run')
+    writeFileSync(join(folder, 'begun', 'checkpoint.safetensors'), '')
+    await refused(['radius', join(folder, 'begun')], 1, 'is not finished', '--resume')
     await refused(['evaluate', model.replace('el.', '.'), '--epsilon', '0.1'], 1, `the nearest is ${model}`)
     const rows = join(folder, 'rows.csv')
     writeFileSync(

@@ -130,7 +130,7 @@ const start = async (options: WasmOptions): Promise<Started> => {
 
 /**
  * The WebAssembly SIMD backend: one linear memory, one call into it per run. Results are the same bits for any number of
- * threads and on every engine, unless `fastMath` is asked for.
+ * threads and on every engine, unless `fastMath` is asked for. Errors, as a Left: threads that are no positive number, memory that is none, an engine that lacks what it needs.
  *
  * @example
  *   const backend = await orThrow(wasm({ threads: 2 }))

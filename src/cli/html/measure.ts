@@ -2,7 +2,7 @@ import type { Backend } from '../../compile/backend.ts'
 import { program } from '../../compile/program.ts'
 import { openRegion } from '../../compile/region.ts'
 import { counted } from '../../core/number.ts'
-import { classNameOf, type Dataset, labelsOf, pixels } from '../../data/dataset.ts'
+import { classNameOf, type Dataset, labelsOf, nounOf, pixels } from '../../data/dataset.ts'
 import type { SavedModel } from '../../format/model.ts'
 import { type MethodName, methods } from '../../robust/bounds.ts'
 import { evaluator } from '../../robust/metric.ts'
@@ -107,6 +107,7 @@ export const measured =
       const names = classes.map((_, i) => classNameOf(data, i))
       return {
         data: data.name,
+        noun: nounOf(data),
         count,
         epsilon,
         method,

@@ -13,6 +13,8 @@ interface Broken {
 /** What was measured of a run's model for the report. */
 export interface Measured {
   readonly data: string
+  /** What one example of the data is called. */
+  readonly noun: 'image' | 'row'
   readonly count: number
   readonly epsilon: number
   readonly method: string
@@ -78,7 +80,7 @@ const curves = (runs: readonly ReportedRun[]): string => {
     })),
   })
   const charts = [
-    chart('ACC on held-out images', (r) => r.acc),
+    chart('ACC, held out', (r) => r.acc),
     chart('ERA', (r) => r.era),
     chart('VRA', (r) => r.vra),
     chart('loss', (r) => r.loss ?? r.naturalLoss, true),
@@ -89,7 +91,7 @@ const curves = (runs: readonly ReportedRun[]): string => {
 const overview = (runs: readonly ReportedRun[]): string => {
   const of = ({ settings }: ReportedRun, key: string) => escaped(String(settings[key] ?? '-'))
   return table(
-    ['run', 'loss', 'network', 'epsilon', 'epochs', 'ACC', 'ERA', 'VRA', 'images', 'training'],
+    ['run', 'loss', 'network', 'epsilon', 'epochs', 'ACC', 'ERA', 'VRA', 'tested on', 'training'],
     runs.map((run, i) => [
       `${swatch(i)}${escaped(run.name)}`,
       ...['loss', 'network', 'epsilon'].map((key) => of(run, key)),
@@ -101,9 +103,9 @@ const overview = (runs: readonly ReportedRun[]): string => {
   )
 }
 
-const perClass = ({ classes, names }: Measured): string =>
+const perClass = ({ classes, names, noun }: Measured): string =>
   table(
-    ['class', 'images', 'ACC', 'ERA', 'VRA'],
+    ['class', `${noun}s`, 'ACC', 'ERA', 'VRA'],
     classes.map((c, i) => [
       escaped(names[i]),
       String(c.count),
@@ -137,13 +139,13 @@ const brokenOf = ({ broken, epsilon, names }: Measured): string =>
         )
         .join('')}</ul>`
 
-const nearestOf = ({ nearest, names }: Measured): string =>
+const nearestOf = ({ nearest, names, noun }: Measured): string =>
   nearest.length === 0
-    ? '<p>No image is classified correctly.</p>'
+    ? `<p>No ${noun} is classified correctly.</p>`
     : `<ul class="broken">${nearest
         .map(
           ({ image, label, margin, picture }) =>
-            `<li>${picture === undefined ? '' : shown(picture, `test image ${image}, class ${names[label]}`)}<div>image ${image}, ${escaped(names[label])}: ${margin > 0 ? 'verified, margin at least' : 'open, margin bound'} ${margin.toPrecision(3)}</div></li>`,
+            `<li>${picture === undefined ? '' : shown(picture, `test image ${image}, class ${names[label]}`)}<div>${noun} ${image}, ${escaped(names[label])}: ${margin > 0 ? 'verified, margin at least' : 'open, margin bound'} ${margin.toPrecision(3)}</div></li>`,
         )
         .join('')}</ul>`
 
@@ -160,10 +162,9 @@ const section = ({ name, measured, settings }: ReportedRun, i: number): string =
   `<section><h2>${swatch(i)}${escaped(name)}</h2>${
     measured === undefined
       ? '<p>There is no model here: the run is not finished.</p>'
-      : `<p>The first ${measured.count} test images of ${escaped(measured.data)}, epsilon ${measured.epsilon}; ERA under ${escaped(measured.attack)}; VRA by ${escaped(measured.method)} bounds.</p>
+      : `<p>The first ${measured.count} test ${measured.noun}s of ${escaped(measured.data)}, epsilon ${measured.epsilon}; ERA under ${escaped(measured.attack)}; VRA by ${escaped(measured.method)} bounds.</p>
 <div class="two"><div><h3>By class</h3>${perClass(measured)}</div><div><h3>Confusion under attack</h3>${confusionOf(measured)}</div></div>
-<h3>Broken by the attack</h3>${brokenOf(measured)}
-<h3>Nearest to the border</h3><p>Images whose least margin bound is nearest to 0: verified above it, open below.</p>${nearestOf(measured)}`
+${measured.noun === 'row' ? '' : `<h3>Broken by the attack</h3>${brokenOf(measured)}\n`}<h3>Nearest to the border</h3><p>The ${measured.noun}s whose least margin bound is nearest to 0: verified above it, open below.</p>${nearestOf(measured)}`
   }<details><summary>Settings</summary>${settingsOf(settings)}</details></section>`
 
 const STYLE = `
@@ -204,7 +205,7 @@ export const pageOf = (runs: readonly ReportedRun[], made: string): string => {
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>mixtrain report: ${escaped(runs.map(({ name }) => name).join(', '))}</title><style>${STYLE}</style></head>
 <body><main><h1>Training report</h1><p>${escaped(made)}</p>
 <h2>Runs</h2>${overview(runs)}
-<p>ACC: classified correctly. ERA: still so under an attack. VRA: proved for every image within epsilon. VRA &le; ERA &le; ACC.</p>
+<p>ACC: classified correctly. ERA: still so under an attack. VRA: proved for every input within epsilon. VRA &le; ERA &le; ACC.</p>
 <h2>Curves</h2><p>${runs.map(({ name }, i) => `${swatch(i)}${escaped(name)}`).join(' &nbsp; ')}</p>${curves(runs)}
 ${runs.some(({ measured }) => measured !== undefined) ? `<div class="charts">${drawn(over)}</div>` : ''}
 ${runs.map(section).join('\n')}

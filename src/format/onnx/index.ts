@@ -130,7 +130,7 @@ export const decodeOnnx = (
   )
 
 /**
- * The parameters of a model as constants.
+ * The parameters of a model as constants, by name, each in its shape in the file.
  *
  * @example
  *   const values = parameterConstants(orThrow(decodeOnnx(await readFile('model.onnx'), 'model.onnx')))
