@@ -1,6 +1,6 @@
 // Answers questions about single images, by the public doors.
-import { type Backend, type Network, openRegion, program, search } from 'mixtrain'
-import { pgdAttack } from 'mixtrain/attacks'
+import { type Backend, type Network, openRegion, program } from 'mixtrain'
+import { pgdAttack, search } from 'mixtrain/attacks'
 import { ball, boundsOf, layerBounds, methods, rivals } from 'mixtrain/bounds'
 import type { Adversarial, Bounds, Layer, Method, Question } from './protocol.ts'
 

@@ -1,6 +1,7 @@
 // What page and workers say to each other, as plain data.
-import type { Checkpoint, EpochRecord, ObjectiveName } from 'mixtrain'
+import type { Checkpoint, EpochRecord } from 'mixtrain'
 import type { MethodName } from 'mixtrain/bounds'
+import type { ObjectiveName } from 'mixtrain/losses'
 
 /** Pixels of one image, float32 in [0, 1]. */
 export const SIDE = 28

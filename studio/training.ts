@@ -8,12 +8,12 @@ import {
   holdOut,
   openDevice,
   type Progress,
-  recipe,
   show,
   take,
   withFallback,
 } from 'mixtrain'
 import { methods } from 'mixtrain/bounds'
+import { recipe } from 'mixtrain/losses'
 import type { FromWorker, TrainSettings } from './protocol.ts'
 
 export interface Host {

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import * as door from '../src/doors/losses.ts'
 import * as api from '../src/index.ts'
 import { objectives } from '../src/loss/objective.ts'
 import * as regularizers from '../src/loss/regularizer.ts'
@@ -149,7 +150,9 @@ test('every regularizer, start values, averages and cascades have a line in the 
       rows.some((row) => row.includes(`\`${name}`) || row.includes(`(${name}`)),
       name,
     )
-    const found = name.split('.').reduce<unknown>((at, part) => (at as Record<string, unknown>)[part], api)
+    const found = name
+      .split('.')
+      .reduce<unknown>((at, part) => (at as Record<string, unknown>)[part], { ...api, ...door })
     assert.is(typeof found, 'function', name)
   }
 })

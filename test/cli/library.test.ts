@@ -2,24 +2,19 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { evaluate } from '../../src/compile/run.ts'
 import { take } from '../../src/data/dataset.ts'
+import { crossEntropy, mix, natural, robust, sampled, worstCase } from '../../src/doors/losses.ts'
 import {
   ball,
   constant,
-  crossEntropy,
   device,
   digits,
   fit,
   key,
-  mix,
-  natural,
   networks,
   reference,
-  robust,
-  sampled,
   symbolic,
   verify,
   wasm,
-  worstCase,
 } from '../../src/index.ts'
 import { right } from '../shared.ts'
 
