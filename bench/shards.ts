@@ -12,8 +12,9 @@ import { median } from './statistics.ts'
 /**
  * What an evaluation in shards costs beside one run: CPU seconds of both, start-up included, and whether they say the same.
  *
- *   npm run bench:shards -- --model model.safetensors [--data mnist/] [--limit 10000] [--shards 64] [-- OPTIONS OF evaluate]
+ *   npm run bench:shards -- --model model.safetensors [--data mnist/] [--limit 10000] [--shards 64] [--calls 2] [-- OPTIONS OF evaluate]
  *
+ * The shards are judged twice: each by a call of its own, and by so many calls that have as many shards each.
  * The options of evaluate are `--epsilon 0.1 --attack pgd --method crown` unless others follow `--`.
  */
 const { values, positionals } = parseArgs({
@@ -22,6 +23,7 @@ const { values, positionals } = parseArgs({
     data: { type: 'string', default: 'digits' },
     limit: { type: 'string', default: '10000' },
     shards: { type: 'string', default: '64' },
+    calls: { type: 'string', default: '2' },
   },
   allowPositionals: true,
 })
@@ -30,14 +32,15 @@ if (values.model === undefined) {
   process.exit(1)
 }
 const [limit, shards] = [option('limit', count, values.limit), option('shards', count, values.shards)]
+const calls = Math.min(shards, option('calls', count, values.calls))
 const asked = positionals.length === 0 ? ['--epsilon', '0.1', '--attack', 'pgd', '--method', 'crown'] : positionals
 const main = fileURLToPath(new URL('../src/cli/mixtrain.js', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'shards-'))
 
-/** CPU seconds of one shard. */
-const shard = (index: number, of: number, output: string): number => {
+/** CPU seconds of a call that has some shards. */
+const shard = (which: string | number, of: number, output: string): number => {
   const about = ['evaluate', values.model as string, '--data', values.data, '--limit', String(limit), ...asked]
-  const own = ['--device', 'wasm', '--threads', '1', '--shard', `${index}/${of}`, '--output', output]
+  const own = ['--device', 'wasm', '--threads', '1', '--shard', `${which}/${of}`, '--output', output]
   const { cpu, err } = timed([process.execPath, main, ...about, ...own])
   if (err.includes('mixtrain: ')) throw new Error(err)
   return cpu
@@ -57,7 +60,7 @@ const decisions = (output: string, of: number): string =>
     .join('\n')
 
 try {
-  const [whole, parts] = [join(folder, 'whole'), join(folder, 'parts')]
+  const [whole, parts, grouped] = ['whole', 'parts', 'grouped'].map((name) => join(folder, name))
   const one = shard(1, 1, whole)
   note(`one run: ${one.toFixed(1)} CPU s`)
   const each = Array.from({ length: shards }, (_, i) => {
@@ -65,12 +68,19 @@ try {
     note(`shard ${i + 1} of ${shards}: ${cpu.toFixed(2)} CPU s`)
     return cpu
   })
+  const groups = Array.from({ length: calls }, (_, i) => {
+    const [from, to] = [i, i + 1].map((k) => Math.floor((k * shards) / calls))
+    const cpu = shard(`${from + 1}-${to}`, shards, grouped)
+    note(`shards ${from + 1} to ${to}: ${cpu.toFixed(2)} CPU s`)
+    return cpu
+  }).reduce((a, b) => a + b, 0)
   const sum = each.reduce((a, b) => a + b, 0)
-  const same = decisions(whole, 1) === decisions(parts, shards)
+  const same = [parts, grouped].every((own) => decisions(whole, 1) === decisions(own, shards))
   const start = (sum - one) / (shards - 1)
   console.log(
     `${limit} images, ${asked.join(' ')}; ${cpus()[0].model}, Node ${process.version}, load ${loadavg()[0].toFixed(1)}\n` +
       `one run ${one.toFixed(1)} CPU s, ${shards} shards ${sum.toFixed(1)} (median ${median(each).toFixed(2)} each): ${(100 * (sum / one - 1)).toFixed(1)} % more\n` +
+      `${shards} shards in ${calls} calls ${groups.toFixed(1)} CPU s: ${(100 * (groups / one - 1)).toFixed(1)} % more\n` +
       `a start costs ${start.toFixed(2)} CPU s: ${shards} shards cost 5 % more than one run of ${(20 * start * (shards - 1)).toFixed(0)} CPU s\n` +
       `the records ${same ? 'are the same' : 'differ'}`,
   )

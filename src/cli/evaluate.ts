@@ -40,7 +40,7 @@ import {
   roundingOption,
   type Shard,
   semanticsOption,
-  shard,
+  shards,
   text,
   UNITS,
 } from './options.ts'
@@ -119,8 +119,9 @@ const options = {
   },
   shard: {
     flags: '--shard <I/N>',
-    about: 'only every Nth image, from the Ith on; merge puts the records of all shards together (needs --output)',
-    read: shard,
+    about:
+      'only every Nth image, from the Ith on; I-J/N: the shards from I to J, which share their start; merge puts the records of all shards together (needs --output)',
+    read: shards,
   },
 }
 
@@ -189,7 +190,7 @@ const recordable = ({
   perImage,
 }: {
   readonly output: string | undefined
-  readonly shard: Shard | undefined
+  readonly shard: readonly Shard[] | undefined
   readonly perImage: string | undefined
   readonly certificate: string | undefined
 }): E.Either<MixtrainError, void> =>
@@ -323,7 +324,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
       TE.bind('test', ({ path, model, all }) => TE.fromEither(matching(model, path, all.test))),
       // One of the shards says it: the others need not read the training images.
       TE.bind('overlap', ({ path, model, test }) =>
-        o.shard !== undefined && o.shard.index > 1
+        o.shard !== undefined && o.shard[0].index > 1
           ? TE.right(undefined)
           : overlapNote(model, path, o.limit === undefined ? test : take(o.limit)(test)),
       ),
@@ -360,15 +361,16 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 progress: (done: number, total: number, what: string) => shell.progress(what, done, total),
               }
               if (o.output !== undefined) {
-                const part = o.shard ?? { index: 1, of: 1 }
+                const parts = o.shard ?? [{ index: 1, of: 1 }]
                 const manifest = await manifestOf(
-                  { file: path, bytes, source: o.data ?? all.source, data, shard: part },
+                  { file: path, bytes, source: o.data ?? all.source, data, shard: parts[0] },
                   { ...o, attack, method: method.name, rounding, ...ball },
                   device,
                 )
-                const records = await recorded(o.output, manifest, asked, shell, device.backend)
+                const manifests = parts.map((shard) => ({ ...manifest, shard }))
+                const records = await recorded(o.output, manifests, asked, shell, device.backend)
                 shell.clear()
-                const report = recordsReport(manifest, o.output, records)
+                const report = recordsReport(manifests, o.output, records)
                 const where = `${data.name}, shard ${report.shard}`
                 const unproved = proofs?.close()
                 shell.print(o.json ? json(report) : recordsTable(report, where, nounOf(data)))

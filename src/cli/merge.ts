@@ -133,7 +133,7 @@ const run = async (folder: string, o: Given, shell: Shell): Promise<void> => {
   const merged = await get(TE.fromEither(merge(folder, shards)))
   const { manifest, records } = merged
   const audit = o.audit === undefined ? undefined : await audited(folder, merged, o, shell, o.audit)
-  const { shard: _, ...report } = recordsReport(manifest, folder, records)
+  const { shard: _, ...report } = recordsReport([manifest], folder, records)
   const { of } = manifest.shard
   shell.print(
     o.json

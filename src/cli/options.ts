@@ -125,6 +125,16 @@ export const shard = (value: string): E.Either<string, Shard> => {
     : E.left(`expected I/N with I from 1 to N, such as 2/8, not ${JSON.stringify(value)}`)
 }
 
+/** `I/N`, or `I-J/N` for the shards from I to J. */
+export const shards = (value: string): E.Either<string, readonly Shard[]> => {
+  const [, first, last, of] = /^(\d{1,6})-(\d{1,6})\/(\d{1,6})$/.exec(value) ?? []
+  if (first === undefined) return E.map((one: Shard) => [one])(shard(value))
+  const [from, to] = [Number(first), Number(last)]
+  return from >= 1 && from <= to && to <= Number(of)
+    ? E.right(Array.from({ length: to - from + 1 }, (_, i) => ({ index: from + i, of: Number(of) })))
+    : E.left(`expected I-J/N with I, J from 1 to N in order, such as 1-4/8, not ${JSON.stringify(value)}`)
+}
+
 const allDevices = [...new Set([...deviceNames, 'webgpu'])] as readonly (DeviceName | 'webgpu')[]
 
 /** What the argument MODEL is. */

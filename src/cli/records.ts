@@ -12,6 +12,7 @@ import {
   imagesOfShard,
   type Manifest,
   type Shard as Recorded,
+  shardOf,
 } from '../cluster/records.ts'
 import type { Backend } from '../compile/backend.ts'
 import { doublesOf, type Epsilon, readEpsilon } from '../core/epsilon.ts'
@@ -144,40 +145,75 @@ const held = async (path: string, folder: string, shell: Shell): Promise<{ reado
   }
 }
 
-/** Judges the images of a shard that have no record yet, and writes each as it is decided; all records of the shard. */
-export const recorded = async (
-  folder: string,
-  manifest: Manifest,
-  asked: VerifyOptions,
-  shell: Shell,
-  backend: Backend,
-): Promise<readonly ImageRecord[]> => {
-  await get(makeDirectory(folder))
+/** A shard that this process has, until it is closed. */
+interface Held {
+  readonly manifest: Manifest
+  readonly records: ImageRecord[]
+  /** Images without a record. */
+  readonly left: readonly number[]
+  readonly append: (some: readonly ImageRecord[]) => Promise<void>
+  readonly close: () => Promise<void>
+}
+
+const open = async (folder: string, manifest: Manifest, shell: Shell): Promise<Held> => {
   const path = join(folder, fileNameOf(manifest.shard))
   const { release } = await held(path, folder, shell)
   try {
     const before = await begun(path, manifest)
     const known = new Set(before.records.map((r) => r.image))
-    const images = imagesOfShard(manifest).filter((i) => !known.has(i))
+    const left = imagesOfShard(manifest).filter((i) => !known.has(i))
     const records = [...before.records]
     let { seal } = before
     const file = await get(growing(path, before.length))
-    try {
-      if (known.size > 0) shell.note(`${path}: ${known.size} images are decided, ${images.length} are left`)
-      if (images.length > 0)
-        for await (const some of verifyEach({ ...asked, images })(backend)) {
-          if (some.length === 0) continue
-          const lines = await encodeRecords(some, seal)
-          await get(file.append(new TextEncoder().encode(lines.text)))
-          seal = lines.seal
-          records.push(...some)
+    if (known.size > 0) shell.note(`${path}: ${known.size} images are decided, ${left.length} are left`)
+    return {
+      ...{ manifest, records, left },
+      append: async (some) => {
+        const lines = await encodeRecords(some, seal)
+        await get(file.append(new TextEncoder().encode(lines.text)))
+        seal = lines.seal
+        records.push(...some)
+      },
+      close: async () => {
+        try {
+          await get(file.close)
+        } finally {
+          release()
         }
-    } finally {
-      await get(file.close)
+      },
     }
-    return records
-  } finally {
+  } catch (cause) {
     release()
+    throw cause
+  }
+}
+
+/**
+ * Judges the images of some shards, ascending, that have no record yet, and writes each as it is decided; all their records. Shards of one call share its plans, and each has a file of its
+ * own, as if a call had judged it alone.
+ */
+export const recorded = async (
+  folder: string,
+  manifests: readonly Manifest[],
+  asked: VerifyOptions,
+  shell: Shell,
+  backend: Backend,
+): Promise<readonly ImageRecord[]> => {
+  await get(makeDirectory(folder))
+  const shards: Held[] = []
+  try {
+    for (const manifest of manifests) shards.push(await open(folder, manifest, shell))
+    // One shard after the other, so that few files are written to for each chunk.
+    const images = shards.flatMap(({ left }) => left)
+    if (images.length > 0)
+      for await (const some of verifyEach({ ...asked, images })(backend))
+        for (const { manifest, append } of shards) {
+          const own = some.filter(({ image }) => shardOf(image, manifest.shard.of) === manifest.shard.index)
+          if (own.length > 0) await append(own)
+        }
+    return shards.flatMap(({ records }) => records)
+  } finally {
+    for (const { close } of shards) await close()
   }
 }
 
@@ -190,7 +226,12 @@ export type RecordsReport = Omit<Report, 'device' | 'threads' | 'seconds'> & {
   readonly robustAccuracy: readonly [number, number]
 }
 
-export const recordsReport = (manifest: Manifest, path: string, records: readonly ImageRecord[]): RecordsReport => {
+export const recordsReport = (
+  manifests: readonly Manifest[],
+  path: string,
+  records: readonly ImageRecord[],
+): RecordsReport => {
+  const [manifest, last] = [manifests[0], manifests[manifests.length - 1]]
   const q = questionsOf(manifest, path)
   const summary = summaryOf(records)
   const {
@@ -211,7 +252,7 @@ export const recordsReport = (manifest: Manifest, path: string, records: readonl
   return {
     ...report,
     device: String(manifest.settings.device),
-    shard: `${index}/${of}`,
+    shard: `${manifests.length === 1 ? index : `${index}-${last.shard.index}`}/${of}`,
     open,
     robustAccuracy: [vra, vra + open / count],
   }

@@ -4,6 +4,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Device, failureOf, successor } from '../backend/device.ts'
+import { onHost } from '../cluster/images.ts'
 import { verifyOver } from '../cluster/spread.ts'
 import { type MixtrainError, raise, show, usage } from '../core/error.ts'
 import type { Data } from '../data/dataset.ts'
@@ -298,6 +299,12 @@ const trained = (
     }),
     TE.chainFirst(({ settings }) => TE.fromEither(cuttable(settings))),
     TE.chainFirst(({ settings }) => agreed(job, settings, before)),
+    TE.chain(({ data, ...others }) =>
+      pipe(
+        job === undefined ? TE.right(data) : attempt(() => onHost(job.team, data)),
+        TE.map((data) => ({ ...others, data })),
+      ),
+    ),
     TE.chainFirst(({ settings, data, initial }) =>
       TE.fromEither(initial === undefined ? takesShape(settings, data) : E.right(undefined)),
     ),

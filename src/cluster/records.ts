@@ -47,7 +47,7 @@ export const Record = z.strictObject({
 export type Record = z.infer<typeof Record>
 
 /** The shard that has an image. */
-const shardOf = (image: number, of: number): number => (image % of) + 1
+export const shardOf = (image: number, of: number): number => (image % of) + 1
 
 /** The images of a shard, ascending. */
 export const imagesOfShard = ({ data, shard }: Pick<Manifest, 'data' | 'shard'>): readonly number[] =>

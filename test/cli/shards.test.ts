@@ -77,6 +77,18 @@ test(
     // A network of random weights: some are right and some proved, or nothing would have been compared.
     assert.ok((whole.acc as number) > 0 && from > 0, JSON.stringify(whole))
 
+    // One call that has all of them, the first of which was begun, writes the same.
+    const together = join(folder, 'together')
+    await json([...asked(model), '--shard', '1/3', '--output', together])
+    const all = await json([...asked(model), '--shard', '1-3/3', '--output', together])
+    assert.is(all.shard, '1-3/3')
+    assert.equal(shown(all), shown(whole))
+    for (const name of readdirSync(records)) {
+      const ordered = async (at: string) =>
+        [...(await decoded(join(at, name))).records].sort((a, b) => a.image - b.image)
+      assert.equal(await ordered(together), await ordered(records))
+    }
+
     // Proved again; and a record that was edited and sealed anew is found out.
     const audit = await json(['merge', records, '--audit', '5', '--key', '9'])
     assert.equal(audit.audit, { images: 5, key: 9 })
@@ -147,6 +159,8 @@ test(
 test('what does not go together is refused', async () => {
   await refused(['evaluate', 'm.onnx', '--epsilon', '0.1', '--shard', '1/3'], 2, 'add --output')
   await refused(['evaluate', 'm.onnx', '--epsilon', '0.1', '--shard', '4/3', '--output', 'x'], 2, 'I from 1 to N')
+  await refused(['evaluate', 'm.onnx', '--epsilon', '0.1', '--shard', '3-2/4', '--output', 'x'], 2, 'in order')
+  await refused(['evaluate', 'm.onnx', '--epsilon', '0.1', '--shard', '3-5/4', '--output', 'x'], 2, 'in order')
   await refused(['merge', '/nowhere', '--key', '3'], 1, '/nowhere')
 })
 
