@@ -269,9 +269,9 @@ export interface Op<A> {
   /**
    * What exact arithmetic does with an op that is not linear. `elements`: each result is 0, an element of an operand or its negative, chosen by order and signs alone, so
    * that the op commutes with every odd increasing function. `decisions`: each result is -1, 0 or 1, and no such function of the operands changes it. `quotient`: the exact
-   * quotient of its two operands.
+   * quotient of its two operands. `root`: the square root of its operand, which no rational number may be.
    */
-  readonly exact?: 'elements' | 'decisions' | 'quotient'
+  readonly exact?: 'elements' | 'decisions' | 'quotient' | 'root'
   /** Absent: not linear in any operand, or a value of its own whatever its neighbours are. */
   readonly linear?: Linear
   /** Whether an image of its result depends on the same image alone of the operands that have a box; absent: it does. */

@@ -322,6 +322,7 @@ const rootSlope = (x: Tensor): Tensor => {
 export const sqrtOp: Op<undefined> = elementwise(
   {
     name: 'sqrt',
+    exact: 'root',
     vjp: (ct, _, out) => [div(mul(ct, 0.5), out)],
     interval: increasing(() => sqrtOp),
     relax: through((x) => sqrt(x), choices.sqrt),

@@ -13,6 +13,7 @@ import { type Rounding, roundDown, roundUp } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { input } from '../ops/index.ts'
 import { type Constraint, outputOf, type Subject, type UnsafeCase } from './counterexample.ts'
+import { type Enclosure, enclosedInDoubles } from './enclosure.ts'
 import { type ExactTensor, evaluateExactly, exactDoubles, exactTensor, Inexact, multiplicationsOf } from './exact.ts'
 import { decidedBy, meets, meetsExactly } from './exact-constraint.ts'
 import { type Replay, type Replayed, replayedBy } from './replay.ts'
@@ -83,7 +84,7 @@ const decimalOf = (text: string): Rational => {
 /**
  * Whether points are counterexamples.
  *
- * - `real`, or bounds that round to nearest: a point counts if exact rational arithmetic says so (verify/exact.ts), for networks that it can evaluate, or if bounds of the point itself do that round outward,
+ * - `real`, or bounds that round to nearest: a point counts if exact rational arithmetic says so (verify/exact.ts), for networks that it can evaluate, or if bounds of the point itself do that round outward, in float32 or in doubles,
  *   which come first for large networks. With `rounding: 'none'` float64 decides for networks that neither can decide.
  * - `deployed`: a point of float32 numbers counts if a float32 execution of the network, whose outputs are exact numbers then, says so.
  *
@@ -140,16 +141,20 @@ export const counterexampleCheck = async (
       return { y: ibp(y, boxes, undefined, { outward: 'real' }).output() }
     })
     const run = await running(on, bounds)
-    return async (point: readonly Rational[]): Promise<readonly [Float64Array, Float64Array]> => {
+    return async (point: readonly Rational[]): Promise<Enclosure> => {
       const found = await run({
         lower: Float32Array.from(point, (v) => roundDown(below(v))),
         upper: Float32Array.from(point, (v) => roundUp(above(v))),
       })
-      return [Float64Array.from(found.y.lower), Float64Array.from(found.y.upper)]
+      return { lower: Float64Array.from(found.y.lower), upper: Float64Array.from(found.y.upper) }
     }
   })
 
   const work = multiplicationsOf(y)
+
+  const pauseUnless = (late: () => boolean) => () => {
+    if (late()) throw new Inexact('the time is up')
+  }
 
   type Verdict =
     | { readonly kind: 'yes'; readonly y: ExactTensor }
@@ -161,34 +166,34 @@ export const counterexampleCheck = async (
 
   const byExactArithmetic = (c: UnsafeCase, point: readonly Rational[], late: () => boolean): Verdict => {
     try {
-      const value = evaluateExactly(y, new Map([[x, exactTensor(point)]]), () => {
-        if (late()) throw new Inexact('the time is up')
-      })
-      return decided(c, value)
+      return decided(c, evaluateExactly(y, new Map([[x, exactTensor(point)]]), pauseUnless(late)))
     } catch (e) {
       if (!(e instanceof Inexact)) throw e
       return { kind: 'unknown', reason: e.reason }
     }
   }
 
+  /** Whether a point is a counterexample whose outputs lie between doubles. */
+  const decidedBetween = (c: UnsafeCase, { lower: l, upper: u }: Enclosure, near: Float64Array): Verdict => {
+    if (![...l, ...u].every(Number.isFinite)) return { kind: 'unknown', reason: 'bounds of the point are not finite' }
+    const both = exactDoubles([...l, ...u])
+    const half = (start: number): ExactTensor => ({
+      numerators: both.numerators.slice(start, start + l.length),
+      denominator: both.denominator,
+    })
+    const [lower, upper] = [half(0), half(l.length)]
+    const sides = c.unsafe.map((u) => u.map((k) => decidedBy(k, lower, upper)))
+    // Any number between the bounds tells what the output is, about; float64 knows it best.
+    if (sides.some((u) => u.every((s) => s === true)))
+      return { kind: 'yes', y: exactDoubles(near.map((v, i) => Math.min(Math.max(v, l[i]), u[i]))) }
+    return sides.every((u) => u.some((s) => s === false))
+      ? { kind: 'no' }
+      : { kind: 'unknown', reason: 'bounds of the point do not decide it' }
+  }
+
   const byBounds = async (c: UnsafeCase, point: readonly Rational[], near: Float64Array): Promise<Verdict> => {
     try {
-      const [l, u] = await (await enclosure.get())(point)
-      if (![...l, ...u].every(Number.isFinite)) return { kind: 'unknown', reason: 'bounds of the point are not finite' }
-      const both = exactDoubles([...l, ...u])
-      const half = (start: number): ExactTensor => ({
-        numerators: both.numerators.slice(start, start + l.length),
-        denominator: both.denominator,
-      })
-      const [lower, upper] = [half(0), half(l.length)]
-      const sides = c.unsafe.map((u) => u.map((k) => decidedBy(k, lower, upper)))
-      if (sides.some((u) => u.every((s) => s === true))) {
-        // Any number between the bounds tells what the output is, about; float64 knows it best.
-        return { kind: 'yes', y: exactDoubles(near.map((v, i) => Math.min(Math.max(v, l[i]), u[i]))) }
-      }
-      return sides.every((u) => u.some((s) => s === false))
-        ? { kind: 'no' }
-        : { kind: 'unknown', reason: 'bounds of the point do not decide it' }
+      return decidedBetween(c, await (await enclosure.get())(point), near)
     } catch (e) {
       if (e instanceof Inexact) return { kind: 'unknown', reason: e.reason }
       if (e instanceof MixtrainException && (e.error.kind === 'unsupported' || e.error.kind === 'memory'))
@@ -197,26 +202,43 @@ export const counterexampleCheck = async (
     }
   }
 
-  /** In real arithmetic: exactly where that is quick or nothing else decides, by bounds of the point otherwise. */
+  const byDoubles = (c: UnsafeCase, point: readonly Rational[], near: Float64Array, late: () => boolean): Verdict => {
+    try {
+      const [lower, upper] = [below, above].map((end) => Float64Array.from(point, end))
+      const isPoint = lower.every((l, i) => l === upper[i])
+      return decidedBetween(
+        c,
+        enclosedInDoubles(y, new Map([[x, { lower, upper: isPoint ? lower : upper }]]), pauseUnless(late)),
+        near,
+      )
+    } catch (e) {
+      if (!(e instanceof Inexact)) throw e
+      return { kind: 'unknown', reason: e.reason }
+    }
+  }
+
+  /** In real arithmetic: exactly where that is quick, by bounds of the point in float32 and in doubles, and exactly where nothing else decides. */
   const inReals = async (
     c: UnsafeCase,
     point: readonly Rational[],
     near: Float64Array,
     late: () => boolean,
   ): Promise<Verdict> => {
-    if (work <= SMALL) {
-      const exact = byExactArithmetic(c, point, late)
-      return exact.kind === 'unknown' ? orBounds(exact, await byBounds(c, point, near)) : exact
+    const exactly = () => byExactArithmetic(c, point, late)
+    const ways = [
+      ...(work <= SMALL ? [exactly] : []),
+      () => byBounds(c, point, near),
+      () => byDoubles(c, point, near, late),
+      ...(work <= SMALL ? [] : [exactly]),
+    ]
+    const reasons: string[] = []
+    for (const way of ways) {
+      const verdict = await way()
+      if (verdict.kind !== 'unknown') return verdict
+      reasons.push(verdict.reason)
     }
-    const bounds = await byBounds(c, point, near)
-    return bounds.kind === 'unknown' ? orBounds(byExactArithmetic(c, point, late), bounds) : bounds
+    return { kind: 'unknown', reason: [...new Set(reasons)].join('; ') }
   }
-  const orBounds = (exact: Verdict, bounds: Verdict): Verdict =>
-    exact.kind !== 'unknown'
-      ? exact
-      : bounds.kind !== 'unknown'
-        ? bounds
-        : { kind: 'unknown', reason: `${exact.reason}; ${bounds.reason}` }
 
   /** The point in the box, as exact numbers that have decimals. */
   const placed = (c: UnsafeCase, at: (i: number) => number): readonly Rational[] | string => {

@@ -233,7 +233,7 @@ const evaluateNode = (x: Tensor, operands: readonly ExactTensor[], pause: Pause)
 
 const evaluateGraph = (output: Tensor, known: ReadonlyMap<Tensor, ExactTensor>, pause: Pause): ExactTensor => {
   const values = new Map(known)
-  const nodes = order([output])
+  const nodes = order([output], [...known.keys()])
   const lastUse = new Map<Tensor, number>()
   nodes.forEach((x, t) => {
     for (const i of x.inputs) lastUse.set(i, t)

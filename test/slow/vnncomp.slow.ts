@@ -9,6 +9,7 @@ import { shared, skipped } from '../shared.ts'
 const QUICK = [
   'acasxu,ACASXU_run2a_4_2_batch_2000.onnx,prop_1.vnnlib,unsat',
   'acasxu,ACASXU_run2a_1_7_batch_2000.onnx,prop_3.vnnlib,sat',
+  'cgan,cGAN_imgSz32_nCh_1.onnx,cGAN_imgSz32_nCh_1_prop_1_input_eps_0.020_output_eps_0.025.vnnlib,sat',
   'cifar10_resnet,resnet_2b.onnx,resnet2b_pgd_filtered-prop_41_eps_0.008.vnnlib,unsat',
   'collins_rul_cnn,NN_rul_full_window_40.onnx,robustness_8perturbations_delta5_epsilon10_w40.vnnlib,unsat',
   'collins_rul_cnn,NN_rul_full_window_40.onnx,robustness_2perturbations_delta20_epsilon10_w40.vnnlib,sat',

@@ -84,16 +84,17 @@ for (const { op, examples } of entries)
         fc.asyncProperty(data, async (some) => {
           const [f64] = await evaluate(reference())([y], new Map(given.map((x, i) => [x, some[i]])))
           const exact = valuesOf(evaluateExactly(y, at(some)))
+          // What is composed of other ops, or has a slope that is rounded to be one, may round on the way, and need not be homogeneous.
+          const free = 'expand' in op.kernel || op.name === 'leakyRelu' || op.name === 'prelu'
           exact.forEach((v, i) => {
-            assert.is(nearest(v), f64[i] + 0)
+            if (free) assert.ok(Math.abs(nearest(v) - f64[i]) <= 1e-14 * Math.max(1, Math.abs(f64[i])))
+            else assert.is(nearest(v), f64[i] + 0)
           })
           // Operands times 2^300: each result times 2^0, 2^300 or 2^600, to the last digit.
           const scaled = valuesOf(evaluateExactly(y, at(some, 2 ** 300)))
           const degrees = [0, 300, 600].filter((e) =>
             scaled.every((v, i) => compare(v, ratio(exact[i].numerator << BigInt(e), exact[i].denominator)) === 0),
           )
-          // What is composed of other ops, or has a slope that is rounded to be one, need not be homogeneous.
-          const free = 'expand' in op.kernel || op.name === 'leakyRelu' || op.name === 'prelu'
           assert.ok(degrees.length > 0 || free, 'it does not scale')
         }),
         { seed: SEED, numRuns: 15 },
