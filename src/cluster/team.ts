@@ -31,6 +31,8 @@ export const PATIENCE = 40
 const LATER = 10
 /** How long a wait spins before it sleeps between two looks, ms, and how long it sleeps. */
 const [SPIN, NAP] = [20, 1]
+/** What a pause between two looks counts at most, ms: a job that was stopped as a whole, or starved, has not waited meanwhile. */
+const PAUSE = 250
 
 const nameOf = ({ rank, host }: Member): string => `rank ${rank} on ${host}`
 
@@ -42,12 +44,14 @@ const lost = (members: readonly Member[], seconds: number): MixtrainError => ({
 
 /** Waits for requests; those that are not done in time are named by `late`. */
 const done = async (requests: readonly Request[], seconds: number, late: (open: readonly number[]) => never) => {
-  const begun = performance.now()
   const open = new Set(requests.keys())
+  let [waited, looked] = [0, performance.now()]
   for (;;) {
     for (const i of open) if (requests[i]()) open.delete(i)
     if (open.size === 0) return
-    const waited = performance.now() - begun
+    const now = performance.now()
+    waited += Math.min(now - looked, PAUSE)
+    looked = now
     if (waited > 1000 * seconds) late([...open])
     await new Promise<void>((resolve) => (waited < SPIN ? setImmediate(resolve) : setTimeout(resolve, NAP)))
   }
