@@ -1,4 +1,5 @@
 import { order } from '../compile/tape.ts'
+import * as S from '../core/shape.ts'
 import type { Linear, Tensor } from '../core/tensor.ts'
 import type { Boxes } from './ibp.ts'
 
@@ -66,6 +67,29 @@ export const underCurve = (x: Tensor, boxed: ReadonlySet<Tensor>): Tensor | unde
   if (typeof x.op.relax !== 'function' || leakOf(x) !== undefined || !isNonlinear(x, boxed)) return undefined
   const [z, another] = x.inputs.filter((i) => boxed.has(i))
   return another === undefined && z !== undefined && z.shape.join() === x.shape.join() ? z : undefined
+}
+
+/** What puts elements in other places, once or several times, and makes none that was not there but 0. */
+const isMoved = (x: Tensor): boolean => isRearrangement(x) || x.op.linear === 'repeats'
+
+/**
+ * The node whose elements x shows in other places, where it has no more of them: a window of a map repeats its elements, and each needs one row, not one for every window that it is in. Undefined
+ * where nothing but the shape changes, which a walk looks through by itself, or where x leaves elements out.
+ */
+export const movedFrom = (x: Tensor, boxed: ReadonlySet<Tensor>, isEnd: (x: Tensor) => boolean): Tensor | undefined => {
+  const per = (y: Tensor): number => S.size(y.shape) / Math.max(1, y.shape[0])
+  let [z, moves] = [x, false]
+  while (
+    !isEnd(z) &&
+    isMoved(z) &&
+    z.inputs.length === 1 &&
+    z.inputs[0].shape[0] === z.shape[0] &&
+    per(z.inputs[0]) <= per(z)
+  ) {
+    moves ||= z.op.linear !== 'reshapes' && z.op.linear !== 'same'
+    z = z.inputs[0]
+  }
+  return moves && boxed.has(z) ? z : undefined
 }
 
 /** Whether the vjp takes coefficients of one image for all. */

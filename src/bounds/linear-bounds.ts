@@ -5,7 +5,7 @@ import { interval, type Slope } from '../core/op.ts'
 import type * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Operand, type Tensor } from '../core/tensor.ts'
 import { broadcastTo, intersection, scalar, select } from '../ops/index.ts'
-import { dependents, exactNodes, isNonlinear, leakOf, mixes, underCurve } from './anatomy.ts'
+import { dependents, exactNodes, isNonlinear, leakOf, mixes, movedFrom, underCurve } from './anatomy.ts'
 import { answer, type Bounder, contextOf, coveringOf, defined, specified } from './bounder.ts'
 import { formsOf } from './forward.ts'
 import { type Boxes, propagate, resultOf } from './ibp.ts'
@@ -13,7 +13,7 @@ import { boundListed, elementsOf, listable, roundOf } from './lists.ts'
 import type { Context, Covering, Rows } from './rows.ts'
 import { screener, unstable } from './screen.ts'
 import { signs } from './sign.ts'
-import { boundNode, peel, startOf } from './starts.ts'
+import { boundNode, inParts, largestOf, type Parts, peel, startOf } from './starts.ts'
 import { walk } from './walk.ts'
 
 export type { Bounded, Bounder } from './bounder.ts'
@@ -36,6 +36,8 @@ export interface Method {
   readonly hidden: 'ibp' | 'own' | 'forward'
   /** Rows of one round of a walk of listed rows; 0: all rows of a layer at once. By the size of the network unless given. */
   readonly perRound?: number
+  /** How the rows of a layer, and of what is asked, go in parts. Default: all at once. The bounds are the same. */
+  readonly parts?: Parts
 }
 
 /**
@@ -143,7 +145,7 @@ export const linearBounds = (method: Method): Bounder =>
       const enough = method.perRound !== undefined || elementsOf(start, ctx) >= least
       if (!enough || !listable(start, ctx, terminal)) return undefined
       const list = boundListed(x, peeled, start, ctx, terminal, mask(), method.perRound ?? roundOf(start, ctx))
-      const whole = boundNode(x, ctx, terminal)
+      const whole = boundNode(x, ctx, terminal, method.parts)
       return interval(either(list.lower, whole.lower), either(list.upper, whole.upper))
     }
     const boundAll = (x: Tensor): Interval => {
@@ -152,7 +154,13 @@ export const linearBounds = (method: Method): Bounder =>
         const operands = x.inputs.map((i) => (i === z ? bounds(z) : i))
         return resultOf(x, inDomain(x, operands), ctx.outward)
       }
-      return boundList(x, () => ones([images, ...x.shape.slice(1)]), LARGE) ?? boundNode(x, ctx, terminal)
+      const moved = movedFrom(x, boxed, (y) => there(y) !== undefined || boxes.has(y))
+      if (moved !== undefined) {
+        const cover = ctx.outward
+        const made = propagate([x], new Map([[moved, bounds(moved)]]), undefined, cover && (() => cover))
+        return made.get(x) as Interval
+      }
+      return boundList(x, () => ones([images, ...x.shape.slice(1)]), LARGE) ?? boundNode(x, ctx, terminal, method.parts)
     }
     const screen = screener(boxes, ctx)
     const screens =
@@ -214,7 +222,10 @@ export const linearBounds = (method: Method): Bounder =>
       },
       rows: (spec) => {
         settle()
-        return specified(output, ctx, spec, (rows) => walk(output, rows, ctx, terminal))
+        const largest = images * largestOf(output, ctx)
+        return specified(output, ctx, spec, (rows) =>
+          inParts(rows, largest, method.parts, [images], (some) => walk(output, some, ctx, terminal)),
+        )
       },
       lines: (spec) => {
         settle()

@@ -1,11 +1,24 @@
 import { order } from '../compile/tape.ts'
+import { raise } from '../core/error.ts'
 import { interval } from '../core/op.ts'
 import * as S from '../core/shape.ts'
 import type { Conv, Interval, Tensor } from '../core/tensor.ts'
-import { add, broadcastTo, equal, gather, iota, reshape, sub, transpose, transposeLast } from '../ops/index.ts'
+import {
+  add,
+  broadcastTo,
+  concat,
+  equal,
+  gather,
+  iota,
+  reshape,
+  slice,
+  sub,
+  transpose,
+  transposeLast,
+} from '../ops/index.ts'
 import { widened } from './executions.ts'
 import { propagate } from './ibp.ts'
-import { type Context, plus, type Rows } from './rows.ts'
+import { both, type Context, type Ends, plus, type Rows } from './rows.ts'
 import { weightError } from './slack.ts'
 import { walk } from './walk.ts'
 import { type PatchCost, patchCost } from './windows.ts'
@@ -67,6 +80,10 @@ const oneHot = (index: Tensor, count: number): Tensor =>
 const pays = (cost: PatchCost | undefined): cost is PatchCost =>
   cost !== undefined && (cost.patches < cost.dense || cost.dense === 0)
 
+/** The most coefficients that a row of a node has on its way to the input. */
+export const largestOf = (root: Tensor, { boxed }: Context): number =>
+  order([root]).reduce((most, x) => (boxed.has(x) ? Math.max(most, S.size(x.shape.slice(1))) : most), 1)
+
 /** The walk starts at the convolution or product below the biases, whose rows are the weights themselves, or else at an identity matrix. */
 export const startOf = (base: Tensor, ctx: Context): Start => {
   const cost = patchCost(base, ctx.boxed)
@@ -97,11 +114,7 @@ export const startOf = (base: Tensor, ctx: Context): Start => {
     all: { lower: a, upper: a },
     some,
     patch: undefined,
-    largest: Math.max(
-      ...order([root])
-        .filter((x) => ctx.boxed.has(x))
-        .map((x) => S.size(x.shape.slice(1))),
-    ),
+    largest: largestOf(root, ctx),
   })
   const rows = base.op.windowed === undefined ? weightsOf(base, ctx) : undefined
   if (rows !== undefined)
@@ -121,13 +134,66 @@ export const finished = (node: Tensor, { shift }: Peeled, ctx: Context, lower: T
   return interval(end(lower), end(upper))
 }
 
-/** Bounds of every element of a hidden node by one walk, as an interval of its shape. */
-export const boundNode = (node: Tensor, ctx: Context, terminal: Terminal): Interval => {
+/** How the rows of one node are parted: what one walk holds is shared by no other. */
+export interface Parts {
+  /** Coefficients that the rows of one walk may have for one node, of all images. */
+  readonly coefficients: number
+  /** Most walks, whose graphs are all planned; where more were needed the bounds are refused. Default: no limit. */
+  readonly walks?: number
+}
+
+/** Bytes of a number, at least. */
+const NUMBER = 4
+
+/**
+ * Ends, `[rows, ...shape]`, by walks of some of the rows, each of up to `largest` coefficients for one node.
+ * @throws memory where that would be too many walks.
+ */
+export const inParts = (
+  rows: Rows,
+  largest: number,
+  parting: Parts | undefined,
+  shape: S.Shape,
+  of: (rows: Rows) => Ends,
+): Ends => {
+  const count = rows.lower.shape[0]
+  if (parting === undefined) return of(rows)
+  const { coefficients, walks = count } = parting
+  const per = Math.max(1, Math.floor(coefficients / largest))
+  if (per >= count) return of(rows)
+  if (per * walks < count) {
+    const [needed, budget] = [Math.ceil(count / walks) * largest, coefficients].map((n) => n * NUMBER)
+    return raise({ kind: 'memory', needed, budget, what: `bounding ${count} elements in ${walks} parts` })
+  }
+  const parts = Array.from({ length: Math.ceil(count / per) }, (_, i): Ends => {
+    const [from, size] = [i * per, Math.min(per, count - i * per)]
+    const some = both(rows, (a) => slice(a, [from, ...a.shape.slice(1).map(() => 0)], [size, ...a.shape.slice(1)]))
+    const { lower, upper } = of(some)
+    const whole = (x: Tensor) => broadcastTo(x, [size, ...shape])
+    return { lower: whole(lower), upper: whole(upper) }
+  })
+  return {
+    lower: concat(
+      parts.map((p) => p.lower),
+      0,
+    ),
+    upper: concat(
+      parts.map((p) => p.upper),
+      0,
+    ),
+  }
+}
+
+/** Bounds of every element of a hidden node, as an interval of its shape: by one walk, or by several. */
+export const boundNode = (node: Tensor, ctx: Context, terminal: Terminal, parting?: Parts): Interval => {
   const peeled = peel(node, ctx, terminal)
   const end = terminal(peeled.base)
   if (end !== undefined) return shifted(node, peeled, ctx, end.lower, end.upper, 'value')
-  const { root, extents, all } = startOf(peeled.base, ctx)
-  const ends = walk(root, all, ctx, terminal, root !== peeled.base)
+  const { root, extents, all, largest } = startOf(peeled.base, ctx)
+  const [, ...each] = extents
+  const ends = inParts(all, ctx.images * S.size(each) * largest, parting, [ctx.images, ...each], (some) =>
+    walk(root, some, ctx, terminal, root !== peeled.base),
+  )
   const [n, [rows, places]] = [ctx.images, extents]
   const back = (x: Tensor) =>
     places === undefined

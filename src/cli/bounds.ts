@@ -12,10 +12,12 @@ import { classNameOf, type Dataset, labelsOf, nounOf, pixels } from '../data/dat
 import type { SavedModel } from '../format/model.ts'
 import { input } from '../ops/index.ts'
 import { type Bounder, layerBounds, rounded } from '../robust/bounds.ts'
+import { type Fallback, firstThatFits } from '../robust/cheaper.ts'
 import { ball } from '../robust/perturbation.ts'
 import { rivals } from '../robust/specification.ts'
 import { DEFAULT_MEMORY, PIXELS } from '../train/fit.ts'
 import type { Command } from './command.ts'
+import { fallingBack } from './fallback.ts'
 import { bytesOf, loadModel, matching, modelFile, testFor, withDevice } from './open.ts'
 import {
   alphaOption,
@@ -74,6 +76,7 @@ interface Question {
   readonly epsilon: Epsilon
   readonly norm: Norm
   readonly method: Bounder
+  readonly cheaper: Fallback
   readonly layers: boolean
   readonly rounding: Rounding
   readonly memory: number
@@ -81,29 +84,39 @@ interface Question {
 
 /** Bounds the images one by one with one plan: the numbers of an image do not depend on which others are asked for. */
 const boundImages =
-  ({ model: { network, parameters }, data, index, epsilon, norm, method, layers, rounding, memory }: Question) =>
+  ({ model: { network, parameters }, data, index, epsilon, norm, method, cheaper, ...question }: Question) =>
   async (backend: Backend, progress: (done: number) => Promise<void>): Promise<Bounds> => {
+    const { layers, rounding, memory } = question
     requireIeee(backend.name, rounding)
     const label = [...labelsOf(data, index)]
-    const bounding = program(
-      { parameters: network.inputs, x: [1, ...network.input], label: [1], epsilon: [] },
-      ({ parameters, x, label, epsilon }) => {
-        const apply = network.apply(parameters)
-        const placeholder: Tensor = input('box', x.shape)
-        const [logits, boxes] = [apply(placeholder), new Map([[placeholder, ball(x, epsilon, PIXELS, norm, rounding)]])]
-        const bounded = rounded(method)(logits, boxes, rounding)
-        return {
-          value: apply(x),
-          logits: bounded.output(),
-          margin: bounded.rows(rivals(label, network.classes)).lower,
-          layers: layers
-            ? Object.fromEntries(layerBounds(method)(logits, boxes, rounding).map(({ name, bounds }) => [name, bounds]))
-            : {},
-        }
-      },
-    )
-    const needed = bounding.bytes(backend)
-    if (needed > memory) raise({ kind: 'memory', needed, budget: memory, what: 'bounding one image' })
+    const boundingBy = (method: Bounder) =>
+      program(
+        { parameters: network.inputs, x: [1, ...network.input], label: [1], epsilon: [] },
+        ({ parameters, x, label, epsilon }) => {
+          const apply = network.apply(parameters)
+          const placeholder: Tensor = input('box', x.shape)
+          const [logits, boxes] = [
+            apply(placeholder),
+            new Map([[placeholder, ball(x, epsilon, PIXELS, norm, rounding)]]),
+          ]
+          const bounded = rounded(method)(logits, boxes, rounding)
+          return {
+            value: apply(x),
+            logits: bounded.output(),
+            margin: bounded.rows(rivals(label, network.classes)).lower,
+            layers: layers
+              ? Object.fromEntries(
+                  layerBounds(method)(logits, boxes, rounding).map(({ name, bounds }) => [name, bounds]),
+                )
+              : {},
+          }
+        },
+      )
+    const bounding = firstThatFits(method, cheaper, (method) => {
+      const made = boundingBy(method(1))
+      const needed = made.bytes(backend)
+      return needed <= memory ? made : raise({ kind: 'memory', needed, budget: memory, what: 'bounding one image' })
+    })
     const { region, close } = openRegion(backend)
     try {
       const bound = await bounding.on(region)
@@ -210,7 +223,8 @@ export const boundsCommand: Command<typeof options, 'MODEL'> = {
               shell.interruptible(async () => {
                 for (const said of [model.note, note]) if (said !== undefined) shell.note(said)
                 const budget = { memory: DEFAULT_MEMORY, ...bytesOf(o.memory) }
-                const subject = { model, data, index, epsilon, norm, method: method.bound }
+                const cheaper = fallingBack(method.name, o.memory, shell)
+                const subject = { model, data, index, epsilon, norm, method: method.bound, cheaper }
                 const question = { ...subject, layers, rounding, ...budget }
                 const bounds = await boundImages(question)(backend, (done) =>
                   shell.progress('bounding', done, index.length),
@@ -219,7 +233,7 @@ export const boundsCommand: Command<typeof options, 'MODEL'> = {
                 const round = { epsilon: doublesOf(epsilon).nearest, ...(norm === 'linf' ? {} : { norm }) }
                 const about = {
                   model: path,
-                  method: method.name,
+                  method: cheaper.taken()?.method ?? method.name,
                   ...roundingRecord(rounding),
                   ...round,
                   device: backend.name,

@@ -12,6 +12,8 @@ import { Refused } from '../proof/exact.ts'
 import { check, readNetwork } from '../proof/file.ts'
 import { methods } from '../robust/bounds.ts'
 import { type Certificate, decodeCertificate, MAX_BYTES, scopeOf, unproved } from '../robust/certificate.ts'
+import { cheaperThan } from '../robust/cheaper.ts'
+import { DEFAULT_MEMORY } from '../train/fit.ts'
 import { verify } from '../train/verify.ts'
 import type { Command } from './command.ts'
 import { bytesOf, loadTest, matching, modelFile, sourceOf } from './open.ts'
@@ -91,6 +93,11 @@ const boundsOf = async (
       epsilon: readEpsilon(epsilon) as Epsilon,
       range: box,
       method: methods[method],
+      // The same bounds with fewer rows at once, but no others than those that the certificate names.
+      cheaper: {
+        ways: cheaperThan(method, bytesOf(o.memory).memory ?? DEFAULT_MEMORY).filter((w) => w.method === method),
+        told: () => undefined,
+      },
       rounding: { outward: semantics },
       batchSize: o.batchSize ?? 8,
       ...bytesOf(o.memory),

@@ -21,6 +21,7 @@ import { type Verified, type VerifiedBy, verify } from '../train/verify.ts'
 import { imageProver, isFollowed, orRefusal } from '../verify/image-proof.ts'
 import type { Pack } from '../verify/prove.ts'
 import type { Command } from './command.ts'
+import { type Falling, fallingBack } from './fallback.ts'
 import { bytesOf, matching, modelFile, overlapNote, readNamed, testFor, withDevice } from './open.ts'
 import {
   alphaOption,
@@ -234,7 +235,7 @@ const proverOf = async (path: string, bytes: Uint8Array, semantics: Semantics): 
 const proofsInto = async (
   folder: string,
   prover: Prover,
-  { data, epsilon, method }: { readonly data: Dataset; readonly epsilon: Epsilon; readonly method: MethodName },
+  { data, epsilon, method }: { readonly data: Dataset; readonly epsilon: Epsilon; readonly method: () => MethodName },
   shell: Shell,
 ) => {
   await get(makeDirectory(folder))
@@ -249,7 +250,8 @@ const proofsInto = async (
         epsilon: epsilon.written,
         range: [`${PIXELS[0]}`, `${PIXELS[1]}`] as const,
       }
-      const bounds = isFollowed(method) ? { method, margins } : undefined
+      const name = method()
+      const bounds = isFollowed(name) ? { method: name, margins } : undefined
       const proof = await orRefusal(() => prover(claim, { bounds, trees }))
       count++
       if ('refused' in proof) failed.push(`${noun} ${i}: ${proof.refused}`)
@@ -335,6 +337,10 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
               for (const said of [model.note, note, overlap]) if (said !== undefined) shell.note(said)
               const data = o.limit === undefined ? test : take(o.limit)(test)
               const semantics = rounding === 'none' ? 'real' : rounding.outward
+              // Shards are put together: all of them bound by the method that their manifests name.
+              const cheaper: Falling | undefined =
+                o.output === undefined ? fallingBack(method.name, o.memory, shell) : undefined
+              const taken = (): MethodName => cheaper?.taken()?.method ?? method.name
               // What the checker does not read is refused before anything is computed.
               const proofs =
                 o.proof === undefined
@@ -342,7 +348,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                   : await proofsInto(
                       o.proof,
                       await proverOf(path, bytes, semantics),
-                      { data, epsilon: ball.epsilon, method: method.name },
+                      { data, epsilon: ball.epsilon, method: taken },
                       shell,
                     )
               const begun = performance.now()
@@ -352,6 +358,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 norm: ball.norm,
                 epsilon: ball.epsilon,
                 method: method.bound,
+                cheaper,
                 rounding,
                 attack,
                 complete: o.complete,
@@ -383,7 +390,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                 epsilon: doublesOf(ball.epsilon).nearest,
                 norm: ball.norm,
                 attack,
-                method: method.name,
+                method: taken(),
                 complete: o.complete,
                 rounding,
                 device,
@@ -424,7 +431,7 @@ export const evaluateCommand: Command<typeof options, 'MODEL'> = {
                   data: { source: o.data ?? all.source, sha256: await hashOf(test) },
                   epsilon: ball.epsilon.written,
                   box: PIXELS,
-                  method: method.name,
+                  method: taken(),
                   rounding: 'outward',
                   semantics: rounding.outward,
                   ending: model.ending,

@@ -12,6 +12,7 @@
 export { type ForwardMethod, forwardBounds, forwardWhereWide } from '../bounds/forward-bounds.ts'
 export type { Boxes } from '../bounds/ibp.ts'
 export { type Bounded, linearBounds, type Method } from '../bounds/linear-bounds.ts'
+export type { Parts } from '../bounds/starts.ts'
 export { interval } from '../core/op.ts'
 export type { Rounding, Semantics } from '../core/rounding.ts'
 export type { Ball, Interval, Norm } from '../core/tensor.ts'
@@ -42,6 +43,7 @@ export {
   encodeCertificate,
   unproved,
 } from '../robust/certificate.ts'
+export { type Cheaper, cheaperThan, type Fallback } from '../robust/cheaper.ts'
 export { ball, norms, type Range } from '../robust/perturbation.ts'
 export { margins, rivals, type Specification } from '../robust/specification.ts'
 export { dual, type Projected } from '../robust/wong-kolter.ts'

@@ -1,4 +1,5 @@
 import { node } from '../core/op.ts'
+import { MOST } from '../core/rounding.ts'
 import type { Tensor } from '../core/tensor.ts'
 import {
   add,
@@ -14,6 +15,7 @@ import {
   maximum,
   mul,
   oneHot,
+  reshape,
   select,
   shiftOf,
   sub,
@@ -59,15 +61,24 @@ export const marginLoss =
 /** 1 where the label alone has the largest logit, else 0, also where a logit is NaN. */
 export const correct: Criterion = (z, y) => greater(logitOf(z, y), rival(z, y))
 
+/** Below every logit but -infinity. */
+const LOWEST = -MOST
+
 /**
  * Boosted cross-entropy of MART (Wang et al., ICLR 2020): -log p_y - log(1 - max_{j != y} p_j), the second logarithm as a log-sum-exp over all
- * classes but that rival, so that it is finite where the rival's probability is 1 in floating point.
+ * classes but that rival, so that it is finite where the rival's probability is 1 in floating point. Where no class but the rival has a share, it is infinite, and its gradient is that of the
+ * first log-sum-exp.
  */
 export const boostedCrossEntropy: Criterion = (z, y) => {
-  const first = argmax(others(z, y), 1)
+  const own = oneHot(y, z.shape[1])
+  // The label is no rival of itself, not even where all others are switched off by -infinity.
+  const first = argmax(select(own, Number.NEGATIVE_INFINITY, maximum(z, LOWEST)), 1)
   const shifted = sub(z, shiftOf(z, [1]))
-  const rest = select(oneHot(first, z.shape[1]), Number.NEGATIVE_INFINITY, shifted)
-  return add(crossEntropy(z, y), sub(logSumExp(shifted, 1), logSumExp(rest, 1)))
+  const rest = select(select(own, 0, oneHot(first, z.shape[1])), Number.NEGATIVE_INFINITY, shifted) as Tensor
+  const none = equal(max(rest, 1, true), Number.NEGATIVE_INFINITY) as Tensor
+  const total = logSumExp(select(none, 0, rest) as Tensor, 1)
+  const left = select(reshape(none, total.shape), Number.NEGATIVE_INFINITY, total)
+  return add(crossEntropy(z, y), sub(logSumExp(shifted, 1), left))
 }
 
 /**

@@ -1,4 +1,4 @@
-import { anatomy, leakOf, underCurve } from '../bounds/anatomy.ts'
+import { anatomy, leakOf, movedFrom, underCurve } from '../bounds/anatomy.ts'
 import type { Boxes } from '../bounds/ibp.ts'
 import { type Bounded, type Bounder, linearBounds } from '../bounds/linear-bounds.ts'
 import type { Buffer, Data } from '../compile/backend.ts'
@@ -111,8 +111,9 @@ export const relaxation = (
     free: below(from).map((relu) => {
       const own = [images, ...relu.shape.slice(1)]
       const count = S.size(from.shape.slice(1))
-      // Convolutions walk in patches, which have no row of their own.
-      const perRow = from.shape.length === 2 && count * S.size(own) <= perRowMost
+      // Convolutions walk in patches, which have no row of their own; and what is moved has the rows of what it is moved from.
+      const hasRows = from.shape.length === 2 && movedFrom(from, boxed, () => false) === undefined
+      const perRow = hasRows && count * S.size(own) <= perRowMost
       return { relu, shape: from === output ? [rows, ...own] : perRow ? [count, ...own] : own }
     }),
   })

@@ -8,6 +8,7 @@ import { correct, crossEntropy } from '../nn/criterion.ts'
 import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import { type Bounder, boundsOf } from './bounds.ts'
+import { type Fallback, firstThatFits } from './cheaper.ts'
 import { ball, type Range } from './perturbation.ts'
 import { type AttackOptions, type Gradient, searchOf, searchPrograms } from './search.ts'
 import { rivals, worstCaseLogits } from './specification.ts'
@@ -28,6 +29,8 @@ export interface Questions {
   readonly network: Network
   readonly range: Range
   readonly method: Bounder
+  /** What may be taken where not even one image fits the memory. Default: nothing, and that is an error. */
+  readonly cheaper?: Fallback | undefined
   /** Of the ball round each image. Default: linf. */
   readonly norm?: Norm
   readonly attack: AttackOptions | undefined
@@ -135,17 +138,15 @@ const boundsProgram = ({ network, range, method, norm = 'linf', rounding = 'none
 export const evaluator =
   (region: Region) =>
   async (questions: Questions): Promise<Evaluator> => {
-    const { network, range, norm = 'linf', attack, batchSize, memory, rounding = 'none' } = questions
+    const { network, range, method, cheaper, norm = 'linf', attack, batchSize, memory, rounding = 'none' } = questions
     const { backend } = region
     requireIeee(backend.name, rounding)
-    const { n: chunk, program: made } = inChunks(
-      backend,
-      { wanted: Math.floor(batchSize), budget: memory },
-      (batch) => {
-        const bounding = boundsProgram(questions, batch)
+    const { n: chunk, program: made } = firstThatFits(method, cheaper, (bound) =>
+      inChunks(backend, { wanted: Math.floor(batchSize), budget: memory }, (batch) => {
+        const bounding = boundsProgram({ ...questions, method: bound(batch) }, batch)
         const attacks = attack && searchPrograms({ network, range, norm, attack, batch })
         return { bounding, attacks, bytes: (on) => Math.max(bounding.bytes(on), attacks?.bytes(on) ?? 0) }
-      },
+      }),
     )
     const bound = await made.bounding.on(region)
     const searching = made.attacks && (await searchOf(region)(made.attacks))

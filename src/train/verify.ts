@@ -9,6 +9,7 @@ import type { Named } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import { constant } from '../ops/index.ts'
 import { type Bounder, symbolic } from '../robust/bounds.ts'
+import type { Fallback } from '../robust/cheaper.ts'
 import { type AttackOptions, evaluator, type Images, rates, type Verdicts } from '../robust/metric.ts'
 import type { Range } from '../robust/perturbation.ts'
 import type { Gradient } from '../robust/search.ts'
@@ -28,6 +29,8 @@ export interface VerifyOptions {
   readonly norm?: Norm
   /** Default: symbolic. */
   readonly method?: Bounder
+  /** What may be taken where bounds of one image do not fit the memory (`cheaperThan`). Default: nothing, and that is an error. */
+  readonly cheaper?: Fallback | undefined
   /** Default: none, and ERA is null. */
   readonly attack?: AttackOptions | undefined
   readonly range?: Range
@@ -83,14 +86,14 @@ const bounder = async (
   readonly of: (numbers: readonly number[], progress?: (done: number) => void | Promise<void>) => Promise<Verdicts>
   readonly close: () => void
 }> => {
-  const { norm = 'linf', range = PIXELS, batchSize = 100, memory = DEFAULT_MEMORY, rounding } = rest
+  const { norm = 'linf', range = PIXELS, batchSize = 100, memory = DEFAULT_MEMORY, rounding, cheaper } = rest
   const { region, close } = openRegion(backend)
   try {
     const buffers = Object.fromEntries(Object.keys(network.parameters).map((k) => [k, region.from(parameters[k])]))
     // A chunk is filled up with repeated images: no larger than there are images to ask about, and all of about one size.
     const chunks = Math.max(1, Math.ceil(images.length / batchSize))
     const wanted = Math.max(1, Math.min(batchSize, Math.ceil(images.length / chunks)))
-    const questions = { network, range, method, norm, attack, batchSize: wanted, memory, rounding }
+    const questions = { network, range, method, cheaper, norm, attack, batchSize: wanted, memory, rounding }
     const measuring = await evaluator(region)(questions)
     return {
       chunk: measuring.chunk,

@@ -1,37 +1,18 @@
-import { anatomy } from '../bounds/anatomy.ts'
+import { anatomy, movedFrom } from '../bounds/anatomy.ts'
 import type { Boxes } from '../bounds/ibp.ts'
+import { linearBounds } from '../bounds/linear-bounds.ts'
 import { order } from '../compile/tape.ts'
 import { MixtrainException } from '../core/error.ts'
 import { interval } from '../core/op.ts'
 import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
-import type { Interval, Tensor } from '../core/tensor.ts'
-import { concat, constant, input, pad, reshape, transpose } from '../ops/index.ts'
+import type { Tensor } from '../core/tensor.ts'
+import { input } from '../ops/index.ts'
 import { type Bounder, crown, crownIbp, ibp } from '../robust/bounds.ts'
 import { OutOfTime } from '../robust/budget.ts'
 import { boundedOutputOf, type Subject } from './counterexample.ts'
 
 // ---- ways to bound, the best first -----------------------------------------------------------------------------------
-
-/** The box of a node from the bounds of its elements, so many at a time: what one walk holds is shared by no other. */
-const inParts = (method: Bounder, per: number, x: Tensor, boxes: Boxes, known: Boxes, rounding: Rounding): Interval => {
-  const shape = x.shape.slice(1)
-  const count = S.size(shape)
-  const bounded = method(x, boxes, known, rounding)
-  const part = (from: number): Interval => {
-    const rows = Math.min(per, count - from)
-    const eye = constant(
-      Float32Array.from({ length: rows * rows }, (_, i) => Number(i % (rows + 1) === 0)),
-      [rows, rows],
-    )
-    const spread = pad(eye, [0, from], [0, count - from - rows])
-    return bounded.rows(reshape(spread, [rows, 1, ...shape]))
-  }
-  const all = Array.from({ length: Math.ceil(count / per) }, (_, i) => part(i * per))
-  const back = (ends: readonly Tensor[]) =>
-    reshape(transpose(ends.length === 1 ? ends[0] : concat(ends, 0), [1, 0]) as Tensor, x.shape)
-  return interval(back(all.map((i) => i.lower)), back(all.map((i) => i.upper)))
-}
 
 /** How hidden boxes and rows are bounded. */
 export interface Way {
@@ -56,30 +37,22 @@ export const ways = (memory: number, width: number): readonly Way[] => {
     const bounded = method(output, boxes, undefined, rounding)
     return new Map(anatomy(output, boxes).hidden.map((h) => [h, bounded.node(h)]))
   }
-  /** The hidden nodes, and of how many elements at once each is bounded. */
-  const cut = (output: Tensor, boxes: Boxes) => {
-    const { hidden, boxed } = anatomy(output, boxes)
-    const largest = [...boxed].reduce((most, x) => Math.max(most, S.size(x.shape)), 1)
-    return { hidden, per: Math.max(1, Math.floor((memory * SHARE) / (width * largest))) }
-  }
-  const parts = (output: Tensor, boxes: Boxes, rounding: Rounding): Boxes => {
-    const { hidden, per } = cut(output, boxes)
-    return hidden.reduce<Boxes>(
-      (known, h) => new Map(known).set(h, inParts(crown, per, h, boxes, known, rounding)),
-      new Map(),
-    )
-  }
+  const coefficients = (memory * SHARE) / width
+  const inParts = linearBounds({ slope: 'adaptive', hidden: 'own', parts: { coefficients } })
   return [
     { name: 'CROWN', share: 1, hidden: own(crown), rows: crown },
     {
       name: 'CROWN in parts',
       share: 3,
       walks: (output, boxes) => {
-        const { hidden, per } = cut(output, boxes)
-        return hidden.reduce((n, h) => n + Math.ceil(S.size(h.shape) / per), 0)
+        const { hidden, boxed } = anatomy(output, boxes)
+        const largest = [...boxed].reduce((n, x) => Math.max(n, S.size(x.shape)), 1)
+        const per = Math.max(1, Math.floor(coefficients / largest))
+        const walked = hidden.filter((h) => movedFrom(h, boxed, (x) => boxes.has(x)) === undefined)
+        return walked.reduce((n, h) => n + Math.ceil(S.size(h.shape) / per), 0)
       },
-      hidden: parts,
-      rows: crown,
+      hidden: own(inParts),
+      rows: inParts,
     },
     { name: 'CROWN-IBP', share: 0.2, hidden: own(crownIbp), rows: crown },
     { name: 'intervals', share: 0.05, hidden: own(ibp), rows: ibp },

@@ -6,6 +6,7 @@ import { linearBounds } from '../../src/bounds/linear-bounds.ts'
 import { evaluate } from '../../src/compile/run.ts'
 import { order } from '../../src/compile/tape.ts'
 import { grad } from '../../src/compile/vjp.ts'
+import type { MixtrainException } from '../../src/core/error.ts'
 import { interval } from '../../src/core/op.ts'
 import * as S from '../../src/core/shape.ts'
 import type { Apply, Interval, Operand, Tensor } from '../../src/core/tensor.ts'
@@ -215,6 +216,67 @@ test('thin boxes: every method gives the value', async () => {
       })
     }
   }
+})
+
+test('rows in parts make the bounds that all of them make at once', async () => {
+  for (const [name, net] of Object.entries(NETS)) {
+    const p = parameters(SEED)
+    const { box, feeds } = boxAround(SHAPE, 0.05, SEED + 5)
+    const x: Tensor = O.input('x', SHAPE)
+    const y = net(p)(x)
+    const spec = margins(O.constant([1, 2], [2]), y.shape[1])
+    const [whole, parts] = [undefined, { coefficients: 1000 }].map((parts) => {
+      const method = linearBounds({ slope: 'adaptive', hidden: 'own', ...(parts && { parts }) })
+      const bounded = method(y, new Map([[x, box]]), undefined, { outward: 'deployed' })
+      return [bounded.output(), bounded.rows(spec)].flatMap(({ lower, upper }) => [lower, upper])
+    })
+    const values = await evaluated([...whole, ...parts], new Map([...feeds, ...p.all()]))
+    whole.forEach((_, i) =>
+      values[i].forEach((v, k) => {
+        const w = values[whole.length + i][k]
+        assert.ok(Math.abs(v - w) <= 1e-12 * (1 + Math.abs(v)), `${name}: ${w}, not ${v}`)
+      }),
+    )
+  }
+})
+
+test('rows that would need too many parts are refused as too large', () => {
+  const p = parameters(SEED)
+  const { box } = boxAround(SHAPE, 0.05, SEED)
+  const x: Tensor = O.input('x', SHAPE)
+  const method = linearBounds({ slope: 'adaptive', hidden: 'own', parts: { coefficients: 1, walks: 2 } })
+  assert.throws(
+    () => method(NETS['max-pool'](p)(x), new Map([[x, box]])).output(),
+    (e: MixtrainException) => e.error.kind === 'memory' && e.error.needed > e.error.budget,
+  )
+})
+
+test('an element that many windows show has one row, and one box', async () => {
+  const p = parameters(SEED)
+  const shape = [1, 2, 8, 8]
+  const { box, feeds } = boxAround(shape, 0.05, SEED)
+  const x: Tensor = O.input('x', shape)
+  const h = O.relu(conv(p, '1', 2, 3, { padding: 1 })(x) as Operand) as Tensor
+  const y = conv(p, '2', 2, 3)(O.maxPool2d(h, 5, { stride: 1, padding: 2 })) as Tensor
+  const bounded = crown(y, new Map([[x, box]]))
+  const windows = order([y]).find(({ op }) => op.name === 'unfold') as Tensor
+  const [own, shown, out] = [bounded.node(h), bounded.node(windows), bounded.output()]
+  const wanted = O.maxPool2d(interval(own.lower, own.upper) as unknown as Tensor, 5, { stride: 1, padding: 2 })
+  assert.equal(windows.shape, [1, 8, 8, 2, 5, 5])
+  const graph = order([shown.lower, shown.upper])
+  // Rows for each window would be 3,200 by as many and more.
+  assert.ok(
+    graph.every((v) => S.size(v.shape) < 2 ** 20),
+    `${Math.max(...graph.map((v) => S.size(v.shape)))} elements`,
+  )
+  const pooled = bounded.node(order([y]).find(({ op }) => op.name === 'maxOfWindows')?.inputs[0] as Tensor)
+  const most = O.max(pooled.upper)
+  const [l, u, top, largest] = await evaluated(
+    [out.lower, out.upper, most, O.max((wanted as unknown as Interval).upper)],
+    new Map([...feeds, ...p.all()]),
+  )
+  assert.ok(l.every((v, i) => v < u[i]))
+  assert.is(top[0], largest[0])
 })
 
 // ---- gradients of bounds ------------------------------------------------------------------------------------------------

@@ -166,6 +166,37 @@ test(
   }),
 )
 
+test(
+  'where bounds do not fit the memory, cheaper ones that do are taken, and are called so',
+  inFolder(async (folder) => {
+    const { path } = save(folder)
+    const args = [
+      '--epsilon',
+      '0.002',
+      '--method',
+      'symbolic',
+      '--rounding',
+      'outward',
+      '--memory',
+      '1',
+      ...wasm,
+      '--json',
+    ]
+    for (const command of [
+      ['evaluate', path, '--limit', '5', ...args],
+      ['bounds', path, '--index', '0', ...args],
+    ]) {
+      const { code, out, err } = await mixtrain(command)
+      assert.is(code, 0, err)
+      const [, name, parts] =
+        /memory budget is 1 MB \(--memory\): bounds are those of ([a-z-]+)(, its rows in parts)?/.exec(err) ?? []
+      assert.ok(name !== undefined, err)
+      assert.is((JSON.parse(out) as { readonly method: string }).method, name)
+      assert.ok(parts === undefined ? ['crown-ibp', 'ibp'].includes(name) : name === 'symbolic', err)
+    }
+  }),
+)
+
 interface Bounded {
   readonly index: readonly number[]
   readonly label: readonly number[]

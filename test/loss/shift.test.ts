@@ -195,6 +195,28 @@ test('infinite logits: as in PyTorch, and a class at -infinity is never chosen',
   }
 })
 
+test('where all classes but one are at -infinity, boosted cross-entropy is 0 or infinite, and its derivatives are finite', async () => {
+  const x = O.input('x', [4, 3])
+  const l = O.constant([0, 2, 1, 0], [4])
+  const f = boostedCrossEntropy(x, l)
+  const [g] = grad(O.sum(f), [x])
+  const [h] = grad(O.sum(O.mul(g, O.constant([1, 2, 4], [1, 3])) as Tensor), [x])
+  const rows = [
+    [5, -INF, -INF],
+    [-INF, -INF, 1e20],
+    [0, -INF, -INF],
+    [-INF, 3, -INF],
+  ]
+  for (const backend of backends) {
+    const values = new Map([[x, typed(backend, rows.flat())]])
+    const [value, slopes, second] = await run([f, g, h], values, undefined, backend)
+    assert.equal([...value], [0, 0, INF, INF], backend.name)
+    // The label has all of the probability, or none, and then the rival has it: once in either logarithm.
+    assert.equal([...slopes].map(Math.abs), [0, 0, 0, 0, 0, 0, 2, 1, 0, 1, 2, 0], backend.name)
+    assert.ok(second.every(Number.isFinite), `${backend.name}: ${second}`)
+  }
+})
+
 test('a class at -infinity takes no part in divergences, margins and their gradients', async () => {
   for (const backend of backends) {
     const [p, q] = [O.input('p', [1, 3]), O.input('q', [1, 3])]
