@@ -268,6 +268,24 @@ test('a graph of float64 numbers is the function of real numbers that it says', 
   assert.equal(await of(mixed, 1, 1), [2, 3])
 })
 
+test('a Cast rounds float64 constants that were moved before it', async () => {
+  const to = field(5, bytesOf(field(1, new TextEncoder().encode('to')), field(3, FLOAT), field(20, 2)))
+  const behind = (op: string, inputs: readonly string[], shape: readonly number[], w: readonly number[]) =>
+    graphOf(
+      DOUBLE,
+      wireNode(op, inputs, ['m']),
+      wireNode('Cast', ['m'], ['v'], to),
+      wireNode('Mul', ['x', 'v'], ['y']),
+      wireTensor('w', shape, DOUBLE, field(9, doubles(...w))),
+      wireTensor('s', [1], 7, field(9, new Uint8Array(BigInt64Array.of(2n).buffer))),
+    )
+  const moved = behind('Reshape', ['w', 's'], [1, 2], [0.1, 1 / 3])
+  assert.equal(await of(moved, 1, 1), [Math.fround(0.1), Math.fround(1 / 3)])
+  assert.equal(await of(behind('Reshape', ['w', 's'], [1, 2], [0.5, 3]), 1, 1), [0.5, 3])
+  const computed = behind('Sqrt', ['w'], [2], [0.1, 1 / 3])
+  assert.match(left(decodeOnnx(computed, 'f')), /it rounds float64 numbers to float32 that the graph computes/)
+})
+
 test('weights of another type without a Cast are refused with advice', () => {
   const half = product(FLOAT, wireTensor('w', [2], HALF, field(9, words(0x3555, 0xc000))))
   assert.match(left(decodeOnnx(half, 'f')), /tensor "w"\): expected float32 data, found float16: a Cast/)

@@ -4,7 +4,7 @@ import { axes, axesOf, axis, spread } from './axes.ts'
 import { castTo, known, settled, within } from './known.ts'
 import { AttributeType, DataType, typeName } from './proto.ts'
 import { isFloat } from './tensor.ts'
-import type { Extent, Import, Known, NodeView } from './values.ts'
+import type { Extent, Floats, Import, Known, NodeView } from './values.ts'
 
 /** Constants, shapes, and what is computed from them when the file is read. */
 
@@ -103,9 +103,21 @@ const CASTS: readonly number[] = [
   ...[DataType.uint64, DataType.uint32, DataType.uint16, DataType.uint8, DataType.bool],
 ]
 
+/** What a Cast to float32 makes of float64 numbers that depend on no input. */
+const roundedConstant = (s: NodeView, x: Floats): Known | Floats => {
+  const numbers = x.known?.()
+  return numbers === undefined || !numbers.exact
+    ? s.fail(
+        'it rounds float64 numbers to float32 that the graph computes, or that are too many to be read here: put it right behind the tensor',
+      )
+    : numbers.data.every((v) => v !== 'N' && Math.fround(v) === v)
+      ? x
+      : castTo(s, numbers, DataType.float)
+}
+
 /**
  * Cast. Its rounding is part of the network: a float64 or float16 tensor of the file, an integer, a number computed from shapes becomes
- * the float32 nearest to it, in every runtime the same, and that number is the parameter. Of values that depend on the input, a Cast to
+ * the float32 nearest to it, in every runtime the same, and that number is the parameter, in a graph of float64 numbers also where other ops moved it before. Of values that depend on the input, a Cast to
  * float32 or float64 is the identity, as it is in real numbers.
  */
 const cast: Import = (s) => {
@@ -116,6 +128,7 @@ const cast: Import = (s) => {
   if (v.kind === 'stored' && to === DataType.float && isFloat(v.proto.dataType)) return s.rounded(v)
   const x = s.either(0)
   if (x.kind === 'known') return castTo(s, x, to)
+  if (to === DataType.float && x.batch === 'none' && s.double) return roundedConstant(s, x)
   if (to === DataType.float || to === DataType.double) return x
   const numbers = x.known?.()
   return numbers === undefined

@@ -91,6 +91,8 @@ export interface NodeView {
   readonly flag: (i: number) => boolean
   /** A tensor of an attribute as known numbers. */
   readonly constant: (t: TensorProto) => Known
+  /** Whether the graph is one of float64 numbers. */
+  readonly double: boolean
   /** A stored tensor as a parameter, its numbers rounded to float32. */
   readonly rounded: (stored: Stored) => Floats
   /** Makes room for n more known numbers, of which a file has a limited number. */

@@ -305,6 +305,7 @@ export const viewOf = (
   return {
     opset: build.opset,
     batch: build.batch,
+    double: build.double,
     arity: n.inputs.length,
     results: n.outputs.length,
     fail,
