@@ -59,8 +59,8 @@ const DEFAULTS = {
  */
 const BRANCH = { piecewise: 10, steps: 16, lr: 0.2, candidates: 4 }
 
-/** Free inputs up to which inputs are split, and from which ReLUs; in between both, by turns. */
-const [FEW_INPUTS, MANY_INPUTS] = [20, 128]
+/** Free inputs up to which inputs are split, and from which ReLUs; in between both, by turns, up to so many inputs first (measured on safenlp, docs/benchmarks.md). */
+const [FEW_INPUTS, INPUTS_FIRST, MANY_INPUTS] = [20, 32, 128]
 
 /** Which kinds of split are tried: the first begins. */
 const kinds = ({ prepared, goals }: Decision): readonly ('inputs' | 'relus')[] => {
@@ -68,7 +68,8 @@ const kinds = ({ prepared, goals }: Decision): readonly ('inputs' | 'relus')[] =
   if (!hasRelus(prepared.subject)) return ['inputs']
   if (split !== 'auto') return [split]
   const free = Math.max(0, ...goals.map(({ box }) => freeInputs(box)))
-  return free <= FEW_INPUTS ? ['inputs'] : free <= MANY_INPUTS ? ['relus', 'inputs'] : ['relus']
+  if (free <= FEW_INPUTS) return ['inputs']
+  return free <= INPUTS_FIRST ? ['inputs', 'relus'] : free <= MANY_INPUTS ? ['relus', 'inputs'] : ['relus']
 }
 
 /** How much work the first kind of split does before the second begins, multiply-adds. */
@@ -280,7 +281,7 @@ export const ADDRESSABLE = 65535 * 65536 - 2 ** 24
  *   the box to where a conjunction may hold yet (arXiv:2512.11087), unless the trees are kept for a proof.
  * - Otherwise the box is bounded by CROWN, then, for rows that leaves open, with the slopes of the last walk optimized, then by alpha-CROWN (arXiv:2011.13824) with all
  *   slopes, hidden ones too, and split at ReLUs with beta-CROWN (arXiv:2103.06624); neurons are chosen by the intercepts of their relaxations, the first few by trial (arXiv:2104.06718). Up to 128 free inputs both kinds of
- *   split are tried by turns.
+ *   split are tried by turns, up to 32 inputs first.
  * - All cases share one queue. Plans are made for 1, 8, 64 subproblems as there are so many. What does not fit the memory is bounded by CROWN in parts, by CROWN-IBP or by intervals.
  *
  * `sat` comes with a point that lies in the box and satisfies the constraints, as they were meant and in the arithmetic that `rounding` names (verify/counterexample-check.ts).
