@@ -2,6 +2,7 @@
 import { drawLosses, drawRates } from './chart.ts'
 import { aDigit, byId, el, percent, plain, say, signed } from './dom.ts'
 import { showIntervals } from './intervals.ts'
+import { ABOUT } from './losses.ts'
 import { drawChange, drawGrey, drawNothing } from './picture.ts'
 import { METHODS, SIDE } from './protocol.ts'
 import { type Answer, imageOf, isBusy, type Phase, resumable, type State, seen, TEST_PAGE } from './state.ts'
@@ -238,6 +239,12 @@ const showControls = (state: State): void => {
   go.disabled = phase === 'starting' || phase === 'down' || phase === 'stopping'
   go.classList.toggle('primary', phase !== 'running')
   byId<HTMLFieldSetElement>('fields').disabled = busy
+  const { arxiv, text } = ABOUT[settings.loss]
+  const paper = byId<HTMLAnchorElement>('loss-paper')
+  paper.hidden = arxiv === undefined
+  if (arxiv !== undefined) paper.href = `https://arxiv.org/abs/${arxiv}`
+  say(paper, `arXiv:${arxiv}`)
+  say(byId('loss-hint'), arxiv === undefined ? text : `: ${text}`)
   byId('k-field').hidden = settings.loss !== 'mixtrain'
   byId('balance-field').hidden = settings.loss === 'natural'
   byId('stop').hidden = !(phase === 'running' || phase === 'paused')

@@ -152,6 +152,13 @@ else {
       await page.evaluate(() => {
         for (const d of document.querySelectorAll('details')) d.open = true
       })
+      // Nothing is wider than the page, or than the card that it is in, also where all is opened.
+      const wide = await page.evaluate(() =>
+        [document.documentElement, ...document.querySelectorAll('.card')]
+          .filter((e) => e.scrollWidth > e.clientWidth)
+          .map((e) => e.id || e.tagName),
+      )
+      assert.equal(wide, [], `${width} ${colorScheme}`)
       await page.addScriptTag({ content: axe })
       const found = await page.evaluate(() =>
         (

@@ -7,6 +7,8 @@ interface Line {
 export interface Chart {
   readonly title: string
   readonly x: string
+  /** Whether places on that axis are whole numbers, such as epochs. */
+  readonly whole?: boolean
   /** Shares from 0 to 1, in per cent, unless `free`. */
   readonly free?: boolean
   readonly lines: readonly Line[]
@@ -32,7 +34,7 @@ const ticks = (low: number, high: number, n: number): readonly number[] => {
 export const COLOURS = 6
 
 /** A chart as SVG: lines in the colours of their places (`.c0`, `.c1`, ...), which the page's style sheet has for light and dark. */
-export const drawn = ({ title, x: name, free = false, lines }: Chart): string => {
+export const drawn = ({ title, x: name, whole = false, free = false, lines }: Chart): string => {
   const all = lines.flatMap(({ points }) => points)
   const ys = all.flatMap(([, y]) => (y === null ? [] : [y]))
   if (ys.length === 0) return ''
@@ -46,9 +48,8 @@ export const drawn = ({ title, x: name, free = false, lines }: Chart): string =>
     const label = free ? String(y) : `${Math.round(100 * y)} %`
     return `<line class="grid" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${n(up(y))}" y2="${n(up(y))}"/><text x="${LEFT - 6}" y="${n(up(y) + 4)}" text-anchor="end">${label}</text>`
   })
-  const marks = ticks(x0, x1, 6).map(
-    (x) => `<text x="${n(at(x))}" y="${HEIGHT - BOTTOM + 16}" text-anchor="middle">${x}</text>`,
-  )
+  const places = ticks(x0, x1, 6).filter((x) => !whole || Number.isInteger(x))
+  const marks = places.map((x) => `<text x="${n(at(x))}" y="${HEIGHT - BOTTOM + 16}" text-anchor="middle">${x}</text>`)
   const curves = lines.map(({ points, label }, i) => {
     const there = points.filter((p): p is readonly [number, number] => p[1] !== null)
     const path = there.map(([x, y], j) => `${j === 0 ? 'M' : 'L'}${n(at(x))} ${n(up(y))}`).join('')

@@ -73,6 +73,7 @@ const curves = (runs: readonly ReportedRun[]): string => {
   const chart = (title: string, value: (r: EpochRecord) => number | null, free = false): Chart => ({
     title,
     x: 'epoch',
+    whole: true,
     free,
     lines: runs.map(({ name, history }) => ({
       label: name,
