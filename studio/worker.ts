@@ -9,7 +9,6 @@ import {
   encodeModelOnnx,
   key,
   networks,
-  type ObjectiveName,
   openDevice,
   orThrow,
   show,
@@ -18,6 +17,7 @@ import {
 } from 'mixtrain'
 import { pgdAttack } from 'mixtrain/attacks'
 import { methods } from 'mixtrain/bounds'
+import type { ObjectiveName } from 'mixtrain/losses'
 import { type Inspector, inspector } from './inspect.ts'
 import {
   CLASSES,

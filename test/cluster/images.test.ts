@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { platform } from 'node:process'
+import { fileURLToPath } from 'node:url'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type Mapping, mapped, onHost } from '../../src/cluster/images.ts'
@@ -71,7 +72,7 @@ else
       () => assert.unreachable('it has no name'),
       () => undefined,
     )
-    await mapped(new URL(import.meta.url).pathname, 3).then(
+    await mapped(fileURLToPath(import.meta.url), 3).then(
       () => assert.unreachable('it is longer'),
       (e: Error) => assert.match(e.message, /another length than 3/),
     )
