@@ -174,12 +174,44 @@ const notReadable = async (path: string): Promise<string | undefined> => {
 /** What is said of a file whose reading was given up. */
 export const GIVEN_UP = 'it did not end in time'
 
+/** How long is waited for more of a pipe, ms. */
+const PAUSE = 5
+
+/** The bytes of a pipe, up to its end, by reads that do not wait. */
+const polled = async (path: string, signal: AbortSignal | undefined): Promise<Uint8Array> => {
+  const { closeSync, constants, openSync, readSync } = await nodeModule<typeof import('node:fs')>('node:fs')
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  const chunks: Uint8Array[] = []
+  const next = (): number | undefined => {
+    const bytes = new Uint8Array(2 ** 16)
+    try {
+      const n = readSync(fd, bytes)
+      chunks.push(bytes.subarray(0, n))
+      return n
+    } catch (cause) {
+      if (codeOf(cause) === 'EAGAIN') return undefined
+      throw cause
+    }
+  }
+  try {
+    for (;;) {
+      signal?.throwIfAborted()
+      const n = next()
+      if (n === 0) return joinedAs(Uint8Array, chunks)
+      if (n === undefined) await new Promise((resolve) => setTimeout(resolve, PAUSE))
+    }
+  } finally {
+    closeSync(fd)
+  }
+}
+
 /**
  * The bytes of a pipe, up to its end. It is waited for as for a connection: a read that blocks holds a thread of Node, and without that thread the process
- * cannot end, whatever its time limit or a signal says. Other runtimes read it as a file.
+ * cannot end, whatever its time limit or a signal says. Deno has no such socket: there it is asked again and again. Bun reads it as a file.
  */
 const readPipe = async (path: string, signal: AbortSignal | undefined): Promise<Uint8Array> => {
-  if ('Deno' in globalThis || 'Bun' in globalThis) return (await fs()).readFile(path, { signal })
+  if ('Deno' in globalThis) return polled(path, signal)
+  if ('Bun' in globalThis) return (await fs()).readFile(path, { signal })
   const { constants, openSync } = await nodeModule<typeof import('node:fs')>('node:fs')
   const { Socket } = await nodeModule<typeof import('node:net')>('node:net')
   // The socket closes it.
