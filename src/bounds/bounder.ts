@@ -60,11 +60,16 @@ export const contextOf = (output: Tensor, given: Boxes, rounding: Rounding) => {
 
 /**
  * Bounds as an answer. On the way NaN stands for "not known", the value itself included: outside of a domain, or where an execution may have overflowed, it may be no
- * number, so that nothing that is computed from it may count as bounded. An answer says so by ends that claim nothing, -infinity and infinity, both where either is NaN.
+ * number, so that nothing that is computed from it may count as bounded. An answer says so by ends that claim nothing, -infinity and infinity: under outward rounding both
+ * where either is NaN. To nearest, which is no proof, each end says it for itself: a loss that asks for one would have to compute the other, too, for that alone.
  */
-export const answer = ({ lower, upper }: Interval): Interval => {
-  const known = mul(greaterEqual(lower, Number.NEGATIVE_INFINITY), greaterEqual(Number.POSITIVE_INFINITY, upper))
-  return interval(select(known, lower, Number.NEGATIVE_INFINITY), select(known, upper, Number.POSITIVE_INFINITY))
+export const answer = ({ lower, upper }: Interval, outward: boolean): Interval => {
+  const [low, high] = [greaterEqual(lower, Number.NEGATIVE_INFINITY), greaterEqual(Number.POSITIVE_INFINITY, upper)]
+  const both = outward ? mul(low, high) : undefined
+  return interval(
+    select(both ?? low, lower, Number.NEGATIVE_INFINITY),
+    select(both ?? high, upper, Number.POSITIVE_INFINITY),
+  )
 }
 
 /** Bounds of rows of the output; under outward rounding a specification that float32 does not hold is enclosed, too. */
@@ -79,7 +84,7 @@ export const specified = (output: Tensor, ctx: Context, spec: Tensor, bound: (ro
   const [ends, error] = [bound({ lower: spec, upper: spec }), specificationError(output, spec, ctx.outward)]
   const { lower, upper } =
     error === undefined ? ends : { lower: subDown(ends.lower, error), upper: addUp(ends.upper, error) }
-  return answer(interval(broadcastTo(lower, shape), broadcastTo(upper, shape)))
+  return answer(interval(broadcastTo(lower, shape), broadcastTo(upper, shape)), ctx.outward !== undefined)
 }
 
 /** What covers rounding in this graph, if anything does, given sound boxes of its nodes. */
