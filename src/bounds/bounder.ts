@@ -5,7 +5,7 @@ import type { Rounding } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import type { Interval, Tensor } from '../core/tensor.ts'
 import { addUp, broadcastTo, greaterEqual, mul, select, subDown } from '../ops/index.ts'
-import { dependents } from './anatomy.ts'
+import { dependents, isNonlinear, leakOf } from './anatomy.ts'
 import { withoutDefinitions } from './definitions.ts'
 import { covering, outwardBox } from './executions.ts'
 import type { Boxes } from './ibp.ts'
@@ -60,17 +60,21 @@ export const contextOf = (output: Tensor, given: Boxes, rounding: Rounding) => {
 
 /**
  * Bounds as an answer. On the way NaN stands for "not known", the value itself included: outside of a domain, or where an execution may have overflowed, it may be no
- * number, so that nothing that is computed from it may count as bounded. An answer says so by ends that claim nothing, -infinity and infinity: under outward rounding both
- * where either is NaN. To nearest, which is no proof, each end says it for itself: a loss that asks for one would have to compute the other, too, for that alone.
+ * number, so that nothing that is computed from it may count as bounded. An answer says so by ends that claim nothing, -infinity and infinity, both where either is NaN.
+ * In a network of ReLUs to nearest, whose values are numbers, each end says it for itself: a loss that asks for one would have to compute the other, too, for that alone.
  */
-export const answer = ({ lower, upper }: Interval, outward: boolean): Interval => {
+export const answer = ({ lower, upper }: Interval, together = true): Interval => {
   const [low, high] = [greaterEqual(lower, Number.NEGATIVE_INFINITY), greaterEqual(Number.POSITIVE_INFINITY, upper)]
-  const both = outward ? mul(low, high) : undefined
+  const both = together ? mul(low, high) : undefined
   return interval(
     select(both ?? low, lower, Number.NEGATIVE_INFINITY),
     select(both ?? high, upper, Number.POSITIVE_INFINITY),
   )
 }
+
+/** Whether nothing but ReLUs bends a graph. */
+const isOfReLUs = (output: Tensor, { boxed }: Context): boolean =>
+  order([output]).every((x) => !x.inputs.some((i) => boxed.has(i)) || !isNonlinear(x, boxed) || leakOf(x) !== undefined)
 
 /** Bounds of rows of the output; under outward rounding a specification that float32 does not hold is enclosed, too. */
 export const specified = (output: Tensor, ctx: Context, spec: Tensor, bound: (rows: Rows) => Ends): Interval => {
@@ -84,7 +88,10 @@ export const specified = (output: Tensor, ctx: Context, spec: Tensor, bound: (ro
   const [ends, error] = [bound({ lower: spec, upper: spec }), specificationError(output, spec, ctx.outward)]
   const { lower, upper } =
     error === undefined ? ends : { lower: subDown(ends.lower, error), upper: addUp(ends.upper, error) }
-  return answer(interval(broadcastTo(lower, shape), broadcastTo(upper, shape)), ctx.outward !== undefined)
+  return answer(
+    interval(broadcastTo(lower, shape), broadcastTo(upper, shape)),
+    ctx.outward !== undefined || !isOfReLUs(output, ctx),
+  )
 }
 
 /** What covers rounding in this graph, if anything does, given sound boxes of its nodes. */

@@ -101,7 +101,7 @@ export const forwardBounds = ({ symbols = 0, intersected = true }: ForwardMethod
       return { lower: maximum(pushed.lower, byBoxes.lower), upper: minimum(pushed.upper, byBoxes.upper) }
     }
     return {
-      output: () => answer(box(output), rounding !== 'none'),
+      output: () => answer(box(output)),
       rows: (spec) => specified(output, ctx, spec, ofRows),
       node: box,
       rounding,

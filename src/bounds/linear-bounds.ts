@@ -79,7 +79,7 @@ export const ibp: Bounder = defined((output, around, given = new Map(), rounding
   const ctx: Context = { images, boxed, bounds: box, slope: never, outward: covers?.(box) }
   const known = propagated([output], boxes, given, exactNodes(order([output]), boxes, boxed), ctx, covers)
   return {
-    output: () => answer(box(output), rounding !== 'none'),
+    output: () => answer(box(output)),
     rows: (spec) => specified(output, ctx, spec, (rows) => walk(output, rows, ctx, terminal)),
     node: box,
     rounding,
@@ -218,7 +218,7 @@ export const linearBounds = (method: Method): Bounder =>
     return {
       output: () => {
         settle()
-        return answer(boundAll(output), rounding !== 'none')
+        return answer(boundAll(output))
       },
       rows: (spec) => {
         settle()
