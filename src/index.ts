@@ -1,6 +1,6 @@
 /**
- * `mixtrain`: tensors, interval tensors and ops; graphs and how they are differentiated, bounded and run; networks, training, metrics, files and verification. Losses
- * are at `mixtrain/losses`, attacks at `mixtrain/attacks`; the other doors have parts of this one under shorter names. Ops are plain functions, and all of it is tree-shakeable.
+ * `mixtrain`: tensors, interval tensors and ops; graphs and how they are differentiated, bounded and run; networks, losses, training, metrics, files and verification.
+ * Ops and combinators are plain functions, and all of it is tree-shakeable. The other doors have parts of it under shorter names.
  *
  * @example
  *   import { ball, constant, evaluate, reference, relu } from 'mixtrain'
@@ -119,6 +119,78 @@ export {
   encode as encodeSafetensors,
   type Safetensors,
 } from './format/safetensors.ts'
+export { controlled, hardest, importance, type Scores, scored, stratified } from './loss/choice.ts'
+export { fusedCrossEntropy } from './loss/fusion.ts'
+export { type Latent, latentLogits } from './loss/latent.ts'
+export {
+  add as addLosses,
+  alternate,
+  always,
+  type Bounds,
+  bernoulli,
+  type Gate,
+  gate,
+  geometric,
+  getMonoid as lossMonoid,
+  type Hidden,
+  type Inputs,
+  type Logits,
+  type Loss,
+  mix,
+  mixBounds,
+  mixLogits,
+  named,
+  product,
+  type Region as InputRegion,
+  type Schedule,
+  type Step,
+  sampled,
+  scale,
+  scheduled,
+  type Weight,
+  withPopulation,
+  zero as zeroLoss,
+} from './loss/loss.ts'
+export {
+  adversarial,
+  attacked,
+  balance,
+  ccIbp,
+  controlledMixTrain,
+  crownIbp as crownIbpLoss,
+  distilled,
+  expIbp,
+  farStep,
+  fastIbp,
+  featureDistilled,
+  forward,
+  frozen,
+  hydra,
+  judged,
+  madry,
+  mart,
+  mixTrain,
+  mtlIbp,
+  natural,
+  type ObjectiveName,
+  objectives,
+  robust,
+  sabr,
+  staps,
+  taps,
+  trades,
+  twofold,
+  verifiable,
+  wongKolter,
+  worstCase,
+  worstLogits,
+} from './loss/objective.ts'
+export { at, bounded, clean, hidden, perturbed, smallBox, wholeBall } from './loss/region.ts'
+export * as regularizers from './loss/regularizer.ts'
+export * as schedules from './loss/schedule.ts'
+export { smoothed } from './loss/smoothing.ts'
+// ---- losses: an algebra (arXiv:1811.02625 and its field) ----------------------------------------------------------------------
+export { boostedCrossEntropy, type Criterion, correct, crossEntropy, divergence, marginLoss } from './nn/criterion.ts'
 export type { Initializer, Layer, Named, Normalization, Parameter } from './nn/layers.ts'
 // ---- networks: layers.conv, layers.dense, ... and networks.small, networks.cnn7, ... -------------------------------------------
 export * as layers from './nn/layers.ts'
@@ -222,6 +294,7 @@ export type {
   PropertyClaim as ProvedProperty,
 } from './proof/file.ts'
 export type { Outcome as ProofOutcome } from './proof/proof.ts'
+export { type Attack, fgsm, type Pgd, pgd, type Target, wider } from './robust/attack.ts'
 export {
   checkOp,
   type OpCheck,
@@ -231,13 +304,23 @@ export {
   opLaws,
   type Violation,
 } from './robust/check-op.ts'
+export { type IntervalStep, intervalStep } from './robust/interval-attack.ts'
 export type { Evaluator, Questions } from './robust/metric.ts'
 // ---- metrics: ACC, ERA and VRA --------------------------------------------------------------------------------------------------
 export { evaluator, type Images, rates, type Verdicts } from './robust/metric.ts'
 export { ball, norms, type Range } from './robust/perturbation.ts'
+export {
+  type AttackName,
+  type AttackOptions,
+  attackNames,
+  type Outcome,
+  search,
+  type TargetLoss,
+} from './robust/search.ts'
 export { margins, rivals, type Specification } from './robust/specification.ts'
 // ---- training: `for await (const epoch of fit({ loss, data, epsilon: 0.1 })(await device()))` ----------------------------------
 export { averaged } from './train/average.ts'
+export { adaptive as adaptiveBalance, type Balance, fixed as fixedBalance, tightShare } from './train/balance.ts'
 export * as cascade from './train/cascade.ts'
 export type { Part, StoredRun } from './train/checkpoint.ts'
 export {
@@ -261,6 +344,7 @@ export { type Adam, adam, clipGradients, type Optimizer, radam, sgd } from './tr
 export { fit, holdOut, type QuickOptions } from './train/quick.ts'
 export { certifiedRadii, type RadiusOptions } from './train/radius.ts'
 export type { Leaf, Ranks, Span, Swapped } from './train/ranks.ts'
+export { pgdAttack, type Recipe, type RecipeOptions, recipe } from './train/recipe.ts'
 export type { TrainState } from './train/resident.ts'
 export { type Verified, type VerifiedBy, type VerifyOptions, verify } from './train/verify.ts'
 export type { Patience, Progress as VerificationProgress, PropertyExtent, Verdict } from './verify/branch-and-bound.ts'
