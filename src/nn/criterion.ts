@@ -65,7 +65,7 @@ export const correct: Criterion = (z, y) => greater(logitOf(z, y), rival(z, y))
 const LOWEST = -MOST
 
 /**
- * Boosted cross-entropy of MART (Wang et al., ICLR 2020): -log p_y - log(1 - max_{j != y} p_j), the second logarithm as a log-sum-exp over all
+ * Boosted cross-entropy of MART (Wang et al., ICLR 2020), `[n, classes], [n] -> [n]`: -log p_y - log(1 - max_{j != y} p_j), the second logarithm as a log-sum-exp over all
  * classes but that rival, so that it is finite where the rival's probability is 1 in floating point. Where no class but the rival has a share, it is infinite, and its gradient is that of the
  * first log-sum-exp.
  */

@@ -207,9 +207,6 @@ const enclosedGraph = (output: Tensor, known: ReadonlyMap<Tensor, Enclosure>, pa
  * Doubles between which each element of a graph lies in real arithmetic, for operands between doubles: intervals that round outward, products by centre and radius. Where exact arithmetic has
  * no numbers for a network (the root in a batch norm) or too long ones, these are 2^-29 times as wide as bounds in float32. `pause` is called between ops; it may throw.
  * @throws Inexact where an op has no rule here, or something is not finite.
- *
- * @example
- *   enclosedInDoubles(sqrt(x), new Map([[x, { lower: two, upper: two }]])) // the neighbours of Math.sqrt(2)
  */
 export const enclosedInDoubles = (
   output: Tensor,

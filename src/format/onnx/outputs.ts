@@ -6,9 +6,6 @@ const [GRAPH, OUTPUT, NAME] = [7, 12, 1]
 /**
  * A model of bytes with nodes of it among its outputs. A message that follows another of its type is merged into it (Protocol Buffers: fields that repeat are put end to end), so that
  * a graph of nothing but outputs, put behind a model, adds those.
- *
- * @example
- *   withOutputs(bytes, ['relu_1'])
  */
 export const withOutputs = (model: Uint8Array, nodes: readonly string[]): Uint8Array => {
   if (nodes.length === 0) return model
