@@ -12,7 +12,6 @@ import type { Norm } from '../core/tensor.ts'
 import { alphaCrown } from '../robust/alpha-crown.ts'
 import { ALPHA, type Bounder, type MethodName, methods } from '../robust/bounds.ts'
 import { norms } from '../robust/perturbation.ts'
-import type { Setting } from '../train/settings.ts'
 
 /** An option with an argument: how it is written, explained and read. */
 export interface Option<A> {
@@ -61,11 +60,17 @@ export const [count, integer, natural, positive, fraction] = [
 ].map(({ read }) => read)
 
 /** The option of a setting: `batchSize` is `--batch-size`. */
-export const optionOf = <A>(key: string, { kind, argument, standard, about }: Setting<A>): Option<A> | Switch => {
+export const optionOf = <A>(
+  key: string,
+  { read }: K.Kind<A>,
+  standard: A,
+  argument: string | undefined,
+  about: string,
+): Option<A> | Switch => {
   const flag = `--${key.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`
   if (argument === undefined) return { flags: flag, about }
   const told = about.includes('(default: ') ? about : `${about} (default: ${standard})`
-  return { flags: `${flag} <${argument}>`, about: told, read: kind.read }
+  return { flags: `${flag} <${argument}>`, about: told, read }
 }
 
 /** What a radius is measured in. */

@@ -11,13 +11,14 @@ import { type Data, fingerprintOf, isImage, take } from '../data/dataset.ts'
 import { files } from '../data/files.ts'
 import { decodeModel, type SavedModel } from '../format/model.ts'
 import type { Logits } from '../loss/loss.ts'
-import { frozen, type ObjectiveName, objectives } from '../loss/objective.ts'
+import { choices, frozen, type ObjectiveName, objectives } from '../loss/objective.ts'
 import { type NetworkName, networks } from '../nn/networks.ts'
 import type { Settings } from '../train/checkpoint.ts'
 import type { Checkpoint } from '../train/fit.ts'
+import { keysOf, kinds } from '../train/kinds.ts'
 import { holdOut } from '../train/quick.ts'
 import { numbersOf, recipe } from '../train/recipe.ts'
-import { type Adjustable, adjustable, adjustableNames } from '../train/settings.ts'
+import { type Adjustable, adjustableNames, optimizers, standard } from '../train/settings.ts'
 import { matching, modelFile, sourceOf } from './open.ts'
 import {
   count,
@@ -38,9 +39,29 @@ import { VERSION } from './version.ts'
 const networkNames = Object.keys(networks) as NetworkName[]
 const lossNames = Object.keys(objectives) as ObjectiveName[]
 
+/** The argument of the option of each setting, none for a switch, and what is said of it. */
+const TOLD: { readonly [K in keyof Adjustable]: readonly [argument: string | undefined, about: string] } = {
+  epochs: ['N', 'passes over the training images'],
+  batchSize: ['N', 'images per step'],
+  k: ['N', 'mixtrain: images per batch that the robust term bounds'],
+  balance: ['B', 'weight of the robust term, from 0 to 1, or adaptive: it follows ACC and VRA on held-out images (default: adaptive)'],
+  lr: ['RATE', 'highest learning rate of Adam'],
+  l1: ['FACTOR', 'add so much times the sum of all |weights| to the loss (default: by loss, 0 to 1e-5)'],
+  weightDecay: ['RATE', 'decoupled weight decay of Adam (default: 0; hydra 1e-4)'],
+  swa: [undefined, 'the model is the mean of the weights over the last quarter of the training (stochastic weight averaging)'],
+  choice: ['NAME', `mixtrain: which k images are bounded, ${keysOf(choices).join(', ')}`],
+  optimizer: ['NAME', keysOf(optimizers).join(', ')],
+  milestones: ['EPOCHS', 'the learning rate falls to a fifth after each of these epochs, such as 50,60 (default: half a cosine)'],
+  attackRadius: ['F', 'pgd, mtl-ibp, cc-ibp, exp-ibp, distilled: radius of training attacks, times that of the ball'],
+  regularizer: ['W', "weight of Fast-IBP's regularizers, which falls to 0 while epsilon grows (default: 0; fast-ibp 0.5)"],
+  smooth: ['SIGMA', 'smooth the loss over the weights by normal noise of this standard deviation (default: 0, none)'],
+  smoothSamples: ['N', 'draws of that noise in each step, which costs as many steps'],
+  population: [undefined, 'bounds are taken with running means of the statistics of batch norm, in place of those of the batch'],
+} // biome-ignore format: a table
+
 /** An option of each setting. */
 const chosen = Object.fromEntries(
-  adjustableNames.map((key) => [key, optionOf<unknown>(key, adjustable[key])]),
+  adjustableNames.map((key) => [key, optionOf<unknown>(key, kinds[key], standard[key], ...TOLD[key])]),
 ) as unknown as { readonly [K in keyof Adjustable]: Adjustable[K] extends boolean ? Switch : Option<Adjustable[K]> }
 
 export const options = {

@@ -11,8 +11,9 @@ import { decode, encode, expectTensors, type Safetensors } from '../format/safet
 import { type Named, type Parameter, trainedOf } from '../nn/layers.ts'
 import type { Network } from '../nn/networks.ts'
 import type { Checkpoint, EpochRecord, Within } from './fit.ts'
+import { kinds } from './kinds.ts'
 import type { TrainState } from './resident.ts'
-import { type Adjustable, type Adjusted, adjustable, adjustableNames } from './settings.ts'
+import { type Adjustable, type Adjusted, adjustableNames } from './settings.ts'
 
 const fraction = z.number().min(0).max(1)
 const natural = z.int().nonnegative()
@@ -53,9 +54,9 @@ export type Settings = Pick<Adjustable, 'epochs' | 'batchSize' | 'k' | 'balance'
 
 const heldBy = <A>({ holds, expected }: Kind<A>): z.ZodType<A> => z.custom<A>(holds, `expected ${expected}`)
 /** Every adjustable number, where there is one. */
-const chosen = Object.fromEntries(
-  adjustableNames.map((name) => [name, heldBy<unknown>(adjustable[name].kind).optional()]),
-) as { readonly [K in keyof Adjustable]: z.ZodOptional<z.ZodType<Adjustable[K]>> }
+const chosen = Object.fromEntries(adjustableNames.map((name) => [name, heldBy<unknown>(kinds[name]).optional()])) as {
+  readonly [K in keyof Adjustable]: z.ZodOptional<z.ZodType<Adjustable[K]>>
+}
 
 /** What a file has to hold to be such settings. Private, and the type written out: declarations that need zod would bring its types to every user. */
 const settingsSchema = z.strictObject({
@@ -67,11 +68,11 @@ const settingsSchema = z.strictObject({
   epsilon: fraction,
   microBatches: positive.optional(),
   ...chosen,
-  epochs: heldBy(adjustable.epochs.kind),
-  batchSize: heldBy(adjustable.batchSize.kind),
-  k: heldBy(adjustable.k.kind),
-  balance: heldBy(adjustable.balance.kind),
-  lr: heldBy(adjustable.lr.kind),
+  epochs: heldBy(kinds.epochs),
+  batchSize: heldBy(kinds.batchSize),
+  k: heldBy(kinds.k),
+  balance: heldBy(kinds.balance),
+  lr: heldBy(kinds.lr),
   teacher: z.strictObject({ file: z.string(), sha256: z.string() }).optional(),
   init: z.strictObject({ file: z.string(), sha256: z.string() }).optional(),
   extended: z.array(z.strictObject({ epochs: positive, done: natural })).optional(),
