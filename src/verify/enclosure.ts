@@ -4,7 +4,7 @@ import { nextDouble } from '../core/rounding.ts'
 import * as S from '../core/shape.ts'
 import { type Interval, isInterval, type Op, type Operand, type Tensor } from '../core/tensor.ts'
 import { type ConstantAttrs, constantOp, input } from '../ops/index.ts'
-import { Inexact } from './exact.ts'
+import { evaluatedBy, inexact, type Pause } from './exact.ts'
 
 /** Numbers between two doubles each; the same array twice where they are known exactly. */
 export interface Enclosure {
@@ -14,12 +14,8 @@ export interface Enclosure {
 
 // biome-ignore lint/suspicious/noExplicitAny: records of every attribute type
 type AnyOp = Op<any>
-type Pause = () => void
 
 const previousDouble = (x: number): number => -nextDouble(-x)
-const inexact = (reason: string): never => {
-  throw new Inexact(reason)
-}
 const isPoint = ({ lower, upper }: Enclosure): boolean => lower === upper
 const point = (x: Float64Array): Enclosure => ({ lower: x, upper: x })
 const checked = (x: Enclosure): Enclosure =>
@@ -178,30 +174,14 @@ const enclosedNode = (x: Tensor, operands: readonly Enclosure[], pause: Pause): 
   return inexact(`no enclosure of ${op.name} in doubles is known`)
 }
 
-const enclosedGraph = (output: Tensor, known: ReadonlyMap<Tensor, Enclosure>, pause: Pause): Enclosure => {
-  const values = new Map(known)
-  const nodes = order([output], [...known.keys()])
-  const lastUse = new Map<Tensor, number>()
-  nodes.forEach((x, t) => {
-    for (const i of x.inputs) lastUse.set(i, t)
-  })
-  nodes.forEach((x, t) => {
-    if (!values.has(x)) {
-      pause()
-      const operands = x.inputs.map((i) => values.get(i) as Enclosure)
-      values.set(
-        x,
-        x.op === constantOp
-          ? checked(point(Float64Array.from((x.attrs as ConstantAttrs).data)))
-          : x.inputs.length === 0
-            ? inexact(`the value of ${x.op.name} is not known`)
-            : checked(enclosedNode(x, operands, pause)),
-      )
-    }
-    for (const i of x.inputs) if (lastUse.get(i) === t) values.delete(i)
-  })
-  return values.get(output) as Enclosure
-}
+const enclosedGraph = (output: Tensor, known: ReadonlyMap<Tensor, Enclosure>, pause: Pause): Enclosure =>
+  evaluatedBy(
+    output,
+    known,
+    pause,
+    (data) => checked(point(Float64Array.from(data))),
+    (x, operands) => checked(enclosedNode(x, operands, pause)),
+  )
 
 /**
  * Doubles between which each element of a graph lies in real arithmetic, for operands between doubles: intervals that round outward, products by centre and radius. Where exact arithmetic has

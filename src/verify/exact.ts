@@ -16,7 +16,8 @@ export interface ExactTensor {
 export class Inexact {
   constructor(readonly reason: string) {}
 }
-const inexact = (reason: string): never => {
+/** @throws Inexact, with the reason */
+export const inexact = (reason: string): never => {
   throw new Inexact(reason)
 }
 
@@ -114,7 +115,8 @@ const aligned = (xs: readonly ExactTensor[]): readonly ExactTensor[] => {
   })
 }
 
-type Pause = () => void
+/** Called between parts of a long computation; it may throw. */
+export type Pause = () => void
 
 /**
  * A linear op: on digits below 2^width its kernel adds up whole numbers that stay below 2^53, so it is exact, in whatever order.
@@ -231,35 +233,43 @@ const evaluateNode = (x: Tensor, operands: readonly ExactTensor[], pause: Pause)
   return inexact(`exact arithmetic of ${op.name} is not known`)
 }
 
-const evaluateGraph = (output: Tensor, known: ReadonlyMap<Tensor, ExactTensor>, pause: Pause): ExactTensor => {
+/**
+ * The value of a graph in some arithmetic, node by node from what is known; values go when nothing needs them any more. `pause` is called before each node; it may throw.
+ * @throws Inexact for a leaf that is neither known nor a constant
+ */
+export const evaluatedBy = <A>(
+  output: Tensor,
+  known: ReadonlyMap<Tensor, A>,
+  pause: Pause,
+  constant: (data: ConstantAttrs['data']) => A,
+  node: (x: Tensor, operands: readonly A[]) => A,
+): A => {
   const values = new Map(known)
   const nodes = order([output], [...known.keys()])
   const lastUse = new Map<Tensor, number>()
   nodes.forEach((x, t) => {
     for (const i of x.inputs) lastUse.set(i, t)
   })
+  const made = (x: Tensor): A => {
+    if (x.op === constantOp) return constant((x.attrs as ConstantAttrs).data)
+    if (x.inputs.length === 0) return inexact(`the value of ${x.op.name} is not known`)
+    return node(
+      x,
+      x.inputs.map((i) => values.get(i) as A),
+    )
+  }
   nodes.forEach((x, t) => {
     if (!values.has(x)) {
       pause()
-      values.set(
-        x,
-        x.op === constantOp
-          ? exactDoubles((x.attrs as ConstantAttrs).data)
-          : x.inputs.length === 0
-            ? inexact(`the value of ${x.op.name} is not known`)
-            : reduced(
-                evaluateNode(
-                  x,
-                  x.inputs.map((i) => values.get(i) as ExactTensor),
-                  pause,
-                ),
-              ),
-      )
+      values.set(x, made(x))
     }
     for (const i of x.inputs) if (lastUse.get(i) === t) values.delete(i)
   })
-  return values.get(output) as ExactTensor
+  return values.get(output) as A
 }
+
+const evaluateGraph = (output: Tensor, known: ReadonlyMap<Tensor, ExactTensor>, pause: Pause): ExactTensor =>
+  evaluatedBy(output, known, pause, exactDoubles, (x, operands) => reduced(evaluateNode(x, operands, pause)))
 
 /**
  * The value of a graph in exact rational arithmetic, for ops that keep rational numbers rational: sums, products, quotients, and what chooses by order, which makes
